@@ -1,0 +1,1 @@
+//! Discovery, membership, placement and the assignment API.

@@ -1,0 +1,313 @@
+//! Label sets: [`Labels`], sorted and immutable, and [`LabelsBuilder`], which relabelling works on.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{MapAccess, Visitor};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::hash::FieldHasher;
+
+/// The label that holds a series' metric name.
+pub const METRIC_NAME: &str = "__name__";
+
+/// A set of labels: sorted by name (byte order), names unique, no empty value.
+///
+/// An empty value and an absent label mean the same in Prometheus, so an empty one is never stored.
+/// All names and values lie in one string, with the end of each in a second block: a set costs two
+/// allocations whatever its size.
+#[derive(Clone, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+pub struct Labels {
+    text: Box<str>,
+    /// End offsets in `text`: name, value, name, value, …
+    ends: Box<[u32]>,
+}
+
+impl Labels {
+    /// The set of these pairs. They may come in any order; of a name given twice the last value wins;
+    /// empty values are left out.
+    pub fn from_pairs<N, V>(pairs: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        // Stable, so that the last of equal names is the one given last.
+        pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+        let mut text = String::new();
+        let mut ends = Vec::with_capacity(pairs.len() * 2);
+        for (at, (name, value)) in pairs.iter().enumerate() {
+            let (name, value) = (name.as_ref(), value.as_ref());
+            let overridden = pairs.get(at + 1).is_some_and(|next| next.0.as_ref() == name);
+            if overridden || value.is_empty() {
+                continue;
+            }
+            text.push_str(name);
+            ends.push(text.len() as u32);
+            text.push_str(value);
+            ends.push(text.len() as u32);
+        }
+        Self { text: text.into_boxed_str(), ends: ends.into_boxed_slice() }
+    }
+
+    /// How many labels there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len() / 2
+    }
+
+    /// Whether there is no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The value of `name`, or `None` where it is absent (or empty, which is the same).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+
+    /// Names and values in order of names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        let start = |at: usize| if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        (0..self.len()).map(move |label| {
+            let at = label * 2;
+            (
+                &self.text[start(at)..self.ends[at] as usize],
+                &self.text[start(at + 1)..self.ends[at + 1] as usize],
+            )
+        })
+    }
+
+    /// A stable 64-bit hash of the set.
+    #[must_use]
+    pub fn hash64(&self) -> u64 {
+        let mut hasher = FieldHasher::new();
+        for (name, value) in self.iter() {
+            hasher.field(name.as_bytes()).field(value.as_bytes());
+        }
+        hasher.finish64()
+    }
+
+    /// The labels that a user sees on a series: those whose name does not begin with `__`.
+    #[must_use]
+    pub fn public(&self) -> Self {
+        Self::from_pairs(self.iter().filter(|(name, _)| !name.starts_with("__")))
+    }
+}
+
+impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self::from_pairs(pairs)
+    }
+}
+
+/// As Prometheus prints a label set: `{a="b", c="d"}`.
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (at, (name, value)) in self.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            if is_legacy_label_name(name) {
+                write!(f, "{comma}{name}={value:?}")?;
+            } else {
+                write!(f, "{comma}{name:?}={value:?}")?;
+            }
+        }
+        f.write_str("}")
+    }
+}
+
+impl fmt::Debug for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A JSON object of names to values.
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.len()))?;
+        for (name, value) in self.iter() {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Labels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Labels;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of label names to values")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
+                let mut pairs: Vec<(String, String)> =
+                    Vec::with_capacity(map.size_hint().unwrap_or(0).min(64));
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Labels::from_pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// Labels under change. Names and values that no rule touches stay borrowed from where they came from
+/// (a scraped body, a target group), so relabelling allocates only what it makes anew.
+#[derive(Clone, Debug, Default)]
+pub struct LabelsBuilder<'a> {
+    /// Sorted by name; no empty value.
+    pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl<'a> LabelsBuilder<'a> {
+    /// No label yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts from `labels`, borrowing them.
+    #[must_use]
+    pub fn from_labels(labels: &'a Labels) -> Self {
+        Self { pairs: labels.iter().map(|(n, v)| (Cow::Borrowed(n), Cow::Borrowed(v))).collect() }
+    }
+
+    /// Removes all labels and keeps the memory.
+    pub fn clear(&mut self) {
+        self.pairs.clear();
+    }
+
+    /// How many labels there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there is no label.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.pairs.binary_search_by(|(n, _)| (**n).cmp(name))
+    }
+
+    /// The value of `name`; "" where it is absent, as relabelling reads it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        self.position(name).map_or("", |at| &self.pairs[at].1)
+    }
+
+    /// Whether there is a label `name`.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.position(name).is_ok()
+    }
+
+    /// Sets `name` to `value`; an empty value deletes the label.
+    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) {
+        let (name, value) = (name.into(), value.into());
+        match self.position(&name) {
+            Ok(at) if value.is_empty() => drop(self.pairs.remove(at)),
+            Ok(at) => self.pairs[at].1 = value,
+            Err(_) if value.is_empty() => {}
+            Err(at) => self.pairs.insert(at, (name, value)),
+        }
+    }
+
+    /// Removes the label `name` where there is one.
+    pub fn remove(&mut self, name: &str) {
+        if let Ok(at) = self.position(name) {
+            self.pairs.remove(at);
+        }
+    }
+
+    /// Keeps the labels of which `keep(name, value)` is true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
+        self.pairs.retain(|(name, value)| keep(name, value));
+    }
+
+    /// Names and values in order of names.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(n, v)| (&**n, &**v))
+    }
+
+    /// The finished set.
+    #[must_use]
+    pub fn build(&self) -> Labels {
+        Labels::from_pairs(self.iter())
+    }
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`: a label name as it was before UTF-8 names.
+#[must_use]
+pub fn is_legacy_label_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name as it was before UTF-8 names.
+#[must_use]
+pub fn is_legacy_metric_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_sorted_unique_and_never_empty() {
+        let labels = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", ""), ("b", "3")]);
+        assert_eq!(labels.to_string(), r#"{a="1", b="3"}"#);
+        assert_eq!(labels.get("b"), Some("3"));
+        assert_eq!(labels.get("c"), None);
+    }
+
+    #[test]
+    fn an_empty_value_given_last_deletes_the_label() {
+        assert!(Labels::from_pairs([("a", "1"), ("a", "")]).is_empty());
+    }
+
+    #[test]
+    fn the_hash_does_not_depend_on_the_order_given() {
+        let one = Labels::from_pairs([("a", "1"), ("b", "2")]);
+        let two = Labels::from_pairs([("b", "2"), ("a", "1")]);
+        assert_eq!(one.hash64(), two.hash64());
+        assert_ne!(one.hash64(), Labels::from_pairs([("a", "1b"), ("", "2")]).hash64());
+    }
+
+    #[test]
+    fn json_round_trips() {
+        let labels = Labels::from_pairs([("job", "a\"b"), ("ünï", "ö")]);
+        let json = serde_json::to_string(&labels).unwrap();
+        assert_eq!(serde_json::from_str::<Labels>(&json).unwrap(), labels);
+    }
+
+    #[test]
+    fn a_builder_sets_reads_and_deletes() {
+        let base = Labels::from_pairs([("a", "1"), ("z", "26")]);
+        let mut builder = LabelsBuilder::from_labels(&base);
+        builder.set("m", "13");
+        builder.set("a", "");
+        assert_eq!(builder.get("a"), "");
+        assert_eq!(builder.get("m"), "13");
+        assert_eq!(builder.build().to_string(), r#"{m="13", z="26"}"#);
+    }
+
+    #[test]
+    fn names_in_utf8_are_printed_quoted() {
+        assert_eq!(Labels::from_pairs([("my.name", "1")]).to_string(), r#"{"my.name"="1"}"#);
+    }
+}

@@ -1,0 +1,14 @@
+//! The words and rules of promring: labels, targets, relabelling, configuration, slots.
+//!
+//! Nothing here knows of sockets, files, Kubernetes, async runtimes or the clock: what happens and the time
+//! it happens at come in as arguments. That keeps the rules testable as plain functions, and CI checks with
+//! `cargo tree` that neither tokio nor kube is reachable from here.
+
+pub mod config;
+pub mod duration;
+pub mod hash;
+pub mod labels;
+pub mod relabel;
+pub mod size;
+pub mod slots;
+pub mod target;

@@ -1,0 +1,290 @@
+//! Targets: what is scraped, and the two hashes that name it.
+//!
+//! A target has an **identity** ([`TargetId`]): its final labels and its URL. Two targets with one identity are
+//! one target. It also has a **key** ([`TargetKey`]): job and labels without `__*`. Owner, slots and the lane of
+//! the queue belong to the key, so that a changed path, parameter or interval keeps all three.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::config::ScrapeConfig;
+use crate::duration::parse_duration;
+use crate::hash::FieldHasher;
+use crate::labels::{Labels, LabelsBuilder};
+use crate::relabel::Outcome;
+
+/// Host and port of a target.
+pub const ADDRESS: &str = "__address__";
+/// `http` or `https`.
+pub const SCHEME: &str = "__scheme__";
+/// The path of the URL.
+pub const METRICS_PATH: &str = "__metrics_path__";
+/// How often the target is scraped.
+pub const SCRAPE_INTERVAL: &str = "__scrape_interval__";
+/// How long a scrape may take.
+pub const SCRAPE_TIMEOUT: &str = "__scrape_timeout__";
+/// Begins the labels that carry URL parameters.
+pub const PARAM_PREFIX: &str = "__param_";
+/// Begins the labels that discovery attaches; they go after relabelling.
+pub const META_PREFIX: &str = "__meta_";
+
+/// A target's identity: a 128-bit hash of its final labels and its URL. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetId(pub u128);
+
+impl fmt::Display for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TargetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for TargetId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u128::from_str_radix(text, 16).map(Self)
+    }
+}
+
+impl Serialize for TargetId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format_args!("{text:?} is not a target id")))
+    }
+}
+
+/// What owner, slots and lane of a target hang on: a 64-bit hash of job and labels without `__*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TargetKey(pub u64);
+
+impl TargetKey {
+    /// The key of a target of `job` with these final labels.
+    #[must_use]
+    pub fn new(job: &str, labels: &Labels) -> Self {
+        let mut hasher = FieldHasher::new();
+        hasher.field(job.as_bytes());
+        for (name, value) in labels.iter().filter(|(name, _)| !name.starts_with("__")) {
+            hasher.field(name.as_bytes()).field(value.as_bytes());
+        }
+        Self(hasher.finish64())
+    }
+}
+
+/// Targets as a source of discovery delivers them: labels of each, and labels that all of them share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetGroup {
+    /// Names the group among its source's groups: a file and its index, an object's name.
+    pub source: String,
+    /// Labels of every target; a target's own win.
+    pub labels: Labels,
+    /// The labels of each target, `__address__` among them.
+    pub targets: Vec<Labels>,
+}
+
+/// One thing to scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// See [`TargetId`].
+    pub id: TargetId,
+    /// See [`TargetKey`].
+    pub key: TargetKey,
+    /// The job that it belongs to (the name in the configuration; relabelling may have changed the label `job`).
+    pub job: Arc<str>,
+    /// Final labels, without `__meta_*`, with `__address__` and the other `__*` that make the URL.
+    pub labels: Labels,
+    /// How often it is scraped.
+    pub interval: Duration,
+    /// How long a scrape may take, at most the interval.
+    pub timeout: Duration,
+    /// What is fetched.
+    pub url: url::Url,
+}
+
+/// Why a target's labels make no target.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// Nothing says where to scrape.
+    #[error("no address: __address__ is empty after relabelling")]
+    NoAddress,
+    /// Host and port hold no slash; a path belongs in metrics_path.
+    #[error("{0:?} is not a valid address: it holds a \"/\"; put the path into metrics_path")]
+    AddressWithPath(String),
+    /// The labels make no URL.
+    #[error("{url:?} is not a valid URL: {reason}")]
+    Url {
+        /// What the labels gave.
+        url: String,
+        /// The parser's word.
+        reason: String,
+    },
+    /// A duration label cannot be read.
+    #[error("{label} is {value:?}: {reason}")]
+    Duration {
+        /// The label's name.
+        label: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A scrape may not take longer than the interval.
+    #[error("the scrape timeout {timeout} is longer than the scrape interval {interval}")]
+    TimeoutOverInterval {
+        /// The timeout as written.
+        timeout: String,
+        /// The interval as written.
+        interval: String,
+    },
+}
+
+/// What became of one discovered set of labels.
+#[derive(Clone, Debug)]
+pub enum Assembled {
+    /// A target to scrape.
+    Target(Box<Target>),
+    /// Relabelling dropped it, by the rule with this index in `relabel_configs`.
+    Dropped {
+        /// 0-based index of the rule.
+        rule: usize,
+    },
+    /// Its labels make no target.
+    Invalid(TargetError),
+}
+
+/// The labels that relabelling starts from: the target's own, the group's where absent, and what the
+/// configuration gives where still empty (Prometheus's `PopulateDiscoveredLabels`).
+#[must_use]
+pub fn discovered_labels(config: &ScrapeConfig, group: &Labels, own: &Labels) -> Labels {
+    let mut builder = LabelsBuilder::from_labels(own);
+    let mut default = |name: std::borrow::Cow<'static, str>, value: &str| {
+        if !builder.contains(&name) {
+            builder.set(name, value.to_owned());
+        }
+    };
+    for (name, value) in group.iter() {
+        default(name.to_owned().into(), value);
+    }
+    default("job".into(), &config.job_name);
+    default(SCRAPE_INTERVAL.into(), &crate::duration::format_duration(config.scrape_interval));
+    default(SCRAPE_TIMEOUT.into(), &crate::duration::format_duration(config.scrape_timeout));
+    default(METRICS_PATH.into(), &config.metrics_path);
+    default(SCHEME.into(), config.scheme.as_str());
+    for (name, values) in &config.params {
+        if let Some(first) = values.first() {
+            builder.set(format!("{PARAM_PREFIX}{name}"), first.clone());
+        }
+    }
+    builder.build()
+}
+
+/// Makes a target of discovered labels: relabels, checks, drops `__meta_*` and fills in `instance`
+/// (Prometheus's `PopulateLabels`).
+#[must_use]
+pub fn assemble(config: &ScrapeConfig, discovered: &Labels) -> Assembled {
+    let mut builder = LabelsBuilder::from_labels(discovered);
+    if let Outcome::Dropped { rule } = config.relabel.apply(&mut builder) {
+        return Assembled::Dropped { rule };
+    }
+    builder.retain(|name, _| !name.starts_with(META_PREFIX));
+    if !builder.contains("instance") {
+        let address = builder.get(ADDRESS).to_owned();
+        builder.set("instance", address);
+    }
+    match Target::from_final_labels(config, builder.build()) {
+        Ok(target) => Assembled::Target(Box::new(target)),
+        Err(error) => Assembled::Invalid(error),
+    }
+}
+
+impl Target {
+    /// The target that these final labels describe. Allocator and scraper both come to it by this function:
+    /// only labels travel between them.
+    ///
+    /// # Errors
+    /// Where address, URL, interval or timeout cannot be used.
+    pub fn from_final_labels(config: &ScrapeConfig, labels: Labels) -> Result<Self, TargetError> {
+        let address = labels.get(ADDRESS).ok_or(TargetError::NoAddress)?;
+        if address.contains('/') {
+            return Err(TargetError::AddressWithPath(address.to_owned()));
+        }
+        let interval = duration_label(&labels, SCRAPE_INTERVAL)?;
+        let timeout = duration_label(&labels, SCRAPE_TIMEOUT)?;
+        if timeout > interval {
+            return Err(TargetError::TimeoutOverInterval {
+                timeout: labels.get(SCRAPE_TIMEOUT).unwrap_or_default().to_owned(),
+                interval: labels.get(SCRAPE_INTERVAL).unwrap_or_default().to_owned(),
+            });
+        }
+        let url = target_url(config, &labels, address)?;
+        let mut hasher = FieldHasher::new();
+        hasher.field(config.job_name.as_bytes());
+        for (name, value) in labels.iter() {
+            hasher.field(name.as_bytes()).field(value.as_bytes());
+        }
+        hasher.field(url.as_str().as_bytes());
+        Ok(Self {
+            id: TargetId(hasher.finish128()),
+            key: TargetKey::new(&config.job_name, &labels),
+            job: Arc::from(config.job_name.as_str()),
+            labels,
+            interval,
+            timeout,
+            url,
+        })
+    }
+}
+
+fn duration_label(labels: &Labels, label: &'static str) -> Result<Duration, TargetError> {
+    let value = labels.get(label).unwrap_or_default();
+    let fail = |reason: String| TargetError::Duration { label, value: value.to_owned(), reason };
+    let duration = parse_duration(value).map_err(|error| fail(error.to_string()))?;
+    if duration.is_zero() { Err(fail("it must not be zero".to_owned())) } else { Ok(duration) }
+}
+
+/// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
+fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, TargetError> {
+    let scheme = labels.get(SCHEME).unwrap_or("http");
+    let path = labels.get(METRICS_PATH).unwrap_or("");
+    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
+    let text = format!("{scheme}://{address}{slash}{path}");
+    let fail = |reason: &str| TargetError::Url { url: text.clone(), reason: reason.to_owned() };
+    if scheme != "http" && scheme != "https" {
+        return Err(fail("the scheme is neither http nor https"));
+    }
+    let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;
+    let mut params = config.params.clone();
+    for (name, value) in labels.iter() {
+        if let Some(param) = name.strip_prefix(PARAM_PREFIX) {
+            let values = params.entry(param.to_owned()).or_default();
+            match values.first_mut() {
+                Some(first) => value.clone_into(first),
+                None => values.push(value.to_owned()),
+            }
+        }
+    }
+    if params.values().any(|values| !values.is_empty()) {
+        let mut query = url.query_pairs_mut();
+        for (name, values) in &params {
+            for value in values {
+                query.append_pair(name, value);
+            }
+        }
+    }
+    Ok(url)
+}

@@ -1,0 +1,1 @@
+//! What both roles need of HTTP: client block, server, reload, shutdown.

@@ -1,0 +1,340 @@
+//! The JSON between allocator and scrapers, and what both show of themselves.
+//!
+//! Unknown fields are ignored everywhere, so that parts one version apart work together.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use promring_model::labels::Labels;
+use promring_model::target::TargetId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A version of the assignment: the leader's term, and a counter within it. Written `term-counter`,
+/// also as an ETag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Grows with every new leader.
+    pub term: u64,
+    /// Grows with every change.
+    pub counter: u64,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.term, self.counter)
+    }
+}
+
+/// A text that is no version.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotAVersion;
+
+impl fmt::Display for NotAVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a version of the form term-counter")
+    }
+}
+
+impl std::error::Error for NotAVersion {}
+
+impl FromStr for Version {
+    type Err = NotAVersion;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (term, counter) = text.trim_matches('"').split_once('-').ok_or(NotAVersion)?;
+        Ok(Self {
+            term: term.parse().map_err(|_| NotAVersion)?,
+            counter: counter.parse().map_err(|_| NotAVersion)?,
+        })
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Answer of `GET /api/v1/assignments/{scraper}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// What this answer brings the scraper to.
+    pub version: Version,
+    /// What it is relative to; null: the answer is the whole assignment.
+    pub base: Option<Version>,
+    /// Targets to take up or to change, by job.
+    pub upsert: BTreeMap<String, JobAssignment>,
+    /// Targets that exist no more: their series end with staleness markers.
+    #[serde(default)]
+    pub gone: Vec<TargetId>,
+    /// Targets that another scraper has now: no markers.
+    #[serde(default)]
+    pub moved: Vec<TargetId>,
+}
+
+/// One job's part of an assignment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobAssignment {
+    /// Hash over what the scraper owns of the job's configuration, as the allocator's file has it:
+    /// 16 hexadecimal digits.
+    pub config_hash: String,
+    /// False: a source of this job has not synced, and the scraper keeps what it holds of it.
+    pub synced: bool,
+    /// The targets.
+    pub targets: Vec<AssignedTarget>,
+}
+
+/// One target of an assignment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedTarget {
+    /// Identity.
+    pub id: TargetId,
+    /// Final labels, `__address__` and the other `__*` of the URL included.
+    pub labels: Labels,
+    /// The first slot that is this scraper's, in Unix milliseconds; none: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i64>,
+    /// The first slot that is no longer this scraper's; none: no end is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+/// Body of `POST /api/v1/scrapers/{scraper}/report`: the heartbeat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version in force; none: nothing was received yet.
+    pub version: Option<Version>,
+    /// Where the scraper's own server is, as `http://host:port`.
+    pub address: String,
+    /// The scraper is on its way out and takes no new targets.
+    #[serde(default)]
+    pub draining: bool,
+    /// Whether `targets` holds all targets; otherwise those that changed since the last report.
+    #[serde(default)]
+    pub full: bool,
+    /// Health and weight of targets.
+    #[serde(default)]
+    pub targets: Vec<TargetReport>,
+    /// Backlog by destination.
+    #[serde(default)]
+    pub queues: Vec<QueueReport>,
+    /// Samples scraped since the process started.
+    #[serde(default)]
+    pub samples_total: u64,
+    /// Hash of the expanded external labels, 16 hexadecimal digits: it must be the same on every scraper.
+    #[serde(default)]
+    pub external_labels_hash: String,
+    /// Jobs whose configuration here differs from the allocator's.
+    #[serde(default)]
+    pub config_mismatch: Vec<String>,
+    /// Jobs in the assignment that this scraper's own file does not have.
+    #[serde(default)]
+    pub unknown_jobs: Vec<String>,
+}
+
+/// A target as its scraper sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Identity.
+    pub id: TargetId,
+    /// `up`, `down` or `unknown`.
+    pub health: Health,
+    /// Why the last scrape failed, or empty.
+    #[serde(default)]
+    pub last_error: String,
+    /// When the last scrape began, in Unix milliseconds; zero: never.
+    pub last_scrape_ms: i64,
+    /// How long it took, in seconds.
+    pub last_scrape_duration: f64,
+    /// Samples it yielded before metric relabelling.
+    pub samples: u64,
+}
+
+/// Health of a target, as Prometheus names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Not scraped yet.
+    #[default]
+    Unknown,
+    /// The last scrape succeeded.
+    Up,
+    /// The last scrape failed.
+    Down,
+}
+
+/// Backlog of one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// Its name.
+    pub destination: String,
+    /// Samples not yet acknowledged.
+    pub samples: u64,
+    /// Bytes on disk not yet acknowledged.
+    pub bytes: u64,
+    /// Age of the oldest unacknowledged record, in seconds.
+    pub oldest_seconds: u64,
+    /// Samples dropped for good since the process started.
+    pub dropped: u64,
+}
+
+/// Answer to a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAnswer {
+    /// The term of the allocator that answers.
+    pub term: u64,
+    /// The allocator wants a full report at once.
+    #[serde(default)]
+    pub full: bool,
+    /// This scraper's ordinal goes away, so it should send everything before it ends.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// Answer of `GET /api/v1/targets`, with Prometheus's field names, wrapped as Prometheus wraps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiResponse<T> {
+    /// `success`.
+    pub status: String,
+    /// The content.
+    pub data: T,
+}
+
+impl<T> ApiResponse<T> {
+    /// A successful answer.
+    pub fn success(data: T) -> Self {
+        Self { status: "success".to_owned(), data }
+    }
+}
+
+/// Targets that are scraped, and those that relabelling dropped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetList {
+    /// Targets with an owner or waiting for one.
+    pub active_targets: Vec<ActiveTarget>,
+    /// Targets that a rule dropped.
+    pub dropped_targets: Vec<DroppedTarget>,
+    /// How many were dropped by job, those included that are not listed.
+    #[serde(default)]
+    pub dropped_target_counts: BTreeMap<String, u64>,
+}
+
+/// A target that is scraped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveTarget {
+    /// Labels before relabelling; empty where not known (on a scraper).
+    pub discovered_labels: Labels,
+    /// Labels of its series.
+    pub labels: Labels,
+    /// The job.
+    pub scrape_pool: String,
+    /// The URL.
+    pub scrape_url: String,
+    /// The scraper that has it; empty: none yet.
+    pub scraper: String,
+    /// Health.
+    pub health: Health,
+    /// Why the last scrape failed, or empty.
+    pub last_error: String,
+    /// When the last scrape began, RFC 3339; empty: never.
+    pub last_scrape: String,
+    /// How long it took, in seconds.
+    pub last_scrape_duration: f64,
+    /// Samples of the last scrape before metric relabelling.
+    pub samples: u64,
+    /// The interval, as Prometheus writes durations.
+    pub scrape_interval: String,
+    /// The timeout.
+    pub scrape_timeout: String,
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedTarget {
+    /// Labels before relabelling.
+    pub discovered_labels: Labels,
+    /// The job.
+    pub scrape_pool: String,
+    /// 0-based index of the rule in relabel_configs that dropped it; null where its labels made no target.
+    pub dropped_by_rule: Option<usize>,
+    /// Why its labels made no target, or empty.
+    #[serde(default)]
+    pub error: String,
+}
+
+/// Answer of `GET /api/v1/scrapers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScraperList {
+    /// The newest version.
+    pub version: Version,
+    /// Whether every source has synced and the scrapers are known.
+    pub ready: bool,
+    /// The scrapers, by name.
+    pub scrapers: Vec<ScraperStatus>,
+}
+
+/// A scraper as the allocator sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScraperStatus {
+    /// Its name.
+    pub name: String,
+    /// Its own server.
+    pub address: String,
+    /// `ready`, `draining` or `lost`.
+    pub state: ScraperState,
+    /// How many targets it is assigned.
+    pub targets: usize,
+    /// The version it has in force.
+    pub version: Option<Version>,
+    /// Since its last report, in seconds.
+    pub last_report_seconds: f64,
+    /// Samples a second over its recent reports.
+    pub samples_per_second: f64,
+    /// Backlog by destination.
+    pub queues: Vec<QueueReport>,
+    /// Jobs whose configuration there differs from the allocator's.
+    pub config_mismatch: Vec<String>,
+}
+
+/// Whether a scraper takes targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScraperState {
+    /// It reports and takes targets.
+    Ready,
+    /// It is on its way out.
+    Draining,
+    /// It has not reported for longer than the lapse.
+    Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_reads_back_as_written_and_as_an_etag() {
+        let version = Version { term: 1_700_000_000_000, counter: 7 };
+        assert_eq!(version.to_string().parse(), Ok(version));
+        assert_eq!(format!("\"{version}\"").parse(), Ok(version));
+        assert_eq!("7".parse::<Version>(), Err(NotAVersion));
+    }
+
+    #[test]
+    fn a_report_of_an_older_scraper_without_the_newer_fields_is_read() {
+        let report: Report =
+            serde_json::from_str(r#"{"version":null,"address":"http://x:1","future":1}"#).unwrap();
+        assert_eq!(report.address, "http://x:1");
+    }
+}

@@ -1,0 +1,1 @@
+//! Assignment client, scrape, parse, append, encode, queue, remote write.

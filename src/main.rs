@@ -1,0 +1,2 @@
+//! The `promring` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sample exporters and the auditing receiver, for the demo, tests and benchmarks.
