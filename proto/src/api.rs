@@ -88,6 +88,9 @@ pub struct JobAssignment {
     pub config_hash: String,
     /// False: a source of this job has not synced, and the scraper keeps what it holds of it.
     pub synced: bool,
+    /// Why no target of this job may be scraped (`target_limit`): each fails with this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// The targets.
     pub targets: Vec<AssignedTarget>,
 }

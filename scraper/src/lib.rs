@@ -1,1 +1,2 @@
-//! Assignment client, scrape, parse, append, encode, queue, remote write.
+//! scraper
+pub mod parse;
