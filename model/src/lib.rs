@@ -8,6 +8,7 @@ pub mod config;
 pub mod duration;
 pub mod hash;
 pub mod labels;
+pub mod placement;
 pub mod relabel;
 pub mod size;
 pub mod slots;
