@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use promring_model::config::Config;
 use promring_model::membership::{Membership, MembershipOptions};
-use promring_model::placement::{self, Load};
+use promring_model::placement::{self, Held, PlacementOptions, Previous};
 use promring_model::target::{TargetGroup, TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
@@ -18,9 +18,6 @@ const SOURCE_PATIENCE_MS: i64 = 30_000;
 
 /// Scrapers that may be known at once; a report under a further name is refused.
 pub const SCRAPERS_MAX: usize = 10_000;
-
-/// The weight of a target that no scraper has reported yet, in samples a second.
-const WEIGHT_UNKNOWN: f64 = 100.0;
 
 /// What a scraper last reported, beside its targets.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +38,9 @@ pub struct State {
     started_ms: i64,
     jobs: BTreeMap<String, JobTargets>,
     membership: Membership,
-    owners: HashMap<TargetKey, String>,
+    /// The last placement: the scrapers that there were, and what each key was placed by.
+    placed_scrapers: Vec<String>,
+    placed: HashMap<TargetKey, Held>,
     /// Owners that scrapers told of, from before this allocator started.
     claims: HashMap<TargetId, String>,
     ledgers: BTreeMap<String, Ledger>,
@@ -61,7 +60,8 @@ impl State {
             started_ms: now_ms,
             jobs: BTreeMap::new(),
             membership: Membership::new(membership_options(config)),
-            owners: HashMap::new(),
+            placed_scrapers: Vec::new(),
+            placed: HashMap::new(),
             claims: HashMap::new(),
             ledgers: BTreeMap::new(),
             health: HashMap::new(),
@@ -182,7 +182,7 @@ impl State {
         let terms: BTreeMap<String, JobTerms> = self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
         let mut parts: BTreeMap<&str, Vec<&Arc<Discovered>>> = BTreeMap::new();
         for (key, targets) in &by_key {
-            if let Some(owner) = self.owners.get(key) {
+            if let Some(owner) = self.owner(*key) {
                 parts.entry(owner).or_default().extend(targets);
             }
         }
@@ -210,35 +210,47 @@ impl State {
     }
 
     fn place(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>, takers: &[String]) {
-        let index: HashMap<&str, u32> = takers.iter().zip(0..).map(|(name, at)| (name.as_str(), at)).collect();
-        let loads: Vec<Load> = by_key
+        let targets: Vec<(TargetKey, f64)> = by_key
             .iter()
-            .map(|(key, targets)| {
-                let owner = self
-                    .owners
-                    .get(key)
-                    .or_else(|| targets.iter().find_map(|target| self.claims.get(&target.target.id)));
-                Load {
-                    key: *key,
-                    weight: targets.iter().map(|target| self.weight(target)).sum(),
-                    owner: owner.and_then(|name| index.get(name.as_str()).copied()),
-                }
-            })
+            .flat_map(|(key, targets)| targets.iter().map(|target| (*key, self.weight(target))))
             .collect();
-        let owners = placement::place(&loads, takers);
-        let moved = |(load, owner): &(&Load, &u32)| load.owner.is_some_and(|before| before != **owner);
-        let moves = loads.iter().zip(&owners).filter(moved).count();
-        metrics::counter!("promring_allocator_moves_total").increment(moves as u64);
-        self.owners =
-            loads.iter().zip(owners).map(|(load, owner)| (load.key, takers[owner as usize].clone())).collect();
+        if self.placed.is_empty() {
+            self.take_claims(by_key);
+        }
+        let held = |key| self.placed.get(&key).copied();
+        let previous = Previous { scrapers: &self.placed_scrapers, held: &held };
+        let placement = placement::place(&targets, takers, &previous, &PlacementOptions::default());
+        let placed = placement.by_key(&targets);
+        let moved = |(key, now): &(&TargetKey, &Held)| {
+            let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));
+            owner_before.is_some_and(|before| *before != takers[now.scraper])
+        };
+        metrics::counter!("promring_allocator_moves_total").increment(placed.iter().filter(moved).count() as u64);
+        self.placed = placed;
+        self.placed_scrapers = takers.to_vec();
     }
 
-    /// Samples a second of a target.
+    /// After a start, what the scrapers said that they have counts as the last placement, so that a restart of the
+    /// allocator moves nothing.
+    fn take_claims(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>) {
+        let mut scrapers: Vec<String> = self.claims.values().cloned().collect();
+        scrapers.sort();
+        scrapers.dedup();
+        for (key, targets) in by_key {
+            let claim = targets.iter().find_map(|target| self.claims.get(&target.target.id));
+            if let Some(scraper) = claim.and_then(|name| scrapers.binary_search(name).ok()) {
+                let weight = targets.iter().map(|target| self.weight(target)).sum();
+                self.placed.insert(*key, Held { scraper, weight });
+            }
+        }
+        self.placed_scrapers = scrapers;
+    }
+
+    /// Samples a second of a target; NaN, which placement takes as its default, where none is known.
     fn weight(&self, target: &Discovered) -> f64 {
-        let seconds = target.target.interval.as_secs_f64().max(0.001);
         match self.health.get(&target.target.id) {
-            Some(report) if report.samples > 0 => report.samples as f64 / seconds,
-            _ => WEIGHT_UNKNOWN / seconds,
+            Some(report) if report.samples > 0 => report.samples as f64 / target.target.interval.as_secs_f64(),
+            _ => f64::NAN,
         }
     }
 
@@ -265,7 +277,7 @@ impl State {
     /// The owner of a target; None where it has none yet.
     #[must_use]
     pub fn owner(&self, key: TargetKey) -> Option<&str> {
-        self.owners.get(&key).map(String::as_str)
+        self.placed_scrapers.get(self.placed.get(&key)?.scraper).map(String::as_str)
     }
 
     /// What its scraper last said of a target.

@@ -256,6 +256,12 @@ impl SeriesCache {
         self.tally
     }
 
+    /// What the scrape at hand had yielded when it failed: what it brought is rolled back, so nothing was added.
+    #[must_use]
+    pub fn failed_tally(&self) -> Tally {
+        Tally { added: 0, ..self.tally }
+    }
+
     /// The scrape failed: forgets what it brought, and hands a staleness marker to `sample` for every series that
     /// was live. What is known of them stays, for when the target is back.
     pub fn fail(&mut self, time_ms: i64, sample: impl FnMut(&Encoded, u64, i64)) {
