@@ -180,10 +180,10 @@ impl State {
         }
         self.place(&by_key, &takers);
         let terms: BTreeMap<String, JobTerms> = self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
-        let mut parts: BTreeMap<&str, Vec<&Arc<Discovered>>> = BTreeMap::new();
+        let mut parts: BTreeMap<String, Vec<&Arc<Discovered>>> = BTreeMap::new();
         for (key, targets) in &by_key {
             if let Some(owner) = self.owner(*key) {
-                parts.entry(owner).or_default().extend(targets);
+                parts.entry(owner.to_owned()).or_default().extend(targets);
             }
         }
         for name in self.membership.members().map(|(name, _)| name) {
@@ -192,7 +192,7 @@ impl State {
         let counter = self.counter + 1;
         let mut changed = false;
         for (name, ledger) in &mut self.ledgers {
-            let part = parts.remove(name.as_str()).unwrap_or_default();
+            let part = parts.remove(name).unwrap_or_default();
             // What has a living target of its key moved or was replaced; its series may go on.
             let gone = |target: &Discovered| !by_key.contains_key(&target.target.key);
             changed |= ledger.replace(part.into_iter(), &terms, gone, counter, now_ms);
@@ -219,7 +219,7 @@ impl State {
         }
         let held = |key| self.placed.get(&key).copied();
         let previous = Previous { scrapers: &self.placed_scrapers, held: &held };
-        let placement = placement::place(&targets, takers, &previous, &PlacementOptions::default());
+        let placement = placement::place(&targets, takers, Some(&previous), &PlacementOptions::default());
         let placed = placement.by_key(&targets);
         let moved = |(key, now): &(&TargetKey, &Held)| {
             let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));

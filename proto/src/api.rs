@@ -161,6 +161,21 @@ pub struct TargetReport {
     pub samples: u64,
 }
 
+impl TargetReport {
+    /// Of a target that has not been scraped yet.
+    #[must_use]
+    pub fn unknown(id: TargetId) -> Self {
+        Self {
+            id,
+            health: Health::Unknown,
+            last_error: String::new(),
+            last_scrape_ms: 0,
+            last_scrape_duration: 0.0,
+            samples: 0,
+        }
+    }
+}
+
 /// Health of a target, as Prometheus names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]

@@ -43,6 +43,12 @@ pub struct Classes {
 }
 
 impl Classes {
+    /// One class without rules.
+    #[cfg(test)]
+    pub(crate) fn one() -> Self {
+        Self { rules: vec![Rules::default()] }
+    }
+
     /// The classes of these destinations, and the class of each.
     #[must_use]
     pub fn of(destinations: &[Arc<RemoteWrite>]) -> (Self, Vec<usize>) {

@@ -14,6 +14,7 @@ pub struct Statuses(Mutex<Inner>);
 struct Inner {
     reports: HashMap<TargetId, TargetReport>,
     changed: HashSet<TargetId>,
+    samples_total: u64,
 }
 
 impl Statuses {
@@ -21,6 +22,7 @@ impl Statuses {
     pub fn set(&self, report: TargetReport) {
         let mut inner = self.lock();
         inner.changed.insert(report.id);
+        inner.samples_total += report.samples;
         inner.reports.insert(report.id, report);
     }
 
@@ -29,6 +31,12 @@ impl Statuses {
         let mut inner = self.lock();
         inner.reports.remove(&id);
         inner.changed.remove(&id);
+    }
+
+    /// Samples of all scrapes so far, before metric relabelling.
+    #[must_use]
+    pub fn samples_total(&self) -> u64 {
+        self.lock().samples_total
     }
 
     /// The newest report of a target.
