@@ -4,10 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use promring_model::config::ConfigSource;
-
-/// A configuration file may have this many bytes.
-pub const CONFIG_FILE_BYTES_MAX: u64 = 64 << 20;
+use promring_model::config::{ConfigSource, FILE_BYTES_MAX};
 
 /// Reads from the file system and the process's environment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,7 +12,7 @@ pub struct Disk;
 
 impl ConfigSource for Disk {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        read_bounded(path, CONFIG_FILE_BYTES_MAX)
+        read_bounded(path, FILE_BYTES_MAX as u64)
     }
 
     fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
