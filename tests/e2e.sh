@@ -48,6 +48,23 @@ debian_part() {
   echo "$dir/$program"
 }
 
+# go_part MODULE PROGRAM PACKAGE [TAGS]: builds a program of a Go module under tests/parts and prints its path. The
+# module's checksums are part of the path, so that a new version is a new build.
+go_part() {
+  local module=$1 program=$2 package=$3 tags=${4:-}
+  local hash dir
+  hash=$(cat "tests/parts/$module/go.mod" "tests/parts/$module/go.sum" | sha256sum | cut -c1-16)
+  dir="$cache/$module-$hash"
+  if [ ! -x "$dir/$program" ]; then
+    command -v go >/dev/null || { echo "e2e: Go is needed to build $program; install it" >&2; exit 1; }
+    echo "e2e: building $program (minutes, once)" >&2
+    mkdir -p "$dir"
+    (cd "tests/parts/$module" && CGO_ENABLED=0 go build -ldflags "-s -w" -tags "$tags" -o "$dir/$program.new" "$package") >&2
+    mv "$dir/$program.new" "$dir/$program"
+  fi
+  echo "$dir/$program"
+}
+
 PROMETHEUS=$(debian_part prometheus usr/bin/prometheus)
 VICTORIA_METRICS=$(debian_part victoria-metrics usr/bin/victoria-metrics)
 NODE_EXPORTER=$(debian_part prometheus-node-exporter usr/bin/prometheus-node-exporter)
