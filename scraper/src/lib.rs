@@ -1,1 +1,3 @@
 //! Assignment client, scrape, parse, append, encode, queue, remote write.
+
+pub mod queue;
