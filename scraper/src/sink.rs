@@ -186,7 +186,13 @@ impl Batch {
         self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
         let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
         self.body.clear();
-        let meta = RecordMeta { samples, first_ms: self.first_ms, last_ms: self.last_ms, encoding: Encoding::RemoteWrite1 };
+        let meta = RecordMeta {
+            samples,
+            first_ms: self.first_ms,
+            last_ms: self.last_ms,
+            encoding: Encoding::V1,
+            ..RecordMeta::default()
+        };
         let result = match compressed {
             Ok(len) => destination.queue.append(lane, meta, &self.compressed[..len]).map_err(|error| error.to_string()),
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
