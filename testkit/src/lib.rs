@@ -5,5 +5,7 @@
 //! is due when, and says what is missing, doubled, out of order or not wanted. Nothing here knows of allocator
 //! or scraper, so that neither can make its own mistakes look right.
 
+pub mod audit;
 pub mod clock;
 pub mod exporter;
+pub mod wire;

@@ -13,6 +13,7 @@
 //! | `GET /-/series` | what is exposed, as a JSON list of [`Exposed`] |
 
 mod behaviour;
+mod expected;
 mod fleet;
 mod http;
 mod kinds;
@@ -30,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use crate::audit::Exposed;
 pub use behaviour::{Behaviour, Change, Vanish};
 pub use fleet::{Fleet, FleetError, FleetOptions, SERIES_MAX, TARGETS_MAX};
 pub use kinds::Kind;
@@ -37,15 +39,6 @@ pub use kinds::Kind;
 use crate::clock::now_ms;
 use server::Buffers;
 use template::{Identity, Template};
-
-/// A series that an exporter shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exposed {
-    /// Its labels as they stand in the text, and `__name__`.
-    pub labels: Labels,
-    /// Whether its value can never go down: a counter, or a part of a histogram.
-    pub monotone: bool,
-}
 
 /// The body of `GET /-/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -86,6 +86,19 @@ impl Motion {
         }
     }
 
+    /// Lowest and highest value between two moments.
+    pub(super) fn bounds(self, from: &Moment, to: &Moment, number: u32) -> (f64, f64) {
+        match self {
+            Self::Counter { .. }
+            | Self::Bucket { .. }
+            | Self::Sum { .. }
+            | Self::Constant(_)
+            | Self::StartTime => (self.at(from, number).value(), self.at(to, number).value()),
+            // A shown value is cut off behind its last digit.
+            Self::Gauge { low, high, decimals } => (low - 1.0 / POWERS[usize::from(decimals)] as f64, high),
+        }
+    }
+
     /// The value at a moment. `number` tells the series of an instance apart.
     pub(super) fn at(self, moment: &Moment, number: u32) -> Fixed {
         match self {

@@ -150,6 +150,19 @@ impl Template {
         Some(motion.at(&Moment::new(now_ms, identity.start_ms, identity.seed), number).value())
     }
 
+    /// Lowest and highest value that the series with this number shows in a span of time.
+    pub(super) fn bounds(
+        &self,
+        number: u32,
+        identity: &Identity,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Option<(f64, f64)> {
+        let motion = self.motions.get(number as usize)?;
+        let moment = |time_ms| Moment::new(time_ms, identity.start_ms, identity.seed);
+        Some(motion.bounds(&moment(from_ms), &moment(to_ms), number))
+    }
+
     /// Appends the whole text as it stands at a moment, without the series whose numbers are in `hidden` (sorted).
     pub(super) fn render(&self, identity: &Identity, now_ms: i64, hidden: &[u32], out: &mut Vec<u8>) {
         let moment = Moment::new(now_ms, identity.start_ms, identity.seed);
