@@ -24,7 +24,8 @@ async fn queues(State(scraper): State<Scraper>) -> Json<ApiResponse<Vec<QueueRep
 
 async fn targets(State(scraper): State<Scraper>) -> Json<ApiResponse<TargetList>> {
     let statuses = &scraper.shared.environment.statuses;
-    let active = scraper.manager().targets().map(|target| {
+    let manager = scraper.manager();
+    let active = manager.targets().map(|target| {
         let status = statuses.get(target.id).unwrap_or_else(|| promring_proto::api::TargetReport::unknown(target.id));
         ActiveTarget {
             // Only the allocator knows what discovery said.

@@ -77,7 +77,8 @@ impl Fetcher {
     }
 
     async fn exchange(&self, url: &url::Url, timeout: Duration, body: &mut Vec<u8>) -> Result<(), FetchError> {
-        let transport = |error: reqwest::Error| FetchError::Transport(describe(&error));
+        // The URL is known to whoever reads the message.
+        let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
         let mut response = self
             .client
             .connections()
