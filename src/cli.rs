@@ -20,9 +20,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct LogArgs {
     /// Least severe messages to log: error, warn, info, debug or trace; or a filter such as
-    /// info,promring_scraper=debug.
-    #[arg(long, global = true, env = "PROMRING_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
-    pub(crate) log_level: String,
+    /// info,promring_scraper=debug [default: info; for the demo warn].
+    #[arg(long, global = true, env = "PROMRING_LOG_LEVEL", value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
     /// Form of the log.
     #[arg(long, global = true, env = "PROMRING_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,

@@ -8,11 +8,12 @@ use tracing_subscriber::prelude::*;
 
 use crate::cli::{LogArgs, LogFormat};
 
-/// Installs the log. A filter that cannot be read is told, and everything from info up is logged.
-pub(crate) fn install(args: &LogArgs) {
-    let (filter, problem) = match EnvFilter::try_new(&args.log_level) {
+/// Installs the log. A level that cannot be read is told, and the default taken.
+pub(crate) fn install(args: &LogArgs, level_default: &str) {
+    let level = args.log_level.as_deref().unwrap_or(level_default);
+    let (filter, problem) = match EnvFilter::try_new(level) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
+        Err(error) => (EnvFilter::new(level_default), Some(error)),
     };
     let layer = fmt::layer().with_writer(stderr);
     let registry = tracing_subscriber::registry().with(filter);
@@ -21,6 +22,6 @@ pub(crate) fn install(args: &LogArgs) {
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).init(),
     }
     if let Some(error) = problem {
-        tracing::warn!(%error, filter = args.log_level, "--log-level cannot be read; logging from info up");
+        tracing::warn!(%error, level, level_default, "--log-level cannot be read; the default is taken");
     }
 }

@@ -18,7 +18,9 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logging::install(&cli.log);
+    // The demo talks by itself; a log between its lines would only hide them.
+    let level_default = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    logging::install(&cli.log, level_default);
     promring_net::observe::install_metrics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -3,5 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod fleet;
 mod main_job;
 mod servers;
