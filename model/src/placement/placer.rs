@@ -170,7 +170,7 @@ impl Placer {
         moved.dedup_by_key(|&mut (index, _)| index);
         let moves = moved.into_iter().filter_map(|(index, from)| {
             let entry = &self.fleet.entries[index as usize];
-            let to = name(entry.owner).filter(|_| entry.owner != from)?;
+            let to = name(entry.owner)?;
             Some(Move { key: TargetKey(entry.key), from: name(from), to })
         });
         moves.collect()
