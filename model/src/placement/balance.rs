@@ -1,6 +1,6 @@
 //! The two occasions on which entries change owner: members come or go, and loads drift apart.
 
-use super::fleet::{Fit, Fleet, NOBODY, Newcomers};
+use super::fleet::{Fit, Fleet, Newcomers};
 
 /// The most that a change of membership moves of its own choice, in hundredths of the newcomers' fair share of
 /// the keys. What the bound demands is moved in any case.
@@ -9,13 +9,36 @@ const NEWCOMER_MOVES_PERCENT: u128 = 110;
 /// The most that scrapers going away moves beyond what they held, in hundredths of the keys.
 const LEAVER_MOVES_PERCENT: u128 = 2;
 
+/// What newcomers are given first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taste {
+    /// What the ring wants there, the heaviest first.
+    Drawn,
+    /// The heaviest: the same load by fewer moves.
+    Heaviest,
+    /// The lightest.
+    Lightest,
+}
+
 impl Fleet {
-    /// Finds an owner for whatever has none, after which every load is within its bound again, at the price
-    /// of few moves. `joined` are the scrapers that were not there at the last placement.
+    /// Members are as they were: finds an owner for `homeless`, and corrects loads that have drifted.
+    pub(super) fn keys_changed(&mut self, homeless: Vec<u32>) {
+        if self.scrapers.is_empty() {
+            return;
+        }
+        self.level_by_loads();
+        self.place_these(homeless, &Newcomers::none());
+        self.correct_drift();
+    }
+
+    /// Members have come or gone: finds an owner for whatever has none, after which every load is within its
+    /// bound again, at the price of few moves. `joined` are the scrapers that were not there before.
     pub(super) fn members_changed(&mut self, joined: Vec<u32>) {
         if self.scrapers.is_empty() {
             return;
         }
+        self.level_by_weights();
+        let all_new = joined.len() == self.scrapers.len();
         // Where all are new, none is to be preferred: the ring decides alone.
         let newcomers = if joined.len() == self.scrapers.len() {
             Newcomers::none()
@@ -26,12 +49,25 @@ impl Fleet {
         for scraper in self.indices() {
             self.relieve_to_bound(scraper, &newcomers, &mut quota);
         }
-        self.place_homeless(&newcomers);
-        let bound = self.bound();
+        self.place_these(self.homeless(), &newcomers);
+        let bound = self.rules.bound(self.level(), 1);
         for scraper in self.indices() {
             self.relieve(scraper, bound, &newcomers, Fit::UnderCap, &mut quota);
         }
         self.top_up(&newcomers, &mut quota);
+        if all_new {
+            self.level_out();
+        }
+    }
+
+    /// Evens out a fresh placement, which the ring alone leaves a few percent uneven. Nothing has an owner that
+    /// it could be taken from yet, so this costs no hand-over; and even loads are far from the bound, so that
+    /// the next change of members is not forced to more than its share.
+    fn level_out(&mut self) {
+        let low = self.indices().filter(|&scraper| self.load(scraper) < self.level()).collect();
+        let low = Newcomers::new(low, self.scrapers.len());
+        let mut boundless = usize::MAX;
+        self.top_up(&low, &mut boundless);
     }
 
     fn quota(&self, newcomers: usize) -> usize {
@@ -44,17 +80,10 @@ impl Fleet {
         usize::try_from(quota).unwrap_or(usize::MAX)
     }
 
-    /// Gives every entry without an owner to one, in the order of weight.
-    pub(super) fn place_homeless(&mut self, newcomers: &Newcomers) {
-        let homeless = |index: &u32| self.entries[*index as usize].owner == NOBODY;
-        let mut indices: Vec<u32> = (0..self.entries.len() as u32).filter(homeless).collect();
-        self.place_these(&mut indices, newcomers);
-    }
-
-    /// Gives these entries, which have no owner, to one each, in the order of weight.
-    pub(super) fn place_these(&mut self, indices: &mut Vec<u32>, newcomers: &Newcomers) {
-        self.sort_heaviest_first(indices);
-        for &index in indices.iter() {
+    /// Gives these entries, which have no owner, to one each.
+    fn place_these(&mut self, mut indices: Vec<u32>, newcomers: &Newcomers) {
+        self.sort_for_placing(&mut indices);
+        for index in indices {
             if let Some(scraper) = self.home(index, newcomers, Fit::Anywhere) {
                 self.move_to(index, scraper);
             }
@@ -145,42 +174,57 @@ impl Fleet {
         true
     }
 
-    /// Brings newcomers up to the mean, from scrapers that are above it: first with what the ring wants there,
-    /// then with the heaviest that fit. Nobody falls below the mean for it.
+    /// Brings newcomers up to the level, from scrapers that are above it.
     fn top_up(&mut self, newcomers: &Newcomers, quota: &mut usize) {
-        let mean = self.mean();
-        for drawn_only in [true, false] {
-            if newcomers.list.iter().all(|&scraper| self.load(scraper) >= mean) {
-                return;
-            }
+        for taste in [Taste::Drawn, Taste::Heaviest, Taste::Lightest] {
+            let level = self.level();
             let mut givers: Vec<u32> = self
                 .indices()
-                .filter(|&scraper| self.load(scraper) > mean && !newcomers.contains(scraper))
+                .filter(|&scraper| self.load(scraper) > level && !newcomers.contains(scraper))
                 .collect();
             givers.sort_by_key(|&scraper| (u128::MAX - self.load(scraper), scraper));
             for giver in givers {
-                for index in self.candidates(giver) {
-                    let weight = u128::from(self.entries[index as usize].weight);
-                    if *quota == 0 || self.load(giver) <= mean {
-                        break;
-                    }
-                    let taker = if drawn_only {
-                        self.first_choice_among(index, newcomers)
-                    } else {
-                        self.least_loaded(newcomers.list.iter().copied())
-                    };
-                    let Some(taker) = taker else { continue };
-                    if self.load(giver) >= mean + weight && self.load(taker) + weight <= mean {
-                        *quota -= 1;
-                        self.move_to(index, taker);
-                    }
+                if *quota == 0 || newcomers.list.iter().all(|&scraper| self.load(scraper) >= level) {
+                    return;
                 }
+                self.give(giver, taste, newcomers, quota);
+            }
+        }
+    }
+
+    /// Gives newcomers entries of one scraper, until that has no more than the level.
+    fn give(&mut self, giver: u32, taste: Taste, newcomers: &Newcomers, quota: &mut usize) {
+        let (level, floor) = (self.level(), self.rules.floor(self.level()));
+        let mut candidates = self.candidates(giver);
+        let lack: u128 = newcomers.list.iter().map(|&scraper| level.saturating_sub(self.load(scraper))).sum();
+        // What the ring draws is taken only as far as the quota still buys the whole share at that rate.
+        let worthwhile = if taste == Taste::Drawn { lack / (*quota).max(1) as u128 } else { 0 };
+        if taste == Taste::Lightest {
+            candidates.reverse();
+        }
+        let mut least = self.least_loaded(newcomers.list.iter().copied());
+        for index in candidates {
+            if *quota == 0 || self.load(giver) <= level {
+                return;
+            }
+            let weight = u128::from(self.entries[index as usize].weight);
+            if weight < worthwhile {
+                return;
+            }
+            let taker = if taste == Taste::Drawn { self.first_choice_among(index, newcomers) } else { least };
+            let Some(taker) = taker else { continue };
+            let (left, taken) = (self.load(giver) - weight, self.load(taker) + weight);
+            // The giver falls below the floor only where weights are too coarse for anything else.
+            if taken <= level && (left >= floor || (taste == Taste::Lightest && left >= taken)) {
+                *quota -= 1;
+                self.move_to(index, taker);
+                least = self.least_loaded(newcomers.list.iter().copied());
             }
         }
     }
 
     /// Takes from scrapers that weights have driven past the band what brings them back to it, and no more.
-    pub(super) fn drifted(&mut self) {
+    fn correct_drift(&mut self) {
         let band = self.band();
         let mut quota = self.rules.drift_moves_max;
         let mut over: Vec<u32> = self.indices().filter(|&scraper| self.load(scraper) > band).collect();

@@ -15,6 +15,9 @@ pub(super) const NOBODY: u32 = u32::MAX;
 /// placement some two scrapers in three are full; this many tries find a free one 99 times in 100.
 const CHOICES_MAX: u32 = 12;
 
+/// Entries above this part of the level are placed before all others.
+const HEAVY_PART: u128 = 128;
+
 /// A key and its owner.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
@@ -74,6 +77,8 @@ pub(super) struct Fleet {
     held: Vec<Vec<u32>>,
     loads: Vec<u128>,
     total: u128,
+    /// What a scraper without heavy targets should carry: see [`Fleet::level_by_weights`].
+    level: u128,
 }
 
 impl Fleet {
@@ -88,6 +93,7 @@ impl Fleet {
             rules,
             moved: Vec::new(),
             total: 0,
+            level: 0,
         }
     }
 
@@ -165,6 +171,12 @@ impl Fleet {
         &self.held[scraper as usize]
     }
 
+    /// The entries without an owner.
+    pub(super) fn homeless(&self) -> Vec<u32> {
+        let entries = (0_u32..).zip(&self.entries);
+        entries.filter(|(_, entry)| entry.owner == NOBODY).map(|(index, _)| index).collect()
+    }
+
     /// All scrapers by index.
     pub(super) fn indices(&self) -> std::ops::Range<u32> {
         0..self.scrapers.len() as u32
@@ -180,9 +192,52 @@ impl Fleet {
         self.rules.bound(self.total, self.scrapers.len())
     }
 
+    /// See [`Fleet::level_by_weights`].
+    pub(super) fn level(&self) -> u128 {
+        self.level
+    }
+
+    /// Sets the level that loads should have: the mean, but for keys that are heavier than the mean of the rest,
+    /// and for as many scrapers. With the plain mean as the goal, a few heavy targets would raise the cap of all
+    /// others so far that it would bind nobody, and they would be as uneven as the ring.
+    pub(super) fn level_by_weights(&mut self) {
+        let mut weights: Vec<u64> = self.entries.iter().map(|entry| entry.weight).collect();
+        let scrapers = self.scrapers.len();
+        if weights.len() > scrapers {
+            weights.select_nth_unstable_by(scrapers, |a, b| b.cmp(a));
+            weights.truncate(scrapers);
+        }
+        weights.sort_unstable_by(|a, b| b.cmp(a));
+        self.level =
+            self.level_without(weights.into_iter().map(u128::from), |rest, scrapers| rest / scrapers as u128);
+    }
+
+    /// The same by what scrapers carry, past the band counting as heavy. It is a little different, and needs no look at every key.
+    pub(super) fn level_by_loads(&mut self) {
+        let mut loads = self.loads.clone();
+        loads.sort_unstable_by(|a, b| b.cmp(a));
+        self.level = self.level_without(loads.into_iter(), |rest, scrapers| self.rules.band(rest, scrapers));
+    }
+
+    fn level_without(
+        &self,
+        heaviest_first: impl Iterator<Item = u128>,
+        heavy: impl Fn(u128, usize) -> u128,
+    ) -> u128 {
+        let (mut rest, mut scrapers) = (self.total, self.scrapers.len());
+        for load in heaviest_first {
+            if scrapers <= 1 || load <= heavy(rest, scrapers) {
+                break;
+            }
+            rest -= load;
+            scrapers -= 1;
+        }
+        rest / scrapers.max(1) as u128
+    }
+
     /// See [`Rules::cap`].
     pub(super) fn cap(&self) -> u128 {
-        self.rules.cap(self.total, self.scrapers.len())
+        self.rules.cap(self.level)
     }
 
     /// See [`Rules::band`].
@@ -232,14 +287,26 @@ impl Fleet {
             .filter(|scraper| fit == Fit::Anywhere || has_room(scraper))
     }
 
-    /// Puts entries into the order in which they are placed: the heaviest first, while there is room for them,
-    /// and equals by key.
+    /// Puts entries into the order in which they are placed: the heavy ones first, while there is room for them,
+    /// then the others by key. To take those by weight too would be no evener, and would leave the mass of
+    /// the very light ones (of Zipf's, half of the targets are five percent of the load) for the time when most
+    /// scrapers are full: slow to place, and seldom at home.
+    pub(super) fn sort_for_placing(&self, indices: &mut Vec<u32>) {
+        let heavy = self.level / HEAVY_PART;
+        self.sort_by_weight(indices, |weight| if u128::from(weight) > heavy { weight } else { 0 });
+    }
+
+    /// Puts entries into the order of weight, and equals into that of the key.
     pub(super) fn sort_heaviest_first(&self, indices: &mut Vec<u32>) {
+        self.sort_by_weight(indices, |weight| weight);
+    }
+
+    fn sort_by_weight(&self, indices: &mut Vec<u32>, effective: impl Fn(u64) -> u64) {
         let mut keyed: Vec<(u64, u64, u32)> = indices
             .iter()
             .map(|&index| {
                 let entry = &self.entries[index as usize];
-                (u64::MAX - entry.weight, entry.key, index)
+                (u64::MAX - effective(entry.weight), entry.key, index)
             })
             .collect();
         keyed.sort_unstable();

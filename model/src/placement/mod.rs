@@ -128,8 +128,7 @@ pub fn place<S: AsRef<str>>(
         }
     }
     if same_members {
-        fleet.place_homeless(&fleet::Newcomers::none());
-        fleet.drifted();
+        fleet.keys_changed(fleet.homeless());
     } else {
         fleet.members_changed(joined);
     }

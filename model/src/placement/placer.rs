@@ -1,11 +1,11 @@
 //! Placement that keeps its books between changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::target::TargetKey;
 
-use super::fleet::{Fleet, NOBODY, Newcomers};
+use super::fleet::{Fleet, NOBODY};
 use super::weight::{Rules, samples, settle};
 use super::{PlacementOptions, indices_in, joined, sorted_names};
 
@@ -46,8 +46,8 @@ pub struct ScraperLoad {
 pub struct Placer {
     fleet: Fleet,
     index: HashMap<u64, u32>,
-    /// Keys that wait for an owner, in an order that does not depend on that of the changes.
-    homeless: BTreeSet<u64>,
+    /// Keys that may be without an owner; some may have gone, or stand here twice.
+    homeless: Vec<u64>,
 }
 
 impl Placer {
@@ -75,7 +75,7 @@ impl Placer {
             placer.index.insert(key.0, index);
             let owner = indices_in(&[owner], &placer.fleet.scrapers).first().copied().unwrap_or(NOBODY);
             if owner == NOBODY {
-                placer.homeless.insert(key.0);
+                placer.homeless.push(key.0);
             } else {
                 placer.fleet.assign(index, owner);
             }
@@ -85,7 +85,7 @@ impl Placer {
 
     fn with_scrapers(options: &PlacementOptions, scrapers: Vec<Arc<str>>) -> Self {
         let fleet = Fleet::new(scrapers, Rules::new(options));
-        Self { fleet, index: HashMap::new(), homeless: BTreeSet::new() }
+        Self { fleet, index: HashMap::new(), homeless: Vec::new() }
     }
 
     /// Replaces the options. Loads are held against them at the next change.
@@ -120,10 +120,11 @@ impl Placer {
         self.take_moves()
     }
 
-    /// Applies changes to keys, the later ones of a key winning, finds owners for new keys, and corrects drift.
-    /// Answers with the keys that changed owner.
+    /// Applies changes to keys, finds owners for new keys, and corrects drift. Of a key's changes only the last
+    /// counts: a key that goes and comes back among them never was away. Answers with the keys that changed
+    /// owner.
     pub fn apply(&mut self, changes: &[Change]) -> Vec<Move> {
-        for &change in changes {
+        for change in last_by_key(changes) {
             match change {
                 Change::Set(key, weight) => self.set(key.0, weight),
                 Change::Remove(key) => self.remove(key.0),
@@ -134,8 +135,9 @@ impl Placer {
         }
         let homeless = std::mem::take(&mut self.homeless);
         let mut homeless: Vec<u32> = homeless.iter().filter_map(|key| self.index.get(key).copied()).collect();
-        self.fleet.place_these(&mut homeless, &Newcomers::none());
-        self.fleet.drifted();
+        homeless.sort_unstable();
+        homeless.dedup();
+        self.fleet.keys_changed(homeless);
         self.take_moves()
     }
 
@@ -143,7 +145,7 @@ impl Placer {
         let measured = self.fleet.rules.units(weight);
         let Some(&index) = self.index.get(&key) else {
             self.index.insert(key, self.fleet.push(key, measured, measured));
-            self.homeless.insert(key);
+            self.homeless.push(key);
             return;
         };
         let entry = &mut self.fleet.entries[index as usize];
@@ -154,7 +156,6 @@ impl Placer {
 
     fn remove(&mut self, key: u64) {
         let Some(index) = self.index.remove(&key) else { return };
-        self.homeless.remove(&key);
         self.fleet.remove(index);
         if let Some(filler) = self.fleet.entries.get(index as usize) {
             self.index.insert(filler.key, index);
@@ -169,7 +170,7 @@ impl Placer {
         moved.dedup_by_key(|&mut (index, _)| index);
         let moves = moved.into_iter().filter_map(|(index, from)| {
             let entry = &self.fleet.entries[index as usize];
-            let to = name(entry.owner).filter(|_| entry.owner != from)?;
+            let to = name(entry.owner)?;
             Some(Move { key: TargetKey(entry.key), from: name(from), to })
         });
         moves.collect()
@@ -199,4 +200,17 @@ impl Placer {
         };
         self.fleet.indices().map(load).collect()
     }
+}
+
+/// The last change of every key, in no order that depends on that of the others.
+fn last_by_key(changes: &[Change]) -> Vec<Change> {
+    let mut last = changes.to_vec();
+    let key = |change: &Change| match change {
+        Change::Set(key, _) | Change::Remove(key) => *key,
+    };
+    // Stable, so that the last of a key's changes is the first of them after turning the whole.
+    last.reverse();
+    last.sort_by_key(key);
+    last.dedup_by_key(|change| key(change));
+    last
 }

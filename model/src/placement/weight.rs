@@ -56,11 +56,17 @@ impl Rules {
         share(total, scrapers, self.bound)
     }
 
-    /// The most that a scraper takes of its own accord: half way to the bound. At the bound itself the next
-    /// scraper to join would have to be given something by every full one, far more than its share where loads
-    /// are a few dozen targets.
-    pub(super) fn cap(&self, total: u128, scrapers: usize) -> u128 {
-        share(total, scrapers, PARTS + (self.bound - PARTS) / 2)
+    /// The most that a scraper takes of its own accord, where `level` is what the ordinary one carries: half way
+    /// to the bound. At the bound itself the next scraper to join would have to be given something by every
+    /// full one, far more than its share where loads are a few dozen targets.
+    pub(super) fn cap(&self, level: u128) -> u128 {
+        share(level, 1, PARTS + (self.bound - PARTS) / 2)
+    }
+
+    /// The least that a scraper is left with when others need some of its load: as far below the level as the cap
+    /// is above it.
+    pub(super) fn floor(&self, level: u128) -> u128 {
+        share(level, 1, PARTS - ((self.bound - PARTS) / 2).min(PARTS))
     }
 
     /// The load at which drift moves targets, for a scraper with no heavy target.
