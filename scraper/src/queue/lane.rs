@@ -434,16 +434,6 @@ impl Lane {
             lane.notify.notify_one();
         }
     }
-
-    /// Syncs the segments under the lane's lock, for the policy that wants that.
-    fn sync_segments(&self, state: &mut LaneState) {
-        let files = std::mem::take(&mut state.unsynced);
-        let dir = std::mem::take(&mut state.dir_unsynced);
-        if !super::persist::sync_all(&self.shared, &self.dir, files.iter().map(|(_, file)| &**file), dir) {
-            // What the failed sync left in the page cache cannot be trusted to be tried again.
-            self.finish_writer(state);
-        }
-    }
 }
 
 impl LaneState {

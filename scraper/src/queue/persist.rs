@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use promring_model::config::FsyncPolicy;
 
+use super::cursor::CursorFile;
 use super::directory::Directory;
 use super::files::File;
-use super::lane::{Lane, Place};
+use super::lane::{Lane, LaneState, Place, Segment};
 use super::shared::{DropReason, Shared, add};
 
 /// Longest pause between two rounds of upkeep.
@@ -92,21 +93,39 @@ impl Lane {
     /// Brings everything that was written to the disk. Nobody waits for the disk meanwhile.
     pub(crate) fn sync(&self) -> bool {
         let mut state = self.lock();
-        let mut files: Vec<Arc<dyn File>> =
-            std::mem::take(&mut state.unsynced).into_iter().map(|(_, file)| file).collect();
-        if std::mem::take(&mut state.cursor_unsynced) {
-            files.extend(state.cursor_file.as_ref().map(super::cursor::CursorFile::file));
-        }
+        let segments = std::mem::take(&mut state.unsynced);
+        let cursor = std::mem::take(&mut state.cursor_unsynced);
+        let cursor_file = state.cursor_file.as_ref().filter(|_| cursor).map(CursorFile::file);
         let dir = std::mem::take(&mut state.dir_unsynced);
         drop(state);
-        let synced = sync_all(&self.shared, &self.dir, files.iter().map(|file| &**file), dir);
+        let files = segments.iter().map(|(_, file)| &**file).chain(cursor_file.as_deref());
+        let synced = sync_all(&self.shared, &self.dir, files, dir);
         if !synced {
-            // What the failed sync left in the page cache cannot be trusted to be synced by another one: new records
-            // go to a new file.
             let mut state = self.lock();
-            self.finish_writer(&mut state);
+            state.cursor_unsynced |= cursor;
+            state.dir_unsynced |= dir;
+            self.sync_failed(&mut state, segments);
         }
         synced
+    }
+
+    /// Syncs the segments under the lane's lock, for the policy that wants that.
+    pub(crate) fn sync_segments(&self, state: &mut LaneState) {
+        let segments = std::mem::take(&mut state.unsynced);
+        let dir = std::mem::take(&mut state.dir_unsynced);
+        if !sync_all(&self.shared, &self.dir, segments.iter().map(|(_, file)| &**file), dir) {
+            state.dir_unsynced |= dir;
+            self.sync_failed(state, segments);
+        }
+    }
+
+    /// What a failed sync leaves in the page cache may never reach the disk, and the next sync of the file may say that all is
+    /// well: so new records go to a new file. Syncing the old one again does no harm and often helps.
+    fn sync_failed(&self, state: &mut LaneState, mut segments: Vec<(u64, Arc<dyn File>)>) {
+        self.finish_writer(state);
+        segments.retain(|(base, _)| state.segments.iter().any(|segment| segment.base == *base));
+        segments.retain(|(base, _)| state.unsynced.iter().all(|(known, _)| known != base));
+        state.unsynced.splice(..0, segments);
     }
 
     /// Does what a failing disk kept from being done.
@@ -122,7 +141,7 @@ impl Lane {
         state
             .garbage
             .retain(|path| files.remove(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
-        if state.segments.iter().any(super::lane::Segment::is_in_memory) {
+        if state.segments.iter().any(Segment::is_in_memory) {
             self.write_memory_out(&mut state);
         }
     }
@@ -133,8 +152,8 @@ impl Lane {
     }
 
     /// Brings the segments in memory to the disk, oldest first, as long as it takes them.
-    fn write_memory_out(&self, state: &mut super::lane::LaneState) {
-        if state.segments.back().is_some_and(super::lane::Segment::is_in_memory) {
+    fn write_memory_out(&self, state: &mut LaneState) {
+        if state.segments.back().is_some_and(Segment::is_in_memory) {
             state.writer = None;
         }
         let now_ms = self.shared.clock.now_ms();

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::QueueError;
 use super::cursor::{Cursor, CursorFile};
+use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
 use super::limits::SEGMENT_BYTES_MAX;
 use super::reader::ReadState;
@@ -36,7 +37,7 @@ impl Lane {
             recovered.add(base)?;
         }
         recovered.settle_cursor();
-        let Recovered { cursor, cursor_file, segments, last_sequence, .. } = recovered;
+        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, .. } = recovered;
         let lane = Self {
             id,
             dir,
@@ -54,7 +55,7 @@ impl Lane {
                 cursor_unwritten: cursor_file.is_none(),
                 cursor_unsynced: false,
                 cursor_file,
-                unsynced: Vec::new(),
+                unsynced,
                 dir_unsynced: true,
                 garbage: Vec::new(),
                 closed: false,
@@ -91,6 +92,7 @@ struct Recovered<'s> {
     cursor_file: Option<CursorFile>,
     segments: VecDeque<Segment>,
     last_sequence: u64,
+    unsynced: Vec<(u64, Arc<dyn File>)>,
 }
 
 impl<'s> Recovered<'s> {
@@ -112,7 +114,15 @@ impl<'s> Recovered<'s> {
             );
         }
         let cursor = cursor.unwrap_or_default();
-        Self { shared, dir, cursor, cursor_file, segments: VecDeque::new(), last_sequence: 0 }
+        Self {
+            shared,
+            dir,
+            cursor,
+            cursor_file,
+            segments: VecDeque::new(),
+            last_sequence: 0,
+            unsynced: Vec::new(),
+        }
     }
 
     fn add(&mut self, base: u64) -> Result<(), QueueError> {
@@ -151,8 +161,13 @@ impl<'s> Recovered<'s> {
             }
             return Ok(());
         }
-        if !finished && let Err(error) = segment::finish(&*file, &summary, end) {
-            self.shared.write_failed("finishing a segment", &error);
+        if !finished {
+            if let Err(error) = segment::finish(&*file, &summary, end) {
+                self.shared.write_failed("finishing a segment", &error);
+            }
+            // What was cut off must not come back with the power: its sequence numbers are used again. Syncing goes in order, so it
+            // is gone from the disk before a new record is there.
+            self.unsynced.push((base, file));
         }
         let mut segment = Segment::new(base, Place::Disk);
         (segment.summary, segment.end) = (summary, end);

@@ -162,9 +162,12 @@ impl File for Handle {
                 return Err(io::ErrorKind::StorageFull.into());
             }
         }
+        if len == 0 {
+            return changed.map(|()| 0);
+        }
         let mut node = self.node.lock().unwrap();
         let end = offset as usize + len;
-        if len > 0 && node.bytes.len() < end {
+        if node.bytes.len() < end {
             node.bytes.resize(end, 0);
         }
         node.bytes[offset as usize..end].copy_from_slice(&bytes[..len]);

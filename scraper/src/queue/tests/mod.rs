@@ -2,8 +2,11 @@
 
 mod basics;
 mod bounds;
+mod damage;
 mod disk;
+mod faults;
 mod lanes;
+mod model;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -71,4 +74,10 @@ fn drain(reader: &mut LaneReader) -> Vec<Vec<u8>> {
         reader.ack(info.sequence);
     }
     bodies
+}
+
+impl World {
+    fn open_file(&self, path: &Path) -> Arc<dyn super::files::File> {
+        super::files::Files::open(&self.disk, path).unwrap()
+    }
 }
