@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Validates configuration files.
     Check(CheckArgs),
+    /// Shows what each relabelling rule of a job does to label sets.
+    Relabel(RelabelArgs),
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +156,22 @@ pub(crate) struct CheckArgs {
     /// Configuration files.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RelabelArgs {
+    /// Prometheus configuration file.
+    #[arg(long, env = "PROMRING_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The job whose rules are applied.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: String,
+    /// Apply metric_relabel_configs to series, instead of relabel_configs to discovered targets.
+    #[arg(long)]
+    pub(crate) metric: bool,
+    /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line].
+    #[arg(value_name = "LABELS")]
+    pub(crate) labels: Vec<String>,
 }
 
 /// A duration as Prometheus writes it.

@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod load;
 mod logging;
+mod relabel;
 mod scraper;
 mod standalone;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
             Command::Scraper(args) => scraper::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(&args),
+            Command::Relabel(args) => relabel::run(&args),
         }
     });
     // A file read in the background must not keep the process from ending.

@@ -81,3 +81,48 @@ fn help_shows_every_flag_with_its_default_and_environment_variable() {
         assert!(out.contains(text), "{text} is missing:\n{out}");
     }
 }
+
+const RULES: &str = "
+scrape_configs:
+- job_name: pods
+  relabel_configs:
+  - {source_labels: [__meta_app], target_label: app}
+  - {source_labels: [app], regex: secret, action: drop}
+  metric_relabel_configs:
+  - {source_labels: [__name__], regex: 'go_.*', action: drop}
+  - {regex: pod_ip, action: labeldrop}
+";
+
+#[test]
+fn relabel_shows_after_each_rule_what_changed_and_the_target_at_the_end() {
+    let (_dir, path) = config(RULES);
+    let labels = r#"{__address__="10.0.0.1:80", __meta_app="web"}"#;
+    let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", labels]);
+    assert_eq!(code, Some(0), "{out}");
+    for text in [r#"+ app="web""#, "[1]", "changes nothing", "target http://10.0.0.1:80/metrics", r#"instance="10.0.0.1:80""#] {
+        assert!(out.contains(text), "{text} is missing:\n{out}");
+    }
+}
+
+#[test]
+fn relabel_names_the_rule_that_dropped_a_target_or_a_series() {
+    let (_dir, path) = config(RULES);
+    let labels = r#"{"__address__": "10.0.0.1:80", "__meta_app": "secret"}"#;
+    let (_, out, _) = run(&["relabel", "--config", &path, "--job", "pods", labels]);
+    assert!(out.contains("dropped by relabel_configs[1]"), "{out}");
+    let series = [r#"go_goroutines{pod_ip="1"}"#, r#"{__name__="up", pod_ip="1"}"#];
+    let (_, out, _) = run(&["relabel", "--config", &path, "--job", "pods", "--metric", series[0], series[1]]);
+    assert!(out.contains("dropped by metric_relabel_configs[0]"), "{out}");
+    assert!(out.contains(r#"- pod_ip="1""#) && out.contains(r#"series {__name__="up"}"#), "{out}");
+}
+
+#[test]
+fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
+    let (_dir, path) = config(RULES);
+    let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", "{a=1}"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("line 1: "), "{out}");
+    let (code, _, err) = run(&["relabel", "--config", &path, "--job", "nodes"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("\"nodes\"") && err.contains("pods"), "{err}");
+}

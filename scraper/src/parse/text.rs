@@ -133,6 +133,14 @@ impl<'b> TextParser<'b> {
     }
 }
 
+/// Name, if there is one, and labels of a label set as people write it: `name{a="b"}`, `{a="b"}` or `name`.
+///
+/// # Errors
+/// What is malformed.
+pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
+    SeriesText { bytes: text.as_bytes(), normalise: None }.any_pairs(true)
+}
+
 impl<'b> SeriesText<'b> {
     /// Name and labels, with the name as `__name__`; labels with an empty value are left out, since that is what
     /// an absent label is.
@@ -140,6 +148,16 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
+        let pairs = self.any_pairs(false)?;
+        if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
+            Ok(pairs)
+        } else {
+            Err("the series has no metric name")
+        }
+    }
+
+    /// The same without asking for a name. An exposition cannot give the name as a label; people do.
+    fn any_pairs(&self, name_as_label: bool) -> Result<Pairs<'b>, &'static str> {
         let text = std::str::from_utf8(self.bytes).map_err(|_| "the line is not UTF-8")?;
         let mut pairs = Pairs::new();
         let Some(brace) = text.find('{') else {
@@ -152,15 +170,12 @@ impl<'b> SeriesText<'b> {
             check_metric_name(name)?;
             pairs.push((METRIC_NAME.into(), name.into()));
         }
-        self.labels(&text[brace + 1..], &mut pairs)?;
-        if !pairs.iter().any(|(name, _)| name == METRIC_NAME) {
-            return Err("the series has no metric name");
-        }
+        self.labels(&text[brace + 1..], name_as_label, &mut pairs)?;
         Ok(pairs)
     }
 
     /// Reads `a="b", c="d"}`; a quoted text without `=` is the metric name.
-    fn labels(&self, text: &'b str, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
+    fn labels(&self, text: &'b str, name_as_label: bool, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
         let mut rest = skip_blank(text);
         loop {
             if let Some(after) = rest.strip_prefix('}') {
@@ -181,7 +196,7 @@ impl<'b> SeriesText<'b> {
             rest = skip_blank(rest);
             if let Some(after) = rest.strip_prefix('=') {
                 let (value, after) = quoted_text(skip_blank(after))?;
-                if name == METRIC_NAME || pairs.iter().any(|(known, _)| *known == name) {
+                if (name == METRIC_NAME && !name_as_label) || pairs.iter().any(|(known, _)| *known == name) {
                     return Err("a label name is given twice");
                 }
                 if !value.is_empty() {
