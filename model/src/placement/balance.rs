@@ -40,11 +40,7 @@ impl Fleet {
         self.level_by_weights();
         let all_new = joined.len() == self.scrapers.len();
         // Where all are new, none is to be preferred: the ring decides alone.
-        let newcomers = if joined.len() == self.scrapers.len() {
-            Newcomers::none()
-        } else {
-            Newcomers::new(joined, self.scrapers.len())
-        };
+        let newcomers = if all_new { Newcomers::none() } else { Newcomers::new(joined, self.scrapers.len()) };
         let mut quota = self.quota(newcomers.list.len());
         for scraper in self.indices() {
             self.relieve_to_bound(scraper, &newcomers, &mut quota);

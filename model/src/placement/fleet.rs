@@ -212,7 +212,8 @@ impl Fleet {
             self.level_without(weights.into_iter().map(u128::from), |rest, scrapers| rest / scrapers as u128);
     }
 
-    /// The same by what scrapers carry, past the band counting as heavy. It is a little different, and needs no look at every key.
+    /// The same by what scrapers carry, where a load past the band counts as heavy. A little different, but it
+    /// needs no look at every key.
     pub(super) fn level_by_loads(&mut self) {
         let mut loads = self.loads.clone();
         loads.sort_unstable_by(|a, b| b.cmp(a));

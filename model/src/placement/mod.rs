@@ -32,7 +32,8 @@ pub struct PlacementOptions {
     /// values count as the default.
     pub bound: f64,
     /// Between changes of members, only a load above this many times the mean (or, again, above the mean plus
-    /// the scraper's own heaviest key) moves targets. At least `bound`.
+    /// the scraper's own heaviest key) moves targets. At least `bound`; NaN and infinite values count as the
+    /// default.
     pub band: f64,
     /// The weight in samples a second of targets of which none is known, and of those whose weight is NaN,
     /// infinite or negative.
