@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Rules, action};
+use super::Rules;
+use super::action::{self, Scratch};
 use crate::labels::{Labels, LabelsBuilder};
 
 /// What one rule did.
@@ -10,6 +11,8 @@ use crate::labels::{Labels, LabelsBuilder};
 pub struct Step {
     /// 0-based index of the rule in its list.
     pub rule: usize,
+    /// What it read: the values of its source labels, joined. None for rules that go by label names.
+    pub input: Option<String>,
     /// Labels that differ afterwards, in order of their names.
     pub changes: Vec<Change>,
     /// The labels after the rule; what they were before it, where it dropped them.
@@ -32,20 +35,18 @@ pub struct Change {
 pub(super) fn trace(rules: &Rules, labels: &Labels) -> Vec<Step> {
     let mut builder = LabelsBuilder::from_labels(labels);
     let mut before = labels.clone();
+    let mut scratch = Scratch::new();
     let mut steps = Vec::with_capacity(rules.len());
     for (at, rule) in rules.iter().enumerate() {
-        let kept = action::apply(rule, &mut builder);
+        let input = action::input(rule, &builder);
+        let kept = action::apply(rule, &mut builder, &mut scratch, rules.order());
         let after = builder.build();
-        steps.push(Step {
-            rule: at,
-            changes: changes(&before, &after),
-            after: after.clone(),
-            dropped: !kept,
-        });
+        let changes = changes(&before, &after);
+        before.clone_from(&after);
+        steps.push(Step { rule: at, input, changes, after, dropped: !kept });
         if !kept {
             break;
         }
-        before = after;
     }
     steps
 }
