@@ -399,7 +399,9 @@ impl Builder<'_> {
         let problem = match Url::parse(text) {
             Ok(url) if !matches!(url.scheme(), "http" | "https") => no_scheme.to_owned(),
             // The parser skips slashes that are too many, and takes the path for the host.
-            _ if text.split_once("://").is_some_and(|(_, rest)| no_host(rest)) => "the URL has no host".to_owned(),
+            _ if text.split_once("://").is_some_and(|(_, rest)| no_host(rest)) => {
+                "the URL has no host".to_owned()
+            }
             Ok(url) if url.host_str().is_none_or(|host| host.contains(['{', '}', '"', '`'])) => {
                 "the URL's host is none".to_owned()
             }
