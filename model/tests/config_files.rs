@@ -4,9 +4,11 @@
 //! `<name>.bad.yml` must be refused with what stands in `<name>.bad.txt`. `PROMRING_UPDATE_GOLDEN=1` writes these
 //! texts anew.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
 use std::path::{Path, PathBuf};
 
-use promring_model::config::{ConfigSource, load};
+use promring_model::config::{ConfigSource, check};
 
 /// Real files, with an environment that is the same everywhere.
 struct Files;
@@ -31,7 +33,7 @@ impl ConfigSource for Files {
 }
 
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("testdata/config")
 }
 
 fn files(ending: &str) -> Vec<PathBuf> {
@@ -46,7 +48,7 @@ fn files(ending: &str) -> Vec<PathBuf> {
 
 /// The findings as `promring check` shows them, with paths as seen from testdata/config.
 fn findings(path: &Path) -> (bool, String) {
-    let loaded = load(path, &Files);
+    let loaded = check(path, &Files);
     let prefix = format!("{}/", directory().display());
     let text: String =
         loaded.diagnostics.iter().map(|found| format!("{found}\n").replace(&prefix, "")).collect();

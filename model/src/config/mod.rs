@@ -7,6 +7,7 @@ mod build;
 mod diagnostic;
 mod expand;
 mod foreign;
+mod groups;
 mod hash;
 mod hints;
 mod raw;
@@ -21,10 +22,12 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use groups::{target_groups, target_groups_json};
 pub use secret::Secret;
 pub use source::{ConfigSource, FILE_BYTES_MAX};
 pub use types::*;
 
+use build::Mode;
 use raw::{At, Given, RawFile, Reader, Section};
 use report::{PathId, Report, Spot};
 
@@ -46,9 +49,21 @@ pub struct Loaded {
 /// is not, docs/configuration.md says so.
 #[must_use]
 pub fn load(path: &Path, source: &dyn ConfigSource) -> Loaded {
+    with_mode(path, source, Mode::Load)
+}
+
+/// Does what [`load`] does and looks further, for a person: at the targets of files, and for files that should
+/// be there. A static target that cannot be scraped is an error here and a warning there, as it is with
+/// Prometheus's promtool and its server.
+#[must_use]
+pub fn check(path: &Path, source: &dyn ConfigSource) -> Loaded {
+    with_mode(path, source, Mode::Check)
+}
+
+fn with_mode(path: &Path, source: &dyn ConfigSource, mode: Mode) -> Loaded {
     let mut report = Report::default();
     let config = read::<RawFile>(&mut report, source, path)
-        .map(|raw| build::build(&mut report, source, path, &raw))
+        .map(|raw| build::build(&mut report, source, path, &raw, mode))
         .filter(|_| !report.has_errors());
     let (diagnostics, files) = report.finish();
     Loaded { config, diagnostics, files }
@@ -70,18 +85,7 @@ fn read<S: Section + raw::FromNode>(
         }
     };
     let document = yaml::parse(&bytes);
-    for problem in &document.problems {
-        let spot = Spot { line: problem.line, column: problem.column, ..whole };
-        let finding = report.error(spot, problem.message.clone());
-        if let Some(hint) = &problem.hint {
-            finding.hint(hint.clone());
-        }
-    }
-    if let Some(line) = document.second_document {
-        report
-            .warning(Spot { line, column: 1, ..whole }, "only the first document of a file is read")
-            .hint("put everything into one document, without --- between");
-    }
+    yaml::report_problems(report, whole, &document);
     let Some(root) = document.root else {
         // An empty file means all defaults, unless it is empty because it is no YAML.
         return document.problems.is_empty().then(S::default);

@@ -75,6 +75,10 @@ impl Report {
         let mut text = String::new();
         for step in steps.into_iter().rev() {
             match step {
+                Step::Key(key) if !is_plain(key) => {
+                    let shown: String = key.chars().take(KEY_CHARS_MAX).collect();
+                    text.push_str(&format!("[{shown:?}]"));
+                }
                 Step::Key(key) if text.is_empty() => text.push_str(key),
                 Step::Key(key) => {
                     text.push('.');
@@ -87,15 +91,15 @@ impl Report {
     }
 
     pub(crate) fn error(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Error, spot, message.into())
+        self.push(Severity::Error, spot, message)
     }
 
     pub(crate) fn warning(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Warning, spot, message.into())
+        self.push(Severity::Warning, spot, message)
     }
 
     pub(crate) fn remark(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
-        self.push(Severity::Remark, spot, message.into())
+        self.push(Severity::Remark, spot, message)
     }
 
     /// Whether there was an error so far; those that were left out count too.
@@ -103,7 +107,27 @@ impl Report {
         self.errors > 0
     }
 
-    fn push(&mut self, severity: Severity, spot: Spot, message: String) -> &mut Diagnostic {
+    /// Whether an error was found at this path or below it.
+    pub(crate) fn has_error_below(&self, path: PathId) -> bool {
+        if self.errors == 0 {
+            return false;
+        }
+        let path = self.path(path);
+        let below = |found: &Diagnostic| found.severity == Severity::Error && found.path.starts_with(&path);
+        self.diagnostics.iter().any(below)
+    }
+
+    /// How many errors there were so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        severity: Severity,
+        spot: Spot,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
         self.errors += usize::from(severity == Severity::Error);
         let diagnostic = Diagnostic {
             severity,
@@ -112,7 +136,7 @@ impl Report {
             column: spot.column as usize,
             path: self.path(spot.path),
             value: None,
-            message,
+            message: message.into(),
             hint: None,
         };
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
@@ -148,6 +172,15 @@ impl Report {
     }
 }
 
+/// Characters of a free key that a path shows.
+const KEY_CHARS_MAX: usize = 64;
+
+/// Whether a key can stand in a path without quotes.
+fn is_plain(key: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-/".contains(&b);
+    !key.is_empty() && key.len() <= KEY_CHARS_MAX && key.bytes().all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +193,8 @@ mod tests {
         let rules = report.key(job, "relabel_configs".into());
         assert_eq!(report.path(rules), "scrape_configs[2].relabel_configs");
         assert_eq!(report.path(PathId::default()), "");
+        let odd = report.key(job, "a.b".into());
+        assert_eq!(report.path(odd), "scrape_configs[2][\"a.b\"]");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::config::raw::{
 };
 use crate::config::report::Spot;
 use crate::config::{
-    Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, NameValidation, hints,
+    Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, groups, hints, remarks,
 };
-use crate::labels::Labels;
-use crate::target::{ADDRESS, TargetGroup};
+use crate::duration::format_duration;
+use crate::target::TargetGroup;
 
 /// `refresh_interval` of `file_sd_configs` where nothing is said.
 const FILE_REFRESH: Duration = Duration::from_secs(300);
@@ -66,46 +66,33 @@ impl Builder<'_> {
     }
 
     fn static_groups(&mut self, raw: &RawScrapeConfig) -> Vec<TargetGroup> {
+        // With rules an address may be anything: a rule often moves it into a parameter.
         let has_rules = !self.items(&raw.relabel_configs).is_empty();
+        let https = raw.scheme.get().is_some_and(|scheme| &**scheme == "https");
         let mut groups = Vec::new();
-        for (index, (group, _)) in
-            self.filled_items::<RawTargetGroup>(&raw.static_configs).into_iter().enumerate()
-        {
-            groups.push(self.static_group(group, index, has_rules));
+        for (group, _) in self.filled_items::<RawTargetGroup>(&raw.static_configs) {
+            for target in self.items(&group.targets) {
+                let Given::Is(address, spot) = target else { continue };
+                remarks::unexpanded(self.report, *spot, address);
+                if !has_rules {
+                    hints::static_target(self.report, *spot, address);
+                    remarks::static_target(self.report, *spot, address, https);
+                }
+            }
+            for label in group.labels.get().map_or(&[][..], |labels| &**labels) {
+                if let Given::Is(value, spot) = &label.value {
+                    remarks::unexpanded(self.report, *spot, value);
+                }
+            }
+            let group = groups::spotted(self.report, group);
+            let targets = group.targets.into_iter().map(|(target, _)| target).collect();
+            groups.push(TargetGroup { source: groups.len().to_string(), labels: group.labels, targets });
         }
         groups
     }
 
-    fn static_group(&mut self, raw: &RawTargetGroup, index: usize, has_rules: bool) -> TargetGroup {
-        let mut targets = Vec::new();
-        for item in self.items(&raw.targets) {
-            match item {
-                Given::Is(address, spot) => {
-                    // With rules the address may be anything: a rule often moves it into a parameter.
-                    if !has_rules {
-                        hints::static_target(self.report, *spot, address);
-                    }
-                    targets.push(Labels::from_pairs([(ADDRESS, &**address)]));
-                }
-                Given::Null(spot) => self.empty_item(*spot, "target"),
-                Given::Absent | Given::Broken(_) => {}
-            }
-        }
-        let mut pairs = Vec::new();
-        if let Some(labels) = raw.labels.get() {
-            for pair in labels.iter() {
-                self.label_name_fits(&pair.name, NameValidation::Utf8, pair.spot);
-                pairs.push((
-                    pair.name.to_string(),
-                    pair.value.get().map(ToString::to_string).unwrap_or_default(),
-                ));
-            }
-        }
-        TargetGroup { source: index.to_string(), labels: Labels::from_pairs(pairs), targets }
-    }
-
     fn file_sd(&mut self, raw: &RawFileSd, spot: Spot) -> Option<FileDiscovery> {
-        let refresh_interval = self.duration(&raw.refresh_interval, FILE_REFRESH);
+        let refresh_interval = self.refresh(&raw.refresh_interval, FILE_REFRESH);
         let items = self.items(&raw.files);
         if items.is_empty() && !raw.files.is_broken() {
             self.report
@@ -137,7 +124,7 @@ impl Builder<'_> {
         let url = self.required(&raw.url, spot, "url", RawHttpSd::NAME);
         let url = url.and_then(|text| self.http_url(&text, raw.url.spot().unwrap_or(spot)));
         let http = self.http_client(&raw.http, HttpDefaults::SCRAPE, spot);
-        let refresh_interval = self.duration(&raw.refresh_interval, HTTP_REFRESH);
+        let refresh_interval = self.refresh(&raw.refresh_interval, HTTP_REFRESH);
         Some(HttpDiscovery { url: url?, refresh_interval, http })
     }
 
@@ -178,7 +165,19 @@ impl Builder<'_> {
             self.report.error(port_spot, "not a port").value(&port.to_string()).hint("a port is 1 to 65535");
         }
         let port = u16::try_from(port).ok().filter(|&port| port > 0);
-        let refresh_interval = self.duration(&raw.refresh_interval, DNS_REFRESH);
+        let refresh_interval = self.refresh(&raw.refresh_interval, DNS_REFRESH);
         Some(DnsDiscovery { names, record, port, refresh_interval })
+    }
+
+    /// A `refresh_interval`. Prometheus takes 0 and fails when it starts.
+    fn refresh(&mut self, raw: &Given<Duration>, default: Duration) -> Duration {
+        let refresh = self.duration(raw, default);
+        if let (true, Some(spot)) = (refresh.is_zero(), raw.spot()) {
+            let default = format_duration(default);
+            self.report
+                .error(spot, "refresh_interval must be longer than 0s")
+                .hint(format!("the default is {default}"));
+        }
+        refresh
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::config::raw::{Given, RawGlobal, RawScrapeShared};
-use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, hints};
+use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, remarks};
 use crate::labels::{Labels, is_legacy_label_name};
 
 /// `scrape_interval` where nothing is said.
@@ -110,7 +110,7 @@ impl Builder<'_> {
                     .hint(format!("set {name}, or write $$ for a dollar sign"));
             }
             for name in &expansion.names {
-                hints::varying_external_label(self.report, *spot, &pair.name, name);
+                remarks::varying_external_label(self.report, *spot, value, name);
             }
             pairs.push((pair.name.to_string(), expansion.text));
         }

@@ -10,11 +10,11 @@ use crate::config::raw::{
 };
 use crate::config::report::Spot;
 use crate::config::{
-    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, hints,
+    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, hints, remarks,
 };
 
 /// Headers that promring, HTTP itself or an authentication method sets.
-const RESERVED_HEADERS: [&str; 18] = [
+const RESERVED_HEADERS: [&str; 17] = [
     "authorization",
     "host",
     "content-encoding",
@@ -29,11 +29,13 @@ const RESERVED_HEADERS: [&str; 18] = [
     "accept-encoding",
     "x-prometheus-remote-write-version",
     "x-prometheus-remote-read-version",
-    "x-prometheus-scrape-timeout-seconds",
     "x-amz-date",
     "x-amz-security-token",
     "x-amz-content-sha256",
 ];
+
+/// A header that scrapes set, and that remote write leaves to the user.
+const TIMEOUT_HEADER: &str = "x-prometheus-scrape-timeout-seconds";
 
 /// The grant of `oauth2` that promring has.
 const CLIENT_CREDENTIALS: &str = "client_credentials";
@@ -125,6 +127,7 @@ impl Builder<'_> {
                 .error(*spot, "promring has the grant client_credentials only")
                 .value(grant)
                 .hint("remove grant_type, or put a proxy that authenticates in front of the target");
+            return None;
         }
         for unused in [
             &raw.client_certificate_key_id,
@@ -278,6 +281,12 @@ impl Builder<'_> {
         let Some(map) = raw.get() else { return headers };
         for pair in map.iter() {
             self.header_is_free(&pair.name, pair.spot);
+            if pair.name.eq_ignore_ascii_case(TIMEOUT_HEADER) {
+                self.report
+                    .error(pair.spot, "a reserved header; it must not be changed")
+                    .value(&pair.name)
+                    .hint("remove it: each scrape sets it to its own timeout");
+            }
             let Some(header) = pair.value.get() else { continue };
             let mut values = Vec::new();
             for value in self.texts(&header.values) {
@@ -286,8 +295,11 @@ impl Builder<'_> {
             for secret in self.items(&header.secrets) {
                 values.extend(secret.get().cloned().map(SecretSource::Inline));
             }
-            for file in self.texts(&header.files) {
-                values.push(SecretSource::File(paths::join(&self.dir, &file)));
+            for file in self.items(&header.files) {
+                let Given::Is(file, spot) = file else { continue };
+                let path = paths::join(&self.dir, file);
+                self.file_is_here(&path, *spot);
+                values.push(SecretSource::File(path));
             }
             headers.insert(pair.name.to_string(), values);
         }
@@ -323,13 +335,18 @@ impl Builder<'_> {
         self.source(inline.1, file.1)
     }
 
-    fn source(&self, inline: &Given<Secret>, file: &Given<Text>) -> Option<SecretSource> {
-        let secret = inline.get().filter(|secret| !secret.expose().is_empty());
-        let file = file.get().filter(|file| !file.is_empty());
-        match (secret, file) {
-            (Some(secret), _) => Some(SecretSource::Inline(secret.clone())),
-            (None, Some(file)) => Some(SecretSource::File(paths::join(&self.dir, file))),
-            (None, None) => None,
+    fn source(&mut self, inline: &Given<Secret>, file: &Given<Text>) -> Option<SecretSource> {
+        match (inline, file) {
+            (Given::Is(secret, spot), _) if !secret.expose().is_empty() => {
+                remarks::unexpanded_secret(self.report, *spot, secret);
+                Some(SecretSource::Inline(secret.clone()))
+            }
+            (_, Given::Is(file, spot)) if !file.is_empty() => {
+                let path = paths::join(&self.dir, file);
+                self.file_is_here(&path, *spot);
+                Some(SecretSource::File(path))
+            }
+            _ => None,
         }
     }
 
@@ -377,15 +394,22 @@ impl Builder<'_> {
 
     /// An absolute URL of the scheme http or https.
     pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
+        let no_scheme = "the URL does not begin with http:// or https://";
+        let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':']);
         let problem = match Url::parse(text) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-                "the URL does not begin with http:// or https://".to_owned()
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => no_scheme.to_owned(),
+            // The parser skips slashes that are too many, and takes the path for the host.
+            _ if text.split_once("://").is_some_and(|(_, rest)| no_host(rest)) => {
+                "the URL has no host".to_owned()
             }
-            Ok(url) if !url.has_host() => "the URL has no host".to_owned(),
-            Ok(url) => return Some(url),
-            Err(url::ParseError::RelativeUrlWithoutBase) => {
-                "the URL does not begin with http:// or https://".to_owned()
+            Ok(url) if url.host_str().is_none_or(|host| host.contains(['{', '}', '"', '`'])) => {
+                "the URL's host is none".to_owned()
             }
+            Ok(url) => {
+                remarks::unexpanded(self.report, spot, text);
+                return Some(url);
+            }
+            Err(url::ParseError::RelativeUrlWithoutBase) => no_scheme.to_owned(),
             Err(error) => format!("not a valid URL: {error}"),
         };
         let shown = hints::without_password(text);

@@ -73,7 +73,9 @@ impl Builder<'_> {
                     .error(spot, "HTTP client settings beside kubeconfig_file")
                     .hint("put credentials and TLS into the kubeconfig file");
             }
-            return Some(KubernetesAccess::Kubeconfig(paths::join(&self.dir, file)));
+            let path = paths::join(&self.dir, file);
+            self.file_is_here(&path, raw.kubeconfig_file.spot().unwrap_or(spot));
+            return Some(KubernetesAccess::Kubeconfig(path));
         }
         if let (Some(url_spot), Some(text)) = (server, raw.api_server.get()) {
             let url = self.http_url(text, url_spot)?;

@@ -3,6 +3,7 @@
 //! A mistake is reported and the build goes on with a default in its place, so that one run shows as many
 //! mistakes as it can; the result is thrown away if there was one.
 
+mod check;
 mod discovery;
 mod global;
 mod http;
@@ -22,10 +23,20 @@ use std::sync::Arc;
 use super::raw::{Given, List, RawFile, RawScrapeConfig, RawScrapeConfigFile, Section, Text};
 use super::report::{PathId, Report, Spot};
 use super::{Config, ConfigSource, ScrapeConfig};
+use crate::relabel::Rule;
 use global::Global;
 
 /// Most files that `scrape_config_files` may name.
 const FILES_MAX: usize = 10_000;
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// To be run.
+    Load,
+    /// To be looked through by a person: files that it names are looked at, too.
+    Check,
+}
 
 /// Everything that building needs to know of its surroundings.
 pub(crate) struct Builder<'a> {
@@ -33,14 +44,33 @@ pub(crate) struct Builder<'a> {
     pub(crate) source: &'a dyn ConfigSource,
     /// The directory of the file that is being built: relative paths in it begin here.
     pub(crate) dir: PathBuf,
+    mode: Mode,
+    /// How many targets may still be looked at.
+    targets_left: usize,
+    /// Compiled rules by how they are written: jobs often share them.
+    compiled: HashMap<String, Rule>,
     /// Where each job name stands that was seen so far.
     jobs: HashMap<String, Spot>,
 }
 
 /// Builds the configuration of a file, and reads the files that it includes.
-pub(crate) fn build(report: &mut Report, source: &dyn ConfigSource, path: &Path, raw: &RawFile) -> Config {
+pub(crate) fn build(
+    report: &mut Report,
+    source: &dyn ConfigSource,
+    path: &Path,
+    raw: &RawFile,
+    mode: Mode,
+) -> Config {
     let dir = paths::directory(path);
-    let mut builder = Builder { report, source, dir, jobs: HashMap::new() };
+    let mut builder = Builder {
+        report,
+        source,
+        dir,
+        mode,
+        targets_left: check::TARGETS_MAX,
+        compiled: HashMap::new(),
+        jobs: HashMap::new(),
+    };
     builder.server_keys(raw);
     let global = builder.global(&raw.global);
     let mut config = Config {
@@ -98,7 +128,7 @@ impl Builder<'_> {
             let Given::Is(pattern, spot) = item else { continue };
             if !paths::is_pattern(pattern) {
                 self.report
-                    .error(*spot, "a pattern may hold one asterisk, in the last element of the path")
+                    .error(*spot, "a pattern may hold asterisks in the last element of the path only")
                     .value(pattern)
                     .hint("write a directory and a pattern in it, such as jobs/*.yml");
                 continue;

@@ -27,7 +27,7 @@ pub(super) fn join(dir: &Path, path: &str) -> PathBuf {
     clean
 }
 
-/// Whether a path holds one asterisk at most, and that in its last element.
+/// Whether asterisks stand in the last element of a path only.
 pub(crate) fn is_pattern(path: &str) -> bool {
     match path.split_once('*') {
         None => true,

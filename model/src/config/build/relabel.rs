@@ -2,12 +2,15 @@
 
 use super::Builder;
 use crate::config::raw::{Given, List, RawRule, Section, Text};
+use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
 use crate::config::{NameValidation, hints};
 use crate::relabel::{Rule, RuleError, RuleField, RuleSpec, Rules};
 
 impl Builder<'_> {
-    pub(super) fn rules(&mut self, raw: &Given<List<RawRule>>, names: NameValidation) -> Rules {
+    /// Compiles a list of rules.
+    pub(super) fn rules(&mut self, raw: &Given<List<RawRule>>, names: NameValidation, stage: Stage) -> Rules {
+        remarks::on_rules(self.report, raw, stage);
         let mut rules = Vec::new();
         for item in self.items(raw) {
             match item {
@@ -21,11 +24,18 @@ impl Builder<'_> {
 
     fn rule(&mut self, raw: &RawRule, spot: Spot, names: NameValidation) -> Option<Rule> {
         let spec = self.spec(raw)?;
+        let written = format!("{names:?} {spec:?}");
+        if let Some(rule) = self.compiled.get(&written) {
+            return Some(rule.clone());
+        }
         match Rule::compile(&spec, names) {
-            Ok(rule) => Some(rule),
+            Ok(rule) => {
+                self.compiled.insert(written, rule.clone());
+                Some(rule)
+            }
             Err(RuleError { field, message, hint }) => {
                 let (at, value) = place(raw, field, spot);
-                let hint = hints::rule(&spec, field).or(hint);
+                let hint = hints::rule(raw, field).or(hint);
                 let finding = self.report.error(at, message);
                 if let Some(value) = value {
                     finding.value(&value);

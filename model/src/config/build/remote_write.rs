@@ -8,8 +8,9 @@ use super::Builder;
 use super::global::Global;
 use super::http::HttpDefaults;
 use crate::config::raw::{Given, List, RawMetadataConfig, RawQueueConfig, RawRemoteWrite, Section};
+use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
-use crate::config::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite, hash, remarks};
+use crate::config::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite, hash};
 
 /// `remote_timeout` where nothing is said.
 const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -54,6 +55,9 @@ impl Builder<'_> {
         let url = self.required(&raw.url, spot, "url", RawRemoteWrite::NAME);
         let url_spot = raw.url.spot().unwrap_or(spot);
         let url = url.and_then(|text| self.http_url(&text, url_spot));
+        if let Some(url) = &url {
+            remarks::remote_write_url(self.report, url_spot, url);
+        }
         self.remote_write_without(raw);
         let headers = self.text_map(&raw.headers);
         for pair in raw.headers.get().into_iter().flat_map(|headers| headers.iter()) {
@@ -75,8 +79,7 @@ impl Builder<'_> {
             }
             Given::Absent | Given::Broken(_) => None,
         };
-        let write_relabel = self.rules(&raw.write_relabel_configs, global.validation);
-        remarks::on_rules(self.report, &raw.write_relabel_configs);
+        let write_relabel = self.rules(&raw.write_relabel_configs, global.validation, Stage::Write);
         let mut write = RemoteWrite {
             name: self.text(&raw.name, ""),
             remote_timeout: self.duration(&raw.remote_timeout, REMOTE_TIMEOUT),
@@ -150,6 +153,14 @@ impl Builder<'_> {
     }
 
     fn metadata_config(&mut self, raw: &Given<RawMetadataConfig>) -> MetadataConfig {
+        if let Given::Null(spot) = raw {
+            self.report
+                .warning(
+                    *spot,
+                    "an empty metadata_config means its defaults here; Prometheus takes it as send: false",
+                )
+                .hint("write send: false, or remove the key");
+        }
         let default = RawMetadataConfig::default();
         let raw = raw.get().unwrap_or(&default);
         MetadataConfig {

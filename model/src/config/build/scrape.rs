@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Builder;
 use super::global::{Global, Limits};
 use super::http::HttpDefaults;
+use super::{Builder, Mode};
 use crate::config::raw::{Given, List, RawScrapeConfig, Text};
+use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
-use crate::config::{
-    NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol, hash, hints, remarks,
-};
+use crate::config::{NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol, hash};
 use crate::duration::format_duration;
 
 impl Builder<'_> {
     /// One job. `None` where it has no name.
     pub(super) fn job(&mut self, raw: &RawScrapeConfig, spot: Spot, global: &Global) -> Option<ScrapeConfig> {
+        let errors_before = self.report.errors();
         let job_name = self.job_name(raw, spot);
         let shared = &raw.shared;
         let (scrape_interval, scrape_timeout) = self.interval_and_timeout(raw, global);
@@ -33,13 +33,13 @@ impl Builder<'_> {
             Given::Is(text, spot) if !text.is_empty() => self.protocol(text, *spot),
             _ => None,
         };
-        if let Some(spot) = shared.scrape_failure_log_file.spot() {
+        if let Some(spot) = super::http::filled(&shared.scrape_failure_log_file) {
             self.report.warning(
                 spot,
                 "without effect here: failed scrapes are in the log and on the page of targets",
             );
         }
-        let relabel = self.rules(&raw.relabel_configs, validation);
+        let relabel = self.rules(&raw.relabel_configs, validation, Stage::Target);
         let mut job = ScrapeConfig {
             job_name: job_name.unwrap_or_default(),
             scrape_interval,
@@ -68,12 +68,18 @@ impl Builder<'_> {
             limits: limits(raw, global),
             http: self.http_client(&raw.http, HttpDefaults::SCRAPE, spot),
             relabel,
-            metric_relabel: self.rules(&raw.metric_relabel_configs, validation),
+            metric_relabel: self.rules(&raw.metric_relabel_configs, validation, Stage::Metric),
             discovery: self.discoveries(raw),
             scraper_hash: 0,
         };
-        remarks::on_job(self.report, raw, spot);
         job.scraper_hash = hash::scraper_hash(&job);
+        remarks::without_targets(self.report, spot, raw);
+        if self.report.errors() == errors_before {
+            self.static_targets(&job, raw);
+            if self.mode == Mode::Check {
+                self.target_files(&job, raw);
+            }
+        }
         (!job.job_name.is_empty()).then_some(job)
     }
 
@@ -214,7 +220,7 @@ impl Builder<'_> {
     fn metrics_path(&mut self, raw: &RawScrapeConfig) -> String {
         let path = self.text(&raw.metrics_path, "/metrics");
         if let Some(spot) = raw.metrics_path.spot() {
-            hints::metrics_path(self.report, spot, &path);
+            remarks::metrics_path(self.report, spot, &path);
         }
         path
     }

@@ -10,7 +10,7 @@ use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
 
 /// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
 /// a few hundred bytes of nested aliases can stand for billions.
-const EXTRA_STEPS_MAX: usize = 1_000_000;
+const EXTRA_STEPS_MAX: usize = 500_000;
 /// Bytes of a scalar that count as one more step, so that a long text behind many aliases is bounded too.
 const BYTES_A_STEP: usize = 64;
 
@@ -27,11 +27,12 @@ pub(crate) struct Reader<'a> {
     tree: &'a Tree,
     file: u32,
     steps_left: usize,
+    exhausted: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(report: &'a mut Report, tree: &'a Tree, file: u32) -> Self {
-        Self { report, tree, file, steps_left: tree.len() + EXTRA_STEPS_MAX }
+        Self { report, tree, file, steps_left: tree.len() + EXTRA_STEPS_MAX, exhausted: false }
     }
 
     pub(crate) fn kind(&self, at: At) -> &'a Kind {
@@ -61,7 +62,7 @@ impl<'a> Reader<'a> {
         match self.kind(at) {
             Kind::Scalar(scalar) => Some(scalar),
             other => {
-                self.mismatch(at, wanted, other);
+                self.mismatch(at, wanted, other, true);
                 None
             }
         }
@@ -76,7 +77,7 @@ impl<'a> Reader<'a> {
     fn fill<S: Section>(&mut self, section: &mut S, at: At, path: PathId, merges: usize) -> bool {
         let kind = self.kind(at);
         let Kind::Mapping(pairs) = kind else {
-            self.mismatch(at, &format!("a map ({})", S::NAME), kind);
+            self.mismatch(at, &format!("a map ({})", S::NAME), kind, false);
             return false;
         };
         let mut seen: HashMap<&str, u32> = HashMap::with_capacity(pairs.len());
@@ -128,7 +129,7 @@ impl<'a> Reader<'a> {
     ) -> bool {
         let kind = self.kind(at);
         let Kind::Mapping(pairs) = kind else {
-            self.mismatch(at, wanted, kind);
+            self.mismatch(at, wanted, kind, false);
             return false;
         };
         for (key_node, value_node) in pairs {
@@ -199,8 +200,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a node of the wrong kind.
-    pub(crate) fn mismatch(&mut self, at: At, wanted: &str, found: &Kind) {
+    fn mismatch(&mut self, at: At, wanted: &str, found: &Kind, wanted_text: bool) {
         let spot = self.spot(at);
+        let hint = hints::mismatch(self.tree, wanted_text, found);
         let found = match found {
             // Reported when it was parsed.
             Kind::Broken => return,
@@ -208,7 +210,10 @@ impl<'a> Reader<'a> {
             Kind::Sequence(_) => "a list",
             Kind::Mapping(_) => "a map",
         };
-        self.report.error(spot, format!("this must be {wanted}, and is {found}"));
+        let finding = self.report.error(spot, format!("this must be {wanted}, and is {found}"));
+        if let Some(hint) = hint {
+            finding.hint(hint);
+        }
     }
 
     /// Counts a step. False when there were too many, which is reported once.
@@ -221,7 +226,8 @@ impl<'a> Reader<'a> {
             self.steps_left -= cost;
             return true;
         }
-        if self.steps_left > 0 {
+        if !self.exhausted {
+            self.exhausted = true;
             self.steps_left = 0;
             self.report.error(spot, "the aliases of this file stand for too many values");
         }

@@ -6,6 +6,8 @@ mod syntax;
 
 use std::sync::Arc;
 
+use super::report::{Report, Spot};
+
 pub(crate) use parse::parse;
 pub(crate) use scalar::{Resolved, resolve};
 
@@ -77,6 +79,22 @@ pub(crate) struct Document {
     pub(crate) problems: Vec<Problem>,
     /// The line of a second document, which nobody reads.
     pub(crate) second_document: Option<u32>,
+}
+
+/// Reports what is wrong with a file as YAML; `whole` stands for the file.
+pub(crate) fn report_problems(report: &mut Report, whole: Spot, document: &Document) {
+    for problem in &document.problems {
+        let spot = Spot { line: problem.line, column: problem.column, ..whole };
+        let finding = report.error(spot, problem.message.clone());
+        if let Some(hint) = &problem.hint {
+            finding.hint(hint.clone());
+        }
+    }
+    if let Some(line) = document.second_document {
+        report
+            .warning(Spot { line, column: 1, ..whole }, "only the first document of a file is read")
+            .hint("put everything into one document, without --- between");
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! From bytes to a tree.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use granit_parser::{Event, Options, Parser, ScalarStyle, Span};
@@ -15,6 +16,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Document {
         Ok(text) => text,
         Err(problem) => return builder.fail(problem),
     };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.emit_unresolved_aliases = true;
@@ -37,17 +39,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Document {
     builder.finish()
 }
 
-/// The text of a file, or why it is none.
-fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
-    let whole_file =
-        |message: String, hint: &str| Problem { line: 1, column: 1, message, hint: Some(hint.to_owned()) };
+/// The text of a file, or why it is none. UTF-16 is told by its byte order mark.
+fn text_of(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
     if bytes.len() > FILE_BYTES_MAX {
         let mib = FILE_BYTES_MAX >> 20;
-        let message = format!("the file is larger than {mib} MiB");
-        return Err(whole_file(message, "keep long lists of targets in files of their own: file_sd_configs"));
+        return Err(Problem {
+            line: 1,
+            column: 1,
+            message: format!("the file is larger than {mib} MiB"),
+            hint: Some("keep long lists of targets in files of their own: file_sd_configs".to_owned()),
+        });
     }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(whole_file("the file is UTF-16".to_owned(), "save it as UTF-8"));
+    if let Some(text) = utf16(bytes) {
+        return Ok(Cow::Owned(text));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let (before, rest) = bytes.split_at(error.valid_up_to());
@@ -61,7 +65,17 @@ fn text_of(bytes: &[u8]) -> Result<&str, Problem> {
             hint: Some("save the file as UTF-8".to_owned()),
         }
     })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    Ok(Cow::Borrowed(text))
+}
+
+fn utf16(bytes: &[u8]) -> Option<String> {
+    let read = match bytes.get(..2)? {
+        [0xff, 0xfe] => u16::from_le_bytes,
+        [0xfe, 0xff] => u16::from_be_bytes,
+        _ => return None,
+    };
+    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
+    Some(String::from_utf16_lossy(&units))
 }
 
 enum Step {
@@ -249,7 +263,15 @@ mod tests {
     fn text_that_is_not_utf8_is_refused_with_its_place() {
         let document = parse(b"a: b\nc: \xff\n");
         assert_eq!((document.problems[0].line, document.problems[0].column), (2, 4));
-        assert!(parse(&[0xff, 0xfe, b'a', 0]).problems[0].message.contains("UTF-16"));
+    }
+
+    #[test]
+    fn utf_16_is_read_as_prometheus_reads_it() {
+        for bytes in [[0xff, 0xfe, b'a', 0], [0xfe, 0xff, 0, b'a']] {
+            let document = parse(&bytes);
+            let Kind::Scalar(scalar) = &document.tree.node(document.root.unwrap()).kind else { panic!() };
+            assert_eq!(&*scalar.text, "a");
+        }
     }
 
     #[test]
