@@ -86,7 +86,7 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
     text.push_str(&steps(&job.relabel, &discovered));
     match assemble(job, &discovered) {
         Assembled::Target(target) => {
-            text.push_str(&format!("  target {} {}\n", target.url, target.labels.public()));
+            text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
         }
         Assembled::Dropped { rule } => text.push_str(&format!("  dropped by relabel_configs[{rule}]\n")),
         Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),

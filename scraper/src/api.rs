@@ -32,7 +32,7 @@ async fn targets(State(scraper): State<Scraper>) -> Json<ApiResponse<TargetList>
             discovered_labels: Labels::default(),
             labels: target.labels.public(),
             scrape_pool: target.job.to_string(),
-            scrape_url: target.url.to_string(),
+            scrape_url: target.scrape_url(),
             scraper: scraper.shared.options.name.clone(),
             health: status.health,
             last_error: status.last_error,
