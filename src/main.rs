@@ -8,6 +8,7 @@ mod demo;
 mod load;
 mod logging;
 mod relabel;
+mod reload;
 mod scraper;
 mod standalone;
 

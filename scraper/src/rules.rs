@@ -37,7 +37,7 @@ pub enum Refusal {
 }
 
 /// Destinations with the same `write_relabel_configs` form a class: a series is encoded once for all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
     rules: Vec<Rules>,
 }
