@@ -61,7 +61,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if total_ms > i64::MAX as u64 / 1_000_000 { Err(range()) } else { Ok(Duration::from_millis(total_ms)) }
 }
 
-/// Writes a duration as Prometheus does: `1h30m`, `15s`; years, weeks and days only where they divide it.
+/// Writes a duration as Prometheus does: `1h30m`, `15s`, `1d1h`; years and weeks only where they divide it.
 /// What is under a millisecond is left out.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
@@ -71,7 +71,7 @@ pub fn format_duration(duration: Duration) -> String {
     }
     let mut text = String::new();
     for (unit, length_ms) in UNITS {
-        let exact_only = matches!(unit, "y" | "w" | "d");
+        let exact_only = matches!(unit, "y" | "w");
         if (exact_only && ms % length_ms != 0) || ms < length_ms {
             continue;
         }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn writing_and_reading_give_the_same() {
-        for text in ["0s", "1ms", "15s", "1m30s", "1h", "1d", "1w", "1y", "25h", "1h30m500ms"] {
+        for text in ["0s", "1ms", "15s", "1m30s", "1h", "1d", "1w", "1y", "1d1h", "8d", "1h30m500ms"] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), *text);
         }
     }

@@ -223,6 +223,26 @@ impl<'a> LabelsBuilder<'a> {
         }
     }
 
+    /// As [`LabelsBuilder::set`], for a name that is borrowed for less long: it is copied only where the label is new.
+    pub(crate) fn put(&mut self, name: &str, value: Cow<'a, str>) {
+        match self.position(name) {
+            Ok(at) if value.is_empty() => drop(self.pairs.remove(at)),
+            Ok(at) => self.pairs[at].1 = value,
+            Err(_) if value.is_empty() => {}
+            Err(at) => self.pairs.insert(at, (Cow::Owned(name.to_owned()), value)),
+        }
+    }
+
+    /// The value of `name` as it is held, so that a part of it can stay borrowed from where it came from.
+    pub(crate) fn held(&self, name: &str) -> Option<&Cow<'a, str>> {
+        self.position(name).ok().map(|at| &self.pairs[at].1)
+    }
+
+    /// Names and values as they are held, in order of names.
+    pub(crate) fn pairs(&self) -> &[(Cow<'a, str>, Cow<'a, str>)] {
+        &self.pairs
+    }
+
     /// Removes the label `name` where there is one.
     pub fn remove(&mut self, name: &str) {
         if let Ok(at) = self.position(name) {

@@ -5,33 +5,46 @@
 #[error("not a valid size: {0:?}; write a number and a unit, such as 512KB, 10MB or 1GB")]
 pub struct SizeError(pub String);
 
-/// Reads a size in bytes: a number and one of B, KB, MB, GB, TB, PB, EB (or KiB, MiB, …), all powers of 1,024
-/// as in Prometheus's `Base2Bytes`. `0` needs no unit.
+/// Reads a size in bytes as Prometheus's `Base2Bytes` does: numbers, whole or not, each with one of B, KB, MB, GB,
+/// TB, PB, EB, or with one of B, KiB, MiB, …; all are powers of 1,024. `0` needs no unit.
 ///
 /// # Errors
-/// Where the text is no such size, or more than 2^63 bytes.
+/// Where the text is no such size, is negative, or is more than 2^63 bytes.
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
-    const UNITS: [&str; 7] = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
     let fail = || SizeError(text.to_owned());
-    if text == "0" {
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    if unsigned == "0" {
         return Ok(0);
     }
+    // One text keeps to one way of writing units.
+    let bytes = sum(unsigned, "iB").or_else(|| sum(unsigned, "B")).ok_or_else(fail)?;
+    if bytes < i64::MAX as f64 { Ok(bytes as u64) } else { Err(fail()) }
+}
+
+/// The sum of all numbers times their units, where a unit is `B`, or a letter and this suffix.
+fn sum(text: &str, suffix: &str) -> Option<f64> {
     let mut rest = text;
-    let mut total = 0_u64;
-    if rest.is_empty() {
-        return Err(fail());
-    }
+    let mut total = 0.0;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let name = rest[digits..digits + unit].replace('i', "");
-        let power = UNITS.iter().position(|unit| *unit == name).ok_or_else(fail)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| fail())?;
-        let bytes = number.checked_mul(1 << (10 * power)).ok_or_else(fail)?;
-        total = total.checked_add(bytes).filter(|&total| total <= i64::MAX as u64).ok_or_else(fail)?;
-        rest = &rest[digits + unit..];
+        let number_end = rest.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after.bytes().take_while(|b| !b.is_ascii_digit() && *b != b'.').count();
+        let (unit, after) = after.split_at_checked(unit_end)?;
+        let power = match unit {
+            "B" => 0,
+            _ => {
+                1 + ["K", "M", "G", "T", "P", "E"]
+                    .iter()
+                    .position(|letter| unit.strip_prefix(letter) == Some(suffix))?
+            }
+        };
+        if number.matches('.').count() > 1 || !number.bytes().any(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        total += number.parse::<f64>().ok()? * 1_024_f64.powi(power as i32);
+        rest = after;
     }
-    Ok(total)
+    (!text.is_empty()).then_some(total)
 }
 
 #[cfg(test)]
@@ -43,12 +56,17 @@ mod tests {
         assert_eq!(parse_size("10MB"), Ok(10 << 20));
         assert_eq!(parse_size("10MiB"), Ok(10 << 20));
         assert_eq!(parse_size("1KB512B"), Ok(1_536));
+        assert_eq!(parse_size("1KiB512B"), Ok(1_536));
+        assert_eq!(parse_size("1.5MB"), Ok(3 << 19));
+        assert_eq!(parse_size(".5KB"), Ok(512));
         assert_eq!(parse_size("0"), Ok(0));
     }
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for bad in ["", "10", "MB", "10mb", "-1MB", "1.5MB", "99999EB"] {
+        for bad in
+            ["", "10", "MB", "10mb", "-1MB", "99999EB", "1KiB1KB", "1.5.5MB", ".MB", "1KiiB", "10 MB", "1MBä"]
+        {
             assert!(parse_size(bad).is_err(), "{bad:?}");
         }
     }

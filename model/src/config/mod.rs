@@ -1,7 +1,102 @@
 //! The configuration: a raw type that mirrors the file, and the validated types that everything else uses.
+//!
+//! [`load`] goes in steps: bytes, a tree with positions (`yaml`), the raw type (`raw`), the validated one
+//! (`build`). Each step reports what it finds and goes on as far as it can, so that one run shows many mistakes.
 
+mod build;
+mod diagnostic;
+mod expand;
+mod foreign;
+mod groups;
+mod hash;
+mod hints;
+mod raw;
+mod remarks;
+mod report;
 mod secret;
+mod selector;
+mod source;
 mod types;
+mod yaml;
 
+use std::path::{Path, PathBuf};
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use groups::{target_groups, target_groups_json};
 pub use secret::Secret;
+pub use source::{ConfigSource, FILE_BYTES_MAX};
 pub use types::*;
+
+use build::Mode;
+use raw::{At, Given, RawFile, Reader, Section};
+use report::{PathId, Report, Spot};
+
+/// What came of a configuration file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration; `None` if and only if there is an error among the diagnostics.
+    pub config: Option<Config>,
+    /// Errors, warnings and remarks, in the order of the files and their lines.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Every file that was read or should have been: the file itself and those of `scrape_config_files`.
+    /// Whoever reloads on a change watches these.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads and validates a configuration file and the files that it includes.
+///
+/// Relative paths in a file are relative to the directory of that file. The meaning is Prometheus's; where it
+/// is not, docs/configuration.md says so.
+#[must_use]
+pub fn load(path: &Path, source: &dyn ConfigSource) -> Loaded {
+    with_mode(path, source, Mode::Load)
+}
+
+/// Does what [`load`] does and looks further, for a person: at the targets of files, and for files that should
+/// be there. A static target that cannot be scraped is an error here and a warning there, as it is with
+/// Prometheus's promtool and its server.
+#[must_use]
+pub fn check(path: &Path, source: &dyn ConfigSource) -> Loaded {
+    with_mode(path, source, Mode::Check)
+}
+
+fn with_mode(path: &Path, source: &dyn ConfigSource, mode: Mode) -> Loaded {
+    let mut report = Report::default();
+    let config = read::<RawFile>(&mut report, source, path)
+        .map(|raw| build::build(&mut report, source, path, &raw, mode))
+        .filter(|_| !report.has_errors());
+    let (diagnostics, files) = report.finish();
+    Loaded { config, diagnostics, files }
+}
+
+/// Reads one file as a section of this type. `None` where it cannot be, after a report of that.
+fn read<S: Section + raw::FromNode>(
+    report: &mut Report,
+    source: &dyn ConfigSource,
+    path: &Path,
+) -> Option<S> {
+    let file = report.file(path);
+    let whole = Spot { file, line: 0, column: 0, path: PathId::default() };
+    let bytes = match source.read(path) {
+        Ok(bytes) => bytes,
+        Err(reason) => {
+            report.error(whole, format!("cannot be read: {reason}"));
+            return None;
+        }
+    };
+    let document = yaml::parse(&bytes);
+    yaml::report_problems(report, whole, &document);
+    let Some(root) = document.root else {
+        // An empty file means all defaults, unless it is empty because it is no YAML.
+        return document.problems.is_empty().then(S::default);
+    };
+    if foreign::is_foreign(report, file, &document.tree, root) {
+        return None;
+    }
+    let at = At { node: root, path: PathId::default() };
+    match Reader::new(report, &document.tree, file).given(at) {
+        Given::Is(section, _) => Some(section),
+        Given::Absent | Given::Null(_) => Some(S::default()),
+        Given::Broken(_) => None,
+    }
+}

@@ -141,6 +141,29 @@ pub enum ScrapeProtocol {
     OpenMetricsText1_0_0,
 }
 
+impl ScrapeProtocol {
+    /// Every protocol.
+    pub const ALL: [Self; 5] = [
+        Self::PrometheusProto,
+        Self::PrometheusText0_0_4,
+        Self::PrometheusText1_0_0,
+        Self::OpenMetricsText0_0_1,
+        Self::OpenMetricsText1_0_0,
+    ];
+
+    /// As it stands in a file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PrometheusProto => "PrometheusProto",
+            Self::PrometheusText0_0_4 => "PrometheusText0.0.4",
+            Self::PrometheusText1_0_0 => "PrometheusText1.0.0",
+            Self::OpenMetricsText0_0_1 => "OpenMetricsText0.0.1",
+            Self::OpenMetricsText1_0_0 => "OpenMetricsText1.0.0",
+        }
+    }
+}
+
 /// `metric_name_validation_scheme`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum NameValidation {
@@ -260,6 +283,25 @@ pub enum KubernetesRole {
     Node,
     /// One target an ingress path.
     Ingress,
+}
+
+impl KubernetesRole {
+    /// Every role.
+    pub const ALL: [Self; 6] =
+        [Self::Pod, Self::Service, Self::Endpoints, Self::EndpointSlice, Self::Node, Self::Ingress];
+
+    /// As it stands in a file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Service => "service",
+            Self::Endpoints => "endpoints",
+            Self::EndpointSlice => "endpointslice",
+            Self::Node => "node",
+            Self::Ingress => "ingress",
+        }
+    }
 }
 
 /// How the API server is reached.
@@ -389,7 +431,8 @@ pub struct TlsConfig {
     pub max_version: Option<TlsVersion>,
 }
 
-/// A version of TLS. Older ones can be named in the file, and are refused with a reason.
+/// A version of TLS. Older ones can be named in the file: as the lowest version with a warning, as the
+/// highest they are refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// 1.2

@@ -1,6 +1,36 @@
-//! Relabelling: rules that change, keep or drop label sets.
+//! Relabelling: rules that change, keep or drop label sets, as Prometheus 3.15 has them.
+//!
+//! A [`RuleSpec`] is a rule as it is written; [`Rule::compile`] checks it and prepares everything that can be
+//! prepared; [`Rules::apply`] runs a list of them over a [`LabelsBuilder`], for each target and for each series.
+//! [`Rules::trace`] does the same and tells what each rule did.
+//!
+//! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused), `rule` (the compiled
+//! rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
+//! (RE2's dialect for Rust's regex crate), `shape` and `matcher` (patterns that need no regex engine), `remark` (rules that
+//! are allowed and odd), `trace`.
 
-use crate::labels::LabelsBuilder;
+mod action;
+mod casing;
+mod check;
+mod expand;
+mod literals;
+mod matcher;
+mod re2;
+mod remark;
+mod rule;
+mod shape;
+mod spec;
+mod trace;
+
+use std::cell::RefCell;
+
+use action::{Order, Scratch};
+pub use remark::Remark;
+pub use rule::Rule;
+pub use spec::{RuleError, RuleField, RuleSpec};
+pub use trace::{Change, Step};
+
+use crate::labels::{Labels, LabelsBuilder};
 
 /// What a list of rules made of a label set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,25 +44,68 @@ pub enum Outcome {
     },
 }
 
-/// Compiled rules, in order.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {}
+/// Compiled rules, in order. Two lists are equal when their rules were written alike.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    tracked: bool,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = const { RefCell::new(Scratch::new()) };
+}
 
 impl Rules {
+    /// These rules, in this order.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let first_writer = rules.iter().position(Rule::writes).unwrap_or(rules.len());
+        let tracked = rules.iter().skip(first_writer + 1).any(Rule::needs_order);
+        Self { rules, tracked }
+    }
+
     /// How many rules there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        0
+        self.rules.len()
     }
 
     /// Whether there is no rule.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        true
+        self.rules.is_empty()
     }
 
-    /// Applies the rules one after the other.
-    pub fn apply(&self, _labels: &mut LabelsBuilder<'_>) -> Outcome {
-        Outcome::Kept
+    /// The rules in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
+    /// Applies the rules one after the other, until one drops the set. Where one does, the builder holds
+    /// what the rules before it left.
+    ///
+    /// Nothing is allocated for rules that change nothing (once a thread's buffers have grown to what
+    /// its labels need), but for a regex engine's own memory.
+    pub fn apply(&self, labels: &mut LabelsBuilder<'_>) -> Outcome {
+        if self.rules.is_empty() {
+            return Outcome::Kept;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            let dropped =
+                self.rules.iter().position(|rule| !action::apply(rule, labels, scratch, self.order()));
+            dropped.map_or(Outcome::Kept, |rule| Outcome::Dropped { rule })
+        })
+    }
+
+    /// Applies the rules to `labels` and tells what each of them did. It ends with the rule that dropped
+    /// the set, where one did.
+    #[must_use]
+    pub fn trace(&self, labels: &Labels) -> Vec<Step> {
+        trace::trace(self, labels)
+    }
+
+    fn order(&self) -> Order {
+        if self.tracked { Order::Tracked } else { Order::Untracked }
     }
 }

@@ -1,0 +1,142 @@
+//! `global`: what jobs inherit, and the labels that every series carries.
+
+use std::time::Duration;
+
+use super::Builder;
+use crate::config::raw::{Given, RawGlobal, RawScrapeShared};
+use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, remarks};
+use crate::labels::{Labels, is_legacy_label_name};
+
+/// `scrape_interval` where nothing is said.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(60);
+/// `scrape_timeout` where nothing is said, unless the interval is shorter.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a job inherits. Limits of 0 are none.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Global {
+    pub(super) scrape_interval: Duration,
+    pub(super) scrape_timeout: Duration,
+    pub(super) scrape_protocols: Option<Vec<ScrapeProtocol>>,
+    pub(super) limits: Limits,
+    pub(super) validation: NameValidation,
+    pub(super) escaping: NameEscaping,
+    pub(super) scrape_native_histograms: bool,
+    pub(super) convert_classic_histograms_to_nhcb: bool,
+    pub(super) always_scrape_classic_histograms: bool,
+    pub(super) extra_scrape_metrics: bool,
+}
+
+/// The limits that `global` and jobs have in common; 0: none, or inherited.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) body_size: u64,
+    pub(super) samples: u64,
+    pub(super) targets: u64,
+    pub(super) labels: u64,
+    pub(super) label_name_length: u64,
+    pub(super) label_value_length: u64,
+    pub(super) keep_dropped_targets: u64,
+}
+
+impl Limits {
+    pub(super) fn new(raw: &RawScrapeShared) -> Self {
+        let count = |given: &Given<u64>| given.get().copied().unwrap_or(0);
+        Self {
+            body_size: raw.body_size_limit.get().map_or(0, |size| size.0),
+            samples: count(&raw.sample_limit),
+            targets: count(&raw.target_limit),
+            labels: count(&raw.label_limit),
+            label_name_length: count(&raw.label_name_length_limit),
+            label_value_length: count(&raw.label_value_length_limit),
+            keep_dropped_targets: count(&raw.keep_dropped_targets),
+        }
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn global(&mut self, raw: &Given<RawGlobal>) -> Global {
+        let default = RawGlobal::default();
+        let raw = &raw.get().unwrap_or(&default).shared;
+        let set = |given: &Given<Duration>| given.get().copied().filter(|duration| !duration.is_zero());
+        let scrape_interval = set(&raw.scrape_interval).unwrap_or(SCRAPE_INTERVAL);
+        let scrape_timeout = set(&raw.scrape_timeout);
+        if let (Some(timeout), Some(spot)) = (scrape_timeout, raw.scrape_timeout.spot())
+            && !raw.scrape_interval.is_broken()
+        {
+            self.timeout_fits(timeout, scrape_interval, spot);
+        }
+        let validation = self.validation(&raw.metric_name_validation_scheme).unwrap_or_default();
+        let escaping = self.escaping(&raw.metric_name_escaping_scheme).unwrap_or(match validation {
+            NameValidation::Utf8 => NameEscaping::AllowUtf8,
+            NameValidation::Legacy => NameEscaping::Underscores,
+        });
+        Global {
+            scrape_interval,
+            scrape_timeout: scrape_timeout.unwrap_or(SCRAPE_TIMEOUT.min(scrape_interval)),
+            scrape_protocols: self.protocols(&raw.scrape_protocols),
+            limits: Limits::new(raw),
+            validation,
+            escaping,
+            scrape_native_histograms: Self::inherited(&raw.scrape_native_histograms, false),
+            convert_classic_histograms_to_nhcb: Self::inherited(
+                &raw.convert_classic_histograms_to_nhcb,
+                false,
+            ),
+            always_scrape_classic_histograms: Self::inherited(&raw.always_scrape_classic_histograms, false),
+            extra_scrape_metrics: Self::inherited(&raw.extra_scrape_metrics, false),
+        }
+    }
+
+    /// `external_labels` with environment variables expanded.
+    pub(super) fn external_labels(&mut self, raw: &Given<RawGlobal>, global: &Global) -> Labels {
+        let Some(labels) = raw.get().and_then(|global| global.external_labels.get()) else {
+            return Labels::default();
+        };
+        let mut pairs = Vec::new();
+        for pair in labels.iter() {
+            if !self.label_name_fits(&pair.name, global.validation, pair.spot) {
+                continue;
+            }
+            let Given::Is(value, spot) = &pair.value else { continue };
+            let expansion = crate::config::expand::expand(value, &|name| self.source.env(name));
+            for name in &expansion.empty {
+                self.report
+                    .warning(
+                        *spot,
+                        format!("the environment variable {name} is not set, so it expands to nothing"),
+                    )
+                    .value(value)
+                    .hint(format!("set {name}, or write $$ for a dollar sign"));
+            }
+            for name in &expansion.names {
+                remarks::varying_external_label(self.report, *spot, value, name);
+            }
+            pairs.push((pair.name.to_string(), expansion.text));
+        }
+        Labels::from_pairs(pairs)
+    }
+
+    /// Whether a label may have this name; if not, that is reported.
+    pub(super) fn label_name_fits(
+        &mut self,
+        name: &str,
+        names: NameValidation,
+        spot: crate::config::report::Spot,
+    ) -> bool {
+        let fits = match names {
+            NameValidation::Utf8 => !name.is_empty(),
+            NameValidation::Legacy => is_legacy_label_name(name),
+        };
+        if !fits {
+            let hint = match names {
+                NameValidation::Utf8 => "a label's name must not be empty",
+                NameValidation::Legacy => {
+                    "with metric_name_validation_scheme legacy, names hold letters, digits and _ only"
+                }
+            };
+            self.report.error(spot, "not a valid label name").value(name).hint(hint);
+        }
+        fits
+    }
+}

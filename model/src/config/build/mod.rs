@@ -1,0 +1,183 @@
+//! From the raw configuration to the validated one: defaults, inheritance, and what keys mean to each other.
+//!
+//! A mistake is reported and the build goes on with a default in its place, so that one run shows as many
+//! mistakes as it can; the result is thrown away if there was one.
+
+mod check;
+mod discovery;
+mod global;
+mod http;
+mod kubernetes;
+mod ours;
+mod paths;
+pub(crate) use paths::is_pattern;
+mod relabel;
+mod remote_write;
+mod scalars;
+mod scrape;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::raw::{Given, List, RawFile, RawScrapeConfig, RawScrapeConfigFile, Section, Text};
+use super::report::{PathId, Report, Spot};
+use super::{Config, ConfigSource, ScrapeConfig};
+use crate::relabel::Rule;
+use global::Global;
+
+/// Most files that `scrape_config_files` may name.
+const FILES_MAX: usize = 10_000;
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// To be run.
+    Load,
+    /// To be looked through by a person: files that it names are looked at, too.
+    Check,
+}
+
+/// Everything that building needs to know of its surroundings.
+pub(crate) struct Builder<'a> {
+    pub(crate) report: &'a mut Report,
+    pub(crate) source: &'a dyn ConfigSource,
+    /// The directory of the file that is being built: relative paths in it begin here.
+    pub(crate) dir: PathBuf,
+    mode: Mode,
+    /// How many targets may still be looked at.
+    targets_left: usize,
+    /// Compiled rules by how they are written: jobs often share them.
+    compiled: HashMap<String, Rule>,
+    /// Where each job name stands that was seen so far.
+    jobs: HashMap<String, Spot>,
+}
+
+/// Builds the configuration of a file, and reads the files that it includes.
+pub(crate) fn build(
+    report: &mut Report,
+    source: &dyn ConfigSource,
+    path: &Path,
+    raw: &RawFile,
+    mode: Mode,
+) -> Config {
+    let dir = paths::directory(path);
+    let mut builder = Builder {
+        report,
+        source,
+        dir,
+        mode,
+        targets_left: check::TARGETS_MAX,
+        compiled: HashMap::new(),
+        jobs: HashMap::new(),
+    };
+    builder.server_keys(raw);
+    let global = builder.global(&raw.global);
+    let mut config = Config {
+        external_labels: builder.external_labels(&raw.global, &global),
+        scrape_configs: builder.jobs(&raw.scrape_configs, &global),
+        remote_write: builder.remote_writes(&raw.remote_write, &global),
+        allocator: builder.allocator(&raw.allocator),
+        scraper: builder.scraper(&raw.scraper),
+        files: Vec::new(),
+    };
+    for file in builder.included(&raw.scrape_config_files) {
+        builder.dir = paths::directory(&file);
+        if let Some(included) = super::read::<RawScrapeConfigFile>(builder.report, source, &file) {
+            config.scrape_configs.extend(builder.jobs(&included.scrape_configs, &global));
+        }
+    }
+    config.files = builder.report.files().to_vec();
+    config
+}
+
+impl Builder<'_> {
+    fn jobs(&mut self, raw: &Given<List<RawScrapeConfig>>, global: &Global) -> Vec<Arc<ScrapeConfig>> {
+        let mut jobs = Vec::new();
+        for item in self.items(raw) {
+            match item {
+                Given::Is(job, spot) => jobs.extend(self.job(job, *spot, global).map(Arc::new)),
+                Given::Null(spot) => self.empty_item(*spot, RawScrapeConfig::NAME),
+                Given::Absent | Given::Broken(_) => {}
+            }
+        }
+        jobs
+    }
+
+    /// Takes note of a job's name; a second one of the same name is an error.
+    fn job_name_is_free(&mut self, name: &str, spot: Spot) {
+        if let Some(first) = self.jobs.get(name).copied() {
+            let files = self.report.files();
+            let place = match files.get(first.file as usize) {
+                Some(file) if first.file != spot.file => format!("{}:{}", file.display(), first.line),
+                _ => format!("line {}", first.line),
+            };
+            self.report
+                .error(spot, format!("a second job of the name {name}; the first stands at {place}"))
+                .value(name)
+                .hint("give each job a name of its own, or put the targets of both under one job");
+            return;
+        }
+        self.jobs.insert(name.to_owned(), spot);
+    }
+
+    /// The files that the patterns of `scrape_config_files` match.
+    fn included(&mut self, raw: &Given<List<Text>>) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for item in self.items(raw) {
+            let Given::Is(pattern, spot) = item else { continue };
+            if !paths::is_pattern(pattern) {
+                self.report
+                    .error(*spot, "a pattern may hold asterisks in the last element of the path only")
+                    .value(pattern)
+                    .hint("write a directory and a pattern in it, such as jobs/*.yml");
+                continue;
+            }
+            match self.source.glob(&paths::join(&self.dir, pattern)) {
+                Ok(found) => files.extend(found),
+                Err(reason) => {
+                    self.report.error(*spot, format!("cannot be searched: {reason}")).value(pattern);
+                }
+            }
+        }
+        if files.len() > FILES_MAX {
+            let spot = raw.spot().unwrap_or_default();
+            self.report.error(spot, format!("more than {FILES_MAX} files"));
+            files.truncate(FILES_MAX);
+        }
+        files
+    }
+
+    /// Keys that a Prometheus server needs and nobody here reads: one warning names all of them.
+    fn server_keys(&mut self, raw: &RawFile) {
+        let global = raw.global.get();
+        let mut found: Vec<(&str, Option<Spot>)> = vec![
+            ("runtime", raw.runtime.spot()),
+            ("alerting", raw.alerting.spot()),
+            ("rule_files", raw.rule_files.spot()),
+            ("storage", raw.storage.spot()),
+            ("tracing", raw.tracing.spot()),
+            ("remote_read", raw.remote_read.spot()),
+            ("otlp", raw.otlp.spot()),
+        ];
+        if let Some(global) = global {
+            found.extend([
+                ("global.evaluation_interval", global.evaluation_interval.spot()),
+                ("global.rule_query_offset", global.rule_query_offset.spot()),
+                ("global.query_log_file", global.query_log_file.spot()),
+                ("global.scrape_failure_log_file", global.shared.scrape_failure_log_file.spot()),
+            ]);
+        }
+        found.retain(|(_, spot)| spot.is_some());
+        found.sort_by_key(|(_, spot)| spot.map(|spot| (spot.line, spot.column)));
+        let Some(first) = found.first().and_then(|(_, spot)| *spot) else { return };
+        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+        let spot = Spot { path: PathId::default(), ..first };
+        self.report
+            .warning(
+                spot,
+                format!("without effect here, as they belong to a Prometheus server: {}", names.join(", ")),
+            )
+            .hint("they may stay; alerting and recording rules run where the samples are sent to");
+    }
+}

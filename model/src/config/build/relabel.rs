@@ -1,0 +1,107 @@
+//! Relabelling rules: from raw to compiled.
+
+use super::Builder;
+use crate::config::raw::{Given, List, RawRule, Section, Text};
+use crate::config::remarks::{self, Stage};
+use crate::config::report::Spot;
+use crate::config::{NameValidation, hints};
+use crate::relabel::{Rule, RuleError, RuleField, RuleSpec, Rules};
+
+impl Builder<'_> {
+    /// Compiles a list of rules.
+    pub(super) fn rules(&mut self, raw: &Given<List<RawRule>>, names: NameValidation, stage: Stage) -> Rules {
+        remarks::on_rules(self.report, raw, stage);
+        let mut rules = Vec::new();
+        for item in self.items(raw) {
+            match item {
+                Given::Is(rule, spot) => rules.extend(self.rule(rule, *spot, names)),
+                Given::Null(spot) => self.empty_item(*spot, RawRule::NAME),
+                Given::Absent | Given::Broken(_) => {}
+            }
+        }
+        Rules::new(rules)
+    }
+
+    fn rule(&mut self, raw: &RawRule, spot: Spot, names: NameValidation) -> Option<Rule> {
+        let spec = self.spec(raw)?;
+        let written = format!("{names:?} {spec:?}");
+        if let Some(rule) = self.compiled.get(&written) {
+            return Some(rule.clone());
+        }
+        match Rule::compile(&spec, names) {
+            Ok(rule) => {
+                self.compiled.insert(written, rule.clone());
+                Some(rule)
+            }
+            Err(RuleError { field, message, hint }) => {
+                let (at, value) = place(raw, field, spot);
+                let hint = hints::rule(raw, field).or(hint);
+                let finding = self.report.error(at, message);
+                if let Some(value) = value {
+                    finding.value(&value);
+                }
+                if let Some(hint) = hint {
+                    finding.hint(hint);
+                }
+                None
+            }
+        }
+    }
+
+    /// The rule as it is written. `None` where a part of it could not be read.
+    fn spec(&mut self, raw: &RawRule) -> Option<RuleSpec> {
+        let mut broken = raw.modulus.is_broken();
+        let mut text = |given: &Given<Text>| match given {
+            Given::Absent => None,
+            Given::Null(_) => Some(String::new()),
+            Given::Is(text, _) => Some(text.to_string()),
+            Given::Broken(_) => {
+                broken = true;
+                None
+            }
+        };
+        let (separator, target_label) = (text(&raw.separator), text(&raw.target_label));
+        let (regex, replacement, action) = (text(&raw.regex), text(&raw.replacement), text(&raw.action));
+        let source_labels = match &raw.source_labels {
+            Given::Absent | Given::Null(_) => None,
+            Given::Broken(_) => return None,
+            Given::Is(list, _) => {
+                let mut names = Vec::with_capacity(list.len());
+                for item in list.iter() {
+                    match item {
+                        Given::Is(name, spot) => {
+                            // Prometheus allows any UTF-8 here, whatever the validation scheme.
+                            broken |= !self.label_name_fits(name, NameValidation::Utf8, *spot);
+                            names.push(name.to_string());
+                        }
+                        Given::Null(spot) => self.empty_item(*spot, "label name"),
+                        Given::Absent | Given::Broken(_) => broken = true,
+                    }
+                }
+                Some(names)
+            }
+        };
+        let modulus = match &raw.modulus {
+            Given::Is(modulus, _) => Some(*modulus),
+            Given::Null(_) => Some(0),
+            Given::Absent | Given::Broken(_) => None,
+        };
+        let spec = RuleSpec { source_labels, separator, target_label, regex, modulus, replacement, action };
+        (!broken).then_some(spec)
+    }
+}
+
+/// Where a key of a rule stands, and what it says; the rule itself where the key is missing.
+fn place(raw: &RawRule, field: RuleField, rule: Spot) -> (Spot, Option<String>) {
+    let text = |given: &Given<Text>| (given.spot(), given.get().map(ToString::to_string));
+    let (spot, value) = match field {
+        RuleField::SourceLabels => (raw.source_labels.spot(), None),
+        RuleField::Separator => text(&raw.separator),
+        RuleField::TargetLabel => text(&raw.target_label),
+        RuleField::Regex => text(&raw.regex),
+        RuleField::Modulus => (raw.modulus.spot(), raw.modulus.get().map(ToString::to_string)),
+        RuleField::Replacement => text(&raw.replacement),
+        RuleField::Action => text(&raw.action),
+    };
+    (spot.unwrap_or(rule), value)
+}

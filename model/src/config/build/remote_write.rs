@@ -1,0 +1,191 @@
+//! `remote_write`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Builder;
+use super::global::Global;
+use super::http::HttpDefaults;
+use crate::config::raw::{Given, List, RawMetadataConfig, RawQueueConfig, RawRemoteWrite, Section};
+use crate::config::remarks::{self, Stage};
+use crate::config::report::Spot;
+use crate::config::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite, hash};
+
+/// `remote_timeout` where nothing is said.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Builder<'_> {
+    pub(super) fn remote_writes(
+        &mut self,
+        raw: &Given<List<RawRemoteWrite>>,
+        global: &Global,
+    ) -> Vec<Arc<RemoteWrite>> {
+        let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
+        let mut names: HashMap<String, u32> = HashMap::new();
+        for item in self.items(raw) {
+            let (item, spot) = match item {
+                Given::Is(item, spot) => (item, *spot),
+                Given::Null(spot) => {
+                    self.empty_item(*spot, RawRemoteWrite::NAME);
+                    continue;
+                }
+                Given::Absent | Given::Broken(_) => continue,
+            };
+            let Some(write) = self.remote_write(item, spot, global) else { continue };
+            let name_spot = item.name.spot().unwrap_or(spot);
+            if let Some(line) = names.insert(write.name.clone(), name_spot.line) {
+                self.report
+                    .error(
+                        name_spot,
+                        format!(
+                            "a second remote_write of the name {}; the first is on line {line}",
+                            write.name
+                        ),
+                    )
+                    .value(&write.name)
+                    .hint("give each a name of its own; two without a name must differ in their settings");
+            }
+            all.push(Arc::new(write));
+        }
+        all
+    }
+
+    fn remote_write(&mut self, raw: &RawRemoteWrite, spot: Spot, global: &Global) -> Option<RemoteWrite> {
+        let url = self.required(&raw.url, spot, "url", RawRemoteWrite::NAME);
+        let url_spot = raw.url.spot().unwrap_or(spot);
+        let url = url.and_then(|text| self.http_url(&text, url_spot));
+        if let Some(url) = &url {
+            remarks::remote_write_url(self.report, url_spot, url);
+        }
+        self.remote_write_without(raw);
+        let headers = self.text_map(&raw.headers);
+        for pair in raw.headers.get().into_iter().flat_map(|headers| headers.iter()) {
+            self.header_is_free(&pair.name, pair.spot);
+        }
+        let protobuf_message = match &raw.protobuf_message {
+            Given::Is(text, spot) => {
+                let choices = [
+                    ("prometheus.WriteRequest", ProtobufMessage::V1),
+                    ("io.prometheus.write.v2.Request", ProtobufMessage::V2),
+                ];
+                self.one_of(*spot, text, &choices, "protobuf message")
+            }
+            Given::Null(spot) => {
+                self.report
+                    .error(*spot, "a message is missing")
+                    .hint("remove the key for prometheus.WriteRequest");
+                None
+            }
+            Given::Absent | Given::Broken(_) => None,
+        };
+        let write_relabel = self.rules(&raw.write_relabel_configs, global.validation, Stage::Write);
+        let mut write = RemoteWrite {
+            name: self.text(&raw.name, ""),
+            remote_timeout: self.duration(&raw.remote_timeout, REMOTE_TIMEOUT),
+            headers,
+            write_relabel,
+            send_exemplars: self.bool(&raw.send_exemplars, false),
+            send_native_histograms: self.bool(&raw.send_native_histograms, false),
+            protobuf_message: protobuf_message.unwrap_or_default(),
+            queue: self.queue_config(&raw.queue_config),
+            metadata: self.metadata_config(&raw.metadata_config),
+            http: self.http_client(&raw.http, HttpDefaults::REMOTE_WRITE, spot),
+            url: url?,
+        };
+        if write.name.is_empty() {
+            write.name = hash::remote_write_name(&write);
+        }
+        Some(write)
+    }
+
+    /// What Prometheus has and we have not.
+    fn remote_write_without(&mut self, raw: &RawRemoteWrite) {
+        for (name, given) in
+            [("sigv4", &raw.sigv4), ("azuread", &raw.azuread), ("google_iam", &raw.google_iam)]
+        {
+            if let Given::Is(_, spot) = given {
+                self.report
+                    .error(*spot, format!("promring has no {name}"))
+                    .hint("send to a proxy that signs requests, such as an OpenTelemetry Collector beside the scraper");
+            }
+        }
+        for (name, given) in [
+            ("round_robin_dns", &raw.round_robin_dns),
+            ("failed_request_logging", &raw.failed_request_logging),
+        ] {
+            if let Given::Is(true, spot) = given {
+                self.report.warning(*spot, format!("{name} has no effect here"));
+            }
+        }
+    }
+
+    fn queue_config(&mut self, raw: &Given<RawQueueConfig>) -> QueueConfig {
+        let default = RawQueueConfig::default();
+        let section = raw.spot().unwrap_or_default();
+        let raw = raw.get().unwrap_or(&default);
+        let queue = QueueConfig {
+            capacity: self.count(&raw.capacity, 10_000, "capacity"),
+            max_shards: self.count(&raw.max_shards, 50, "max_shards"),
+            min_shards: self.count(&raw.min_shards, 1, "min_shards"),
+            max_samples_per_send: self.count(&raw.max_samples_per_send, 2_000, "max_samples_per_send"),
+            batch_send_deadline: self.duration(&raw.batch_send_deadline, Duration::from_secs(5)),
+            min_backoff: self.duration(&raw.min_backoff, Duration::from_millis(30)),
+            max_backoff: self.duration(&raw.max_backoff, Duration::from_secs(5)),
+            // A listed divergence: in Prometheus unset means false, which loses data under rate limits.
+            retry_on_http_429: raw.retry_on_http_429.get().copied().unwrap_or(true),
+            sample_age_limit: self.duration(&raw.sample_age_limit, Duration::ZERO),
+        };
+        if queue.min_shards > queue.max_shards {
+            let spot = raw.min_shards.spot().or(raw.max_shards.spot()).unwrap_or(section);
+            self.report
+                .error(spot, "min_shards is greater than max_shards")
+                .value(&queue.min_shards.to_string())
+                .hint(format!("max_shards is {}", queue.max_shards));
+        }
+        if queue.max_backoff < queue.min_backoff {
+            let spot = raw.max_backoff.spot().or(raw.min_backoff.spot()).unwrap_or(section);
+            self.report
+                .error(spot, "max_backoff is shorter than min_backoff")
+                .hint(format!("min_backoff is {}", crate::duration::format_duration(queue.min_backoff)));
+        }
+        queue
+    }
+
+    fn metadata_config(&mut self, raw: &Given<RawMetadataConfig>) -> MetadataConfig {
+        if let Given::Null(spot) = raw {
+            self.report
+                .warning(
+                    *spot,
+                    "an empty metadata_config means its defaults here; Prometheus takes it as send: false",
+                )
+                .hint("write send: false, or remove the key");
+        }
+        let default = RawMetadataConfig::default();
+        let raw = raw.get().unwrap_or(&default);
+        MetadataConfig {
+            send: self.bool(&raw.send, true),
+            send_interval: self.duration(&raw.send_interval, Duration::from_secs(60)),
+            max_samples_per_send: self.count(&raw.max_samples_per_send, 2_000, "max_samples_per_send"),
+        }
+    }
+
+    /// A number that must be positive.
+    fn count(&mut self, given: &Given<i64>, default: usize, key: &str) -> usize {
+        let (value, spot) = match given {
+            Given::Is(value, spot) => (*value, *spot),
+            Given::Null(spot) => (0, *spot),
+            Given::Absent | Given::Broken(_) => return default,
+        };
+        match usize::try_from(value) {
+            Ok(count) if count > 0 => count,
+            _ => {
+                self.report
+                    .error(spot, format!("{key} must be positive"))
+                    .value(&value.to_string())
+                    .hint(format!("the default is {default}"));
+                default
+            }
+        }
+    }
+}

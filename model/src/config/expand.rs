@@ -1,0 +1,91 @@
+//! Environment variables in `external_labels`, expanded as Go's `os.Expand` does.
+
+/// A text with its variables expanded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expansion {
+    pub(crate) text: String,
+    /// The variables that stood in it.
+    pub(crate) names: Vec<String>,
+    /// Those that are not set, or are empty.
+    pub(crate) empty: Vec<String>,
+}
+
+/// Replaces `$NAME` and `${NAME}` by the variable's value, and `$$` by a dollar sign. A dollar sign before
+/// anything else stays.
+pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Expansion {
+    let mut out = Expansion::default();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.text.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        if after.is_empty() {
+            rest = &rest[at..];
+            break;
+        }
+        let (name, width) = name(after);
+        match name {
+            "" if width == 0 => out.text.push('$'),
+            "" => {}
+            "$" => out.text.push('$'),
+            name => {
+                let value = variable(name).unwrap_or_default();
+                if value.is_empty() {
+                    out.empty.push(name.to_owned());
+                }
+                out.names.push(name.to_owned());
+                out.text.push_str(&value);
+            }
+        }
+        rest = &after[width..];
+    }
+    out.text.push_str(rest);
+    out
+}
+
+/// The name after a dollar sign, and how many bytes it takes. No name and some bytes: broken, to be left out.
+fn name(after: &str) -> (&str, usize) {
+    let special = |byte: u8| byte.is_ascii_digit() || b"*#$@!?-".contains(&byte);
+    let bytes = after.as_bytes();
+    match bytes.first() {
+        Some(b'{') => match after.find('}') {
+            Some(1) => ("", 2),
+            Some(end) => (&after[1..end], end + 1),
+            None => ("", 1),
+        },
+        Some(first) if special(*first) => (&after[..1], 1),
+        _ => {
+            let end = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+            (&after[..end], end)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expanded(text: &str) -> String {
+        expand(text, &|name| (name == "A_1").then(|| "value".to_owned())).text
+    }
+
+    #[test]
+    fn variables_expand_as_prometheus_expands_them() {
+        assert_eq!(expanded("x-$A_1-y"), "x-value-y");
+        assert_eq!(expanded("x${A_1}y"), "xvaluey");
+        assert_eq!(expanded("$A_1y"), "", "the longest name counts");
+        assert_eq!(expanded("a$$b"), "a$b");
+        assert_eq!(expanded("${$}"), "$");
+        assert_eq!(expanded("100$"), "100$");
+        assert_eq!(expanded("$ä"), "$ä");
+        assert_eq!(expanded("${}x"), "x");
+        assert_eq!(expanded("${x"), "x");
+        assert_eq!(expanded("$1x"), "x");
+    }
+
+    #[test]
+    fn it_tells_what_was_used_and_what_is_not_set() {
+        let out = expand("$A_1 $B", &|name| (name == "A_1").then(|| "value".to_owned()));
+        assert_eq!(out.names, ["A_1", "B"]);
+        assert_eq!(out.empty, ["B"]);
+    }
+}

@@ -1,0 +1,96 @@
+//! Files that are something else than a Prometheus configuration, named for what they are.
+
+use super::report::{PathId, Report, Spot};
+use super::yaml::{Kind, Node, NodeId, Tree};
+
+/// Reports a file that is recognised as something else. True: it was.
+pub(crate) fn is_foreign(report: &mut Report, file: u32, tree: &Tree, root: NodeId) -> bool {
+    let node = tree.node(root);
+    let Some((message, hint)) = recognise(tree, node) else { return false };
+    let spot = Spot { file, line: node.line, column: node.column, path: PathId::default() };
+    report.error(spot, message).hint(hint);
+    true
+}
+
+fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
+    match &root.kind {
+        Kind::Sequence(items) => {
+            let first = tree.node(*items.first()?);
+            if text(tree, first, "job_name").is_some() {
+                let hint = "put this list under the key scrape_configs";
+                return Some(("this is a list of jobs without the key scrape_configs".to_owned(), hint));
+            }
+            value(tree, first, "targets")?;
+            let hint = "name this file under file_sd_configs: [{files: […]}] of a job";
+            Some((
+                "this is a list of target groups for file_sd_configs, not a configuration".to_owned(),
+                hint,
+            ))
+        }
+        Kind::Mapping(_) => manifest(tree, root).or_else(|| other_config(tree, root)),
+        Kind::Scalar(_) | Kind::Broken => None,
+    }
+}
+
+fn manifest(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
+    let version = text(tree, root, "apiVersion")?;
+    let kind = text(tree, root, "kind")?;
+    let group = version.split('/').next().unwrap_or_default();
+    let operator = group == "monitoring.coreos.com" || group == "monitoring.rhobs";
+    let hint = match (operator, kind) {
+        (true, "ServiceMonitor" | "PodMonitor" | "Probe" | "ScrapeConfig") => {
+            "promring does not read prometheus-operator's resources yet; write a job with kubernetes_sd_configs instead"
+        }
+        (true, "PrometheusRule") => "rules run where the samples are sent to; promring evaluates none",
+        (true, _) => {
+            "promring does not read prometheus-operator's resources yet; write a Prometheus configuration instead"
+        }
+        (false, "ConfigMap" | "Secret") => "check the file that stands under its key data, not the manifest",
+        (false, _) => "promring reads a Prometheus configuration",
+    };
+    let whose = if operator { "prometheus-operator" } else { "Kubernetes" };
+    Some((format!("this is a {kind} of {whose} ({version}), not a Prometheus configuration"), hint))
+}
+
+fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
+    let has = |key| value(tree, root, key).is_some();
+    if has("scrape_configs") || has("global") {
+        return None;
+    }
+    if has("receivers") && has("service") {
+        let hint = "the Prometheus part stands under receivers.prometheus.config";
+        return Some(("this is a configuration of the OpenTelemetry Collector".to_owned(), hint));
+    }
+    if has("groups") {
+        let hint = "rules run where the samples are sent to; promring evaluates none";
+        return Some(("this is a file of alerting or recording rules".to_owned(), hint));
+    }
+    if has("route") && has("receivers") {
+        return Some((
+            "this is a configuration of the Alertmanager".to_owned(),
+            "promring reads a Prometheus configuration",
+        ));
+    }
+    if has("server") && has("clients") && has("positions") {
+        return Some((
+            "this is a configuration of promtail".to_owned(),
+            "promring reads a Prometheus configuration",
+        ));
+    }
+    None
+}
+
+fn value<'t>(tree: &'t Tree, map: &Node, key: &str) -> Option<&'t Node> {
+    let Kind::Mapping(pairs) = &map.kind else { return None };
+    pairs.iter().find_map(|(name, value)| match &tree.node(*name).kind {
+        Kind::Scalar(scalar) if *scalar.text == *key => Some(tree.node(*value)),
+        _ => None,
+    })
+}
+
+fn text<'t>(tree: &'t Tree, map: &Node, key: &str) -> Option<&'t str> {
+    match &value(tree, map, key)?.kind {
+        Kind::Scalar(scalar) => Some(&scalar.text),
+        _ => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! Target groups in files of their own, as `file_sd_configs` reads them, and in answers to `http_sd_configs`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::raw::{At, Given, List, RawTargetGroup, Reader};
+use super::report::{PathId, Report, Spot};
+use super::source::FILE_BYTES_MAX;
+use super::{Diagnostic, yaml};
+use crate::labels::Labels;
+use crate::target::{ADDRESS, TargetGroup};
+
+/// A group whose targets know where they stand.
+pub(crate) struct SpottedGroup {
+    pub(crate) labels: Labels,
+    pub(crate) targets: Vec<(Labels, Spot)>,
+}
+
+/// Reads a file of target groups: JSON or YAML by the end of its name. The groups' sources are `PATH:0`, `PATH:1`
+/// and so on; `__meta_filepath` is for discovery to add.
+///
+/// # Errors
+/// What is wrong with the file, with lines and hints; there is one error at least.
+pub fn target_groups(path: &Path, bytes: &[u8]) -> Result<Vec<TargetGroup>, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let groups = read(&mut report, path, bytes);
+    let groups = groups.filter(|_| !report.has_errors());
+    let groups = groups.ok_or_else(|| report.finish().0)?;
+    let source = |index| format!("{}:{index}", path.display());
+    Ok(groups
+        .into_iter()
+        .enumerate()
+        .map(|(index, group)| TargetGroup {
+            source: source(index),
+            labels: group.labels,
+            targets: group.targets.into_iter().map(|(target, _)| target).collect(),
+        })
+        .collect())
+}
+
+/// Reads target groups in JSON, as `http_sd_configs` gets them. The groups' sources are `NAME:0`, `NAME:1`, ….
+///
+/// # Errors
+/// What is wrong with it, with line and column.
+pub fn target_groups_json(name: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
+    let groups = json_groups(bytes).map_err(|JsonProblem { line, column, message }| {
+        if line == 0 { message } else { format!("line {line}, column {column}: {message}") }
+    })?;
+    Ok(groups
+        .into_iter()
+        .enumerate()
+        .map(|(index, (labels, targets))| TargetGroup { source: format!("{name}:{index}"), labels, targets })
+        .collect())
+}
+
+/// What is wrong with JSON; line 0 for the whole.
+struct JsonProblem {
+    line: usize,
+    column: usize,
+    message: String,
+}
+
+/// Labels and targets of each group.
+fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> {
+    let groups: Option<Vec<Option<JsonGroup>>> = serde_json::from_slice(bytes).map_err(|error| {
+        // The position stands in the text as well.
+        let text = error.to_string();
+        let message = text.split(" at line ").next().unwrap_or_default().to_owned();
+        JsonProblem { line: error.line(), column: error.column(), message }
+    })?;
+    let fail = |message: String| JsonProblem { line: 0, column: 0, message };
+    let group = |(index, group): (usize, Option<JsonGroup>)| {
+        let JsonGroup { targets, labels } =
+            group.ok_or_else(|| fail(format!("the group {index} is null")))?;
+        let labels = labels.unwrap_or_default();
+        if labels.contains_key("") {
+            return Err(fail(format!("the group {index} has a label without a name")));
+        }
+        let address = |address: &Option<String>| {
+            Labels::from_pairs([(ADDRESS, address.as_deref().unwrap_or_default())])
+        };
+        let labels = labels.iter().map(|(name, value)| (name, value.as_deref().unwrap_or_default()));
+        Ok((Labels::from_pairs(labels), targets.unwrap_or_default().iter().map(address).collect()))
+    };
+    groups.unwrap_or_default().into_iter().enumerate().map(group).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonGroup {
+    targets: Option<Vec<Option<String>>>,
+    labels: Option<std::collections::BTreeMap<String, Option<String>>>,
+}
+
+/// Reads a file of target groups into a report. `None` where there is nothing to go on with.
+pub(crate) fn read(report: &mut Report, path: &Path, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
+    let file = report.file(path);
+    let whole = Spot { file, line: 0, column: 0, path: PathId::default() };
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    match &*ending {
+        "json" => read_json(report, whole, bytes),
+        "yml" | "yaml" => read_yaml(report, whole, bytes),
+        _ => {
+            report.error(whole, "a file of targets ends in .json, .yml or .yaml");
+            None
+        }
+    }
+}
+
+fn read_json(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
+    if bytes.len() > FILE_BYTES_MAX {
+        report.error(whole, format!("the file is larger than {} MiB", FILE_BYTES_MAX >> 20));
+        return None;
+    }
+    match json_groups(bytes) {
+        Ok(groups) => {
+            let spotted = |(labels, targets): (Labels, Vec<Labels>)| SpottedGroup {
+                labels,
+                targets: targets.into_iter().map(|target| (target, whole)).collect(),
+            };
+            Some(groups.into_iter().map(spotted).collect())
+        }
+        Err(JsonProblem { line, column, message }) => {
+            let spot = Spot { line: line as u32, column: column as u32, ..whole };
+            report
+                .error(spot, format!("not a list of target groups: {message}"))
+                .hint("write [{\"targets\": [\"HOST:PORT\"], \"labels\": {\"NAME\": \"VALUE\"}}]");
+            None
+        }
+    }
+}
+
+fn read_yaml(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
+    let document = yaml::parse(bytes);
+    yaml::report_problems(report, whole, &document);
+    let Some(root) = document.root else {
+        return document.problems.is_empty().then(Vec::new);
+    };
+    let at = At { node: root, path: PathId::default() };
+    let list: Given<List<RawTargetGroup>> = Reader::new(report, &document.tree, whole.file).given(at);
+    let mut groups = Vec::new();
+    for item in list.get()?.iter() {
+        match item {
+            Given::Is(group, _) => groups.push(spotted(report, group)),
+            Given::Null(spot) => {
+                report.error(*spot, "an empty target group").hint("remove the dash");
+            }
+            Given::Absent | Given::Broken(_) => {}
+        }
+    }
+    Some(groups)
+}
+
+/// A group of the raw configuration.
+pub(crate) fn spotted(report: &mut Report, raw: &RawTargetGroup) -> SpottedGroup {
+    let mut targets = Vec::new();
+    for item in raw.targets.get().map_or(&[][..], |list| &**list) {
+        match item {
+            Given::Is(address, spot) => targets.push((Labels::from_pairs([(ADDRESS, &**address)]), *spot)),
+            Given::Null(spot) => {
+                report.error(*spot, "an empty target").hint("write HOST:PORT, or remove the dash");
+            }
+            Given::Absent | Given::Broken(_) => {}
+        }
+    }
+    let mut pairs = Vec::new();
+    for pair in raw.labels.get().map_or(&[][..], |map| &**map) {
+        if pair.name.is_empty() {
+            report.error(pair.spot, "a label without a name");
+        }
+        pairs.push((pair.name.clone(), pair.value.get().cloned().unwrap_or_else(|| "".into())));
+    }
+    SpottedGroup { labels: Labels::from_pairs(pairs), targets }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, text: &str) -> Result<Vec<TargetGroup>, String> {
+        target_groups(Path::new(name), text.as_bytes())
+            .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    #[test]
+    fn json_and_yaml_say_the_same() {
+        let json =
+            read("t.json", r#"[{"targets": ["a:1", "b:2"], "labels": {"env": "x"}}, {"targets": ["c:3"]}]"#);
+        let yaml = read("t.json", "[]")
+            .and_then(|_| read("t.yml", "- targets: [a:1, b:2]\n  labels: {env: x}\n- targets: ['c:3']\n"));
+        let (json, yaml) = (json.unwrap(), yaml.unwrap());
+        assert_eq!(json[0].source, "t.json:0");
+        assert_eq!(json[1].source, "t.json:1");
+        assert_eq!(json[0].targets[1].get(ADDRESS), Some("b:2"));
+        assert_eq!(json[0].labels.get("env"), Some("x"));
+        for (json, yaml) in json.iter().zip(&yaml) {
+            assert_eq!((&json.labels, &json.targets), (&yaml.labels, &yaml.targets));
+        }
+    }
+
+    #[test]
+    fn an_empty_file_has_no_group() {
+        assert_eq!(read("t.yml", ""), Ok(Vec::new()));
+        assert_eq!(read("t.json", "null"), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_is_no_list_of_groups_is_refused() {
+        for (name, text) in [
+            ("t.json", ""),
+            ("t.json", "[null]"),
+            ("t.json", r#"[{"target": []}]"#),
+            ("t.json", r#"[{"labels": {"": "x"}}]"#),
+            ("t.yml", "targets: [a:1]"),
+            ("t.yml", "- "),
+            ("t.yml", "- {target: [a:1]}"),
+            ("t.yml", "- targets: a:1"),
+            ("t.txt", "[]"),
+        ] {
+            assert!(read(name, text).is_err(), "{name}: {text:?}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Keys that a section does not have.
+
+use super::nearest;
+use crate::config::raw::{OTHER_DISCOVERIES, keys_of_all_sections};
+use crate::config::report::{Report, Spot};
+use crate::config::yaml::{Kind, Node};
+
+/// Keys that people write, and what they mean. `None` as the section: wherever it stands.
+const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
+    (None, "metric_relabel_config", "metric_relabel_configs (a list)"),
+    (None, "metrics_relabel_configs", "metric_relabel_configs"),
+    (None, "metric_relabelings", "metric_relabel_configs"),
+    (None, "metricRelabelings", "metric_relabel_configs (metricRelabelings is prometheus-operator's)"),
+    (None, "relabelings", "relabel_configs (relabelings is prometheus-operator's)"),
+    (None, "relabel_config", "relabel_configs (a list)"),
+    (None, "write_relabel_config", "write_relabel_configs (a list)"),
+    (None, "static_config", "static_configs (a list)"),
+    (None, "kubernetes_sd_config", "kubernetes_sd_configs (a list)"),
+    (None, "file_sd_config", "file_sd_configs (a list)"),
+    (None, "http_sd_config", "http_sd_configs (a list)"),
+    (None, "dns_sd_config", "dns_sd_configs (a list)"),
+    (None, "scrape_config", "scrape_configs (a list)"),
+    (None, "source_label", "source_labels (a list)"),
+    (None, "sourceLabels", "source_labels"),
+    (None, "target_labels", "target_label (one name)"),
+    (None, "targetLabel", "target_label"),
+    (Some("scrape_config"), "interval", "scrape_interval"),
+    (Some("scrape_config"), "timeout", "scrape_timeout"),
+    (Some("scrape_config"), "path", "metrics_path"),
+    (Some("scrape_config"), "name", "job_name"),
+    (Some("scrape_config"), "job", "job_name"),
+    (Some("scrape_config"), "targets", "static_configs: [{targets: ['HOST:PORT']}]"),
+    (Some("scrape_config"), "labels", "static_configs: [{targets: […], labels: {…}}]"),
+    (Some("scrape_config"), "username", "basic_auth: {username: …, password_file: …}"),
+    (Some("scrape_config"), "password", "basic_auth: {username: …, password_file: …}"),
+    (Some("scrape_config"), "insecure_skip_verify", "tls_config: {insecure_skip_verify: true}"),
+    (Some("scrape_config"), "ca_file", "tls_config: {ca_file: …}"),
+    (Some("scrape_config"), "external_labels", "external_labels under global"),
+    (Some("global"), "interval", "scrape_interval"),
+    (Some("global"), "timeout", "scrape_timeout"),
+    (Some("relabel_config"), "source", "source_labels (a list)"),
+    (Some("relabel_config"), "target", "target_label"),
+    (Some("relabel_config"), "value", "replacement"),
+    (Some("relabel_config"), "regexp", "regex"),
+    (Some("relabel_config"), "mod", "modulus"),
+    (Some("remote_write"), "endpoint", "url"),
+    (Some("remote_write"), "timeout", "remote_timeout"),
+    (Some("remote_write"), "queue", "queue_config"),
+    (Some("remote_write"), "relabel_configs", "write_relabel_configs"),
+    (Some("the configuration file"), "scrape_interval", "scrape_interval under global"),
+    (Some("the configuration file"), "scrape_timeout", "scrape_timeout under global"),
+    (Some("the configuration file"), "external_labels", "external_labels under global"),
+    (Some("the configuration file"), "remoteWrite", "remote_write"),
+    (Some("the configuration file"), "static_configs", "static_configs under an entry of scrape_configs"),
+    (Some("the configuration file"), "job_name", "it under scrape_configs, as - job_name: …"),
+    (Some("http_headers"), "value", "values (a list)"),
+    (Some("authorization"), "token", "credentials"),
+];
+
+/// Reports a key that its section does not have.
+pub(crate) fn unknown_key(
+    report: &mut Report,
+    spot: Spot,
+    section: &str,
+    keys: &[&str],
+    key: &str,
+    value: &Node,
+) {
+    let mistaken =
+        MISTAKEN_KEYS.iter().find(|(of, wrong, _)| *wrong == key && of.is_none_or(|of| of == section));
+    let hint = if let Some((_, _, right)) = mistaken {
+        format!("write {right}")
+    } else if let Some(unjoined) = unjoined(key, value) {
+        unjoined
+    } else if let Some(name) = nearest(key, &[keys, &OTHER_DISCOVERIES].concat()) {
+        let ours = if OTHER_DISCOVERIES.contains(&name) { " promring does not have it" } else { "" };
+        format!("did you mean {name}?{ours}")
+    } else if let Some((place, _)) = keys_of_all_sections().iter().find(|(_, keys)| keys.contains(&key)) {
+        format!("{key} belongs to {place}; check the indentation")
+    } else {
+        format!("there are: {}", shown(keys))
+    };
+    report.error(spot, format!("{section} has no key {}", shortened(key))).hint(hint);
+}
+
+/// A key that swallowed its value because the space after the colon is missing.
+fn unjoined(key: &str, value: &Node) -> Option<String> {
+    let (name, rest) = key.split_once(':')?;
+    let empty = matches!(&value.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
+    (empty && !rest.is_empty()).then(|| format!("put a space after the colon: {name}: {}", shortened(rest)))
+}
+
+/// A text that may be as long as the file.
+fn shortened(text: &str) -> String {
+    const CHARS_MAX: usize = 60;
+    let mut shown: String = text.chars().take(CHARS_MAX).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The first keys of a long list.
+fn shown(keys: &[&str]) -> String {
+    const SHOWN_MAX: usize = 12;
+    let mut text = keys.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+    if keys.len() > SHOWN_MAX {
+        text.push_str(", …");
+    }
+    text
+}

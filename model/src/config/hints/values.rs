@@ -1,0 +1,216 @@
+//! Values of known keys that cannot be used.
+
+use crate::config::raw::RawRule;
+use crate::config::report::{Report, Spot};
+use crate::config::yaml::{Kind, NodeId, Tree};
+use crate::duration::DurationError;
+use crate::relabel::RuleField;
+
+/// What stands where a list should, and how to make one of it.
+pub(crate) fn not_a_list(found: &Kind) -> (&'static str, String) {
+    const SHOWN_CHARS_MAX: usize = 120;
+    match found {
+        Kind::Mapping(_) => ("a map", "begin each entry with a dash: \"- \"".to_owned()),
+        Kind::Scalar(scalar) => {
+            let parts = scalar.text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
+            let shown = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
+            let hint = if shown.chars().count() > SHOWN_CHARS_MAX {
+                "write it in brackets".to_owned()
+            } else {
+                format!("write [{shown}]")
+            };
+            ("a single value", hint)
+        }
+        Kind::Sequence(_) | Kind::Broken => ("a list", String::new()),
+    }
+}
+
+/// How to repair a node of the wrong kind, where that is likely.
+pub(crate) fn mismatch(tree: &Tree, wanted_text: bool, found: &Kind) -> Option<String> {
+    let is_map = |id: &NodeId| matches!(tree.node(*id).kind, Kind::Mapping(_));
+    let hint = match found {
+        Kind::Mapping(pairs) if wanted_text && pairs.iter().any(|(key, _)| is_map(key)) => {
+            "this looks like an unrendered template ({{ … }}): render it first"
+        }
+        Kind::Mapping(_) if wanted_text => {
+            "put quotes around a value that begins with { or holds a colon and a space"
+        }
+        Kind::Sequence(_) if wanted_text => "write one value, and put quotes around one that begins with [",
+        Kind::Sequence(items) if items.iter().any(is_map) => "this is a single map: remove the dash",
+        Kind::Sequence(_) => "write keys with their values instead, such as {KEY: VALUE}",
+        Kind::Scalar(scalar) if !wanted_text => match unspaced(&scalar.text) {
+            Some((key, value)) => return Some(format!("put a space after the colon: {key}: {value}")),
+            None => "write keys below it, indented; or {} for none",
+        },
+        Kind::Scalar(_) | Kind::Mapping(_) | Kind::Broken => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Key and value of `key:value`, where that is short enough to be shown.
+fn unspaced(text: &str) -> Option<(&str, &str)> {
+    const BYTES_MAX: usize = 100;
+    let (key, value) = text.split_once(':')?;
+    let is_key =
+        !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
+    let is_secret =
+        ["password", "token", "secret", "credentials", "key"].iter().any(|word| key.contains(word));
+    (is_key && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
+}
+
+/// How to write a duration that could not be read.
+pub(crate) fn duration(text: &str, error: &DurationError) -> String {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let general = "write a number and a unit: 15s, 1m, 1h30m (units y w d h m s ms, the largest first)";
+    if digits > 0 && unit.is_empty() {
+        return format!("add the unit: {text}s, or {text}m");
+    }
+    if text.starts_with('-') {
+        return "a duration is not negative".to_owned();
+    }
+    if text.contains(['.', ',']) {
+        return "write whole numbers: 1500ms for 1.5s, 1h30m for 1.5h".to_owned();
+    }
+    if matches!(error, DurationError::Range(_)) {
+        return "the longest duration is about 292 years".to_owned();
+    }
+    let short = match unit.trim().to_ascii_lowercase().as_str() {
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "d" | "day" | "days" => "d",
+        "ms" | "msec" | "msecs" | "millis" | "milliseconds" => "ms",
+        _ => return general.to_owned(),
+    };
+    if digits == 0 { general.to_owned() } else { format!("write {number}{short}") }
+}
+
+/// How to write a size that could not be read.
+pub(crate) fn size(text: &str) -> String {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return format!("add the unit: {text}B, or {text}MB");
+    }
+    let upper = text.to_ascii_uppercase().replace('I', "i").replace(' ', "");
+    let repaired = if upper.ends_with('B') { upper } else { format!("{upper}B") };
+    match crate::size::parse_size(&repaired) {
+        Ok(_) => format!("write {repaired}"),
+        Err(_) => "write a number and a unit: 512KB, 10MB, 1GB (powers of 1,024)".to_owned(),
+    }
+}
+
+/// A repair for a rule that was refused, where we know a better one than the compiler of rules.
+pub(crate) fn rule(raw: &RawRule, field: RuleField) -> Option<String> {
+    let action = raw.action.get()?.to_ascii_lowercase();
+    let by_name = matches!(&*action, "labeldrop" | "labelkeep");
+    if !by_name || matches!(field, RuleField::Regex | RuleField::Action) {
+        return None;
+    }
+    // Who writes a target_label here means that label; the regex of such a rule is most often `.*`.
+    let named = raw.target_label.get().filter(|name| !name.is_empty());
+    let regex = named.or(raw.regex.get()).filter(|regex| !regex.is_empty()).map_or("NAME", |regex| &**regex);
+    Some(format!(
+        "{action} matches the names of labels and takes regex only: {{regex: {regex}, action: {action}}}"
+    ))
+}
+
+/// What to use instead of a service discovery that we do not have.
+pub(crate) fn instead_of(name: &str) -> &'static str {
+    match name.trim_end_matches("_sd_configs") {
+        "docker" | "dockerswarm" => {
+            "on Kubernetes use kubernetes_sd_configs; otherwise write the targets to a file (file_sd_configs) or serve them (http_sd_configs)"
+        }
+        "consul" => {
+            "Consul answers DNS: use dns_sd_configs with type SRV; or file_sd_configs with a file that consul-template writes"
+        }
+        _ => "write the targets to a file (file_sd_configs) or serve them over HTTP (http_sd_configs)",
+    }
+}
+
+/// How to write a path for file discovery.
+pub(crate) fn file_sd_path(path: &str) -> &'static str {
+    if crate::config::build::is_pattern(path) {
+        "the file must end in .json, .yml or .yaml"
+    } else {
+        "asterisks may stand in the last element of the path only"
+    }
+}
+
+/// Reports an address that cannot be one.
+pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str) {
+    if let Some((scheme, rest)) = address.split_once("://") {
+        let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
+        let mut hint = format!("write {host}, and scheme: {scheme} in the job");
+        if !path.is_empty() {
+            hint.push_str(&format!(", and metrics_path: /{path}"));
+        }
+        report.error(spot, "a target is HOST:PORT, not a URL").value(address).hint(hint);
+    } else if let Some((host, path)) = address.split_once('/') {
+        report
+            .error(spot, "a target is HOST:PORT, without a path")
+            .value(address)
+            .hint(format!("write {host}, and metrics_path: /{path} in the job"));
+    }
+}
+
+/// How to write a URL that could not be used.
+pub(crate) fn url(text: &str) -> String {
+    match text.split_once("://") {
+        _ if text.contains("${") => {
+            "environment variables are expanded in external_labels only; write the host itself".to_owned()
+        }
+        Some((scheme, _)) if !matches!(scheme, "http" | "https") => {
+            "only http and https are spoken here".to_owned()
+        }
+        Some(_) => "write http://HOST:PORT/PATH".to_owned(),
+        None if text.is_empty() || text.starts_with('/') => "write http://HOST:PORT/PATH".to_owned(),
+        None => format!("write http://{text} or https://{text}"),
+    }
+}
+
+/// A URL as it may be shown.
+pub(crate) fn without_password(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("://") else { return text.to_owned() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some(at) = rest[..end].rfind('@') else { return text.to_owned() };
+    match rest[..at].split_once(':') {
+        Some((user, _)) => format!("{before}://{user}:<secret>{}", &rest[at..]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::duration::parse_duration;
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        assert_eq!(without_password("http://u:p@h:1/x"), "http://u:<secret>@h:1/x");
+        assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
+        assert_eq!(without_password("h:1/x@y"), "h:1/x@y");
+    }
+
+    #[test]
+    fn durations_that_people_write_get_their_repair() {
+        let hint = |text: &str| duration(text, &parse_duration(text).unwrap_err());
+        assert_eq!(hint("15"), "add the unit: 15s, or 15m");
+        assert_eq!(hint("15 seconds"), "write 15s");
+        assert_eq!(hint("5 min"), "write 5m");
+        assert_eq!(hint("30S"), "write 30s");
+        assert!(hint("1.5m").contains("whole numbers"));
+        assert!(hint("-1s").contains("not negative"));
+        assert!(hint("1s1m").contains("largest first"));
+        assert!(hint("ten").contains("a number and a unit"));
+    }
+
+    #[test]
+    fn sizes_that_people_write_get_their_repair() {
+        assert_eq!(size("10mb"), "write 10MB");
+        assert_eq!(size("10 MB"), "write 10MB");
+        assert_eq!(size("10M"), "write 10MB");
+        assert_eq!(size("10mib"), "write 10MiB");
+        assert_eq!(size("10"), "add the unit: 10B, or 10MB");
+        assert!(size("big").contains("a number and a unit"));
+    }
+}

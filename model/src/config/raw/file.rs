@@ -1,0 +1,69 @@
+//! The file itself, `global`, and files that `scrape_config_files` names.
+
+use std::time::Duration;
+
+use super::{
+    Ignored, List, Map, RawAllocator, RawRemoteWrite, RawScrapeConfig, RawScraper, Size, Text, section,
+};
+
+section! {
+    /// A whole file.
+    RawFile as "the configuration file" {
+        global: RawGlobal,
+        scrape_config_files: List<Text>,
+        scrape_configs: List<RawScrapeConfig>,
+        remote_write: List<RawRemoteWrite>,
+        allocator: RawAllocator,
+        scraper: RawScraper,
+        // What belongs to a Prometheus server.
+        runtime: Ignored,
+        alerting: Ignored,
+        rule_files: Ignored,
+        storage: Ignored,
+        tracing: Ignored,
+        remote_read: Ignored,
+        otlp: Ignored,
+    }
+}
+
+section! {
+    /// A file that `scrape_config_files` names.
+    RawScrapeConfigFile as "a file of scrape_config_files" {
+        scrape_configs: List<RawScrapeConfig>,
+    }
+}
+
+section! {
+    /// `global`.
+    RawGlobal as "global" {
+        external_labels: Map<Text>,
+        // What belongs to a Prometheus server.
+        evaluation_interval: Duration,
+        rule_query_offset: Duration,
+        query_log_file: Text,
+    }
+    inline { shared: RawScrapeShared, }
+}
+
+section! {
+    /// What a job inherits from `global` where it says nothing itself.
+    RawScrapeShared as "global" {
+        scrape_interval: Duration,
+        scrape_timeout: Duration,
+        scrape_protocols: List<Text>,
+        scrape_failure_log_file: Text,
+        body_size_limit: Size,
+        sample_limit: u64,
+        target_limit: u64,
+        label_limit: u64,
+        label_name_length_limit: u64,
+        label_value_length_limit: u64,
+        keep_dropped_targets: u64,
+        metric_name_validation_scheme: Text,
+        metric_name_escaping_scheme: Text,
+        scrape_native_histograms: bool,
+        convert_classic_histograms_to_nhcb: bool,
+        always_scrape_classic_histograms: bool,
+        extra_scrape_metrics: bool,
+    }
+}

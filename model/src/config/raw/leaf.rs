@@ -1,0 +1,209 @@
+//! Single values, lists and free maps.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reader::Pair;
+use super::{At, FromNode, Given, Reader};
+use crate::config::Secret;
+use crate::config::hints;
+use crate::config::yaml::{Kind, Resolved, resolve};
+use crate::duration::parse_duration;
+use crate::size::parse_size;
+
+/// A text: any scalar, as it is written.
+pub(crate) type Text = Arc<str>;
+
+impl FromNode for Text {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        reader.scalar(at, "a text").map(|scalar| scalar.text.clone())
+    }
+}
+
+/// A text that no message may show.
+impl FromNode for Secret {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        reader.scalar(at, "a text").map(|scalar| Self::new(scalar.text.to_string()))
+    }
+}
+
+impl FromNode for bool {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "true or false")?;
+        if let Resolved::Bool(value) = resolve(scalar) {
+            return Some(value);
+        }
+        let spot = reader.spot(at);
+        let quoted = !scalar.plain && matches!(&*scalar.text, "true" | "false");
+        reader.report.error(spot, "this must be true or false").value(&scalar.text).hint(if quoted {
+            "remove the quotes"
+        } else {
+            "write true or false"
+        });
+        None
+    }
+}
+
+/// A count that is not negative. A fraction is cut off, as Prometheus does.
+impl FromNode for u64 {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "a number")?;
+        let value = match resolve(scalar) {
+            Resolved::Int(int) => Self::try_from(int).ok(),
+            Resolved::Float(float) if float >= 0.0 && float < Self::MAX as f64 => Some(float as Self),
+            _ => None,
+        };
+        if value.is_none() {
+            let spot = reader.spot(at);
+            let quoted = !scalar.plain && scalar.text.bytes().all(|b| b.is_ascii_digit());
+            reader
+                .report
+                .error(spot, "this must be a whole number, 0 or more")
+                .value(&scalar.text)
+                .hint(if quoted { "remove the quotes" } else { "write digits only, such as 1000" });
+        }
+        value
+    }
+}
+
+/// A number that may be negative where Prometheus has an `int`.
+impl FromNode for i64 {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "a number")?;
+        let value = match resolve(scalar) {
+            Resolved::Int(int) => Self::try_from(int).ok(),
+            Resolved::Float(float) if float.abs() < Self::MAX as f64 => Some(float as Self),
+            _ => None,
+        };
+        if value.is_none() {
+            let spot = reader.spot(at);
+            reader
+                .report
+                .error(spot, "this must be a whole number")
+                .value(&scalar.text)
+                .hint("write digits only, such as 1000");
+        }
+        value
+    }
+}
+
+impl FromNode for f64 {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "a number")?;
+        match resolve(scalar) {
+            Resolved::Int(int) => Some(int as Self),
+            Resolved::Float(float) => Some(float),
+            _ => {
+                let spot = reader.spot(at);
+                reader.report.error(spot, "this must be a number").value(&scalar.text);
+                None
+            }
+        }
+    }
+}
+
+impl FromNode for Duration {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "a duration such as 15s")?;
+        parse_duration(&scalar.text)
+            .map_err(|error| {
+                let spot = reader.spot(at);
+                let hint = hints::duration(&scalar.text, &error);
+                reader.report.error(spot, "not a valid duration").value(&scalar.text).hint(hint);
+            })
+            .ok()
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) u64);
+
+impl FromNode for Size {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        let scalar = reader.scalar(at, "a size such as 10MB")?;
+        parse_size(&scalar.text)
+            .map(Self)
+            .map_err(|_| {
+                let spot = reader.spot(at);
+                let hint = hints::size(&scalar.text);
+                reader.report.error(spot, "not a valid size").value(&scalar.text).hint(hint);
+            })
+            .ok()
+    }
+}
+
+/// A key whose value nobody reads: of Prometheus's server, or of something that promring does not have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ignored;
+
+impl FromNode for Ignored {
+    fn from_node(_: &mut Reader<'_>, _: At) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+/// A list.
+#[derive(Clone, Debug)]
+pub(crate) struct List<T>(Vec<Given<T>>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Deref for List<T> {
+    type Target = [Given<T>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: FromNode> FromNode for List<T> {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        match reader.kind(at) {
+            Kind::Sequence(items) => {
+                let mut list = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    let path = reader.report.index(at.path, index);
+                    list.push(reader.given(At { node: *item, path }));
+                }
+                Some(Self(list))
+            }
+            Kind::Broken => None,
+            other => {
+                let spot = reader.spot(at);
+                let (found, hint) = hints::not_a_list(other);
+                reader.report.error(spot, format!("this must be a list, and is {found}")).hint(hint);
+                None
+            }
+        }
+    }
+}
+
+/// A map whose keys are free.
+#[derive(Clone, Debug)]
+pub(crate) struct Map<T>(Vec<Pair<T>>);
+
+impl<T> Default for Map<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Deref for Map<T> {
+    type Target = [Pair<T>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<T: FromNode> FromNode for Map<T> {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        reader.pairs(at, "a map of names to values").map(Self)
+    }
+}

@@ -1,0 +1,252 @@
+//! The walk over a file's tree: one typed step at a time, with every finding where it belongs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{FromNode, Given, Section};
+use crate::config::hints;
+use crate::config::report::{PathId, Report, Spot};
+use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
+
+/// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
+/// a few hundred bytes of nested aliases can stand for billions.
+const EXTRA_STEPS_MAX: usize = 500_000;
+/// Bytes of a scalar that count as one more step, so that a long text behind many aliases is bounded too.
+const BYTES_A_STEP: usize = 64;
+
+/// A node to be read, and the key path that led there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) node: NodeId,
+    pub(crate) path: PathId,
+}
+
+/// Walks over one file.
+pub(crate) struct Reader<'a> {
+    pub(crate) report: &'a mut Report,
+    tree: &'a Tree,
+    file: u32,
+    steps_left: usize,
+    exhausted: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(report: &'a mut Report, tree: &'a Tree, file: u32) -> Self {
+        Self { report, tree, file, steps_left: tree.len() + EXTRA_STEPS_MAX, exhausted: false }
+    }
+
+    pub(crate) fn kind(&self, at: At) -> &'a Kind {
+        &self.tree.node(at.node).kind
+    }
+
+    pub(crate) fn spot(&self, at: At) -> Spot {
+        let node = self.tree.node(at.node);
+        Spot { file: self.file, line: node.line, column: node.column, path: at.path }
+    }
+
+    /// Reads what a key says.
+    pub(crate) fn given<T: FromNode>(&mut self, at: At) -> Given<T> {
+        let spot = self.spot(at);
+        if !self.step(at, spot) {
+            return Given::Broken(spot);
+        }
+        match self.kind(at) {
+            Kind::Broken => Given::Broken(spot),
+            Kind::Scalar(scalar) if resolve(scalar) == Resolved::Null => Given::Null(spot),
+            _ => T::from_node(self, at).map_or(Given::Broken(spot), |value| Given::Is(value, spot)),
+        }
+    }
+
+    /// The scalar here; a list or a map is reported, with `wanted` for what should be here.
+    pub(crate) fn scalar(&mut self, at: At, wanted: &str) -> Option<&'a Scalar> {
+        match self.kind(at) {
+            Kind::Scalar(scalar) => Some(scalar),
+            other => {
+                self.mismatch(at, wanted, other, true);
+                None
+            }
+        }
+    }
+
+    /// Reads a map whose keys are known.
+    pub(crate) fn section<S: Section>(&mut self, at: At) -> Option<S> {
+        let mut section = S::default();
+        self.fill(&mut section, at, at.path, 0).then_some(section)
+    }
+
+    fn fill<S: Section>(&mut self, section: &mut S, at: At, path: PathId, merges: usize) -> bool {
+        let kind = self.kind(at);
+        let Kind::Mapping(pairs) = kind else {
+            self.mismatch(at, &format!("a map ({})", S::NAME), kind, false);
+            return false;
+        };
+        let mut seen: HashMap<&str, u32> = HashMap::with_capacity(pairs.len());
+        for (key_node, value_node) in pairs {
+            let Some(key) = self.key(At { node: *key_node, path }) else { continue };
+            if is_merge(key) {
+                for merged in self.merged(At { node: *value_node, path }, merges) {
+                    self.fill(section, merged, path, merges + 1);
+                }
+                continue;
+            }
+            let key_spot = self.spot(At { node: *key_node, path });
+            if let Some(first) = seen.insert(&key.text, key_spot.line) {
+                let path = self.report.key(path, key.text.clone());
+                self.duplicate(Spot { path, ..key_spot }, &key.text, first);
+                continue;
+            }
+            let value = At { node: *value_node, path: self.report.key(path, key.text.clone()) };
+            if !section.set(&key.text, self, value) {
+                let spot = Spot { path: value.path, ..key_spot };
+                hints::unknown_key(
+                    self.report,
+                    spot,
+                    S::NAME,
+                    &S::keys(),
+                    &key.text,
+                    self.tree.node(value.node),
+                );
+            }
+        }
+        true
+    }
+
+    /// The pairs of a map whose keys are free, merge keys resolved.
+    pub(crate) fn pairs<T: FromNode>(&mut self, at: At, wanted: &str) -> Option<Vec<Pair<T>>> {
+        let mut pairs = Vec::new();
+        let mut seen = HashMap::new();
+        self.fill_pairs(&mut pairs, &mut seen, at, at.path, wanted, 0).then_some(pairs)
+    }
+
+    fn fill_pairs<T: FromNode>(
+        &mut self,
+        out: &mut Vec<Pair<T>>,
+        seen: &mut HashMap<Arc<str>, u32>,
+        at: At,
+        path: PathId,
+        wanted: &str,
+        merges: usize,
+    ) -> bool {
+        let kind = self.kind(at);
+        let Kind::Mapping(pairs) = kind else {
+            self.mismatch(at, wanted, kind, false);
+            return false;
+        };
+        for (key_node, value_node) in pairs {
+            let Some(key) = self.key(At { node: *key_node, path }) else { continue };
+            if is_merge(key) {
+                for merged in self.merged(At { node: *value_node, path }, merges) {
+                    self.fill_pairs(out, seen, merged, path, wanted, merges + 1);
+                }
+                continue;
+            }
+            let name = key.text.clone();
+            let value = At { node: *value_node, path: self.report.key(path, name.clone()) };
+            let spot = Spot { path: value.path, ..self.spot(At { node: *key_node, path }) };
+            // Prometheus refuses a free key that a merge brought and that is written again, too.
+            if let Some(first) = seen.insert(name.clone(), spot.line) {
+                self.duplicate(spot, &name, first);
+                continue;
+            }
+            out.push(Pair { name, spot, value: self.given(value) });
+        }
+        true
+    }
+
+    /// The key of a pair: any scalar but null.
+    fn key(&mut self, at: At) -> Option<&'a Scalar> {
+        match self.kind(at) {
+            Kind::Scalar(scalar) => Some(scalar),
+            Kind::Broken => None,
+            Kind::Sequence(_) | Kind::Mapping(_) => {
+                let spot = self.spot(at);
+                self.report
+                    .error(spot, "a list or a map cannot be a key")
+                    .hint("put quotes around a value that begins with { or [");
+                None
+            }
+        }
+    }
+
+    /// What a merge key brings: a map, or a list of maps of which the first wins, so it comes last.
+    fn merged(&mut self, at: At, merges: usize) -> Vec<At> {
+        let spot = self.spot(at);
+        // Each level is a merge key within a merged map; the tree has no cycles, but it can have many levels.
+        if merges >= MERGES_MAX || !self.step(at, spot) {
+            return Vec::new();
+        }
+        match self.kind(at) {
+            Kind::Mapping(_) => vec![at],
+            Kind::Sequence(items) => {
+                items.iter().rev().map(|item| At { node: *item, path: at.path }).collect()
+            }
+            Kind::Broken => Vec::new(),
+            Kind::Scalar(_) => {
+                self.report
+                    .error(spot, "a merge key (<<) takes a map or a list of maps")
+                    .hint("give it an alias of a map: <<: *name");
+                Vec::new()
+            }
+        }
+    }
+
+    fn duplicate(&mut self, spot: Spot, key: &str, first_line: u32) {
+        self.report
+            .error(
+                spot,
+                format!("the key {key} stands here a second time; the first is on line {first_line}"),
+            )
+            .hint("merge the two, or remove one");
+    }
+
+    /// Reports a node of the wrong kind.
+    fn mismatch(&mut self, at: At, wanted: &str, found: &Kind, wanted_text: bool) {
+        let spot = self.spot(at);
+        let hint = hints::mismatch(self.tree, wanted_text, found);
+        let found = match found {
+            // Reported when it was parsed.
+            Kind::Broken => return,
+            Kind::Scalar(_) => "a single value",
+            Kind::Sequence(_) => "a list",
+            Kind::Mapping(_) => "a map",
+        };
+        let finding = self.report.error(spot, format!("this must be {wanted}, and is {found}"));
+        if let Some(hint) = hint {
+            finding.hint(hint);
+        }
+    }
+
+    /// Counts a step. False when there were too many, which is reported once.
+    fn step(&mut self, at: At, spot: Spot) -> bool {
+        let cost = match self.kind(at) {
+            Kind::Scalar(scalar) => 1 + scalar.text.len() / BYTES_A_STEP,
+            _ => 1,
+        };
+        if self.steps_left >= cost {
+            self.steps_left -= cost;
+            return true;
+        }
+        if !self.exhausted {
+            self.exhausted = true;
+            self.steps_left = 0;
+            self.report.error(spot, "the aliases of this file stand for too many values");
+        }
+        false
+    }
+}
+
+/// Most merge keys inside merged maps.
+const MERGES_MAX: usize = 16;
+
+/// One pair of a map whose keys are free.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair<T> {
+    pub(crate) name: Arc<str>,
+    /// Where the key stands.
+    pub(crate) spot: Spot,
+    pub(crate) value: Given<T>,
+}
+
+fn is_merge(key: &Scalar) -> bool {
+    key.plain && &*key.text == "<<"
+}

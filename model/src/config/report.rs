@@ -1,0 +1,212 @@
+//! Findings as they are gathered: positions, key paths, and a bound on their number.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Diagnostic, Severity};
+
+/// Most findings that are kept; what comes after is counted and said in one line.
+const DIAGNOSTICS_MAX: usize = 200;
+
+/// Where a value stands: file, line, column and key path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) file: u32,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+    pub(crate) path: PathId,
+}
+
+/// A key path. Paths share their beginnings, so that one costs an entry in a table and no text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PathId(u32);
+
+#[derive(Debug)]
+enum Step {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+/// Gathers the findings of one load.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    files: Vec<PathBuf>,
+    /// Parent and last step of each path; [`PathId`] 0 is the root and not in here.
+    paths: Vec<(PathId, Step)>,
+    diagnostics: Vec<Diagnostic>,
+    left_out: usize,
+    errors: usize,
+    /// What [`Report::push`] hands out when there are too many: it is thrown away.
+    spare: Option<Diagnostic>,
+}
+
+impl Report {
+    /// Registers a file; findings refer to it by the number that comes back.
+    pub(crate) fn file(&mut self, path: &Path) -> u32 {
+        self.files.push(path.to_owned());
+        (self.files.len() - 1) as u32
+    }
+
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    pub(crate) fn key(&mut self, parent: PathId, key: Arc<str>) -> PathId {
+        self.step(parent, Step::Key(key))
+    }
+
+    pub(crate) fn index(&mut self, parent: PathId, index: usize) -> PathId {
+        self.step(parent, Step::Index(index))
+    }
+
+    fn step(&mut self, parent: PathId, step: Step) -> PathId {
+        self.paths.push((parent, step));
+        PathId(self.paths.len() as u32)
+    }
+
+    /// A path as text: `scrape_configs[2].relabel_configs[0].regex`.
+    pub(crate) fn path(&self, path: PathId) -> String {
+        let mut steps = Vec::new();
+        let mut at = path;
+        while let Some((parent, step)) = (at.0 as usize).checked_sub(1).and_then(|at| self.paths.get(at)) {
+            steps.push(step);
+            at = *parent;
+        }
+        let mut text = String::new();
+        for step in steps.into_iter().rev() {
+            match step {
+                Step::Key(key) if !is_plain(key) => {
+                    let shown: String = key.chars().take(KEY_CHARS_MAX).collect();
+                    text.push_str(&format!("[{shown:?}]"));
+                }
+                Step::Key(key) if text.is_empty() => text.push_str(key),
+                Step::Key(key) => {
+                    text.push('.');
+                    text.push_str(key);
+                }
+                Step::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        text
+    }
+
+    pub(crate) fn error(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Error, spot, message)
+    }
+
+    pub(crate) fn warning(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Warning, spot, message)
+    }
+
+    pub(crate) fn remark(&mut self, spot: Spot, message: impl Into<String>) -> &mut Diagnostic {
+        self.push(Severity::Remark, spot, message)
+    }
+
+    /// Whether there was an error so far; those that were left out count too.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether an error was found at this path or below it.
+    pub(crate) fn has_error_below(&self, path: PathId) -> bool {
+        if self.errors == 0 {
+            return false;
+        }
+        let path = self.path(path);
+        let below = |found: &Diagnostic| found.severity == Severity::Error && found.path.starts_with(&path);
+        self.diagnostics.iter().any(below)
+    }
+
+    /// How many errors there were so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub(crate) fn push(
+        &mut self,
+        severity: Severity,
+        spot: Spot,
+        message: impl Into<String>,
+    ) -> &mut Diagnostic {
+        self.errors += usize::from(severity == Severity::Error);
+        let diagnostic = Diagnostic {
+            severity,
+            file: self.files.get(spot.file as usize).cloned().unwrap_or_default(),
+            line: spot.line as usize,
+            column: spot.column as usize,
+            path: self.path(spot.path),
+            value: None,
+            message: message.into(),
+            hint: None,
+        };
+        if self.diagnostics.len() >= DIAGNOSTICS_MAX {
+            self.left_out += 1;
+            return self.spare.insert(diagnostic);
+        }
+        let at = self.diagnostics.len();
+        self.diagnostics.push(diagnostic);
+        &mut self.diagnostics[at]
+    }
+
+    /// The findings in the order of files and lines, and the files that were read.
+    pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, Vec<PathBuf>) {
+        let order = |file: &Path| self.files.iter().position(|known| known == file);
+        self.diagnostics.sort_by_cached_key(|found| (order(&found.file), found.line, found.column));
+        if let Some(last) = self.diagnostics.last().filter(|_| self.left_out > 0) {
+            let severity = if self.errors > 0 { Severity::Error } else { Severity::Warning };
+            let message = format!("{} more findings are not shown; repair these first", self.left_out);
+            let file = last.file.clone();
+            let (path, value, hint) = (String::new(), None, None);
+            self.diagnostics.push(Diagnostic {
+                severity,
+                file,
+                line: 0,
+                column: 0,
+                path,
+                value,
+                message,
+                hint,
+            });
+        }
+        (self.diagnostics, self.files)
+    }
+}
+
+/// Characters of a free key that a path shows.
+const KEY_CHARS_MAX: usize = 64;
+
+/// Whether a key can stand in a path without quotes.
+fn is_plain(key: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-/".contains(&b);
+    !key.is_empty() && key.len() <= KEY_CHARS_MAX && key.bytes().all(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_read_as_a_user_would_write_them() {
+        let mut report = Report::default();
+        let jobs = report.key(PathId::default(), "scrape_configs".into());
+        let job = report.index(jobs, 2);
+        let rules = report.key(job, "relabel_configs".into());
+        assert_eq!(report.path(rules), "scrape_configs[2].relabel_configs");
+        assert_eq!(report.path(PathId::default()), "");
+        let odd = report.key(job, "a.b".into());
+        assert_eq!(report.path(odd), "scrape_configs[2][\"a.b\"]");
+    }
+
+    #[test]
+    fn findings_come_in_the_order_of_the_file_and_their_number_is_bounded() {
+        let mut report = Report::default();
+        let file = report.file(Path::new("a.yml"));
+        for line in (1..=1_000).rev() {
+            report.error(Spot { file, line, column: 1, path: PathId::default() }, "no");
+        }
+        let (diagnostics, _) = report.finish();
+        assert_eq!(diagnostics.len(), DIAGNOSTICS_MAX + 1);
+        assert_eq!(diagnostics[0].line, 801);
+        assert!(diagnostics.last().unwrap().message.starts_with("800 more"));
+    }
+}

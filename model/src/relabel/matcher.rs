@@ -1,0 +1,291 @@
+//! Matching: by comparing bytes where the pattern's shape allows it, by the regex engine elsewhere.
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use regex::{CaptureLocations, Regex, RegexBuilder};
+
+use super::literals::LiteralSet;
+use super::re2::{DEPTH_MAX, Error, Pattern};
+use super::shape::{Alternative, Gap, Shape, Span};
+
+/// Most bytes of a compiled pattern.
+pub(super) const COMPILED_BYTES_MAX: usize = 8 << 20;
+
+/// Most bytes of a pattern for the engine, and most Unicode classes in it: its tree takes some kilobytes for each of
+/// them, and that is outside of the limit for what is compiled.
+const ENGINE_PATTERN_BYTES_MAX: usize = 512 << 10;
+const UNICODE_CLASSES_MAX: usize = 2000;
+
+/// Most alternatives with a gap that are tried one after the other; with more of them the engine is faster.
+const GLOBS_MAX: usize = 256;
+
+/// A compiled pattern.
+#[derive(Clone, Debug)]
+pub(super) struct Matcher {
+    test: Test,
+    /// Where the groups lie, for each alternative; None: ask the engine.
+    spans: Option<Box<[Box<[Span]>]>>,
+    engine: Option<Engine>,
+    /// A match is always the whole text.
+    pub(super) whole: bool,
+}
+
+/// How a text is tested.
+#[derive(Clone, Debug)]
+enum Test {
+    /// `.*`
+    Always,
+    /// `.+`
+    NotEmpty,
+    /// One literal.
+    Literal(Box<str>),
+    /// One alternative with a gap.
+    Glob(Glob),
+    /// Several alternatives.
+    Several { literals: LiteralSet, globs: Box<[Glob]> },
+    /// None of these.
+    Engine,
+}
+
+/// Literals with gaps between them.
+#[derive(Clone, Debug)]
+struct Glob {
+    prefix: Box<str>,
+    /// A gap, and the literal after it.
+    inner: Box<[(Gap, Box<str>)]>,
+    last: Gap,
+    suffix: Box<str>,
+}
+
+/// How a matcher may be compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Paths {
+    /// Without the engine where that is possible.
+    Fast,
+    /// With the engine alone: what the fast paths are measured and tested against.
+    EngineOnly,
+}
+
+impl Matcher {
+    /// Compiles `pattern`. `groups`: what its groups catch will be asked for.
+    pub(super) fn compile(pattern: &Pattern, groups: bool, paths: Paths) -> Result<Self, Error> {
+        let shape = Shape::of(pattern).filter(|_| paths == Paths::Fast);
+        let mut matcher = Self {
+            test: Test::Engine,
+            spans: None,
+            engine: None,
+            whole: pattern.between_anchors().is_some(),
+        };
+        if let Some(shape) = shape {
+            let spans_known = shape.spans_known;
+            let (test, spans) = Test::new(shape.alternatives);
+            matcher.test = test;
+            matcher.spans = (groups && spans_known).then_some(spans);
+        }
+        if matches!(matcher.test, Test::Engine) || (groups && matcher.spans.is_none()) {
+            matcher.engine = Some(Engine::compile(pattern)?);
+        }
+        Ok(matcher)
+    }
+
+    /// Whether the pattern matches (anywhere in `text`, where it is not anchored).
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        match (&self.test, &self.engine) {
+            (Test::Engine, Some(engine)) => engine.regex.is_match(text),
+            (test, _) => test.find(text).is_some(),
+        }
+    }
+
+    /// Calls `with` with what the groups caught, if the pattern matches.
+    pub(super) fn captures<R>(&self, text: &str, with: impl FnOnce(Captures<'_>) -> R) -> Option<R> {
+        match (&self.spans, &self.engine) {
+            (Some(spans), _) => {
+                let found = self.test.find(text)?;
+                let spans = spans.get(found).map_or(&[][..], |spans| spans);
+                Some(with(Captures::Known { spans, len: text.len() }))
+            }
+            (None, Some(engine)) => engine.captures(text, with),
+            (None, None) => {
+                self.is_match(text).then(|| with(Captures::Known { spans: &[], len: text.len() }))
+            }
+        }
+    }
+
+    /// Every match in `text`, replaced by what `with` appends for it. For patterns that are not anchored.
+    pub(super) fn replace_all(
+        &self,
+        text: &str,
+        out: &mut String,
+        mut with: impl FnMut(Captures<'_>, &mut String),
+    ) {
+        let Some(engine) = &self.engine else { return };
+        let mut done = 0;
+        for captures in engine.regex.captures_iter(text) {
+            let spans: Vec<_> = captures.iter().map(|group| group.map(|group| group.range())).collect();
+            let Some(Some(whole)) = spans.first() else { continue };
+            out.push_str(&text[done..whole.start]);
+            done = whole.end;
+            with(Captures::Found(&spans), out);
+        }
+        out.push_str(&text[done..]);
+    }
+}
+
+/// What the groups of a match caught.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Captures<'m> {
+    /// Known from the shape, in a text of this length.
+    Known { spans: &'m [Span], len: usize },
+    /// The engine's.
+    Engine(&'m CaptureLocations),
+    /// Byte ranges.
+    Found(&'m [Option<Range<usize>>]),
+}
+
+impl Captures<'_> {
+    /// The byte range of a group; 0 is the whole match.
+    pub(super) fn get(&self, group: usize) -> Option<Range<usize>> {
+        match self {
+            Self::Known { len, .. } if group == 0 => Some(0..*len),
+            Self::Known { spans, len } => {
+                let (start, end) = (*spans.get(group)?)?;
+                Some(start.at(*len)..end.at(*len))
+            }
+            Self::Engine(locations) => locations.get(group).map(|(start, end)| start..end),
+            Self::Found(spans) => spans.get(group)?.clone(),
+        }
+    }
+}
+
+impl Test {
+    /// The test for these alternatives, and for each number that it can find the spans of its groups.
+    fn new(mut alternatives: Vec<Alternative>) -> (Self, Box<[Box<[Span]>]>) {
+        let several = alternatives.len() > 1;
+        if !several && let Some(only) = alternatives.pop() {
+            let spans = Box::new([only.spans()]);
+            let test = match (only.literals.as_slice(), only.gaps.as_slice()) {
+                ([literal], _) => Self::Literal(literal.as_str().into()),
+                ([prefix, suffix], [gap]) if prefix.is_empty() && suffix.is_empty() => match gap {
+                    Gap::Any => Self::Always,
+                    Gap::NotEmpty => Self::NotEmpty,
+                },
+                _ => Glob::new(&only).map_or(Self::Engine, Self::Glob),
+            };
+            return (test, spans);
+        }
+        let globs: Vec<Glob> = alternatives.iter().filter_map(Glob::new).collect();
+        if globs.len() > GLOBS_MAX {
+            return (Self::Engine, Box::default());
+        }
+        alternatives.retain(|alternative| alternative.gaps.is_empty());
+        let spans: Vec<Box<[Span]>> = alternatives.iter().map(Alternative::spans).collect();
+        let (literals, came) = LiteralSet::new(alternatives.into_iter().flat_map(|one| one.literals));
+        let spans = came.into_iter().map(|at| spans[at].clone()).collect();
+        (Self::Several { literals, globs: globs.into_boxed_slice() }, spans)
+    }
+
+    /// The number of the alternative that matches.
+    fn find(&self, text: &str) -> Option<usize> {
+        match self {
+            Self::Always => Some(0),
+            Self::NotEmpty => (!text.is_empty()).then_some(0),
+            Self::Literal(literal) => (**literal == *text).then_some(0),
+            Self::Glob(glob) => glob.is_match(text).then_some(0),
+            Self::Several { literals, globs } => literals
+                .find(text)
+                .or_else(|| globs.iter().any(|glob| glob.is_match(text)).then_some(usize::MAX)),
+            Self::Engine => None,
+        }
+    }
+}
+
+impl Glob {
+    /// None: it has no gap.
+    fn new(alternative: &Alternative) -> Option<Self> {
+        let (last, gaps) = alternative.gaps.split_last()?;
+        let [prefix, inner @ .., suffix] = alternative.literals.as_slice() else { return None };
+        Some(Self {
+            prefix: prefix.as_str().into(),
+            inner: gaps.iter().copied().zip(inner.iter().map(|literal| literal.as_str().into())).collect(),
+            last: *last,
+            suffix: suffix.as_str().into(),
+        })
+    }
+
+    fn is_match(&self, text: &str) -> bool {
+        let Some(mut rest) =
+            text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_suffix(&*self.suffix))
+        else {
+            return false;
+        };
+        // Taking the first place for each literal leaves the most for the ones after it.
+        for (gap, literal) in &self.inner {
+            let from = match gap {
+                Gap::Any => 0,
+                Gap::NotEmpty => rest.chars().next().map_or(0, char::len_utf8),
+            };
+            if *gap == Gap::NotEmpty && from == 0 {
+                return false;
+            }
+            let Some(found) = rest[from..].find(&**literal) else { return false };
+            rest = &rest[from + found + literal.len()..];
+        }
+        self.last == Gap::Any || !rest.is_empty()
+    }
+}
+
+/// The regex crate's engine, with room for what groups catch that is used again.
+#[derive(Debug)]
+struct Engine {
+    regex: Regex,
+    /// Taken by who applies the rule; a second thread at the same moment makes its own.
+    locations: Mutex<Option<CaptureLocations>>,
+}
+
+impl Clone for Engine {
+    fn clone(&self) -> Self {
+        Self { regex: self.regex.clone(), locations: Mutex::new(None) }
+    }
+}
+
+impl Engine {
+    fn compile(pattern: &Pattern) -> Result<Self, Error> {
+        // A level of ours is at most four of the engine's: a group, a concatenation, an alternation, a repeat.
+        let nest_limit = (DEPTH_MAX as u32 + 2) * 4;
+        let text = pattern.to_rust();
+        if text.len() > ENGINE_PATTERN_BYTES_MAX {
+            let (has, max) = (text.len() >> 10, ENGINE_PATTERN_BYTES_MAX >> 10);
+            return Err(Error {
+                message: format!("the regex is too long: written out it has {has} KiB, more than {max}"),
+                hint: Some("split it over several rules; plain texts with `|` between them may be longer"),
+            });
+        }
+        if text.matches("\\p{").count() + text.matches("\\P{").count() > UNICODE_CLASSES_MAX {
+            return Err(Error {
+                message: format!("the regex has more than {UNICODE_CLASSES_MAX} Unicode classes"),
+                hint: Some("write `[a-z]` for `\\pL`"),
+            });
+        }
+        let built = RegexBuilder::new(&text).size_limit(COMPILED_BYTES_MAX).nest_limit(nest_limit).build();
+        let regex = built.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => Error {
+                message: format!("the regex takes more than {} MiB when it is compiled", limit >> 20),
+                hint: Some("counted repeats multiply what they repeat: lower the counts, or write `[a-z]` for `\\pL`"),
+            },
+            other => Error { message: format!("the regex cannot be carried over from RE2: {other}"), hint: None },
+        })?;
+        Ok(Self { regex, locations: Mutex::new(None) })
+    }
+
+    fn captures<R>(&self, text: &str, with: impl FnOnce(Captures<'_>) -> R) -> Option<R> {
+        let spare = self.locations.try_lock().ok().and_then(|mut spare| spare.take());
+        let mut locations = spare.unwrap_or_else(|| self.regex.capture_locations());
+        let found = self.regex.captures_read(&mut locations, text).is_some();
+        let result = found.then(|| with(Captures::Engine(&locations)));
+        if let Ok(mut spare) = self.locations.try_lock() {
+            *spare = Some(locations);
+        }
+        result
+    }
+}

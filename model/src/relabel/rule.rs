@@ -1,0 +1,161 @@
+//! A compiled rule.
+
+use std::fmt;
+
+use super::RuleSpec;
+use super::check::{Action, action_of, check};
+use super::expand::Template;
+use super::matcher::{Matcher, Paths};
+use super::re2::Pattern;
+use super::spec::{RuleError, RuleField};
+use crate::config::NameValidation;
+use crate::labels::is_legacy_label_name;
+
+/// `regex`, where it is absent.
+pub(super) const DEFAULT_REGEX: &str = "(.*)";
+/// `replacement`, where it is absent.
+pub(super) const DEFAULT_REPLACEMENT: &str = "$1";
+/// `separator`, where it is absent.
+pub(super) const DEFAULT_SEPARATOR: &str = ";";
+
+/// A compiled rule. Two rules are equal when they were written alike, and under the same validation of names.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    spec: RuleSpec,
+    pub(super) names: NameValidation,
+    pub(super) sources: Box<[String]>,
+    pub(super) separator: Box<str>,
+    pub(super) operation: Operation,
+}
+
+/// What a rule does, with what it needs for that.
+#[derive(Clone, Debug)]
+pub(super) enum Operation {
+    Replace { matcher: Matcher, target: Template, replacement: Template },
+    Keep(Matcher),
+    Drop(Matcher),
+    KeepEqual { target: Box<str> },
+    DropEqual { target: Box<str> },
+    HashMod { target: Box<str>, modulus: u64 },
+    LabelMap { matcher: Matcher, replacement: Template },
+    LabelDrop(Matcher),
+    LabelKeep(Matcher),
+    Lowercase { target: Box<str> },
+    Uppercase { target: Box<str> },
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec && self.names == other.names
+    }
+}
+
+impl Rule {
+    /// Compiles a rule. `names` says which label names `target_label` and what it expands to may have.
+    ///
+    /// # Errors
+    /// What Prometheus 3.15 refuses is refused here, with the key that is wrong and a repair. Beyond that, a regex of
+    /// more than 1 MiB, nested deeper than 250 levels, or compiled to more than 8 MiB is refused.
+    pub fn compile(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
+        Self::compile_with(spec, names, Paths::Fast)
+    }
+
+    /// Compiles a rule that asks the regex engine each time: the baseline of benchmarks and tests.
+    ///
+    /// # Errors
+    /// Those of [`Rule::compile`].
+    #[doc(hidden)]
+    pub fn compile_engine_only(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
+        Self::compile_with(spec, names, Paths::EngineOnly)
+    }
+
+    fn compile_with(spec: &RuleSpec, names: NameValidation, paths: Paths) -> Result<Self, RuleError> {
+        let action = action_of(spec)?;
+        let refuse = |error: super::re2::Error| RuleError {
+            field: RuleField::Regex,
+            message: error.message,
+            hint: error.hint.map(str::to_owned),
+        };
+        // A regex that the action does not use must still be one.
+        let pattern = Pattern::anchored(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse)?;
+        check(spec, action, names)?;
+        let matcher = |groups| Matcher::compile(&pattern, groups, paths).map_err(refuse);
+        let template = |text: &Option<String>, default: &str| {
+            Template::new(text.as_deref().unwrap_or(default), &pattern.groups)
+        };
+        let target = || spec.target_label.as_deref().unwrap_or_default().into();
+        let operation = match action {
+            Action::Replace => {
+                let target = template(&spec.target_label, "");
+                let replacement = template(&spec.replacement, DEFAULT_REPLACEMENT);
+                let matcher = matcher(target.has_groups() || replacement.has_groups())?;
+                Operation::Replace { matcher, target, replacement }
+            }
+            Action::LabelMap => {
+                let replacement = template(&spec.replacement, DEFAULT_REPLACEMENT);
+                Operation::LabelMap { matcher: matcher(replacement.has_groups())?, replacement }
+            }
+            Action::Keep => Operation::Keep(matcher(false)?),
+            Action::Drop => Operation::Drop(matcher(false)?),
+            Action::KeepEqual => Operation::KeepEqual { target: target() },
+            Action::DropEqual => Operation::DropEqual { target: target() },
+            Action::HashMod => {
+                Operation::HashMod { target: target(), modulus: spec.modulus.unwrap_or_default().max(1) }
+            }
+            Action::LabelDrop => Operation::LabelDrop(matcher(false)?),
+            Action::LabelKeep => Operation::LabelKeep(matcher(false)?),
+            Action::Lowercase => Operation::Lowercase { target: target() },
+            Action::Uppercase => Operation::Uppercase { target: target() },
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            names,
+            sources: spec.source_labels.clone().unwrap_or_default().into_boxed_slice(),
+            separator: spec.separator.as_deref().unwrap_or(DEFAULT_SEPARATOR).into(),
+            operation,
+        })
+    }
+
+    /// The rule as it was written.
+    #[must_use]
+    pub fn spec(&self) -> &RuleSpec {
+        &self.spec
+    }
+
+    /// Whether it goes through all labels and may set one twice, so that their order matters.
+    pub(super) fn needs_order(&self) -> bool {
+        matches!(self.operation, Operation::LabelMap { .. })
+    }
+
+    /// Whether it may set labels.
+    pub(super) fn writes(&self) -> bool {
+        match self.operation {
+            Operation::Replace { .. }
+            | Operation::HashMod { .. }
+            | Operation::LabelMap { .. }
+            | Operation::Lowercase { .. }
+            | Operation::Uppercase { .. } => true,
+            Operation::Keep(_)
+            | Operation::Drop(_)
+            | Operation::KeepEqual { .. }
+            | Operation::DropEqual { .. }
+            | Operation::LabelDrop(_)
+            | Operation::LabelKeep(_) => false,
+        }
+    }
+}
+
+/// As a one-line YAML flow map, as it was written.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.spec, f)
+    }
+}
+
+/// Whether a label may have this name.
+pub(super) fn is_valid_name(name: &str, names: NameValidation) -> bool {
+    match names {
+        NameValidation::Utf8 => !name.is_empty(),
+        NameValidation::Legacy => is_legacy_label_name(name),
+    }
+}

@@ -1,0 +1,104 @@
+//! Every file of testdata/config gives what stands beside it.
+//!
+//! `<name>.good.yml` must load; what is remarked on stands in `<name>.good.txt`, which is absent for nothing.
+//! `<name>.bad.yml` must be refused with what stands in `<name>.bad.txt`. `PROMRING_UPDATE_GOLDEN=1` writes these
+//! texts anew.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
+use std::path::{Path, PathBuf};
+
+use promring_model::config::{ConfigSource, check};
+
+/// Real files, with an environment that is the same everywhere.
+struct Files;
+
+impl ConfigSource for Files {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        std::fs::read(path).map_err(|error| error.to_string())
+    }
+
+    fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        let found = glob::glob(&pattern.to_string_lossy()).map_err(|error| error.to_string())?;
+        found.map(|path| path.map_err(|error| error.to_string())).collect()
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        match name {
+            "CLUSTER" => Some("eu-1".to_owned()),
+            "HOSTNAME" | "POD_NAME" => Some("scraper-0".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("testdata/config")
+}
+
+fn files(ending: &str) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(ending))
+        .collect();
+    files.sort();
+    files
+}
+
+/// The findings as `promring check` shows them, with paths as seen from testdata/config.
+fn findings(path: &Path) -> (bool, String) {
+    let loaded = check(path, &Files);
+    let prefix = format!("{}/", directory().display());
+    let text: String =
+        loaded.diagnostics.iter().map(|found| format!("{found}\n").replace(&prefix, "")).collect();
+    (loaded.config.is_some(), text)
+}
+
+/// Compares with the text beside the file; says the difference, if there is one.
+fn differs(path: &Path, findings: &str) -> Option<String> {
+    let golden = path.with_extension("txt");
+    if std::env::var_os("PROMRING_UPDATE_GOLDEN").is_some() {
+        if findings.is_empty() {
+            let _ = std::fs::remove_file(&golden);
+        } else {
+            std::fs::write(&golden, findings).unwrap();
+        }
+        return None;
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    (expected != findings)
+        .then(|| format!("{}\n--- expected\n{expected}--- found\n{findings}", path.display()))
+}
+
+#[test]
+fn good_files_load_with_the_remarks_that_stand_beside_them() {
+    let mut failures = Vec::new();
+    for path in files(".good.yml") {
+        let (good, text) = findings(&path);
+        if !good {
+            failures.push(format!("{} is refused:\n{text}", path.display()));
+        }
+        failures.extend(differs(&path, &text));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn bad_files_are_refused_with_the_findings_that_stand_beside_them() {
+    let mut failures = Vec::new();
+    for path in files(".bad.yml") {
+        let (good, text) = findings(&path);
+        if good {
+            failures.push(format!("{} is accepted", path.display()));
+        }
+        failures.extend(differs(&path, &text));
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn the_seed_configuration_loads_without_a_finding() {
+    let (good, text) = findings(&directory().join("../seed.yml"));
+    assert!(good && text.is_empty(), "{text}");
+}

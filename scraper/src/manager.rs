@@ -1,0 +1,231 @@
+//! The manager: keeps one loop running for each target of the assignment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use promring_model::config::{Config, ScrapeConfig};
+use promring_model::labels::Labels;
+use promring_model::target::{Target, TargetId, TargetKey};
+use promring_net::clock::now_ms;
+use promring_proto::api::{AssignedTarget, Assignment, Health, TargetReport, Version};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::assignment::{Change, Held};
+use crate::rules::{Classes, SeriesRules};
+use crate::scrape::fetch::Fetcher;
+use crate::scrape::{Carried, Command, Environment, TargetLoop};
+
+/// One target that is being scraped.
+#[derive(Debug)]
+struct Running {
+    target: Arc<Target>,
+    commands: watch::Sender<Command>,
+    task: Task,
+}
+
+type Task = JoinHandle<Option<Carried>>;
+
+/// A job as this scraper's own file has it.
+#[derive(Debug)]
+struct Job {
+    config: Arc<ScrapeConfig>,
+    /// How its targets are asked, or why they can't be.
+    fetcher: Result<Arc<Fetcher>, String>,
+}
+
+/// All targets of this scraper.
+#[derive(Debug)]
+pub struct Manager {
+    environment: Arc<Environment>,
+    jobs: HashMap<String, Job>,
+    external: Labels,
+    classes: Classes,
+    held: Held,
+    running: HashMap<TargetId, Running>,
+    /// Loops that were told to end and may still do.
+    ending: Vec<Task>,
+    /// Targets of jobs that the own file does not have.
+    unknown: BTreeMap<String, BTreeSet<TargetId>>,
+}
+
+impl Manager {
+    /// A manager without targets.
+    #[must_use]
+    pub fn new(config: &Config, classes: Classes, environment: Arc<Environment>) -> Self {
+        let jobs = config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
+        Self {
+            environment,
+            jobs,
+            external: config.external_labels.clone(),
+            classes,
+            held: Held::default(),
+            running: HashMap::new(),
+            ending: Vec::new(),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// The version in force.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.held.version()
+    }
+
+    /// Brings an answer of the allocator into force. False: it was of no use, and the next poll should ask for
+    /// everything.
+    pub fn apply(&mut self, answer: Assignment) -> bool {
+        let version = answer.version;
+        let Some(changes) = self.held.apply(answer) else {
+            tracing::warn!(%version, held = ?self.held.version(), "an assignment of an older term, or relative to another version, is ignored");
+            return false;
+        };
+        self.ending.retain(|task| !task.is_finished());
+        let mut left: HashMap<TargetKey, Task> = HashMap::new();
+        let (mut taken, mut ended) = (0_usize, 0_usize);
+        for change in changes {
+            match change {
+                Change::Moved(id) => {
+                    ended += 1;
+                    if let Some(running) = self.stop(id, Command::Moved) {
+                        left.insert(running.target.key, running.task);
+                    }
+                }
+                Change::Gone(id) => {
+                    ended += 1;
+                    if let Some(running) = self.stop(id, Command::Gone) {
+                        self.ending.push(running.task);
+                    }
+                }
+                Change::Take { job, target } => {
+                    taken += 1;
+                    self.take(&job, *target, &mut left);
+                }
+            }
+        }
+        self.ending.extend(left.into_values());
+        self.tell_refusals();
+        tracing::info!(%version, taken, ended, targets = self.running.len(), "assignment in force");
+        true
+    }
+
+    fn stop(&mut self, id: TargetId, command: Command) -> Option<Running> {
+        self.unknown.retain(|_, ids| {
+            ids.remove(&id);
+            !ids.is_empty()
+        });
+        let running = self.running.remove(&id)?;
+        running.commands.send_replace(command);
+        Some(running)
+    }
+
+    fn take(&mut self, job: &str, assigned: AssignedTarget, left: &mut HashMap<TargetKey, Task>) {
+        if self.running.contains_key(&assigned.id) {
+            return;
+        }
+        let Some(own) = self.jobs.get(job) else {
+            if self.unknown.entry(job.to_owned()).or_default().insert(assigned.id) {
+                tracing::warn!(job, "targets were assigned of a job that this scraper's configuration does not have");
+            }
+            return;
+        };
+        let mut target = match Target::from_final_labels(&own.config, assigned.labels) {
+            Ok(target) => target,
+            Err(error) => {
+                tracing::error!(job, %error, "an assigned target cannot be scraped");
+                return;
+            }
+        };
+        // The allocator's word for it, even where its file gives the URL other parameters than ours.
+        target.id = assigned.id;
+        let target = Arc::new(target);
+        let fetcher = match &own.fetcher {
+            Ok(fetcher) => Arc::clone(fetcher),
+            Err(error) => {
+                tracing::error!(job, error, "the job's HTTP settings cannot be used; its targets are not scraped");
+                let report = TargetReport { health: Health::Down, last_error: error.clone(), ..TargetReport::unknown(target.id) };
+                self.environment.statuses.set(report);
+                return;
+            }
+        };
+        let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
+        let sample_limit = own.config.limits.samples;
+        let target_loop =
+            TargetLoop::new(Arc::clone(&target), fetcher, rules, sample_limit, Arc::clone(&self.environment));
+        let refusal = self.held.jobs().get(job).and_then(|terms| terms.refusal.clone());
+        let (commands, received) = watch::channel(Command::Scrape(refusal));
+        // A slot belongs to this scraper if it comes after the target became active here.
+        let from_ms = assigned.from.map_or(i64::MIN, |from| from - 1).max(now_ms());
+        let predecessor = left.remove(&target.key);
+        let task = tokio::spawn(async move {
+            let carried = match predecessor {
+                Some(task) => task.await.ok().flatten(),
+                None => None,
+            };
+            target_loop.run(from_ms, carried, received).await
+        });
+        self.running.insert(target.id, Running { target, commands, task });
+    }
+
+    /// Tells running loops whether their job may be scraped.
+    fn tell_refusals(&self) {
+        for running in self.running.values() {
+            let refusal = self.held.jobs().get(&*running.target.job).and_then(|terms| terms.refusal.clone());
+            let command = Command::Scrape(refusal);
+            running.commands.send_if_modified(|held| {
+                let changed = *held != command;
+                if changed {
+                    held.clone_from(&command);
+                }
+                changed
+            });
+        }
+    }
+
+    /// The targets that are scraped.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.running.values().map(|running| &running.target)
+    }
+
+    /// Jobs whose configuration here differs from the allocator's.
+    #[must_use]
+    pub fn mismatches(&self) -> Vec<String> {
+        let differs = |(name, job): (&String, &Job)| {
+            let theirs = self.held.jobs().get(name)?;
+            (theirs.config_hash != format!("{:016x}", job.config.scraper_hash)).then(|| name.clone())
+        };
+        let mut names: Vec<String> = self.jobs.iter().filter_map(differs).collect();
+        names.sort();
+        names
+    }
+
+    /// Jobs that were assigned and that the own file does not have.
+    #[must_use]
+    pub fn unknown_jobs(&self) -> Vec<String> {
+        self.unknown.keys().cloned().collect()
+    }
+
+    /// Waits for the loops to end, after `stopping` was triggered; at most this long.
+    pub async fn join(&mut self, timeout: Duration) {
+        let running = std::mem::take(&mut self.running);
+        let tasks = running.into_values().map(|running| running.task).chain(self.ending.drain(..));
+        let all = async {
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a target's loop ended abnormally");
+                }
+            }
+        };
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            tracing::warn!("scrapes in flight did not end in time");
+        }
+    }
+}
+
+impl Job {
+    fn new(job: &Arc<ScrapeConfig>, config: &Config) -> Self {
+        let fetcher = Fetcher::new(job, config.scraper.body_size_limit);
+        Self { config: Arc::clone(job), fetcher: fetcher.map(Arc::new).map_err(|error| error.to_string()) }
+    }
+}

@@ -1,0 +1,59 @@
+//! `promring standalone`: allocator and scraper in one process. They are the same two parts as elsewhere and talk
+//! over HTTP on loopback, so that one machine and a cluster run the same code.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use promring_allocator::Allocator;
+use promring_net::observe;
+use promring_net::server::{Readiness, bind, common_routes, loopback_of, serve};
+use promring_net::shutdown::{Shutdown, stop_signal};
+use promring_scraper::{Scraper, ScraperOptions};
+
+use crate::cli::StandaloneArgs;
+use crate::load;
+
+/// The one scraper's name.
+const SCRAPER: &str = "standalone";
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
+    let mut config = load::config(&args.config)?;
+    // There is one scraper and no other to wait for.
+    Arc::make_mut(&mut config).allocator.settle = Duration::ZERO;
+    let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let own = format!("http://{}", loopback_of(address));
+    let options = ScraperOptions {
+        name: SCRAPER.to_owned(),
+        allocator: own.clone(),
+        data_dir: args.data_dir,
+        advertise: own.clone(),
+    };
+    let stopping = Shutdown::new();
+    let served = Shutdown::new();
+    let scraper = Scraper::new(Arc::clone(&config), options, stopping.clone()).map_err(|error| error.to_string())?;
+    let allocator = Allocator::new(config, served.clone());
+    let ready = both(allocator.readiness(), scraper.readiness());
+    // The allocator's list of targets says more than the scraper's, so that one is served.
+    let router = allocator.routes().merge(scraper.queue_routes()).merge(common_routes(ready, None));
+    let server = tokio::spawn(serve(listener, router, served.clone()));
+    let allocating = tokio::spawn(async move { allocator.run().await });
+    let scraping = tokio::spawn(async move { scraper.run().await });
+    tokio::spawn(observe::upkeep());
+    tracing::info!(page = own, "promring is running");
+    let signal = stop_signal().await.map_err(|error| error.to_string())?;
+    tracing::info!(signal, "stopping: scrapes in flight end, the queue is flushed");
+    stopping.trigger();
+    let _ = scraping.await;
+    served.trigger();
+    let _ = allocating.await;
+    let _ = server.await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn both(one: Readiness, other: Readiness) -> Readiness {
+    Arc::new(move || one().and_then(|()| other()))
+}
