@@ -210,7 +210,7 @@ impl FleetOptions {
     }
 
     fn identity(&self, number: usize, service: &str, started_ms: i64) -> Identity {
-        let seed = mix(self.seed ^ (number as u64 + 1));
+        let seed = mix(mix(self.seed).wrapping_add(number as u64 + 1));
         Identity {
             pod_ip: format!("10.244.{}.{}", number / 250 % 256, number % 250 + 2),
             instance_id: format!("i-{:08x}", seed as u32),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     Version(String),
     #[error("the body is no snappy block: {0}")]
     Snappy(String),
+    #[error("the body breaks off, or has more than {BODY_BYTES_MAX} bytes")]
+    BodyTooLong,
     #[error("the body has more than {DECOMPRESSED_BYTES_MAX} bytes after decompression")]
     TooLong,
     #[error("the body is no prometheus.WriteRequest: {0}")]
@@ -39,7 +41,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self {
             Self::Encoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLong | Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Version(_) | Self::Snappy(_) | Self::Message(_) => StatusCode::BAD_REQUEST,
         };
         (status, format!("{self}\n")).into_response()
@@ -50,8 +52,16 @@ pub(super) async fn write(
     State(shared): State<Shared>,
     ConnectInfo(breaker): ConnectInfo<Breaker>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
+    // By what it announces, before it is read; and again by what comes.
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: usize| bytes > BODY_BYTES_MAX) {
+        return shared.refuse(Refusal::BodyTooLong);
+    }
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        return shared.refuse(Refusal::BodyTooLong);
+    };
     let fate = shared.faults().next();
     if fate.delay_ms > 0 {
         tokio::select! {
@@ -80,11 +90,16 @@ pub(super) async fn write(
     }
     match store(&shared, &headers, &body) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(refusal) => {
-            shared.stats().received.refused += 1;
-            tracing::warn!(%refusal, "refused");
-            refusal.into_response()
-        }
+        Err(refusal) => shared.refuse(refusal),
+    }
+}
+
+impl Shared {
+    /// Counts a refusal, and answers with it.
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.stats().received.refused += 1;
+        tracing::warn!(%refusal, "refused");
+        refusal.into_response()
     }
 }
 
@@ -116,7 +131,7 @@ fn store(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusa
     let mut audit = shared.audit();
     audit.request(&message);
     read_write_request(&message, |labels, value, timestamp_ms| {
-        audit.sample_encoded(labels, value, timestamp_ms)
+        audit.sample_encoded(labels, value, timestamp_ms);
     })?;
     drop(audit);
     let mut stats = shared.stats();
