@@ -1,6 +1,6 @@
 //! Values of known keys that cannot be used.
 
-use crate::config::raw::RawRule;
+use crate::config::raw::{RawRule, keys_of_all_sections};
 use crate::config::report::{Report, Spot};
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
@@ -47,15 +47,15 @@ pub(crate) fn mismatch(tree: &Tree, wanted_text: bool, found: &Kind) -> Option<S
     Some(hint.to_owned())
 }
 
-/// Key and value of `key:value`, where that is short enough to be shown.
+/// Key and value of `key:value`, where the key is one that exists and its value may be shown.
 fn unspaced(text: &str) -> Option<(&str, &str)> {
     const BYTES_MAX: usize = 100;
     let (key, value) = text.split_once(':')?;
-    let is_key =
-        !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
-    let is_secret =
-        ["password", "token", "secret", "credentials", "key"].iter().any(|word| key.contains(word));
-    (is_key && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
+    let exists = keys_of_all_sections().iter().any(|(_, keys)| keys.contains(&key));
+    let is_secret = ["username", "password", "token", "secret", "credentials", "url", "key"]
+        .iter()
+        .any(|word| key.contains(word));
+    (exists && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
 }
 
 /// How to write a duration that could not be read.

@@ -56,10 +56,6 @@ impl<T> Given<T> {
         }
     }
 
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-
     /// Whether something was written that could not be read; what follows from its absence is then no mistake.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self, Self::Broken(_))
