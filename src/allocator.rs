@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use promring_allocator::Allocator;
+use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes, serve};
 use promring_net::shutdown::{Shutdown, stop_signal};
-use promring_net::observe;
 
 use crate::cli::AllocatorArgs;
 use crate::{load, reload};

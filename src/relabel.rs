@@ -74,7 +74,9 @@ fn parse(line: &str) -> Result<Labels, String> {
     let line = line.trim();
     match serde_json::from_str::<Labels>(line) {
         Ok(labels) => Ok(labels),
-        Err(error) if line.contains("\":") || line.contains("\" :") => Err(format!("not a JSON object of texts: {error}")),
+        Err(error) if line.contains("\":") || line.contains("\" :") => {
+            Err(format!("not a JSON object of texts: {error}"))
+        }
         Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),
     }
 }

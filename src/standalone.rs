@@ -34,7 +34,8 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     };
     let stopping = Shutdown::new();
     let served = Shutdown::new();
-    let scraper = Scraper::new(Arc::clone(&config), options, stopping.clone()).map_err(|error| error.to_string())?;
+    let scraper =
+        Scraper::new(Arc::clone(&config), options, stopping.clone()).map_err(|error| error.to_string())?;
     let allocator = Allocator::new(config, served.clone());
     let (reloader, requests) = channel();
     let ready = both(allocator.readiness(), scraper.readiness());

@@ -61,7 +61,8 @@ impl Destinations {
         for entry in &config.remote_write {
             let same_name = |open: &&Open| open.destination.config.name == entry.name;
             let known = before.iter().find(same_name).or_else(|| leaving.iter().find(same_name));
-            let unchanged = |open: &&Open| before.iter().any(|b| Arc::ptr_eq(&b.destination, &open.destination));
+            let unchanged =
+                |open: &&Open| before.iter().any(|b| Arc::ptr_eq(&b.destination, &open.destination));
             next.push(match known {
                 Some(open) if *open.destination.config == **entry && unchanged(&open) => open.clone(),
                 Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)))?,
@@ -80,7 +81,8 @@ impl Destinations {
     /// Puts the new ones into force and lets go of those that they replace.
     fn take(&self, before: Vec<Open>, leaving: Vec<Open>, next: Vec<Open>) {
         let stays = |open: &Open| next.iter().any(|n| Arc::ptr_eq(&n.senders, &open.senders));
-        let replaced = |open: &Open| next.iter().any(|n| Arc::ptr_eq(&n.destination.queue, &open.destination.queue));
+        let replaced =
+            |open: &Open| next.iter().any(|n| Arc::ptr_eq(&n.destination.queue, &open.destination.queue));
         let (ended, left): (Vec<Open>, Vec<Open>) =
             before.into_iter().chain(leaving).filter(|open| !stays(open)).partition(replaced);
         for open in ended {
@@ -89,7 +91,10 @@ impl Destinations {
         }
         for open in &left {
             open.destination.flush();
-            tracing::info!(destination = open.destination.config.name, "no longer configured; what is queued is still sent");
+            tracing::info!(
+                destination = open.destination.config.name,
+                "no longer configured; what is queued is still sent"
+            );
         }
         for open in &next {
             open.senders.start();

@@ -102,7 +102,9 @@ impl Scraper {
         let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
         let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name)?;
         if config.remote_write.is_empty() {
-            tracing::warn!("no remote_write in the configuration: targets are scraped and shown, nothing is sent");
+            tracing::warn!(
+                "no remote_write in the configuration: targets are scraped and shown, nothing is sent"
+            );
         }
         let destinations = Destinations::new(options.data_dir.clone());
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
@@ -115,7 +117,8 @@ impl Scraper {
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
         let in_force = Notify::new();
         let config = watch::Sender::new(config);
-        let shared = Shared { options, config, client, environment, manager, destinations, in_force, stopping };
+        let shared =
+            Shared { options, config, client, environment, manager, destinations, in_force, stopping };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -179,7 +182,10 @@ impl Scraper {
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(error, "no assignment from the allocator; scraping goes on with what is held");
+                    tracing::warn!(
+                        error,
+                        "no assignment from the allocator; scraping goes on with what is held"
+                    );
                     false
                 }
             };

@@ -68,7 +68,8 @@ impl Manager {
     /// A manager without targets.
     #[must_use]
     pub fn new(config: &Config, prepared: Prepared, environment: Arc<Environment>) -> Self {
-        let jobs = config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
+        let jobs =
+            config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
         Self {
             environment,
             jobs,
@@ -141,7 +142,10 @@ impl Manager {
         }
         let Some(own) = self.jobs.get(job) else {
             if self.unknown.entry(job.to_owned()).or_default().insert(assigned.id) {
-                tracing::warn!(job, "targets were assigned of a job that this scraper's configuration does not have");
+                tracing::warn!(
+                    job,
+                    "targets were assigned of a job that this scraper's configuration does not have"
+                );
             }
             return;
         };
@@ -165,8 +169,11 @@ impl Manager {
             Ok(fetcher) => Arc::clone(fetcher),
             Err(error) => {
                 tracing::error!(job = %target.job, error, "the job's HTTP settings cannot be used; its targets are not scraped");
-                let report =
-                    TargetReport { health: Health::Down, last_error: error.clone(), ..TargetReport::unknown(target.id) };
+                let report = TargetReport {
+                    health: Health::Down,
+                    last_error: error.clone(),
+                    ..TargetReport::unknown(target.id)
+                };
                 self.environment.statuses.set(report);
                 return;
             }
@@ -240,7 +247,11 @@ impl Manager {
             }
         }
         self.unknown.retain(|job, _| !self.jobs.contains_key(job));
-        tracing::info!(jobs_changed = changed.len(), loops_restarted = restarted.len(), "scraper: configuration taken");
+        tracing::info!(
+            jobs_changed = changed.len(),
+            loops_restarted = restarted.len(),
+            "scraper: configuration taken"
+        );
     }
 
     /// Tells running loops whether their job may be scraped.

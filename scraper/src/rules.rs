@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
 use promring_model::hash::FieldHasher;
-use promring_model::labels::{Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
+use promring_model::labels::{
+    Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+};
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 

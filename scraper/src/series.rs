@@ -199,9 +199,11 @@ impl SeriesCache {
         }
         let series = rules.resolve(&sample.series)?;
         self.tally.added += u64::from(series.is_some());
-        let (labels_hash, encoded) = series.map_or((0, None), |series| (series.labels_hash, Some(series.encoded)));
+        let (labels_hash, encoded) =
+            series.map_or((0, None), |series| (series.labels_hash, Some(series.encoded)));
         let entry = self.free.pop().unwrap_or(self.entries.len() as u32);
-        let canonical = if labels_hash == 0 { entry } else { *self.by_labels.entry(labels_hash).or_insert(entry) };
+        let canonical =
+            if labels_hash == 0 { entry } else { *self.by_labels.entry(labels_hash).or_insert(entry) };
         if canonical != entry {
             self.entries[canonical as usize].aliases += 1;
         }

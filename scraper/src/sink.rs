@@ -68,18 +68,18 @@ impl Sink {
     /// Whether samples take the same way through both.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let same = |(one, other): (&(Arc<Destination>, usize), &(Arc<Destination>, usize))| {
-            Arc::ptr_eq(&one.0, &other.0) && one.1 == other.1
-        };
-        self.destinations.len() == other.destinations.len() && self.destinations.iter().zip(&other.destinations).all(same)
+        self.destinations.len() == other.destinations.len()
+            && self.destinations.iter().zip(&other.destinations).all(|((one, class), (other, other_class))| {
+                Arc::ptr_eq(one, other) && class == other_class
+            })
     }
 
     /// Opens the lanes of the target with this key, so that all samples of a scrape go in one after the other.
     /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
     #[must_use]
     pub fn lanes(&self, key: TargetKey) -> Lanes<'_> {
-        let open = |(destination, class): &'_ (Arc<Destination>, usize)| destination.lane_of(key, *class);
-        Lanes { open: self.destinations.iter().map(open).collect() }
+        let destinations = self.destinations.iter();
+        Lanes { open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect() }
     }
 }
 
@@ -186,7 +186,10 @@ impl Batch {
             ..RecordMeta::default()
         };
         let result = match compressed {
-            Ok(len) => destination.queue.append(lane, meta, &self.compressed[..len]).map_err(|error| error.to_string()),
+            Ok(len) => destination
+                .queue
+                .append(lane, meta, &self.compressed[..len])
+                .map_err(|error| error.to_string()),
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
             Err(error) => Err(error.to_string()),
         };

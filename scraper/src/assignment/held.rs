@@ -122,7 +122,12 @@ mod tests {
     fn answer(counter: u64, base: Option<u64>, targets: &[u128]) -> Assignment {
         let targets = targets
             .iter()
-            .map(|&id| AssignedTarget { id: TargetId(id), labels: Labels::default(), from: None, until: None })
+            .map(|&id| AssignedTarget {
+                id: TargetId(id),
+                labels: Labels::default(),
+                from: None,
+                until: None,
+            })
             .collect();
         let job = JobAssignment { config_hash: String::new(), synced: true, refusal: None, targets };
         Assignment {
