@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use promring_model::config::ScrapeConfig;
 use promring_model::labels::Labels;
+use promring_model::relabel::Rules;
 use promring_proto::remote_write::stale_marker;
 use promring_testkit::audit::{
     Absence, Audit, Counts, ExpectError, ExpectedTarget, Exposed, Finding, Kind, Report, ReportSeries,
     Source, TargetNumber,
 };
 
-use crate::config::job;
+use crate::config::{job, rule};
 
 /// Samples as they arrive.
 type Stream = Vec<(Labels, f64, i64)>;
@@ -152,6 +154,69 @@ fn honoured_labels_win_over_those_of_the_target() {
     let target = ExpectedTarget::new(&config, &Labels::default(), &group, &own, &exposed).unwrap().unwrap();
     let expected = r#"{__name__="a", env="exposed", instance="a:80", job="shop", team="red"}"#;
     assert_eq!(target.series[0].labels.to_string(), expected);
+}
+
+/// What is expected of a target of this job that exposes these series.
+fn expected(config: &ScrapeConfig, exposed: &[Labels]) -> Result<Option<ExpectedTarget>, ExpectError> {
+    let exposed: Vec<Exposed> =
+        exposed.iter().map(|labels| Exposed { labels: labels.clone(), monotone: false }).collect();
+    let own = Labels::from_pairs([("__address__", "a:80"), ("__meta_kind", "test")]);
+    ExpectedTarget::new(config, &Labels::from_pairs([("cluster", "one")]), &Labels::default(), &own, &exposed)
+}
+
+#[test]
+fn relabelling_decides_what_is_expected() {
+    let mut config = job("shop", Duration::from_secs(10));
+    config.metric_relabel = Rules::new(vec![
+        rule("keep", &["__name__"], "http_.*", ""),
+        rule("labeldrop", &[], "pod_ip|instance_id", ""),
+        rule("", &["service"], "(.+)", "service_name"),
+        rule("labeldrop", &[], "service", ""),
+    ]);
+    let exposed = [
+        Labels::from_pairs([
+            ("__name__", "http_requests_total"),
+            ("pod_ip", "10.0.0.1"),
+            ("service", "cart"),
+        ]),
+        Labels::from_pairs([("__name__", "go_goroutines")]),
+        // Without the label that goes, it is the same series as the first.
+        Labels::from_pairs([
+            ("__name__", "http_requests_total"),
+            ("pod_ip", "10.0.0.2"),
+            ("service", "cart"),
+        ]),
+    ];
+    let target = expected(&config, &exposed).unwrap().unwrap();
+    let series: Vec<String> = target.series[..2].iter().map(|series| series.labels.to_string()).collect();
+    let common = r#"cluster="one", instance="a:80", job="shop""#;
+    assert_eq!(
+        series,
+        [
+            format!(r#"{{__name__="http_requests_total", {common}, service_name="cart"}}"#),
+            format!(r#"{{__name__="up", {common}}}"#),
+        ]
+    );
+    assert_eq!((target.scraped, target.kept), (3, None), "two became one");
+    let target = expected(&config, &exposed[..2]).unwrap().unwrap();
+    assert_eq!((target.scraped, target.kept), (2, Some(1)));
+}
+
+#[test]
+fn a_target_that_relabelling_drops_is_not_expected() {
+    let mut config = job("shop", Duration::from_secs(10));
+    config.relabel = Rules::new(vec![rule("drop", &["__meta_kind"], "test", "")]);
+    assert!(expected(&config, &[]).unwrap().is_none());
+}
+
+#[test]
+fn what_every_scrape_would_fail_of_is_an_error_and_not_an_expectation() {
+    let mut config = job("shop", Duration::from_secs(10));
+    config.metric_relabel = Rules::new(vec![rule("labeldrop", &[], "__name__", "")]);
+    let error = expected(&config, &[Labels::from_pairs([("__name__", "a")])]).unwrap_err();
+    assert!(error.to_string().contains("without a name"), "{error}");
+    config.relabel = Rules::new(vec![rule("labeldrop", &[], "__address__", "")]);
+    assert!(matches!(expected(&config, &[]), Err(ExpectError::Target(_))));
 }
 
 #[test]
@@ -553,6 +618,28 @@ fn a_series_of_two_targets_is_refused() {
     let error = audit.expect(targets[0].clone()).unwrap_err();
     assert!(matches!(error, ExpectError::Twice(_)), "{error}");
     assert_eq!(audit.expected(), (1, 8));
+}
+
+#[test]
+fn windows_absences_and_intervals_from_anywhere_do_no_harm() {
+    let mut target = targets()[0].clone();
+    target.interval = Duration::from_millis(u64::MAX);
+    assert!(matches!(Audit::new().expect(target.clone()), Err(ExpectError::Interval(_))));
+    target.interval = Duration::from_millis(1);
+    target.from_ms = i64::MIN;
+    for (from_ms, to_ms) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (0, START)] {
+        let mut audit = Audit::new();
+        audit.window(from_ms, to_ms);
+        let number = audit.expect(target.clone()).unwrap();
+        audit.expect_absence(number, Absence { from_ms, to_ms, settle_ms: i64::MAX, whole: true });
+        audit.expect_absence(
+            number,
+            Absence { from_ms: to_ms, to_ms: from_ms, settle_ms: i64::MIN, whole: true },
+        );
+        audit.sample(&target.series[0].labels, 1.0, START);
+        audit.sample(&target.series[0].labels, stale_marker(), START + 1);
+        let _ = (audit.report(i64::MAX), audit.report(i64::MIN), audit.gaps(START));
+    }
 }
 
 #[test]
