@@ -32,6 +32,20 @@ fn expected_labels_are_merged_as_a_scraper_merges_them() {
 }
 
 #[test]
+fn displaced_labels_take_the_prefix_until_it_is_free_and_short_names_go_first() {
+    let exposed = Labels::from_pairs([("__name__", "a"), ("exported_job", "e"), ("job", "j")]);
+    let exposed = [Exposed { labels: exposed, monotone: false }];
+    let group = Labels::from_pairs([("exported_job", "te")]);
+    let own = Labels::from_pairs([("__address__", "a:80")]);
+    let config = job("shop", Duration::from_secs(10));
+    let target = ExpectedTarget::new(&config, &Labels::default(), &group, &own, &exposed).unwrap().unwrap();
+    assert_eq!(
+        target.series[0].labels.to_string(),
+        r#"{__name__="a", exported_exported_exported_job="e", exported_exported_job="j", exported_job="te", instance="a:80", job="shop"}"#
+    );
+}
+
+#[test]
 fn honoured_labels_win_over_those_of_the_target() {
     let mut config = job("shop", Duration::from_secs(10));
     config.honor_labels = true;
