@@ -1,21 +1,207 @@
-//! temp sender
-use std::path::Path; use std::sync::Arc; use std::time::Duration;
-use promring_model::config::{Config, RemoteWrite}; use promring_proto::api::QueueReport; use crate::queue::{Queue, Volume, Wake, LaneId};
-use promring_net::client::HttpClient;
-#[derive(Debug)] pub struct Senders { tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>, parts: Vec<(Arc<RemoteWrite>, Arc<Queue>, HttpClient)> }
-impl Senders { pub fn new(c: &[Arc<RemoteWrite>], q: &[Arc<Queue>]) -> Result<Self, promring_net::client::ClientError> {
-  let mut parts = vec![]; for (c, q) in c.iter().zip(q) { parts.push((c.clone(), q.clone(), HttpClient::new(&c.http)?)); }
-  Ok(Self { parts, tasks: Default::default() }) }
- pub async fn run(&self) { for (c, q, h) in &self.parts { for lane in q.lanes().borrow().iter() { self.tasks.lock().unwrap().push(tokio::spawn(run_lane(c.clone(), q.clone(), h.clone(), *lane))); } } std::future::pending().await }
- pub async fn finish(&self, t: Duration) { let until = tokio::time::Instant::now() + t; while tokio::time::Instant::now() < until && self.parts.iter().any(|(_, q, _)| q.stats().pending.samples > 0) { tokio::time::sleep(Duration::from_millis(20)).await; }
-   for t in self.tasks.lock().unwrap().drain(..) { t.abort(); } } }
-async fn run_lane(c: Arc<RemoteWrite>, q: Arc<Queue>, h: HttpClient, lane: LaneId) {
-  let Some(mut r) = q.reader(lane) else { return }; let mut body = vec![];
-  loop {
-    let Some(info) = r.peek(&mut body) else { if r.wait().await == Wake::Retired { return } continue };
-    let res = h.connections().post(c.url.clone()).timeout(c.remote_timeout).header("Content-Encoding","snappy").header("Content-Type","application/x-protobuf").header("X-Prometheus-Remote-Write-Version","0.1.0").body(body.clone()).send().await;
-    match res { Ok(r2) if r2.status().is_success() => r.ack(info.sequence), Ok(r2) => { tracing::warn!(status=%r2.status(), "refused"); tokio::time::sleep(Duration::from_millis(200)).await; } Err(e) => { tracing::warn!(%e, "send"); tokio::time::sleep(Duration::from_millis(200)).await; } }
-  }
+//! Sending: what lies in the queues goes to the receivers, at least once, in order within a lane.
+//!
+//! One task a lane, one request in flight. The steady path sends a record's bytes as they lie; only a request that a
+//! receiver does not take as a whole is taken apart (`units`). What an answer means stands in `answer`, when a request is sent
+//! again in `backoff`. A destination that is away holds up its own lanes and nobody else's.
+
+mod answer;
+mod backoff;
+mod gather;
+mod lane;
+mod link;
+mod metrics;
+mod news;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use promring_model::config::{Config, RemoteWrite};
+use promring_model::hash::FieldHasher;
+use promring_net::client::ClientError;
+use promring_proto::api::QueueReport;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
+use lane::{LaneSender, Phase};
+use link::Link;
+
+/// Lanes of a queue, unless min_shards asks for more or max_shards for fewer.
+pub const LANES: usize = 8;
+
+/// How often metrics of a queue are brought up to date.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long senders may take to put down what they have in hand when their time is over.
+const STOP_MAX: Duration = Duration::from_secs(1);
+
+/// The senders of all destinations.
+#[derive(Debug)]
+pub struct Senders {
+    phase: watch::Sender<Phase>,
+    /// Not started yet.
+    waiting: Mutex<Vec<Destination>>,
+    running: Mutex<JoinSet<()>>,
 }
-pub fn open_queues(c: &Config, d: &Path) -> Result<Vec<Arc<Queue>>, String> { let v = Volume::new(); c.remote_write.iter().map(|r| Queue::open_on(&v, &d.join("queue").join(&r.name), &r.name, 8.clamp(r.queue.min_shards, r.queue.max_shards), &c.scraper.queue).map(Arc::new).map_err(|e| e.to_string())).collect() }
-pub fn queue_report(r: &RemoteWrite, q: &Queue) -> QueueReport { let s = q.stats(); QueueReport { destination: r.name.clone(), samples: s.pending.samples, bytes: s.pending.bytes, oldest_seconds: s.oldest_age.map_or(0, |a| a.as_secs()), dropped: 0 } }
+
+struct Destination {
+    link: Arc<Link>,
+    queue: Arc<Queue>,
+}
+
+impl std::fmt::Debug for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Destination({})", self.link.config.name)
+    }
+}
+
+impl Senders {
+    /// Senders for these destinations, each with its queue.
+    ///
+    /// # Errors
+    /// Where a client cannot be made: certificates, proxies, headers.
+    pub fn new(configs: &[Arc<RemoteWrite>], queues: &[Arc<Queue>]) -> Result<Self, ClientError> {
+        let mut waiting = Vec::new();
+        for (config, queue) in configs.iter().zip(queues) {
+            let link = Arc::new(Link::new(Arc::clone(config))?);
+            waiting.push(Destination { link, queue: Arc::clone(queue) });
+        }
+        Ok(Self {
+            phase: watch::Sender::new(Phase::Run),
+            waiting: Mutex::new(waiting),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Starts sending and never returns. Dropping the future stops nothing: [`Senders::finish`] does, or dropping the senders.
+    pub async fn run(&self) {
+        self.start();
+        std::future::pending::<()>().await;
+    }
+
+    fn start(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        for destination in waiting.drain(..) {
+            running.spawn(supervise(destination, self.phase.subscribe()));
+        }
+    }
+
+    /// Sends what is queued as far as `time` allows, then ends. A request that is in flight then is abandoned: it is not
+    /// acknowledged, and is sent again with the same boundaries after a restart.
+    pub async fn finish(&self, time: Duration) {
+        // What was never started has something to send all the same.
+        self.start();
+        let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        self.phase.send_replace(Phase::Drain);
+        let ended = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(time, ended).await.is_ok() {
+            return;
+        }
+        self.phase.send_replace(Phase::Stop);
+        let ended = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+            tracing::warn!("senders do not end in time and are cut off");
+        }
+        running.shutdown().await;
+    }
+}
+
+/// Opens the queues of all destinations of a configuration under `data_dir`.
+///
+/// # Errors
+/// Where one cannot be opened, with the reason.
+pub fn open_queues(config: &Config, data_dir: &Path) -> Result<Vec<Arc<Queue>>, String> {
+    let volume = Volume::new();
+    let open = |destination: &Arc<RemoteWrite>| {
+        let dir = queue_dir(data_dir, &destination.name);
+        let lanes = lanes(destination);
+        let opened = Queue::open_on(&volume, &dir, &destination.name, lanes, &config.scraper.queue);
+        opened.map(Arc::new).map_err(|error| format!("the queue of {:?}: {error}", destination.name))
+    };
+    config.remote_write.iter().map(open).collect()
+}
+
+/// How many lanes the queue of a destination has.
+#[must_use]
+pub fn lanes(config: &RemoteWrite) -> usize {
+    LANES.max(config.queue.min_shards).min(config.queue.max_shards).clamp(1, LANES_MAX)
+}
+
+/// What a scraper reports of a queue.
+#[must_use]
+pub fn queue_report(config: &RemoteWrite, queue: &Queue) -> QueueReport {
+    let stats = queue.stats();
+    QueueReport {
+        destination: config.name.clone(),
+        samples: stats.pending.samples,
+        bytes: stats.pending.bytes,
+        oldest_seconds: stats.oldest_age.unwrap_or_default().as_secs(),
+        dropped: DropReason::ALL.into_iter().map(|reason| stats.dropped(reason)).sum(),
+    }
+}
+
+/// The directory of a destination's queue: its name, where that is a plain one, or else what is plain in it with a hash.
+#[must_use]
+pub fn queue_dir(data_dir: &Path, name: &str) -> PathBuf {
+    const NAME_BYTES_MAX: usize = 100;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let mut dir: String = name.chars().filter(|c| plain(*c)).take(NAME_BYTES_MAX).collect();
+    if dir != name || dir.is_empty() {
+        let mut hasher = FieldHasher::new();
+        hasher.field(name.as_bytes());
+        dir.push_str(&format!(".{:016x}", hasher.finish64()));
+    }
+    data_dir.join("queue").join(dir)
+}
+
+/// Keeps a sender on every lane of a queue, as lanes come and go.
+async fn supervise(destination: Destination, mut phase: watch::Receiver<Phase>) {
+    let Destination { link, queue } = destination;
+    let mut lanes = queue.lanes();
+    let mut senders: JoinSet<()> = JoinSet::new();
+    let mut by_task: HashMap<tokio::task::Id, LaneId> = HashMap::new();
+    // Lanes that have or had a sender: one that has ended for good gets no other.
+    let mut known: Vec<LaneId> = Vec::new();
+    let mut metrics = tokio::time::interval(METRICS_INTERVAL);
+    metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let current = lanes.borrow_and_update().clone();
+        known.retain(|lane| current.contains(lane));
+        for lane in current {
+            if !known.contains(&lane)
+                && let Some(reader) = queue.reader(lane)
+            {
+                known.push(lane);
+                let sender = LaneSender::new(Arc::clone(&link), reader, phase.clone());
+                by_task.insert(senders.spawn(sender.run()).id(), lane);
+            }
+        }
+        if *phase.borrow_and_update() != Phase::Run && senders.is_empty() {
+            link.metrics.update(&queue.stats());
+            return;
+        }
+        tokio::select! {
+            // An error says that the other end is gone: then there is nothing to be told any more.
+            _changed = lanes.changed() => {}
+            changed = phase.changed() => if changed.is_err() { return },
+            Some(ended) = senders.join_next_with_id() => match ended {
+                Ok((task, ())) => {
+                    by_task.remove(&task);
+                }
+                Err(error) => {
+                    let lane = by_task.remove(&error.id());
+                    tracing::error!(destination = link.config.name, ?lane, %error, "a sender failed and is started again");
+                    known.retain(|known| Some(*known) != lane);
+                }
+            },
+            _ = metrics.tick() => link.metrics.update(&queue.stats()),
+        }
+    }
+}
