@@ -116,7 +116,10 @@ fn pods() -> Vec<Labels> {
             ("__meta_kubernetes_pod_labelpresent_app_kubernetes_io_name", "true".into()),
             ("__meta_kubernetes_pod_name", format!("service-{}-{:010x}-abcde", n % 40, n * 7919)),
             ("__meta_kubernetes_pod_node_name", format!("node-{}", n % 20)),
-            ("__meta_kubernetes_pod_phase", if n.is_multiple_of(10) { "Succeeded".into() } else { "Running".into() }),
+            (
+                "__meta_kubernetes_pod_phase",
+                if n.is_multiple_of(10) { "Succeeded".into() } else { "Running".into() },
+            ),
             ("__meta_kubernetes_pod_uid", format!("{n:032x}")),
             ("__metrics_path__", "/metrics".into()),
             ("__scheme__", "http".into()),
