@@ -18,6 +18,7 @@ use tokio::sync::watch;
 mod cursor;
 mod directory;
 mod files;
+mod inspect;
 mod lane;
 mod limits;
 mod memory;
@@ -34,6 +35,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};

@@ -124,7 +124,6 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
 }
 
 /// What all lanes of a queue share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) destination: String,
     pub(crate) files: Arc<dyn Files>,
@@ -134,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) segment_bytes_max: u64,
     pub(crate) segment_age_max_ms: i64,
     pub(crate) counters: Counters,
+    pub(crate) sync_seconds: metrics::Histogram,
     /// Bytes of segment files.
     pub(crate) disk_bytes: AtomicU64,
     /// Bytes of segments in memory.
@@ -142,9 +142,9 @@ pub(crate) struct Shared {
     pub(crate) _lock: Box<dyn Lock>,
 }
 
-impl fmt::Debug for dyn Lock {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lock")
+        f.debug_struct("Shared").field("destination", &self.destination).finish_non_exhaustive()
     }
 }
 

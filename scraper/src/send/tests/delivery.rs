@@ -29,7 +29,7 @@ async fn a_failed_request_is_sent_again_as_it_was_until_it_is_taken() {
     let receiver = Receiver::start(|number, _| match number {
         0 => Action::Answer(500, "no"),
         1 => Action::Answer(503, ""),
-        2 => Action::Answer(429, ""),
+        2 => Action::Reset,
         3 => Action::Answer(401, "who are you"),
         _ => Action::Store,
     })

@@ -45,8 +45,12 @@ pub(super) enum Action {
     Answer(u16, &'static str),
     /// With a header.
     AnswerWith(u16, &'static str, String),
-    /// Stores it and closes the connection without an answer.
+    /// Closes the connection without an answer.
+    Reset,
+    /// Stores it and does the same.
     StoreAndReset,
+    /// Stores it and answers with something else.
+    StoreAndAnswer(u16),
     /// Never answers.
     Hang,
 }
@@ -136,9 +140,14 @@ impl Receiver {
             Action::AnswerWith(status, name, value) => {
                 Some(answer(status, &format!("{name}: {value}\r\n"), ""))
             }
+            Action::Reset => Some(String::new()),
             Action::StoreAndReset => {
-                state.store(&request).unwrap();
+                let _as_good_as_it_can = state.store(&request);
                 Some(String::new())
+            }
+            Action::StoreAndAnswer(status) => {
+                let _as_good_as_it_can = state.store(&request);
+                Some(answer(status, "", ""))
             }
             Action::Hang => None,
         };

@@ -81,26 +81,30 @@ async fn a_sample_that_is_too_large_alone_is_given_up() {
 
 #[tokio::test]
 async fn a_refused_copy_of_what_was_stored_is_no_loss() {
-    let receiver =
-        Receiver::start(|number, _| if number == 0 { Action::StoreAndReset } else { Action::Store }).await;
-    let dir = tempfile::tempdir().unwrap();
-    let sending =
-        Sending::open(dir.path(), &[destination("prod", &receiver.url, "")], &QueueSettings::default());
-    // Joined: two samples a series, so that the first of each is out of order the second time.
-    sending.append(&[("a", 1), ("b", 1), ("c", 1)]);
-    sending.append(&[("a", 2), ("b", 2), ("d", 2)]);
-    sending.start();
-    sending.drained().await;
-    let received = receiver.received();
-    assert_eq!(received[0].body, received[1].body);
-    let stored = receiver.stored();
-    assert_eq!(
-        (&*stored["a"], &*stored["b"], &*stored["c"], &*stored["d"]),
-        (&[1, 2][..], &[1, 2][..], &[1][..], &[2][..])
-    );
-    // c's and d's copies are the newest of their series: they are taken again, and change nothing.
-    assert_eq!(sending.refused("already_stored"), 2);
-    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    for gateway in [false, true] {
+        let receiver = Receiver::start(move |number, _| match number {
+            0 if gateway => Action::StoreAndAnswer(504),
+            0 => Action::StoreAndReset,
+            _ => Action::Store,
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let config = destination("prod", &receiver.url, "");
+        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        // Joined: two samples a series, so that the first of each is out of order the second time.
+        sending.append(&[("a", 1), ("b", 1), ("c", 1)]);
+        sending.append(&[("a", 2), ("b", 2), ("d", 2)]);
+        sending.start();
+        sending.drained().await;
+        let received = receiver.received();
+        assert_eq!(received[0].body, received[1].body);
+        let stored: Vec<(String, Vec<i64>)> = receiver.stored().into_iter().collect();
+        let expected = [("a", vec![1, 2]), ("b", vec![1, 2]), ("c", vec![1]), ("d", vec![2])];
+        assert_eq!(stored, expected.map(|(name, times)| (name.to_owned(), times)));
+        // c's and d's copies are the newest of their series: they are taken again, and change nothing.
+        assert_eq!(sending.refused("already_stored"), 2);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    }
 }
 
 #[tokio::test]
