@@ -7,6 +7,7 @@ mod api;
 pub mod assignment;
 pub mod buffers;
 pub mod destinations;
+pub mod encoded;
 pub mod manager;
 pub mod observe;
 pub mod parse;
