@@ -1,2 +1,55 @@
-//! The `promring` binary.
-fn main() {}
+//! promring: a Prometheus target allocator and sharded scraper. This file parses the command line and runs what it
+//! names; each subcommand has a file of its own.
+
+mod allocator;
+mod check;
+mod cli;
+mod demo;
+mod load;
+mod logging;
+mod queue;
+mod relabel;
+mod reload;
+mod scraper;
+mod standalone;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The demo talks by itself; a log between its lines would only hide them.
+    let level_default = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    logging::install(&cli.log, level_default);
+    promring_net::observe::install_metrics();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Standalone(args) => standalone::run(args).await,
+            Command::Allocator(args) => allocator::run(args).await,
+            Command::Scraper(args) => scraper::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Check(args) => check::run(&args),
+            Command::Relabel(args) => relabel::run(&args),
+            Command::Queue(args) => queue::run(&args),
+        }
+    });
+    // A file read in the background must not keep the process from ending.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(message) => fail(&message),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a process that fails")]
+fn fail(message: &str) -> ExitCode {
+    eprintln!("promring: {message}");
+    ExitCode::FAILURE
+}

@@ -1,1 +1,136 @@
-//! Discovery, membership, placement and the assignment API.
+//! The allocator: discovers targets, assigns each to exactly one scraper, and tells scrapers over HTTP.
+//!
+//! [`State`] holds the rules and knows neither sockets nor the clock. [`Allocator`] feeds it: discovery's updates,
+//! scrapers' reports, and the time.
+
+mod api;
+pub mod discovery;
+pub mod ledger;
+pub mod state;
+pub mod targets;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use promring_model::config::Config;
+use promring_net::clock::now_ms;
+use promring_net::server::Readiness;
+use promring_net::shutdown::Shutdown;
+use tokio::sync::{mpsc, watch};
+
+use discovery::{Sources, Update};
+pub use state::State;
+
+/// How often the time is told to the state: how late a lapse or the settle time may be noticed.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Updates that come within this time are taken together.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Updates that may wait to be taken.
+const UPDATES_MAX: usize = 1_024;
+
+/// A running allocator. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct Allocator {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes long polls; the value has no meaning.
+    changed: watch::Sender<u64>,
+    configs: watch::Sender<Arc<Config>>,
+    stopping: Shutdown,
+}
+
+impl Allocator {
+    /// An allocator for this configuration; [`Allocator::run`] makes it live.
+    #[must_use]
+    pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
+        let state = Mutex::new(State::new(&config, now_ms()));
+        let shared =
+            Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes a new configuration.
+    pub fn apply_config(&self, config: Arc<Config>) {
+        self.shared.configs.send_replace(config);
+    }
+
+    /// Runs discovery and keeps the assignment up to date, until the stop begins.
+    pub async fn run(&self) {
+        let (updates, mut received) = mpsc::channel(UPDATES_MAX);
+        let mut configs = self.shared.configs.subscribe();
+        let mut config = Arc::clone(&configs.borrow_and_update());
+        let mut generation = 0;
+        let mut sources = Sources::start(&config, generation, &updates);
+        tracing::info!(
+            jobs = config.scrape_configs.len(),
+            sources = sources.len(),
+            "allocator: discovery started"
+        );
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = self.shared.stopping.wait() => return,
+                _ = tick.tick() => {}
+                changed = configs.changed() => {
+                    if changed.is_err() { return }
+                    config = Arc::clone(&configs.borrow_and_update());
+                    generation += 1;
+                    self.state().apply_config(&config);
+                    sources = Sources::start(&config, generation, &updates);
+                    tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
+                }
+                Some(update) = received.recv() => {
+                    self.take(update, generation);
+                    tokio::time::sleep(DEBOUNCE).await;
+                    while let Ok(update) = received.try_recv() {
+                        self.take(update, generation);
+                    }
+                }
+            }
+            self.advance();
+        }
+    }
+
+    fn take(&self, update: Update, generation: u64) {
+        // Word from a source of an older configuration; its successor tells again.
+        if update.generation == generation {
+            self.state().discovered(&update.job, update.source, update.groups);
+        }
+    }
+
+    fn advance(&self) {
+        let changed = {
+            let mut state = self.state();
+            let was_ready = state.readiness().is_ok();
+            state.advance(now_ms()) || was_ready != state.readiness().is_ok()
+        };
+        if changed {
+            self.shared.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// The routes of the allocator's own API and its page.
+    pub fn routes(&self) -> Router {
+        api::routes(self.clone())
+    }
+
+    /// Says whether assignments are given out.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let allocator = self.clone();
+        Arc::new(move || allocator.state().readiness())
+    }
+
+    /// The state, locked. Never held across an await.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held would have left it whole enough to read: every change ends in `advance`.
+        self.shared.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

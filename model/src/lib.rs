@@ -9,6 +9,8 @@ pub mod config;
 pub mod duration;
 pub mod hash;
 pub mod labels;
+pub mod membership;
+pub mod placement;
 pub mod relabel;
 pub mod size;
 pub mod slots;

@@ -1,1 +1,12 @@
-//! What both roles need of HTTP: client block, server, reload, shutdown.
+//! What allocator and scraper both need around HTTP: the client block of the configuration, the server's
+//! plumbing, reading the configuration from files, reload and shutdown.
+//!
+//! Neither role's own rules live here.
+
+pub mod client;
+pub mod clock;
+pub mod files;
+pub mod observe;
+pub mod reload;
+pub mod server;
+pub mod shutdown;

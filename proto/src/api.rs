@@ -88,6 +88,9 @@ pub struct JobAssignment {
     pub config_hash: String,
     /// False: a source of this job has not synced, and the scraper keeps what it holds of it.
     pub synced: bool,
+    /// Why no target of this job may be scraped (`target_limit`): each fails with this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<String>,
     /// The targets.
     pub targets: Vec<AssignedTarget>,
 }
@@ -156,6 +159,21 @@ pub struct TargetReport {
     pub last_scrape_duration: f64,
     /// Samples it yielded before metric relabelling.
     pub samples: u64,
+}
+
+impl TargetReport {
+    /// Of a target that has not been scraped yet.
+    #[must_use]
+    pub fn unknown(id: TargetId) -> Self {
+        Self {
+            id,
+            health: Health::Unknown,
+            last_error: String::new(),
+            last_scrape_ms: 0,
+            last_scrape_duration: 0.0,
+            samples: 0,
+        }
+    }
 }
 
 /// Health of a target, as Prometheus names it.

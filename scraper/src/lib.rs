@@ -1,1 +1,289 @@
-//! Assignment client, scrape, parse, append, encode, queue, remote write.
+//! The scraper: asks the allocator for its assignment, scrapes, and remote-writes through a queue on disk.
+//!
+//! A sample's way: `scrape::fetch` → `parse` → `series` (which has it relabelled once, by `rules`) → `sink` (which
+//! encodes it into its lane's request) → `queue` → `send`.
+
+mod api;
+pub mod assignment;
+pub mod buffers;
+pub mod destinations;
+pub mod manager;
+pub mod observe;
+pub mod parse;
+pub mod queue;
+pub mod rules;
+pub mod scrape;
+pub mod send;
+pub mod series;
+pub mod sink;
+pub mod statuses;
+#[cfg(test)]
+mod testing;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use promring_model::config::{Config, HttpClientConfig};
+use promring_net::client::HttpClient;
+use promring_net::server::Readiness;
+use promring_net::shutdown::Shutdown;
+use promring_proto::api::{QueueReport, Report, TargetReport};
+use rand::RngExt as _;
+use tokio::sync::{Notify, watch};
+
+use assignment::{AllocatorClient, Poll};
+use buffers::Buffers;
+use destinations::Destinations;
+use manager::Manager;
+use observe::ScrapeMetrics;
+use scrape::Environment;
+use statuses::Statuses;
+
+/// The first pause after a poll that failed; it doubles with every further one.
+const POLL_BACKOFF_MIN: Duration = Duration::from_millis(200);
+
+/// The longest pause.
+const POLL_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// On a stop, how long scrapes in flight may take to end.
+const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
+
+/// What a scraper is started with, beside its configuration.
+#[derive(Clone, Debug)]
+pub struct ScraperOptions {
+    /// Its name, unique among the scrapers of an allocator.
+    pub name: String,
+    /// The allocator, as `http://host:port`.
+    pub allocator: String,
+    /// Where the queues lie.
+    pub data_dir: PathBuf,
+    /// Where the scraper's own server is reached, as `http://host:port`.
+    pub advertise: String,
+}
+
+/// Why a scraper cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A destination: its queue, or the client for it.
+    #[error("{0}")]
+    Destination(String),
+    /// The client for the allocator.
+    #[error("{0}")]
+    Client(#[from] promring_net::client::ClientError),
+}
+
+/// A scraper. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct Scraper {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: ScraperOptions,
+    config: watch::Sender<Arc<Config>>,
+    client: AllocatorClient,
+    environment: Arc<Environment>,
+    manager: Mutex<Manager>,
+    destinations: Destinations,
+    /// A new version is in force and should be reported at once.
+    in_force: Notify,
+    stopping: Shutdown,
+}
+
+impl Scraper {
+    /// Opens the queues and prepares everything; [`Scraper::run`] makes it live. `stopping` begins the stop.
+    ///
+    /// # Errors
+    /// Where a queue cannot be opened or a client not be made.
+    pub fn new(config: Arc<Config>, options: ScraperOptions, stopping: Shutdown) -> Result<Self, StartError> {
+        let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
+        let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name)?;
+        if config.remote_write.is_empty() {
+            tracing::warn!(
+                "no remote_write in the configuration: targets are scraped and shown, nothing is sent"
+            );
+        }
+        let destinations = Destinations::new(options.data_dir.clone());
+        let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
+        let environment = Arc::new(Environment {
+            statuses: Statuses::default(),
+            buffers: Buffers::default(),
+            metrics: ScrapeMetrics::new(),
+            stopping: stopping.clone(),
+        });
+        let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
+        let in_force = Notify::new();
+        let config = watch::Sender::new(config);
+        let shared =
+            Shared { options, config, client, environment, manager, destinations, in_force, stopping };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes a new configuration. Targets of jobs that did not change lose no slot.
+    ///
+    /// # Errors
+    /// Where a destination cannot be set up; the old configuration stays in force as a whole.
+    pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
+        let prepared = self.shared.destinations.apply(&config)?;
+        self.manager().apply_config(&config, prepared);
+        self.shared.config.send_replace(config);
+        self.shared.in_force.notify_one();
+        Ok(())
+    }
+
+    /// Runs until the stop begins, then ends the scrapes in flight, sends what is queued as far as time allows, and
+    /// leaves the rest on disk.
+    pub async fn run(&self) {
+        let shared = &self.shared;
+        tokio::select! {
+            () = self.follow_assignment() => {}
+            () = self.report_always() => {}
+            () = shared.destinations.flush_always() => {}
+            () = shared.stopping.wait() => {}
+        }
+        // Loops end by themselves once `stopping` is triggered, after the scrape in flight.
+        let tasks = self.manager().take_tasks();
+        let ended = async {
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a target's loop ended abnormally");
+                }
+            }
+        };
+        if tokio::time::timeout(SCRAPES_END_MAX, ended).await.is_err() {
+            tracing::warn!("scrapes in flight did not end in time");
+        }
+        let flush_timeout = self.config().scraper.flush_timeout;
+        shared.destinations.finish(flush_timeout).await;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.config.borrow())
+    }
+
+    /// Polls the allocator and brings its answers into force.
+    async fn follow_assignment(&self) {
+        let mut backoff = POLL_BACKOFF_MIN;
+        let mut ask_everything = false;
+        loop {
+            let held = if ask_everything { None } else { self.manager().version() };
+            let pause = match self.shared.client.poll(held).await {
+                Ok(Poll::Changed(answer)) => {
+                    ask_everything = !self.manager().apply(*answer);
+                    self.shared.in_force.notify_one();
+                    !ask_everything
+                }
+                Ok(Poll::Unchanged) => true,
+                Ok(Poll::NotReady(reason)) => {
+                    tracing::debug!(reason, "the allocator gives out nothing yet");
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error,
+                        "no assignment from the allocator; scraping goes on with what is held"
+                    );
+                    false
+                }
+            };
+            if pause {
+                backoff = POLL_BACKOFF_MIN;
+            } else {
+                tokio::time::sleep(jittered(backoff)).await;
+                backoff = (backoff * 2).min(POLL_BACKOFF_MAX);
+            }
+        }
+    }
+
+    /// Reports at every heartbeat, and at once when a new version is in force.
+    async fn report_always(&self) {
+        let mut full = true;
+        let mut told = true;
+        loop {
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                let report = self.report(full);
+                match self.shared.client.report(&report).await {
+                    Ok(answer) => {
+                        // An allocator that does not know us yet wants everything, at once.
+                        again = answer.full && !full;
+                        full = answer.full;
+                        told = true;
+                    }
+                    Err(error) => {
+                        self.shared.environment.statuses.give_back(&report.targets);
+                        if std::mem::take(&mut told) {
+                            tracing::warn!(error, "the allocator cannot be reported to");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.config().scraper.heartbeat) => {}
+                () = self.shared.in_force.notified() => {}
+            }
+        }
+    }
+
+    fn report(&self, full: bool) -> Report {
+        let statuses = &self.shared.environment.statuses;
+        let changed = statuses.take_changed();
+        let manager = self.manager();
+        let targets = if full {
+            let of = |id| statuses.get(id).unwrap_or_else(|| TargetReport::unknown(id));
+            manager.targets().map(|target| of(target.id)).collect()
+        } else {
+            changed
+        };
+        Report {
+            version: manager.version(),
+            address: self.shared.options.advertise.clone(),
+            draining: false,
+            full,
+            targets,
+            queues: self.queues(),
+            samples_total: self.shared.environment.statuses.samples_total(),
+            external_labels_hash: format!("{:016x}", self.config().external_labels.hash64()),
+            config_mismatch: manager.mismatches(),
+            unknown_jobs: manager.unknown_jobs(),
+        }
+    }
+
+    /// Backlog by destination.
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueReport> {
+        self.shared.destinations.reports()
+    }
+
+    /// The routes of the scraper's own API, as a process of its own serves them.
+    pub fn routes(&self) -> Router {
+        api::routes(self.clone()).merge(api::queue_routes(self.clone()))
+    }
+
+    /// The routes that an allocator in the same process does not have.
+    pub fn queue_routes(&self) -> Router {
+        api::queue_routes(self.clone())
+    }
+
+    /// Ready once an assignment is in force.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        let scraper = self.clone();
+        Arc::new(move || {
+            let held = scraper.manager().version();
+            held.map(|_| ()).ok_or_else(|| "no assignment from the allocator yet".to_owned())
+        })
+    }
+
+    fn manager(&self) -> MutexGuard<'_, Manager> {
+        self.shared.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between half and all of it, so that scrapers that lost the allocator together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

@@ -1,0 +1,339 @@
+//! The allocator's state: targets by job, scrapers, owners. Events and the time go in; what scrapers are told
+//! comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use promring_model::config::Config;
+use promring_model::membership::{Membership, MembershipOptions};
+use promring_model::placement::{self, Held, PlacementOptions, Previous};
+use promring_model::target::{TargetGroup, TargetId, TargetKey};
+use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
+
+use crate::ledger::{JobTerms, Ledger};
+use crate::targets::{Discovered, JobTargets};
+
+/// A source that has not synced after this long no longer keeps the allocator from being ready.
+const SOURCE_PATIENCE_MS: i64 = 30_000;
+
+/// Scrapers that may be known at once; a report under a further name is refused.
+pub const SCRAPERS_MAX: usize = 10_000;
+
+/// What a scraper last reported, beside its targets.
+#[derive(Clone, Debug, Default)]
+pub struct Reported {
+    /// The report without its targets.
+    pub report: Report,
+    /// Samples a second over its recent reports.
+    pub samples_per_second: f64,
+    /// When it reported, in Unix milliseconds.
+    pub at_ms: i64,
+}
+
+/// Everything that the allocator knows.
+#[derive(Debug)]
+pub struct State {
+    term: u64,
+    counter: u64,
+    started_ms: i64,
+    jobs: BTreeMap<String, JobTargets>,
+    membership: Membership,
+    /// The last placement: the scrapers that there were, and what each key was placed by.
+    placed_scrapers: Vec<String>,
+    placed: HashMap<TargetKey, Held>,
+    /// Owners that scrapers told of, from before this allocator started.
+    claims: HashMap<TargetId, String>,
+    ledgers: BTreeMap<String, Ledger>,
+    health: HashMap<TargetId, TargetReport>,
+    reported: BTreeMap<String, Reported>,
+    ready: bool,
+    stale: bool,
+}
+
+impl State {
+    /// Nothing discovered, nobody known. The term is the start time in milliseconds, so that it grows with every start.
+    #[must_use]
+    pub fn new(config: &Config, now_ms: i64) -> Self {
+        let mut state = Self {
+            term: now_ms.max(1) as u64,
+            counter: 0,
+            started_ms: now_ms,
+            jobs: BTreeMap::new(),
+            membership: Membership::new(membership_options(config)),
+            placed_scrapers: Vec::new(),
+            placed: HashMap::new(),
+            claims: HashMap::new(),
+            ledgers: BTreeMap::new(),
+            health: HashMap::new(),
+            reported: BTreeMap::new(),
+            ready: false,
+            stale: true,
+        };
+        state.apply_config(config);
+        state
+    }
+
+    /// Takes a new configuration. Jobs that are no longer in it end; others keep their targets until their
+    /// sources have synced again.
+    pub fn apply_config(&mut self, config: &Config) {
+        self.membership.set_options(membership_options(config));
+        let mut before = std::mem::take(&mut self.jobs);
+        for job in &config.scrape_configs {
+            let targets = match before.remove(&job.job_name) {
+                Some(mut known) => {
+                    known.reconfigure(Arc::clone(job));
+                    known
+                }
+                None => JobTargets::new(Arc::clone(job)),
+            };
+            self.jobs.insert(job.job_name.clone(), targets);
+        }
+        self.stale = true;
+    }
+
+    /// A source has told its groups.
+    pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, String>) {
+        if let Some(job) = self.jobs.get_mut(job) {
+            let count =
+                groups.as_ref().map_or(0, |groups| groups.iter().map(|group| group.targets.len()).sum());
+            metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
+                .set(count as f64);
+            self.stale |= job.update(source, groups);
+        }
+    }
+
+    /// A scraper has reported.
+    ///
+    /// # Errors
+    /// Where more scrapers report than may be known.
+    pub fn report(&mut self, name: &str, mut report: Report, now_ms: i64) -> Result<ReportAnswer, String> {
+        if !self.membership.contains(name) && self.membership.len() >= SCRAPERS_MAX {
+            return Err(format!("{SCRAPERS_MAX} scrapers are known already"));
+        }
+        let known = self.membership.contains(name);
+        self.stale |= self.membership.report(name, report.draining, now_ms);
+        for target in report.targets.drain(..) {
+            if !known {
+                self.claims.insert(target.id, name.to_owned());
+            }
+            self.health.insert(target.id, target);
+        }
+        let reported = self.reported.entry(name.to_owned()).or_default();
+        reported.observe(report, now_ms);
+        // A scraper that this allocator has not seen before may have told only what changed.
+        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving: false })
+    }
+
+    /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.
+    pub fn advance(&mut self, now_ms: i64) -> bool {
+        self.stale |= self.membership.tick(now_ms);
+        if !self.ready {
+            self.become_ready(now_ms);
+        }
+        if !self.ready || !self.stale {
+            return false;
+        }
+        self.stale = false;
+        self.assign(now_ms)
+    }
+
+    fn become_ready(&mut self, now_ms: i64) {
+        let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
+        let answered = self.jobs.values().all(|job| job.is_synced() || (job.has_answered() && waited));
+        if (answered || waited) && self.membership.is_settled() {
+            for job in self.jobs.values_mut().filter(|job| !job.is_synced()) {
+                job.rebuild();
+            }
+            self.ready = true;
+            self.stale = true;
+        }
+    }
+
+    /// Whether assignments are given out, and if not, why.
+    ///
+    /// # Errors
+    /// What is still waited for.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.ready {
+            return Ok(());
+        }
+        let unsynced: Vec<&str> = self
+            .jobs
+            .values()
+            .filter(|job| !job.is_synced())
+            .map(|job| job.config.job_name.as_str())
+            .collect();
+        if !unsynced.is_empty() {
+            Err(format!("discovery has not synced for the jobs {}", unsynced.join(", ")))
+        } else if self.membership.is_empty() {
+            Err("no scraper has reported yet".to_owned())
+        } else {
+            Err("waiting for more scrapers to report (allocator.settle)".to_owned())
+        }
+    }
+
+    /// Places every target and hands each scraper its part.
+    fn assign(&mut self, now_ms: i64) -> bool {
+        let takers: Vec<String> = self.membership.takers().map(str::to_owned).collect();
+        if takers.is_empty() {
+            // Nobody could take anything over: whoever is still alive goes on with what it has.
+            return false;
+        }
+        let mut by_key: BTreeMap<TargetKey, Vec<Arc<Discovered>>> = BTreeMap::new();
+        for target in self.jobs.values().flat_map(|job| job.active().values()) {
+            by_key.entry(target.target.key).or_default().push(Arc::clone(target));
+        }
+        self.place(&by_key, &takers);
+        let terms: BTreeMap<String, JobTerms> =
+            self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
+        let mut parts: BTreeMap<String, Vec<&Arc<Discovered>>> = BTreeMap::new();
+        for (key, targets) in &by_key {
+            if let Some(owner) = self.owner(*key) {
+                parts.entry(owner.to_owned()).or_default().extend(targets);
+            }
+        }
+        for name in self.membership.members().map(|(name, _)| name) {
+            self.ledgers.entry(name.to_owned()).or_default();
+        }
+        let counter = self.counter + 1;
+        let mut changed = false;
+        for (name, ledger) in &mut self.ledgers {
+            let part = parts.remove(name).unwrap_or_default();
+            // What has a living target of its key moved or was replaced; its series may go on.
+            let gone = |target: &Discovered| !by_key.contains_key(&target.target.key);
+            changed |= ledger.replace(part.into_iter(), &terms, gone, counter, now_ms);
+            ledger.forget(now_ms);
+            metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(ledger.len() as f64);
+        }
+        if changed {
+            self.counter = counter;
+        }
+        let active: std::collections::HashSet<TargetId> =
+            by_key.values().flatten().map(|target| target.target.id).collect();
+        self.health.retain(|id, _| active.contains(id));
+        self.claims.clear();
+        changed
+    }
+
+    fn place(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>, takers: &[String]) {
+        let targets: Vec<(TargetKey, f64)> = by_key
+            .iter()
+            .flat_map(|(key, targets)| targets.iter().map(|target| (*key, self.weight(target))))
+            .collect();
+        if self.placed.is_empty() {
+            self.take_claims(by_key);
+        }
+        let held = |key| self.placed.get(&key).copied();
+        let previous = Previous { scrapers: &self.placed_scrapers, held: &held };
+        let placement = placement::place(&targets, takers, Some(&previous), &PlacementOptions::default());
+        let placed = placement.by_key(&targets);
+        let moved = |(key, now): &(&TargetKey, &Held)| {
+            let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));
+            owner_before.is_some_and(|before| *before != takers[now.scraper])
+        };
+        metrics::counter!("promring_allocator_moves_total")
+            .increment(placed.iter().filter(moved).count() as u64);
+        self.placed = placed;
+        self.placed_scrapers = takers.to_vec();
+    }
+
+    /// After a start, what the scrapers said that they have counts as the last placement, so that a restart of the
+    /// allocator moves nothing.
+    fn take_claims(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>) {
+        let mut scrapers: Vec<String> = self.claims.values().cloned().collect();
+        scrapers.sort();
+        scrapers.dedup();
+        for (key, targets) in by_key {
+            let claim = targets.iter().find_map(|target| self.claims.get(&target.target.id));
+            if let Some(scraper) = claim.and_then(|name| scrapers.binary_search(name).ok()) {
+                let weight = targets.iter().map(|target| self.weight(target)).sum();
+                self.placed.insert(*key, Held { scraper, weight });
+            }
+        }
+        self.placed_scrapers = scrapers;
+    }
+
+    /// Samples a second of a target; NaN, which placement takes as its default, where none is known.
+    fn weight(&self, target: &Discovered) -> f64 {
+        match self.health.get(&target.target.id) {
+            Some(report) if report.samples > 0 => {
+                report.samples as f64 / target.target.interval.as_secs_f64()
+            }
+            _ => f64::NAN,
+        }
+    }
+
+    /// The answer to a poll: None where nothing is newer than what the scraper holds.
+    #[must_use]
+    pub fn assignment(&self, scraper: &str, held: Option<Version>) -> Option<Assignment> {
+        if !self.ready {
+            return None;
+        }
+        self.ledgers.get(scraper)?.answer(held, self.term)
+    }
+
+    /// The newest version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version { term: self.term, counter: self.counter }
+    }
+
+    /// Jobs with their targets, by name.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobTargets> {
+        self.jobs.values()
+    }
+
+    /// The owner of a target; None where it has none yet.
+    #[must_use]
+    pub fn owner(&self, key: TargetKey) -> Option<&str> {
+        self.placed_scrapers.get(self.placed.get(&key)?.scraper).map(String::as_str)
+    }
+
+    /// What its scraper last said of a target.
+    #[must_use]
+    pub fn health(&self, id: TargetId) -> Option<&TargetReport> {
+        self.health.get(&id)
+    }
+
+    /// The scrapers.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// What a scraper last reported.
+    #[must_use]
+    pub fn reported(&self, scraper: &str) -> Option<&Reported> {
+        self.reported.get(scraper)
+    }
+
+    /// How many targets a scraper is assigned.
+    #[must_use]
+    pub fn assigned(&self, scraper: &str) -> usize {
+        self.ledgers.get(scraper).map_or(0, Ledger::len)
+    }
+}
+
+impl Reported {
+    fn observe(&mut self, report: Report, now_ms: i64) {
+        let seconds = (now_ms - self.at_ms) as f64 / 1_000.0;
+        // A total that shrank is a scraper that restarted.
+        if self.at_ms > 0 && seconds > 0.0 && report.samples_total >= self.report.samples_total {
+            let rate = (report.samples_total - self.report.samples_total) as f64 / seconds;
+            // Half of it is forgotten in about ten seconds: scrapes come in bursts.
+            let share = 1.0 - 0.5_f64.powf(seconds / 10.0);
+            let first = self.samples_per_second == 0.0;
+            self.samples_per_second =
+                if first { rate } else { self.samples_per_second * (1.0 - share) + rate * share };
+        }
+        (self.report, self.at_ms) = (report, now_ms);
+    }
+}
+
+fn membership_options(config: &Config) -> MembershipOptions {
+    MembershipOptions { lapse: config.allocator.lapse, settle: config.allocator.settle }
+}
+
+fn job_terms(job: &JobTargets) -> JobTerms {
+    JobTerms { config_hash: job.config.scraper_hash, synced: job.is_synced(), refusal: job.refusal() }
+}

@@ -1,0 +1,115 @@
+//! Reload: when the configuration should be read again.
+//!
+//! Three things ask for it: SIGHUP, `POST /-/reload`, and a changed file. Files are watched by looking at them
+//! every second instead of by inotify: that also sees a ConfigMap's symlink swap, network file systems, and a file
+//! that an editor replaces.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+
+/// How often watched files are looked at.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Asks the process to read its configuration again, and hears how it went.
+#[derive(Clone, Debug)]
+pub struct Reloader(mpsc::Sender<oneshot::Sender<Result<(), String>>>);
+
+/// The other end of [`Reloader`].
+pub type ReloadRequests = mpsc::Receiver<oneshot::Sender<Result<(), String>>>;
+
+/// A pair of the asking and the answering end.
+#[must_use]
+pub fn channel() -> (Reloader, ReloadRequests) {
+    let (sender, receiver) = mpsc::channel(4);
+    (Reloader(sender), receiver)
+}
+
+impl Reloader {
+    /// Asks and waits.
+    ///
+    /// # Errors
+    /// The message of the reload that failed.
+    pub async fn reload(&self) -> Result<(), String> {
+        let (answer, result) = oneshot::channel();
+        let gone = || "the process is stopping".to_owned();
+        self.0.send(answer).await.map_err(|_| gone())?;
+        result.await.map_err(|_| gone())?
+    }
+}
+
+/// What a file looks like from outside; a change of it means that the content may have changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    modified: Option<SystemTime>,
+    len: u64,
+    inode: u64,
+}
+
+/// The stamp of what `path` leads to; None where nothing is there.
+#[must_use]
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    // `metadata` follows symlinks, so that a swapped link shows as another inode.
+    let meta = std::fs::metadata(path).ok()?;
+    Some(Stamp { modified: meta.modified().ok(), len: meta.len(), inode: meta.ino() })
+}
+
+/// Files, and how they looked when last asked about.
+#[derive(Debug, Default)]
+pub struct Watched(BTreeMap<PathBuf, Option<Stamp>>);
+
+impl Watched {
+    /// Watches these files from now on.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
+    }
+
+    /// Whether any of them looks different from when this was last asked (or created).
+    pub fn changed(&mut self) -> bool {
+        let mut changed = false;
+        for (path, seen) in &mut self.0 {
+            let now = stamp(path);
+            if now != *seen {
+                *seen = now;
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swapped_symlink_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in ["v1", "v2"] {
+            std::fs::create_dir(dir.path().join(version)).unwrap();
+            std::fs::write(dir.path().join(version).join("f"), "same length").unwrap();
+        }
+        let data = dir.path().join("data");
+        std::os::unix::fs::symlink("v1", &data).unwrap();
+        let mut watched = Watched::new([data.join("f")]);
+        assert!(!watched.changed());
+        std::os::unix::fs::symlink("v2", dir.path().join("new")).unwrap();
+        std::fs::rename(dir.path().join("new"), &data).unwrap();
+        assert!(watched.changed());
+        assert!(!watched.changed(), "a change is told once");
+    }
+
+    #[test]
+    fn a_file_that_comes_and_goes_is_a_change_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let mut watched = Watched::new([path.clone()]);
+        std::fs::write(&path, "1").unwrap();
+        assert!(watched.changed());
+        std::fs::remove_file(&path).unwrap();
+        assert!(watched.changed());
+    }
+}

@@ -1,0 +1,7 @@
+//! The assignment: what this scraper is to scrape, as the allocator tells it.
+
+mod client;
+mod held;
+
+pub use client::{AllocatorClient, Poll};
+pub use held::{Change, Held};

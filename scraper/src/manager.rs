@@ -1,0 +1,307 @@
+//! The manager: keeps one loop running for each target of the assignment.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use promring_model::config::{Config, ScrapeConfig};
+use promring_model::labels::Labels;
+use promring_model::target::{Target, TargetId, TargetKey};
+use promring_net::clock::now_ms;
+use promring_proto::api::{AssignedTarget, Assignment, Health, TargetReport, Version};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::assignment::{Change, Held};
+use crate::destinations::Prepared;
+use crate::rules::{Classes, SeriesRules};
+use crate::scrape::fetch::Fetcher;
+use crate::scrape::{Carried, Command, Environment, TargetLoop};
+use crate::sink::Sink;
+
+/// One target that is being scraped.
+#[derive(Debug)]
+struct Running {
+    target: Arc<Target>,
+    commands: watch::Sender<Command>,
+    task: Task,
+}
+
+/// A loop; it ends with what its successor takes over.
+pub type Task = JoinHandle<Option<Carried>>;
+
+/// What a loop keeps of the one before it, beside its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// All that is known of the series.
+    Everything,
+    /// Which series were live, to mark those that are no more.
+    Markers,
+    /// Nothing.
+    Slots,
+}
+
+/// A job as this scraper's own file has it.
+#[derive(Debug)]
+struct Job {
+    config: Arc<ScrapeConfig>,
+    /// How its targets are asked, or why they can't be.
+    fetcher: Result<Arc<Fetcher>, String>,
+}
+
+/// All targets of this scraper.
+#[derive(Debug)]
+pub struct Manager {
+    environment: Arc<Environment>,
+    jobs: HashMap<String, Job>,
+    external: Labels,
+    sink: Arc<Sink>,
+    classes: Classes,
+    held: Held,
+    running: HashMap<TargetId, Running>,
+    /// Loops that were told to end and may still do.
+    ending: Vec<Task>,
+    /// Targets of jobs that the own file does not have.
+    unknown: BTreeMap<String, BTreeSet<TargetId>>,
+}
+
+impl Manager {
+    /// A manager without targets.
+    #[must_use]
+    pub fn new(config: &Config, prepared: Prepared, environment: Arc<Environment>) -> Self {
+        let jobs =
+            config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
+        Self {
+            environment,
+            jobs,
+            external: config.external_labels.clone(),
+            sink: prepared.sink,
+            classes: prepared.classes,
+            held: Held::default(),
+            running: HashMap::new(),
+            ending: Vec::new(),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    /// The version in force.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.held.version()
+    }
+
+    /// Brings an answer of the allocator into force. False: it was of no use, and the next poll should ask for
+    /// everything.
+    pub fn apply(&mut self, answer: Assignment) -> bool {
+        let version = answer.version;
+        let Some(changes) = self.held.apply(answer) else {
+            tracing::warn!(%version, held = ?self.held.version(), "an assignment of an older term, or relative to another version, is ignored");
+            return false;
+        };
+        self.ending.retain(|task| !task.is_finished());
+        let mut left: HashMap<TargetKey, Task> = HashMap::new();
+        let (mut taken, mut ended) = (0_usize, 0_usize);
+        for change in changes {
+            match change {
+                Change::Moved(id) => {
+                    ended += 1;
+                    if let Some(running) = self.stop(id, Command::Moved) {
+                        left.insert(running.target.key, running.task);
+                    }
+                }
+                Change::Gone(id) => {
+                    ended += 1;
+                    if let Some(running) = self.stop(id, Command::Gone) {
+                        self.ending.push(running.task);
+                    }
+                }
+                Change::Take { job, target } => {
+                    taken += 1;
+                    self.take(&job, *target, &mut left);
+                }
+            }
+        }
+        self.ending.extend(left.into_values());
+        self.tell_refusals();
+        tracing::info!(%version, taken, ended, targets = self.running.len(), "assignment in force");
+        true
+    }
+
+    fn stop(&mut self, id: TargetId, command: Command) -> Option<Running> {
+        self.unknown.retain(|_, ids| {
+            ids.remove(&id);
+            !ids.is_empty()
+        });
+        let running = self.running.remove(&id)?;
+        running.commands.send_replace(command);
+        Some(running)
+    }
+
+    fn take(&mut self, job: &str, assigned: AssignedTarget, left: &mut HashMap<TargetKey, Task>) {
+        if self.running.contains_key(&assigned.id) {
+            return;
+        }
+        let Some(own) = self.jobs.get(job) else {
+            if self.unknown.entry(job.to_owned()).or_default().insert(assigned.id) {
+                tracing::warn!(
+                    job,
+                    "targets were assigned of a job that this scraper's configuration does not have"
+                );
+            }
+            return;
+        };
+        match Target::from_final_labels(&own.config, assigned.labels) {
+            Ok(mut target) => {
+                // The allocator's word for it, even where its file gives the URL other parameters than ours.
+                target.id = assigned.id;
+                // A slot belongs to this scraper if it comes after the target became active here.
+                let from_ms = assigned.from.map_or(i64::MIN, |from| from - 1).max(now_ms());
+                let predecessor = left.remove(&target.key);
+                self.start(Arc::new(target), from_ms, predecessor, Keep::Everything);
+            }
+            Err(error) => tracing::error!(job, %error, "an assigned target cannot be scraped"),
+        }
+    }
+
+    /// Starts the loop of a target. Where another one had its series, the new one waits for its end.
+    fn start(&mut self, target: Arc<Target>, from_ms: i64, predecessor: Option<Task>, keep: Keep) {
+        let Some(own) = self.jobs.get(&*target.job) else { return };
+        let fetcher = match &own.fetcher {
+            Ok(fetcher) => Arc::clone(fetcher),
+            Err(error) => {
+                tracing::error!(job = %target.job, error, "the job's HTTP settings cannot be used; its targets are not scraped");
+                let report = TargetReport {
+                    health: Health::Down,
+                    last_error: error.clone(),
+                    ..TargetReport::unknown(target.id)
+                };
+                self.environment.statuses.set(report);
+                return;
+            }
+        };
+        let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
+        let target_loop = TargetLoop::new(
+            Arc::clone(&target),
+            fetcher,
+            rules,
+            own.config.limits.samples,
+            Arc::clone(&self.sink),
+            Arc::clone(&self.environment),
+        );
+        let refusal = self.held.jobs().get(&*target.job).and_then(|terms| terms.refusal.clone());
+        let (commands, received) = watch::channel(Command::Scrape(refusal));
+        let task = tokio::spawn(async move {
+            let carried = match predecessor {
+                Some(task) => task.await.ok().flatten(),
+                None => None,
+            };
+            let carried = match keep {
+                Keep::Everything => carried,
+                Keep::Markers => carried.map(|carried| carried.renewed(true)),
+                Keep::Slots => carried.map(|carried| carried.renewed(false)),
+            };
+            target_loop.run(from_ms, carried, received).await
+        });
+        self.running.insert(target.id, Running { target, commands, task });
+    }
+
+    /// Takes a new configuration. Targets of jobs that did not change go on undisturbed, unless external labels or
+    /// destinations changed; no target loses a slot. Jobs that the new file lacks go on as they are until the
+    /// allocator, which has the same file, takes them away.
+    pub fn apply_config(&mut self, config: &Config, prepared: Prepared) {
+        let labels_changed = self.external != config.external_labels || self.classes != prepared.classes;
+        let sink_changed = labels_changed || !self.sink.is_same(&prepared.sink);
+        self.external = config.external_labels.clone();
+        (self.sink, self.classes) = (prepared.sink, prepared.classes);
+        let mut changed = BTreeSet::new();
+        for job in &config.scrape_configs {
+            let same = |known: &Job| known.config.scraper_hash == job.scraper_hash && known.fetcher.is_ok();
+            if !self.jobs.get(&job.job_name).is_some_and(same) {
+                changed.insert(job.job_name.clone());
+                self.jobs.insert(job.job_name.clone(), Job::new(job, config));
+            }
+        }
+        let restarted: Vec<(TargetId, Keep)> = self
+            .running
+            .values()
+            .filter_map(|running| {
+                let job_changed = changed.contains(&*running.target.job);
+                let keep = match (labels_changed, job_changed, sink_changed) {
+                    (true, _, _) => Keep::Slots,
+                    (false, true, _) => Keep::Markers,
+                    (false, false, true) => Keep::Everything,
+                    (false, false, false) => return None,
+                };
+                Some((running.target.id, keep))
+            })
+            .collect();
+        for (id, keep) in &restarted {
+            if let Some(running) = self.running.remove(id) {
+                running.commands.send_replace(Command::Moved);
+                self.start(running.target, i64::MIN, Some(running.task), *keep);
+            }
+        }
+        // Targets that were assigned before the own file had their job, or while its settings could not be used.
+        for target in self.held.targets() {
+            if changed.contains(&target.0) && !self.running.contains_key(&target.1.id) {
+                self.take(&target.0, target.1, &mut HashMap::new());
+            }
+        }
+        self.unknown.retain(|job, _| !self.jobs.contains_key(job));
+        tracing::info!(
+            jobs_changed = changed.len(),
+            loops_restarted = restarted.len(),
+            "scraper: configuration taken"
+        );
+    }
+
+    /// Tells running loops whether their job may be scraped.
+    fn tell_refusals(&self) {
+        for running in self.running.values() {
+            let refusal = self.held.jobs().get(&*running.target.job).and_then(|terms| terms.refusal.clone());
+            let command = Command::Scrape(refusal);
+            running.commands.send_if_modified(|held| {
+                let changed = *held != command;
+                if changed {
+                    held.clone_from(&command);
+                }
+                changed
+            });
+        }
+    }
+
+    /// The targets that are scraped.
+    pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.running.values().map(|running| &running.target)
+    }
+
+    /// Jobs whose configuration here differs from the allocator's.
+    #[must_use]
+    pub fn mismatches(&self) -> Vec<String> {
+        let differs = |(name, job): (&String, &Job)| {
+            let theirs = self.held.jobs().get(name)?;
+            (theirs.config_hash != format!("{:016x}", job.config.scraper_hash)).then(|| name.clone())
+        };
+        let mut names: Vec<String> = self.jobs.iter().filter_map(differs).collect();
+        names.sort();
+        names
+    }
+
+    /// Jobs that were assigned and that the own file does not have.
+    #[must_use]
+    pub fn unknown_jobs(&self) -> Vec<String> {
+        self.unknown.keys().cloned().collect()
+    }
+
+    /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.
+    pub fn take_tasks(&mut self) -> Vec<Task> {
+        let running = std::mem::take(&mut self.running);
+        running.into_values().map(|running| running.task).chain(self.ending.drain(..)).collect()
+    }
+}
+
+impl Job {
+    fn new(job: &Arc<ScrapeConfig>, config: &Config) -> Self {
+        let fetcher = Fetcher::new(job, config.scraper.body_size_limit);
+        Self { config: Arc::clone(job), fetcher: fetcher.map(Arc::new).map_err(|error| error.to_string()) }
+    }
+}

@@ -1,0 +1,56 @@
+//! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+
+/// What target loops count.
+#[derive(Clone, Debug)]
+pub struct ScrapeMetrics {
+    /// Scrapes made.
+    pub scrapes: Counter,
+    /// Scrapes that failed.
+    pub failed: Counter,
+    /// Samples scraped, before metric relabelling.
+    pub samples: Counter,
+    /// Second samples of a series in one scrape.
+    pub duplicates: Counter,
+    /// Samples too far in the future.
+    pub out_of_bounds: Counter,
+    /// Scrapes that hit sample_limit.
+    pub exceeded_sample_limit: Counter,
+    /// Slots in which no scrape could begin.
+    pub skipped_slots: Counter,
+    /// From a slot to the start of its scrape, in seconds.
+    pub lateness: Histogram,
+    /// From the start of a scrape to its end, in seconds.
+    pub duration: Histogram,
+}
+
+impl ScrapeMetrics {
+    /// Takes the handles. The recorder must be installed before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_counter!("promring_scrapes_total", "Scrapes made.");
+        describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
+        describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
+        describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
+        describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
+        describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
+        Self {
+            scrapes: counter!("promring_scrapes_total"),
+            failed: counter!("promring_scrapes_failed_total"),
+            samples: counter!("promring_scrape_samples_total"),
+            duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
+            out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
+            exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
+            skipped_slots: counter!("promring_scrape_slots_skipped_total"),
+            lateness: histogram!("promring_scrape_lateness_seconds"),
+            duration: histogram!("promring_scrape_duration_seconds"),
+        }
+    }
+}
+
+impl Default for ScrapeMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,125 @@
+//! Numbers as Go reads them, since that is what exporters are written against.
+
+use promring_proto::remote_write::NORMAL_NAN_BITS;
+
+/// Reads a float as Go's `strconv.ParseFloat` does, less the forms that the text format refuses
+/// (underscores and hexadecimal): infinities and NaN in any case, overflow is an error, a signed NaN too.
+/// Every NaN becomes the same one.
+pub fn parse_float(text: &[u8]) -> Option<f64> {
+    let last = *text.last()?;
+    // Most values end in a digit; only the others can be a word.
+    if !last.is_ascii_digit() && last != b'.' {
+        return parse_word(text);
+    }
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    // Rust gives infinity for 1e400, Go an error.
+    value.is_finite().then_some(value)
+}
+
+fn parse_word(text: &[u8]) -> Option<f64> {
+    let (sign, word) = match text.first()? {
+        b'+' => (Some(1.0), &text[1..]),
+        b'-' => (Some(-1.0), &text[1..]),
+        _ => (None, text),
+    };
+    if word.eq_ignore_ascii_case(b"inf") || word.eq_ignore_ascii_case(b"infinity") {
+        return Some(f64::INFINITY * sign.unwrap_or(1.0));
+    }
+    (word.eq_ignore_ascii_case(b"nan") && sign.is_none()).then_some(f64::from_bits(NORMAL_NAN_BITS))
+}
+
+/// Reads a timestamp in Unix milliseconds: digits only, since the text format has no negative times.
+pub fn parse_timestamp_ms(text: &[u8]) -> Option<i64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Writes a bucket's bound or a quantile in the one way that Prometheus writes it: `1` becomes `1.0`.
+/// None where the text is no number or is written so already.
+pub fn normalise_float(text: &str) -> Option<String> {
+    let value = parse_float(text.as_bytes())?;
+    let written = if value.is_infinite() {
+        if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
+    } else if value.is_nan() {
+        "NaN".to_owned()
+    } else {
+        go_shortest(value)
+    };
+    (written != text).then_some(written)
+}
+
+/// Go's format 'g' with the shortest digits, and `.0` where neither a point nor an exponent is left
+/// (model/textparse's `formatOpenMetricsFloat`).
+fn go_shortest(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count() as i32;
+    // 'g' with shortest digits takes an exponent below -4 or from max(digits, 21) on.
+    let limit = if digits > 21 { digits } else { 21 };
+    if (-4..limit).contains(&exponent) {
+        let plain = format!("{value}");
+        if plain.contains('.') { plain } else { format!("{plain}.0") }
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{mantissa}e{sign}{:02}", exponent.abs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_read_as_go_reads_them() {
+        for (text, value) in [
+            ("1", 1.0),
+            ("-1.5e3", -1_500.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("+Inf", f64::INFINITY),
+            ("-infinity", f64::NEG_INFINITY),
+        ] {
+            assert_eq!(parse_float(text.as_bytes()), Some(value), "{text}");
+        }
+        assert_eq!(parse_float(b"NaN").map(f64::to_bits), Some(NORMAL_NAN_BITS));
+    }
+
+    #[test]
+    fn what_go_refuses_is_refused() {
+        for text in [
+            "", "1e400", "-1e400", "+NaN", "-nan", "1_000", "0x1p-2", "0x10", "1e", "abc", " 1", "--1",
+            "1.2.3",
+        ] {
+            assert_eq!(parse_float(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_written_in_one_way() {
+        for (text, written) in [
+            ("1", Some("1.0")),
+            ("1.0", None),
+            ("0.05", None),
+            ("5e-3", Some("0.005")),
+            ("+Inf", None),
+            ("Inf", Some("+Inf")),
+            ("1e6", Some("1000000.0")),
+            ("1e22", Some("1e+22")),
+            ("0.00001", Some("1e-05")),
+            ("x", None),
+        ] {
+            assert_eq!(normalise_float(text).as_deref(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_are_digits_only() {
+        assert_eq!(parse_timestamp_ms(b"1700000000000"), Some(1_700_000_000_000));
+        for text in ["", "-1", "+1", "1.5", "99999999999999999999"] {
+            assert_eq!(parse_timestamp_ms(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The directory of a queue: sets of lanes that come and go, the bounds over all of them, and upkeep.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use promring_model::config::{FsyncPolicy, QueueSettings};
+use tokio::sync::watch;
+
+use super::QueueError;
+use super::files::Files;
+use super::lane::{Lane, LaneId};
+use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX};
+use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::shared::{Clock, Counters, DropReason, Shared, segment_age_max_ms, segment_bytes_max};
+use super::volume::Volume;
+
+/// A queue's directory.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) shared: Arc<Shared>,
+    dir: PathBuf,
+    sets: RwLock<BTreeMap<u32, Set>>,
+    lanes_changed: watch::Sender<Vec<LaneId>>,
+    last_sync_ms: AtomicI64,
+}
+
+/// A set of lanes.
+#[derive(Debug)]
+pub(crate) struct Set {
+    pub(crate) meta: SetMeta,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) closed: bool,
+}
+
+impl Directory {
+    /// Opens a directory or makes it; records go to `lanes` lanes.
+    pub(crate) fn open(
+        dir: &Path,
+        destination: &str,
+        lanes: usize,
+        settings: &QueueSettings,
+        (files, clock, volume): (Arc<dyn Files>, Clock, Volume),
+    ) -> Result<Arc<Self>, QueueError> {
+        if !(1..=LANES_MAX).contains(&lanes) {
+            return Err(QueueError::Lanes { lanes });
+        }
+        if destination.len() > DESTINATION_BYTES_MAX {
+            return Err(QueueError::Name { bytes: destination.len() });
+        }
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| QueueError::Io { path, source }
+        };
+        files.create_dir(dir).map_err(failed(dir))?;
+        let lock_path = dir.join("lock");
+        let lock = files.lock(&lock_path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => {
+                QueueError::Locked { dir: dir.to_owned(), holder: source.to_string() }
+            }
+            _ => QueueError::Io { path: lock_path, source },
+        })?;
+        let names = files.list(dir).map_err(failed(dir))?;
+        check_meta(&*files, dir, destination, &names)?;
+        let shared = Arc::new(Shared {
+            destination: destination.to_owned(),
+            files,
+            clock,
+            volume: volume.clone(),
+            settings: settings.clone(),
+            segment_bytes_max: segment_bytes_max(settings, lanes),
+            segment_age_max_ms: segment_age_max_ms(settings),
+            counters: Counters::default(),
+            sync_seconds: metrics::histogram!(
+                "promring_queue_fsync_duration_seconds",
+                "remote_name" => destination.to_owned()
+            ),
+            disk_bytes: AtomicU64::new(0),
+            memory_bytes: AtomicU64::new(0),
+            _lock: lock,
+        });
+        let mut sets = BTreeMap::new();
+        for name in &names {
+            if let Some(id) = parse_set_name(name) {
+                sets.insert(id, open_set(&shared, id, &dir.join(name))?);
+            } else if name.ends_with(".tmp") || name.ends_with(".gone") {
+                let path = dir.join(name);
+                // Whether it is a file or a directory; if neither works it is tried again at the next start.
+                let _later = shared.files.remove(&path).or_else(|_| shared.files.remove_dir(&path));
+            }
+        }
+        let directory = Arc::new(Self {
+            shared,
+            dir: dir.to_owned(),
+            sets: RwLock::new(sets),
+            lanes_changed: watch::Sender::new(Vec::new()),
+            last_sync_ms: AtomicI64::new(0),
+        });
+        directory.set_lanes(lanes)?;
+        volume.join(Arc::downgrade(&directory));
+        Ok(directory)
+    }
+
+    /// The lane of a set; None: the newest normal set.
+    pub(crate) fn lane(&self, set: Option<u32>, index: usize) -> Option<Arc<Lane>> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let set = match set {
+            Some(id) => sets.get(&id)?,
+            None => newest_normal(&sets)?.1,
+        };
+        set.lanes.get(index).cloned()
+    }
+
+    /// How many lanes take records.
+    pub(crate) fn lane_count(&self) -> usize {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        newest_normal(&sets).map_or(0, |(_, set)| set.lanes.len())
+    }
+
+    /// Which lanes there are, and when that changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Vec<LaneId>> {
+        self.lanes_changed.subscribe()
+    }
+
+    /// From now on records go to `lanes` lanes.
+    pub(crate) fn set_lanes(&self, lanes: usize) -> Result<(), QueueError> {
+        if !(1..=LANES_MAX).contains(&lanes) {
+            return Err(QueueError::Lanes { lanes });
+        }
+        let newest = {
+            let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+            newest_normal(&sets).map(|(id, set)| (id, set.lanes.len()))
+        };
+        match newest {
+            Some((_, count)) if count == lanes => {}
+            Some((id, _)) => {
+                self.create_set(&SetMeta { kind: SetKind::Normal, lanes, hold: Hold::After(id) })?;
+            }
+            None => {
+                self.create_set(&SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None })?;
+            }
+        }
+        // In this order: whether an old lane is empty is asked when it cannot fill any more.
+        self.close_superseded();
+        self.upkeep_sets();
+        Ok(())
+    }
+
+    /// Makes a set of lanes.
+    pub(crate) fn create_set(&self, meta: &SetMeta) -> Result<u32, QueueError> {
+        if !(1..=LANES_MAX).contains(&meta.lanes) {
+            return Err(QueueError::Lanes { lanes: meta.lanes });
+        }
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        let id = sets.last_key_value().map_or(0, |(id, _)| *id) + 1;
+        let path = self.dir.join(set_name(id));
+        let beside = self.dir.join(format!("{}.tmp", set_name(id)));
+        let files = &self.shared.files;
+        // It appears under its name as a whole or not at all.
+        let made = (|| {
+            for index in 0..meta.lanes {
+                files.create_dir(&beside.join(lane_name(index)))?;
+            }
+            files.replace(&beside.join("meta"), meta.encode().as_bytes())?;
+            files.rename(&beside, &path)?;
+            files.sync_dir(&self.dir)
+        })();
+        made.map_err(|source| QueueError::Io { path: path.clone(), source })?;
+        let set = open_set(&self.shared, id, &path)?;
+        sets.insert(id, set);
+        Ok(id)
+    }
+
+    /// The condition of a set is fulfilled.
+    pub(crate) fn release(&self, id: u32) -> Result<(), QueueError> {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        let set = sets.get_mut(&id).ok_or(QueueError::NoSuchSet { set: id })?;
+        set.meta.hold = Hold::None;
+        let path = self.dir.join(set_name(id)).join("meta");
+        for lane in &set.lanes {
+            lane.held.store(false, Ordering::Release);
+            lane.notify.notify_one();
+        }
+        self.shared
+            .files
+            .replace(&path, set.meta.encode().as_bytes())
+            .map_err(|source| QueueError::Io { path, source })
+    }
+
+    /// A set takes no more records, and goes when it is empty.
+    pub(crate) fn close_set(&self, id: u32) {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = sets.get_mut(&id).filter(|set| !set.closed) {
+            set.closed = true;
+            for lane in &set.lanes {
+                lane.close();
+            }
+        }
+    }
+
+    /// Calls `look` with every set.
+    pub(crate) fn for_each_set(&self, mut look: impl FnMut(u32, &Set)) {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        for (id, set) in sets.iter() {
+            look(*id, set);
+        }
+    }
+
+    /// All lanes of all sets.
+    pub(crate) fn all_lanes(&self) -> Vec<Arc<Lane>> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.values().flat_map(|set| set.lanes.iter().cloned()).collect()
+    }
+
+    /// Drops the oldest segment of the queue. Returns whether there was one.
+    pub(crate) fn drop_oldest(&self, reason: DropReason, in_memory_only: bool) -> bool {
+        let lanes = self.all_lanes();
+        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(in_memory_only)?, lane)));
+        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, in_memory_only))
+    }
+
+    /// Makes room for `bytes` more within the bound of bytes.
+    pub(crate) fn keep_bound(&self, bytes: u64) {
+        let held = || {
+            self.shared.disk_bytes.load(Ordering::Relaxed) + self.shared.memory_bytes.load(Ordering::Relaxed)
+        };
+        while held() + bytes > self.shared.settings.max_bytes {
+            if !self.drop_oldest(DropReason::Size, false) {
+                return;
+            }
+        }
+    }
+
+    /// What is due about once a second.
+    pub(crate) fn upkeep(&self) {
+        let now_ms = self.shared.clock.now_ms();
+        let age = i64::try_from(self.shared.settings.max_age.as_millis()).unwrap_or(i64::MAX);
+        for lane in self.all_lanes() {
+            lane.drop_older(now_ms.saturating_sub(age));
+            lane.retry_disk();
+        }
+        let due = match self.shared.settings.fsync {
+            FsyncPolicy::Always => true,
+            FsyncPolicy::Interval(interval) => {
+                let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+                // A clock that was set back must not stop it.
+                !(0..interval).contains(&now_ms.saturating_sub(self.last_sync_ms.load(Ordering::Relaxed)))
+            }
+            FsyncPolicy::Never => false,
+        };
+        if due {
+            self.last_sync_ms.store(now_ms, Ordering::Relaxed);
+            self.sync();
+        }
+        self.upkeep_sets();
+    }
+
+    /// Brings everything that was written to the disk. Returns whether that worked.
+    pub(crate) fn sync(&self) -> bool {
+        // All of them, whatever becomes of one.
+        self.all_lanes().iter().filter(|lane| !lane.sync()).count() == 0
+    }
+
+    /// Finishes all segments and syncs: nothing is written any more.
+    pub(crate) fn shut(&self) {
+        let lanes = self.all_lanes();
+        for lane in &lanes {
+            lane.retry_disk();
+            lane.close();
+        }
+        for lane in &lanes {
+            lane.sync();
+            lane.lose_memory();
+        }
+    }
+
+    /// All normal sets but the newest take no more records.
+    fn close_superseded(&self) {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = newest_normal(&sets).map(|(id, _)| id);
+        let superseded: Vec<u32> = sets
+            .iter()
+            .filter(|(id, set)| set.meta.kind == SetKind::Normal && Some(**id) != newest)
+            .map(|(id, _)| *id)
+            .collect();
+        drop(sets);
+        for id in superseded {
+            self.close_set(id);
+        }
+    }
+
+    /// Removes sets that are closed and empty, ties the others to those that they wait for, and tells who reads lanes.
+    pub(crate) fn upkeep_sets(&self) {
+        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+        let done: Vec<u32> = sets
+            .iter()
+            .filter(|(_, set)| set.closed && set.lanes.iter().all(|lane| lane.is_empty()))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in done {
+            let path = self.dir.join(set_name(id));
+            let gone = self.dir.join(format!("{}.gone", set_name(id)));
+            if let Err(error) = self.shared.files.rename(&path, &gone) {
+                // It stays, empty, and is tried again.
+                self.shared.write_failed("removing a set of lanes", &error);
+                continue;
+            }
+            sets.remove(&id);
+            if let Err(error) = self.shared.files.remove_dir(&gone) {
+                self.shared.write_failed("removing a set of lanes", &error);
+            }
+        }
+        for set in sets.values() {
+            if let Hold::After(older) = set.meta.hold
+                && let Some(older) = sets.get(&older)
+            {
+                tie(older, set);
+            }
+        }
+        let lanes: Vec<LaneId> = sets.values().flat_map(|set| set.lanes.iter().map(|lane| lane.id)).collect();
+        drop(sets);
+        self.lanes_changed.send_if_modified(|known| {
+            let changed = *known != lanes;
+            *known = lanes;
+            changed
+        });
+    }
+}
+
+/// Lane j of `newer` waits for those lanes of `older` that may hold the same series.
+fn tie(older: &Set, newer: &Set) {
+    let common = gcd(older.lanes.len(), newer.lanes.len());
+    for (at, lane) in newer.lanes.iter().enumerate() {
+        let mut waits_for = lane.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        for before in older.lanes.iter().skip(at % common).step_by(common) {
+            if waits_for.iter().any(|known| Arc::ptr_eq(known, before)) || before.is_empty() {
+                continue;
+            }
+            waits_for.push(Arc::clone(before));
+            let mut successors = before.successors.lock().unwrap_or_else(PoisonError::into_inner);
+            successors.push(Arc::downgrade(lane));
+            drop(successors);
+            // It may have become empty before it knew whom to wake.
+            if before.is_empty() {
+                lane.notify.notify_one();
+            }
+        }
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
+    sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
+}
+
+/// Makes sure that the directory is ours and this destination's.
+fn check_meta(files: &dyn Files, dir: &Path, destination: &str, names: &[String]) -> Result<(), QueueError> {
+    let path = dir.join("meta");
+    let wanted = meta::encode_queue(destination);
+    let failed = |source| QueueError::Io { path: path.clone(), source };
+    if names.iter().any(|name| name == "meta") {
+        let bytes = files.read_small(&path, META_BYTES_MAX).map_err(failed)?;
+        if bytes == wanted.as_bytes() {
+            return Ok(());
+        }
+        match meta::decode_queue(&bytes) {
+            Ok(found) => {
+                return Err(QueueError::OtherDestination { path, found, expected: destination.to_owned() });
+            }
+            Err(BadMeta::Foreign) => return Err(QueueError::Foreign { path }),
+            Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
+            Err(BadMeta::Damaged) => {
+                tracing::warn!(file = %path.display(), "a damaged description of a queue is written anew");
+            }
+        }
+    } else if names.iter().any(|name| parse_set_name(name).is_some()) {
+        tracing::warn!(file = %path.display(), "a missing description of a queue is written anew");
+    }
+    files.replace(&path, wanted.as_bytes()).map_err(failed)
+}
+
+fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
+    let path = dir.join("meta");
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| QueueError::Io { path, source }
+    };
+    let names = shared.files.list(dir).map_err(failed(dir))?;
+    let directories = names.iter().filter_map(|name| parse_lane_name(name)).max().map_or(0, |last| last + 1);
+    let read = shared.files.read_small(&path, META_BYTES_MAX).map_err(|_| BadMeta::Damaged);
+    let meta = match read.and_then(|bytes| SetMeta::decode(&bytes)) {
+        Ok(meta) => meta,
+        Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
+        Err(BadMeta::Foreign | BadMeta::Damaged) => {
+            tracing::warn!(file = %path.display(), "a damaged description of lanes: they are sent at once");
+            SetMeta { kind: SetKind::Normal, lanes: directories.max(1), hold: Hold::None }
+        }
+    };
+    let mut lanes = Vec::with_capacity(meta.lanes);
+    for index in 0..meta.lanes {
+        let lane_dir = dir.join(lane_name(index));
+        shared.files.create_dir(&lane_dir).map_err(failed(&lane_dir))?;
+        let lane = Lane::open(shared, LaneId { set: id, index }, lane_dir)?;
+        lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
+        lanes.push(lane);
+    }
+    Ok(Set { meta, lanes, closed: false })
+}
+
+fn set_name(id: u32) -> String {
+    format!("set-{id:08}")
+}
+
+fn lane_name(index: usize) -> String {
+    format!("lane-{index:03}")
+}
+
+pub(crate) fn parse_set_name(name: &str) -> Option<u32> {
+    let id = name.strip_prefix("set-")?.parse().ok()?;
+    (set_name(id) == name).then_some(id)
+}
+
+pub(crate) fn parse_lane_name(name: &str) -> Option<usize> {
+    let index = name.strip_prefix("lane-")?.parse().ok().filter(|index| *index < LANES_MAX)?;
+    (lane_name(index) == name).then_some(index)
+}

@@ -1,0 +1,41 @@
+//! Every limit of the queue, in one place.
+
+/// Most bytes of a record's body. A receiver takes far less; this keeps a damaged length from becoming an allocation.
+pub const RECORD_BODY_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes after which a segment is finished.
+pub(crate) const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// No bound of a queue makes segments smaller than this.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// A segment of which everything is acknowledged is finished, and so deleted, at this size already: a queue that keeps
+/// up holds little disk and little page cache.
+pub(crate) const SEGMENT_IDLE_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of a segment in memory, where it stands in for a disk that fails.
+pub(crate) const MEMORY_SEGMENT_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes in memory for all queues of a disk that fails.
+pub(crate) const MEMORY_BYTES_MAX: u64 = 32 << 20;
+
+/// Most lanes of a set; Prometheus's max_shards defaults to 50.
+pub const LANES_MAX: usize = 999;
+
+/// Bytes of a `meta` file.
+pub(crate) const META_BYTES_MAX: u64 = 4096;
+
+/// How often a failing disk is tried again, in milliseconds.
+pub(crate) const DISK_RETRY_MS: i64 = 1000;
+
+/// How many segments may give way for one append on a full disk before it goes to memory.
+pub(crate) const MAKE_ROOM_TRIES_MAX: usize = 8;
+
+/// How often one record is read, a pause of [`READ_RETRY_MS`] between, before the rest of its segment counts as unreadable.
+pub(crate) const READ_TRIES_MAX: u32 = 10;
+
+/// Pause after a failed read, in milliseconds.
+pub(crate) const READ_RETRY_MS: u64 = 1000;
+
+/// Longest name of a destination, in bytes.
+pub const DESTINATION_BYTES_MAX: usize = 1024;

@@ -1,0 +1,473 @@
+//! The reading side of a lane: records in order, what is in flight, and acknowledgement.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::files::File;
+use super::lane::{Lane, LaneId, LaneState, Place, Segment};
+use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
+use super::record::{Encoding, RecordHeader, RecordMeta};
+use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
+use super::shared::{DropReason, add};
+
+/// What is known of a record that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordInfo {
+    /// Its place in the lane: higher than that of every record before it.
+    pub sequence: u64,
+    /// When it was enqueued, Unix milliseconds.
+    pub enqueued_ms: i64,
+    /// Bytes of its body.
+    pub body_bytes: usize,
+    /// What was said about it when it was appended.
+    pub meta: RecordMeta,
+}
+
+impl RecordInfo {
+    /// How the body is encoded.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.meta.encoding
+    }
+
+    fn new(header: &RecordHeader) -> Self {
+        Self {
+            sequence: header.sequence,
+            enqueued_ms: header.enqueued_ms,
+            body_bytes: header.body_len as usize,
+            meta: header.meta,
+        }
+    }
+}
+
+/// What [`LaneReader::wait`] waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// There may be a record to read.
+    Ready,
+    /// The lane is retired: there will never be one again.
+    Retired,
+}
+
+/// Reads one lane. There is one reader a lane at a time; dropping it gives the lane back.
+#[derive(Debug)]
+pub struct LaneReader {
+    lane: Arc<Lane>,
+    /// The segment that was read last, kept open.
+    file: Option<(u64, Arc<dyn File>)>,
+    /// Failed reads of the same spot.
+    tries: u32,
+}
+
+/// Where reading stands; guarded by the lane's lock.
+#[derive(Debug, Default)]
+pub(crate) struct ReadState {
+    /// Base of the segment, 0 before the first.
+    segment: u64,
+    offset: u64,
+    /// Sequence number of the record read last.
+    after: u64,
+    /// Up to where bad records were counted, so that reading again counts none twice.
+    counted: (u64, u64),
+    /// Records that were read and are not acknowledged, oldest first.
+    in_hand: VecDeque<InHand>,
+    /// A read failed; it is tried again after a pause.
+    stalled: bool,
+}
+
+#[derive(Debug)]
+struct InHand {
+    sequence: u64,
+    segment: u64,
+    next: u64,
+    points: u64,
+    /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
+    lost: Option<DropReason>,
+}
+
+impl ReadState {
+    fn holds(&self, base: u64) -> bool {
+        self.in_hand.iter().any(|record| record.segment == base && record.lost.is_none())
+    }
+
+    fn has_passed(&self, segment: &Segment) -> bool {
+        self.segment > segment.base || (self.segment == segment.base && self.offset >= segment.end)
+    }
+
+    /// A segment was dropped: how many samples of it are in hand, which are not lost yet.
+    pub(crate) fn lose_segment(&mut self, base: u64, reason: DropReason) -> u64 {
+        let mut points = 0;
+        for record in self.in_hand.iter_mut().filter(|record| record.segment == base) {
+            record.lost = Some(reason);
+            points += record.points;
+        }
+        points
+    }
+}
+
+impl LaneReader {
+    pub(crate) fn new(lane: Arc<Lane>) -> Option<Self> {
+        let taken = lane.reader_taken.swap(true, Ordering::AcqRel);
+        (!taken).then(|| Self { lane, file: None, tries: 0 })
+    }
+
+    /// Which lane this is.
+    #[must_use]
+    pub fn lane(&self) -> LaneId {
+        self.lane.id
+    }
+
+    /// Reads the first record that is not acknowledged into `body`. None: there is none, or the lane must wait, or the
+    /// disk does not give it now; [`LaneReader::wait`] tells when to ask again.
+    pub fn peek(&mut self, body: &mut Vec<u8>) -> Option<RecordInfo> {
+        self.lane.rewind();
+        self.peek_next_if(body, |_| true)
+    }
+
+    /// Reads the record after those that were read since the last [`LaneReader::peek`], if `wanted` says so of it.
+    pub fn peek_next_if(
+        &mut self,
+        body: &mut Vec<u8>,
+        mut wanted: impl FnMut(&RecordInfo) -> bool,
+    ) -> Option<RecordInfo> {
+        if !self.lane.is_open() {
+            return None;
+        }
+        loop {
+            let spot = self.spot()?;
+            match self.read(&spot, body, &mut wanted) {
+                Ok(Outcome::Taken(header)) => {
+                    self.tries = 0;
+                    if self.lane.take(&spot, &header) {
+                        return Some(RecordInfo::new(&header));
+                    }
+                    // Dropped while it was read: on to what is left.
+                }
+                Ok(Outcome::NotWanted) => return None,
+                Ok(Outcome::Bad { next, sequence }) => {
+                    self.tries = 0;
+                    self.lane.skip(&spot, next, sequence);
+                }
+                Ok(Outcome::End) => {}
+                Err(error) => {
+                    if !self.read_failed(&spot, &error) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Up to where a request was in flight when an earlier process ended: it must be made of the same records again,
+    /// and its first copy may have been stored.
+    #[must_use]
+    pub fn in_flight(&self) -> Option<u64> {
+        let cursor = self.lane.lock().cursor;
+        (cursor.in_flight > cursor.acknowledged).then_some(cursor.in_flight)
+    }
+
+    /// Writes down that a request is sent now that reaches up to this record: to be called before its first byte goes out.
+    pub fn mark(&mut self, sequence: u64) {
+        let mut state = self.lane.lock();
+        if state.cursor.in_flight != sequence {
+            state.cursor.in_flight = sequence;
+            self.lane.write_cursor(&mut state);
+        }
+    }
+
+    /// Takes the mark back: what was marked is known not to have been stored, so it may be sent in any other way.
+    pub fn unmark(&mut self) {
+        self.mark(0);
+    }
+
+    /// Acknowledges all records up to this one: they are never read again.
+    pub fn ack(&mut self, sequence: u64) {
+        self.lane.ack(sequence);
+    }
+
+    /// Whether the queue's bounds have dropped every record that was read and not acknowledged: it need not be tried again.
+    #[must_use]
+    pub fn is_dropped(&self) -> bool {
+        let state = self.lane.lock();
+        !state.read.in_hand.is_empty() && state.read.in_hand.iter().all(|record| record.lost.is_some())
+    }
+
+    /// Waits until there may be a record after those that were read.
+    pub async fn wait(&mut self) -> Wake {
+        loop {
+            let notified = self.lane.notify.notified();
+            match self.lane.readiness() {
+                Readiness::Ready => return Wake::Ready,
+                Readiness::Retired => return Wake::Retired,
+                Readiness::Stalled => {
+                    tokio::time::sleep(Duration::from_millis(READ_RETRY_MS)).await;
+                    self.lane.lock().read.stalled = false;
+                }
+                Readiness::Idle => notified.await,
+            }
+        }
+    }
+
+    /// Where the next record is looked for; None: nowhere now.
+    fn spot(&mut self) -> Option<Spot> {
+        let mut state = self.lane.lock();
+        if state.read.stalled {
+            return None;
+        }
+        let at = loop {
+            let at = state.segments.partition_point(|segment| segment.base < state.read.segment);
+            let segment = state.segments.get(at)?;
+            if segment.base != state.read.segment {
+                // The first one, or what was read last is gone.
+                (state.read.segment, state.read.offset) = (segment.base, SEGMENT_HEADER_BYTES);
+            } else if state.read.offset < segment.end {
+                break at;
+            } else if let Some(next) = state.segments.get(at + 1) {
+                (state.read.segment, state.read.offset) = (next.base, SEGMENT_HEADER_BYTES);
+                self.lane.remove_done(&mut state);
+            } else {
+                self.lane.remove_done(&mut state);
+                return None;
+            }
+        };
+        let segment = state.segments.get(at)?;
+        let spot =
+            Spot { base: segment.base, offset: state.read.offset, end: segment.end, after: state.read.after };
+        if self.file.as_ref().is_none_or(|(open, _)| *open != spot.base) {
+            // The writer's handle serves as well, and a segment in memory has no other.
+            let writer = state.writer.as_ref().filter(|_| at + 1 == state.segments.len());
+            let file = match (&segment.place, writer) {
+                (_, Some(writer)) => Some(Arc::clone(&writer.file)),
+                (Place::Memory(file), None) => Some(Arc::clone(file) as Arc<dyn File>),
+                (Place::Disk, None) => None,
+            };
+            self.file = file.map(|file| (spot.base, file));
+        }
+        Some(spot)
+    }
+
+    fn read(
+        &mut self,
+        spot: &Spot,
+        body: &mut Vec<u8>,
+        wanted: &mut dyn FnMut(&RecordInfo) -> bool,
+    ) -> io::Result<Outcome> {
+        let file = match &self.file {
+            Some((_, file)) => Arc::clone(file),
+            None => {
+                let file = self.lane.shared.files.open(&self.lane.segment_path(spot.base))?;
+                self.file = Some((spot.base, Arc::clone(&file)));
+                file
+            }
+        };
+        match segment::step(&*file, spot.offset, spot.end, spot.after)? {
+            Step::End => Ok(Outcome::End),
+            Step::Bad { next } => Ok(Outcome::Bad { next, sequence: spot.after }),
+            Step::Record(header) => {
+                if !wanted(&RecordInfo::new(&header)) {
+                    return Ok(Outcome::NotWanted);
+                }
+                if segment::read_body(&*file, spot.offset, &header, body)? {
+                    return Ok(Outcome::Taken(header));
+                }
+                Ok(Outcome::Bad { next: spot.offset + header.record_len(), sequence: header.sequence })
+            }
+        }
+    }
+
+    /// Returns whether reading can go on at once.
+    fn read_failed(&mut self, spot: &Spot, error: &io::Error) -> bool {
+        self.file = None;
+        self.lane.shared.read_failed("reading a segment", error);
+        self.tries += 1;
+        if error.kind() != io::ErrorKind::NotFound && self.tries < READ_TRIES_MAX {
+            self.lane.lock().read.stalled = true;
+            return false;
+        }
+        self.tries = 0;
+        self.lane.give_up_segment(spot.base);
+        true
+    }
+}
+
+impl Drop for LaneReader {
+    fn drop(&mut self) {
+        self.lane.rewind();
+        self.lane.reader_taken.store(false, Ordering::Release);
+    }
+}
+
+impl Lane {
+    /// Reading begins again at the cursor.
+    pub(crate) fn rewind(&self) {
+        let mut state = self.lock();
+        for record in std::mem::take(&mut state.read.in_hand) {
+            if let Some(reason) = record.lost {
+                self.shared.counters.dropped(reason, record.points);
+            }
+        }
+        let cursor = state.cursor;
+        let counted = state.read.counted;
+        state.read = ReadState {
+            segment: cursor.segment,
+            offset: cursor.offset,
+            after: cursor.acknowledged,
+            counted,
+            ..ReadState::default()
+        };
+    }
+
+    /// The record at `spot` was read. False: its segment was dropped meanwhile.
+    fn take(&self, spot: &Spot, header: &RecordHeader) -> bool {
+        let mut state = self.lock();
+        if state.segments.binary_search_by_key(&spot.base, |segment| segment.base).is_err() {
+            return false;
+        }
+        let next = spot.offset + header.record_len();
+        state.read.in_hand.push_back(InHand {
+            sequence: header.sequence,
+            segment: spot.base,
+            next,
+            points: header.meta.points(),
+            lost: None,
+        });
+        (state.read.offset, state.read.after) = (next, header.sequence);
+        true
+    }
+
+    /// What stands at `spot` cannot be used up to `next`. What it cost is counted when its segment is left: only then
+    /// the totals tell.
+    fn skip(&self, spot: &Spot, next: u64, sequence: u64) {
+        let mut state = self.lock();
+        (state.read.offset, state.read.after) = (next, sequence);
+        if (spot.base, spot.offset) >= state.read.counted {
+            state.read.counted = (spot.base, next);
+            add(&self.shared.counters.corrupt_records, 1);
+            tracing::warn!(
+                destination = self.shared.destination,
+                set = self.id.set,
+                lane = self.id.index,
+                segment = spot.base,
+                offset = spot.offset,
+                bytes = next - spot.offset,
+                "a damaged record of the queue is skipped"
+            );
+        }
+        if state.read.in_hand.is_empty() {
+            (state.cursor.segment, state.cursor.offset) = (spot.base, next);
+        }
+    }
+
+    fn ack(&self, sequence: u64) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        while let Some(record) = state.read.in_hand.pop_front_if(|record| record.sequence <= sequence) {
+            state.cursor.acknowledged = state.cursor.acknowledged.max(record.sequence);
+            let Ok(at) = state.segments.binary_search_by_key(&record.segment, |segment| segment.base) else {
+                continue;
+            };
+            if let Some(segment) = state.segments.get_mut(at) {
+                segment.acked_records += 1;
+                segment.acked_points = segment.acked_points.saturating_add(record.points);
+                segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
+                state.cursor.segment = record.segment;
+                state.cursor.offset = record.next;
+                state.cursor.segment_records = segment.acked_records;
+                state.cursor.segment_points = segment.acked_points;
+            }
+        }
+        if state.cursor.in_flight <= state.cursor.acknowledged {
+            state.cursor.in_flight = 0;
+        }
+        self.write_cursor(state);
+        self.remove_done(state);
+        self.after_ack(state);
+    }
+
+    /// Deletes what was read through and acknowledged from the front of the lane.
+    fn remove_done(&self, state: &mut LaneState) {
+        let acknowledged = state.cursor.acknowledged;
+        while let Some(segment) = state.segments.front() {
+            if !state.read.has_passed(segment) || state.read.holds(segment.base) {
+                break;
+            }
+            let takes_more = state.segments.len() == 1 && state.writer.is_some() && !state.closed;
+            if takes_more && segment.is_done() && !state.is_idle_segment_large() {
+                break;
+            }
+            let Some(segment) = self.remove_segment(state, 0) else { break };
+            // Whatever was neither acknowledged nor dropped lay in bad records.
+            self.shared.counters.dropped(DropReason::Corrupt, segment.pending_points());
+            state.cursor.acknowledged = state.cursor.acknowledged.max(segment.summary.last_sequence);
+        }
+        if state.cursor.acknowledged != acknowledged {
+            self.write_cursor(state);
+            self.after_ack(state);
+        }
+    }
+
+    fn after_ack(&self, state: &LaneState) {
+        if state.closed && state.is_empty() {
+            self.wake_successors_if_empty(state);
+            self.notify.notify_one();
+        }
+    }
+
+    /// A segment that cannot be read is put aside under another name, for whoever can.
+    fn give_up_segment(&self, base: u64) {
+        let mut state = self.lock();
+        let Ok(at) = state.segments.binary_search_by_key(&base, |segment| segment.base) else { return };
+        let path = self.segment_path(base);
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".unreadable");
+        if let Err(error) = self.shared.files.rename(&path, aside.as_ref())
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            self.shared.write_failed("putting an unreadable segment aside", &error);
+        }
+        self.drop_segment(&mut state, at, DropReason::Unreadable);
+    }
+
+    fn readiness(&self) -> Readiness {
+        let open = self.is_open();
+        let state = self.lock();
+        let unread = state.segments.back().is_some_and(|segment| !state.read.has_passed(segment));
+        if state.closed && state.is_empty() {
+            Readiness::Retired
+        } else if !open {
+            Readiness::Idle
+        } else if state.read.stalled {
+            Readiness::Stalled
+        } else if unread {
+            Readiness::Ready
+        } else {
+            Readiness::Idle
+        }
+    }
+}
+
+/// A place that a record is looked for at.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    base: u64,
+    offset: u64,
+    end: u64,
+    after: u64,
+}
+
+enum Outcome {
+    Taken(RecordHeader),
+    NotWanted,
+    Bad { next: u64, sequence: u64 },
+    End,
+}
+
+enum Readiness {
+    Ready,
+    Idle,
+    Stalled,
+    Retired,
+}

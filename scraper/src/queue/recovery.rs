@@ -1,0 +1,246 @@
+//! Finding a lane again after a restart: its segments by their footers, and where reading goes on.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::QueueError;
+use super::cursor::{Cursor, CursorFile};
+use super::files::File;
+use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
+use super::limits::SEGMENT_BYTES_MAX;
+use super::reader::ReadState;
+use super::record::RECORD_HEADER_BYTES;
+use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
+use super::shared::{DropReason, Shared, add};
+
+const CURSOR: &str = "cursor";
+
+impl Lane {
+    /// Opens the lane in `dir`, which exists. Reads no record but the last of a segment without a footer.
+    pub(crate) fn open(shared: &Arc<Shared>, id: LaneId, dir: PathBuf) -> Result<Arc<Self>, QueueError> {
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            move |source| QueueError::Io { path, source }
+        };
+        let mut bases: Vec<u64> = Vec::new();
+        for name in shared.files.list(&dir).map_err(failed(&dir))? {
+            bases.extend(parse_segment_name(&name));
+        }
+        bases.sort_unstable();
+        let mut recovered = Recovered::new(shared, &dir, !bases.is_empty());
+        for base in bases {
+            recovered.add(base)?;
+        }
+        recovered.settle_cursor();
+        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, .. } = recovered;
+        let lane = Self {
+            id,
+            dir,
+            shared: Arc::clone(shared),
+            notify: Notify::new(),
+            held: AtomicBool::new(false),
+            waits_for: Mutex::default(),
+            successors: Mutex::default(),
+            reader_taken: AtomicBool::new(false),
+            state: Mutex::new(LaneState {
+                segments,
+                writer: None,
+                next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
+                cursor,
+                cursor_unwritten: cursor_file.is_none(),
+                cursor_unsynced: false,
+                cursor_file,
+                unsynced,
+                dir_unsynced: true,
+                garbage: Vec::new(),
+                closed: false,
+                disk_retry_ms: 0,
+                read: ReadState::default(),
+            }),
+        };
+        lane.rewind();
+        Ok(Arc::new(lane))
+    }
+
+    /// Opens the file of the cursor, if that failed before.
+    pub(crate) fn open_cursor_file(&self, state: &mut LaneState) {
+        if state.cursor_file.is_none() {
+            // What stands in the file is older than what is known here.
+            state.cursor_file = open_cursor(&self.shared, &self.dir).ok().map(|(file, _)| file);
+        }
+    }
+}
+
+fn open_cursor(shared: &Shared, dir: &Path) -> io::Result<(CursorFile, Option<Cursor>)> {
+    let path = dir.join(CURSOR);
+    let file = match shared.files.open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => shared.files.create(&path)?,
+        opened => opened?,
+    };
+    CursorFile::open(file)
+}
+
+struct Recovered<'s> {
+    shared: &'s Shared,
+    dir: &'s PathBuf,
+    cursor: Cursor,
+    cursor_file: Option<CursorFile>,
+    segments: VecDeque<Segment>,
+    last_sequence: u64,
+    unsynced: Vec<(u64, Arc<dyn File>)>,
+}
+
+impl<'s> Recovered<'s> {
+    fn new(shared: &'s Shared, dir: &'s PathBuf, has_segments: bool) -> Self {
+        let path = dir.join(CURSOR);
+        let (cursor_file, cursor) = match open_cursor(shared, dir) {
+            Ok((file, cursor)) => (Some(file), cursor),
+            Err(error) => {
+                shared.write_failed("opening a cursor", &error);
+                (None, None)
+            }
+        };
+        if cursor.is_none() && has_segments {
+            add(&shared.counters.lost_cursors, 1);
+            tracing::warn!(
+                destination = shared.destination,
+                file = %path.display(),
+                "the cursor of a lane is lost: the lane is sent again from its oldest record"
+            );
+        }
+        let cursor = cursor.unwrap_or_default();
+        Self {
+            shared,
+            dir,
+            cursor,
+            cursor_file,
+            segments: VecDeque::new(),
+            last_sequence: 0,
+            unsynced: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, base: u64) -> Result<(), QueueError> {
+        let path = segment_path(self.dir, base);
+        let opened = self.shared.files.open(&path).map_err(SegmentError::from);
+        let found = opened.and_then(|file| {
+            let found = segment::open(&*file)?;
+            Ok((file, found))
+        });
+        let (file, Found { summary, end, finished, torn_bytes, torn_points }) = match found {
+            Ok(found) => found,
+            Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
+            Err(SegmentError::Io(error)) => {
+                self.shared.read_failed("opening a segment", &error);
+                self.put_aside(&path);
+                // Nobody knows what it holds: numbers go on behind what it could hold.
+                let most = SEGMENT_BYTES_MAX / RECORD_HEADER_BYTES as u64;
+                self.last_sequence = self.last_sequence.max(base.saturating_add(most));
+                return Ok(());
+            }
+        };
+        if torn_bytes > 0 {
+            add(&self.shared.counters.torn_tails, 1);
+            self.shared.counters.dropped(DropReason::Corrupt, torn_points);
+            tracing::warn!(
+                destination = self.shared.destination,
+                file = %path.display(),
+                bytes = torn_bytes,
+                "the torn tail of a segment is cut off"
+            );
+        }
+        self.last_sequence = self.last_sequence.max(summary.last_sequence);
+        if summary.records == 0 || summary.last_sequence <= self.cursor.acknowledged {
+            if let Err(error) = self.shared.files.remove(&path) {
+                self.shared.write_failed("deleting a segment", &error);
+            }
+            return Ok(());
+        }
+        if !finished {
+            if let Err(error) = segment::finish(&*file, &summary, end) {
+                self.shared.write_failed("finishing a segment", &error);
+            }
+            // What was cut off must not come back with the power: its sequence numbers are used again. Syncing goes in order, so it
+            // is gone from the disk before a new record is there.
+            self.unsynced.push((base, file));
+        }
+        let mut segment = Segment::new(base, Place::Disk);
+        (segment.summary, segment.end) = (summary, end);
+        segment.held_bytes = end + FOOTER_BYTES as u64;
+        add(&self.shared.disk_bytes, segment.held_bytes);
+        self.segments.push_back(segment);
+        Ok(())
+    }
+
+    fn put_aside(&self, path: &Path) {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(".unreadable");
+        tracing::error!(
+            destination = self.shared.destination,
+            file = %path.display(),
+            "a segment cannot be read and is put aside"
+        );
+        if let Err(error) = self.shared.files.rename(path, aside.as_ref()) {
+            self.shared.write_failed("putting an unreadable segment aside", &error);
+        }
+    }
+
+    /// Finds the place of the first record that is not acknowledged, and how much of its segment is.
+    fn settle_cursor(&mut self) {
+        let acknowledged = self.cursor.acknowledged;
+        let Some(segment) = self.segments.front_mut() else {
+            self.cursor.segment = 0;
+            if self.cursor.in_flight <= self.last_sequence {
+                self.cursor.in_flight = 0;
+            }
+            return;
+        };
+        if segment.summary.first_sequence > self.cursor.in_flight {
+            // What was in flight is gone: there is nothing to send again.
+            self.cursor.in_flight = 0;
+        }
+        let hint = self.cursor;
+        self.cursor.segment = segment.base;
+        let file = match self.shared.files.open(&segment_path(self.dir, segment.base)) {
+            Ok(file) => file,
+            Err(error) => {
+                // Reading will meet the same error, and deals with it. Records already acknowledged are passed over by
+                // their sequence numbers.
+                self.shared.read_failed("opening a segment", &error);
+                self.cursor.offset = SEGMENT_HEADER_BYTES;
+                return;
+            }
+        };
+        let fits =
+            hint.segment == segment.base && (SEGMENT_HEADER_BYTES..=segment.end).contains(&hint.offset);
+        let first = segment::step(&*file, hint.offset, segment.end, acknowledged);
+        if fits && matches!(first, Ok(Step::Record(_) | Step::End)) {
+            segment.acked_records = hint.segment_records.min(segment.summary.records);
+            segment.acked_points = hint.segment_points.min(segment.summary.points);
+            segment.acked_bytes = hint.offset - SEGMENT_HEADER_BYTES;
+            return;
+        }
+        let (mut offset, mut resume) = (SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
+        loop {
+            match segment::step(&*file, offset, segment.end, 0) {
+                Ok(Step::Record(header)) if header.sequence <= acknowledged => {
+                    segment.acked_records += 1;
+                    segment.acked_points = segment.acked_points.saturating_add(header.meta.points());
+                    offset += header.record_len();
+                    resume = offset;
+                }
+                Ok(Step::Bad { next }) => offset = next,
+                Ok(Step::Record(_) | Step::End) | Err(_) => break,
+            }
+        }
+        segment.acked_bytes = resume - SEGMENT_HEADER_BYTES;
+        self.cursor.offset = resume;
+        self.cursor.segment_records = segment.acked_records;
+        self.cursor.segment_points = segment.acked_points;
+    }
+}

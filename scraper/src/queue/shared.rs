@@ -1,0 +1,182 @@
+//! What all lanes of a queue share: files, clock, bounds and counters.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use promring_model::config::QueueSettings;
+
+use super::files::{Files, Lock};
+use super::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use super::volume::Volume;
+
+/// The time in Unix milliseconds.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<dyn Fn() -> i64 + Send + Sync>);
+
+impl Clock {
+    pub(crate) fn new(now: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    pub(crate) fn system() -> Self {
+        Self::new(|| {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        })
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Why the queue itself dropped samples that nobody had acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The queue was at its bound of bytes.
+    Size,
+    /// They were older than the queue's bound of age.
+    Age,
+    /// The disk was full.
+    DiskFull,
+    /// The disk failed, and memory took no more; or the process ended before the disk came back.
+    DiskFailed,
+    /// They could not be read back.
+    Unreadable,
+    /// Checksums told that they were damaged.
+    Corrupt,
+}
+
+impl DropReason {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Size, Self::Age, Self::DiskFull, Self::DiskFailed, Self::Unreadable, Self::Corrupt];
+
+    /// As it stands in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Age => "age",
+            Self::DiskFull => "disk_full",
+            Self::DiskFailed => "disk_failed",
+            Self::Unreadable => "unreadable",
+            Self::Corrupt => "corrupt",
+        }
+    }
+}
+
+/// Things that happened, since the queue was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) newest_sample_ms: NewestMs,
+    pub(crate) enqueued_records: AtomicU64,
+    pub(crate) enqueued_points: AtomicU64,
+    pub(crate) enqueued_bytes: AtomicU64,
+    pub(crate) dropped_points: [AtomicU64; DropReason::ALL.len()],
+    pub(crate) corrupt_records: AtomicU64,
+    pub(crate) torn_tails: AtomicU64,
+    pub(crate) lost_cursors: AtomicU64,
+    pub(crate) write_errors: AtomicU64,
+    pub(crate) read_errors: AtomicU64,
+    pub(crate) sync_errors: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) sync_us: AtomicU64,
+}
+
+/// The newest time that was seen; begins before all times.
+#[derive(Debug)]
+pub(crate) struct NewestMs(AtomicI64);
+
+impl Default for NewestMs {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl std::ops::Deref for NewestMs {
+    type Target = AtomicI64;
+
+    fn deref(&self) -> &AtomicI64 {
+        &self.0
+    }
+}
+
+impl Counters {
+    pub(crate) fn dropped(&self, reason: DropReason, points: u64) {
+        if let Some(counter) = self.dropped_points.get(reason as usize) {
+            add(counter, points);
+        }
+    }
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+/// What all lanes of a queue share.
+pub(crate) struct Shared {
+    pub(crate) destination: String,
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) clock: Clock,
+    pub(crate) volume: Volume,
+    pub(crate) settings: QueueSettings,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) segment_age_max_ms: i64,
+    pub(crate) counters: Counters,
+    pub(crate) sync_seconds: metrics::Histogram,
+    /// Bytes of segment files.
+    pub(crate) disk_bytes: AtomicU64,
+    /// Bytes of segments in memory.
+    pub(crate) memory_bytes: AtomicU64,
+    /// Held as long as any lane can write.
+    pub(crate) _lock: Box<dyn Lock>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn write_failed(&self, what: &str, error: &io::Error) {
+        let before = self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
+        // The first one is news; the metric tells of the others.
+        if before == 0 {
+            tracing::error!(destination = self.destination, what, %error, "queue cannot write to its disk");
+        } else {
+            tracing::debug!(destination = self.destination, what, %error, "queue cannot write to its disk");
+        }
+    }
+
+    pub(crate) fn read_failed(&self, what: &str, error: &io::Error) {
+        let before = self.counters.read_errors.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            tracing::error!(destination = self.destination, what, %error, "queue cannot read from its disk");
+        } else {
+            tracing::debug!(destination = self.destination, what, %error, "queue cannot read from its disk");
+        }
+    }
+}
+
+/// How large segments of a queue with these bounds are, so that dropping the oldest is never coarse: a lane has some.
+pub(crate) fn segment_bytes_max(settings: &QueueSettings, lanes: usize) -> u64 {
+    let share = settings.max_bytes / (8 * lanes.max(1) as u64);
+    share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+}
+
+/// How long a segment takes records: a sixteenth of the bound of age, at most ten minutes, at least a second.
+pub(crate) fn segment_age_max_ms(settings: &QueueSettings) -> i64 {
+    let sixteenth = i64::try_from(settings.max_age.as_millis() / 16).unwrap_or(i64::MAX);
+    sixteenth.clamp(1_000, 600_000)
+}

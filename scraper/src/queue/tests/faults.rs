@@ -1,0 +1,184 @@
+//! Disks that run full, fail and are read-only: never an error to who appends, never a loss that is not counted.
+
+use std::io::ErrorKind;
+
+use super::super::limits::{DISK_RETRY_MS, MEMORY_BYTES_MAX};
+use super::*;
+
+const BODY_BYTES: usize = 10_000;
+
+fn numbered(number: u32) -> Vec<u8> {
+    let mut body = number.to_le_bytes().to_vec();
+    body.resize(BODY_BYTES, 0);
+    body
+}
+
+fn numbers(bodies: &[Vec<u8>]) -> Vec<u32> {
+    bodies.iter().map(|body| u32::from_le_bytes(body[..4].try_into().unwrap())).collect()
+}
+
+fn fill(queue: &Queue, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        queue.append(0, samples(1), &numbered(number)).unwrap();
+    }
+}
+
+/// Small segments, as dropping goes by segments.
+fn small_segments() -> World {
+    let mut world = World::new();
+    world.settings.max_bytes = 800_000;
+    world
+}
+
+#[test]
+fn a_full_disk_costs_the_oldest_of_the_largest_backlog() {
+    let world = small_segments();
+    let large = world.open_as("large", 1);
+    let large = large.unwrap();
+    let small = world.open_as("small", 1).unwrap();
+    fill(&large, 0..40);
+    fill(&small, 0..10);
+    world.disk.set_faults(|faults| faults.capacity = Some(520_000));
+    fill(&small, 10..22);
+    assert_eq!(numbers(&drain(&mut reader(&small, 0))), (0..22).collect::<Vec<_>>());
+    let left = numbers(&drain(&mut reader(&large, 0)));
+    assert_eq!(left, (40 - u32::try_from(left.len()).unwrap()..40).collect::<Vec<_>>());
+    let stats = large.stats();
+    assert_eq!(stats.dropped(DropReason::DiskFull) + left.len() as u64, 40);
+    assert_eq!((small.stats().dropped(DropReason::DiskFull), small.stats().memory_bytes), (0, 0));
+}
+
+#[test]
+fn a_disk_that_others_fill_sends_records_through_memory_until_there_is_room() {
+    let world = small_segments();
+    let queue = world.open(1);
+    world.disk.set_faults(|faults| faults.capacity = Some(0));
+    fill(&queue, 0..20);
+    assert!(queue.stats().memory_bytes > 200_000);
+    assert_eq!(queue.stats().disk_bytes, 0);
+    world.disk.set_faults(|faults| faults.capacity = None);
+    world.advance(DISK_RETRY_MS);
+    fill(&queue, 20..30);
+    queue.directory.upkeep();
+    assert_eq!(queue.stats().memory_bytes, 0);
+    assert!(queue.stats().disk_bytes > 300_000);
+    // What was in memory is on the disk now, in its place.
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.revive();
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn errors_of_every_kind_lose_nothing_that_has_room_in_memory() {
+    for kind in [ErrorKind::Other, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull, ErrorKind::NotFound]
+    {
+        let world = World::new();
+        let queue = world.open(1);
+        fill(&queue, 0..10);
+        world.disk.set_faults(|faults| faults.writes = Some(kind));
+        if kind == ErrorKind::StorageFull {
+            // There is a backlog that can give way, but nothing can be deleted either.
+            drain(&mut reader(&queue, 0));
+        }
+        fill(&queue, 10..20);
+        assert!(queue.stats().write_errors > 0);
+        let read = numbers(&drain(&mut reader(&queue, 0)));
+        assert_eq!(read.last(), Some(&19), "{kind:?}");
+        fill(&queue, 20..25);
+        world.advance(DISK_RETRY_MS);
+        world.disk.set_faults(|faults| faults.writes = None);
+        fill(&queue, 25..30);
+        queue.directory.upkeep();
+        drop(queue);
+        let queue = world.open(1);
+        let read = numbers(&drain(&mut reader(&queue, 0)));
+        assert_eq!(read, (20..30).collect::<Vec<_>>(), "{kind:?}");
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_what_it_does_not_hold_is_counted() {
+    let world = World::new();
+    let queue = world.open(1);
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::ReadOnlyFilesystem));
+    let count = u32::try_from(MEMORY_BYTES_MAX).unwrap() / 10_000 + 500;
+    fill(&queue, 0..count);
+    let stats = queue.stats();
+    assert!(stats.memory_bytes <= MEMORY_BYTES_MAX);
+    assert_eq!(stats.dropped(DropReason::DiskFailed) + stats.pending.samples, u64::from(count));
+    let read = numbers(&drain(&mut reader(&queue, 0)));
+    assert_eq!(read.len() as u64, stats.pending.samples);
+    assert_eq!(read.last(), Some(&(count - 1)));
+}
+
+#[test]
+fn what_is_still_in_memory_at_the_end_is_counted_as_lost() {
+    let world = World::new();
+    let queue = world.open(1);
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::Other));
+    fill(&queue, 0..3);
+    let directory = Arc::clone(&queue.directory);
+    drop(queue);
+    assert_eq!(super::super::stats::gather(&directory).dropped(DropReason::DiskFailed), 3);
+}
+
+#[test]
+fn a_read_only_disk_can_be_opened_and_sent_from() {
+    let world = World::new();
+    let queue = world.open(1);
+    fill(&queue, 0..3);
+    drop(queue);
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::ReadOnlyFilesystem));
+    let queue = world.open(1);
+    fill(&queue, 3..5);
+    let mut reader = reader(&queue, 0);
+    assert_eq!(numbers(&drain(&mut reader)), (0..5).collect::<Vec<_>>());
+    // It is writable again: the cursor is written and what could not be deleted is.
+    world.disk.set_faults(|faults| faults.writes = None);
+    queue.directory.upkeep();
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop((queue, reader));
+    world.disk.revive();
+    let queue = world.open(1);
+    assert_eq!(queue.stats().pending, Pending::default());
+    assert!(!world.disk.paths().iter().any(|path| path.extension().is_some_and(|end| end == "seg")));
+}
+
+#[test]
+fn a_failed_sync_is_counted_and_new_records_go_to_a_new_file() {
+    let world = World::new();
+    let queue = world.open(1);
+    fill(&queue, 0..1);
+    world.disk.set_faults(|faults| faults.syncs = Some(ErrorKind::Other));
+    queue.directory.upkeep();
+    assert!(queue.stats().sync_errors > 0);
+    world.disk.set_faults(|faults| faults.syncs = None);
+    fill(&queue, 1..2);
+    let segments =
+        world.disk.paths().iter().filter(|path| path.extension().is_some_and(|end| end == "seg")).count();
+    assert_eq!(segments, 2);
+    assert_eq!(numbers(&drain(&mut reader(&queue, 0))), [0, 1]);
+}
+
+#[test]
+fn writes_that_take_a_few_bytes_at_a_time_make_whole_records() {
+    let world = World::new();
+    world.disk.set_faults(|faults| faults.short_writes = Some(7));
+    let queue = world.open(1);
+    fill(&queue, 0..3);
+    drop(queue);
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), [0, 1, 2]);
+}
+
+#[test]
+fn the_policy_always_syncs_before_an_append_returns() {
+    let mut world = World::new();
+    world.settings.fsync = FsyncPolicy::Always;
+    let queue = world.open(1);
+    fill(&queue, 0..5);
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.cut_power(|| 0);
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), [0, 1, 2, 3, 4]);
+}

@@ -1,0 +1,235 @@
+//! From the text of a series to its final labels: merged with the target's, relabelled, checked, and completed with
+//! the external labels, for each class of destinations.
+//!
+//! This is the slow path, walked once a series.
+
+use std::sync::Arc;
+
+use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
+use promring_model::hash::FieldHasher;
+use promring_model::labels::{
+    Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+};
+use promring_model::relabel::{Outcome, Rules};
+use promring_model::target::Target;
+
+use crate::parse::SeriesText;
+use crate::series::Encoded;
+
+/// Why a series, and with it its whole scrape, is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The text of the series is malformed.
+    #[error("{reason}: {excerpt:?}")]
+    Malformed {
+        /// What is wrong.
+        reason: &'static str,
+        /// The text.
+        excerpt: String,
+    },
+    /// Relabelling took the name away.
+    #[error("metric relabelling left the series {0} without a name")]
+    NoName(String),
+    /// A name that the job's validation scheme refuses.
+    #[error("invalid metric or label name {0:?}")]
+    InvalidName(String),
+    /// More labels than `label_limit`, or longer ones than the length limits.
+    #[error("{0}")]
+    Limit(String),
+}
+
+/// Destinations with the same `write_relabel_configs` form a class: a series is encoded once for all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Classes {
+    rules: Vec<Rules>,
+}
+
+impl Classes {
+    /// One class without rules.
+    #[cfg(test)]
+    pub(crate) fn one() -> Self {
+        Self { rules: vec![Rules::default()] }
+    }
+
+    /// The classes of these destinations, and the class of each.
+    #[must_use]
+    pub fn of(destinations: &[Arc<RemoteWrite>]) -> (Self, Vec<usize>) {
+        let mut rules: Vec<Rules> = Vec::new();
+        let class_of = destinations
+            .iter()
+            .map(|destination| {
+                rules.iter().position(|known| *known == destination.write_relabel).unwrap_or_else(|| {
+                    rules.push(destination.write_relabel.clone());
+                    rules.len() - 1
+                })
+            })
+            .collect();
+        (Self { rules }, class_of)
+    }
+}
+
+/// What is known of every series of a target before any is seen.
+#[derive(Debug)]
+pub struct SeriesRules {
+    /// Labels that every series of the target gets.
+    target: Labels,
+    honor_labels: bool,
+    /// Exposed timestamps are kept.
+    pub honor_timestamps: bool,
+    /// Series with exposed timestamps get staleness markers too.
+    pub track_timestamps_staleness: bool,
+    names: NameValidation,
+    limits: ScrapeLimits,
+    metric_relabel: Rules,
+    external: Labels,
+    classes: Classes,
+}
+
+/// A series that is kept.
+#[derive(Debug)]
+pub struct Resolved {
+    /// Hash of the final labels, never zero.
+    pub labels_hash: u64,
+    /// The labels, ready to be sent.
+    pub encoded: Encoded,
+}
+
+impl SeriesRules {
+    /// The rules for the series of `target`.
+    #[must_use]
+    pub fn new(config: &ScrapeConfig, target: &Target, external: &Labels, classes: &Classes) -> Self {
+        Self {
+            target: target.labels.public(),
+            honor_labels: config.honor_labels,
+            honor_timestamps: config.honor_timestamps,
+            track_timestamps_staleness: config.track_timestamps_staleness,
+            names: config.metric_name_validation_scheme,
+            limits: config.limits.clone(),
+            metric_relabel: config.metric_relabel.clone(),
+            external: external.clone(),
+            classes: classes.clone(),
+        }
+    }
+
+    /// The final labels of a series; None where metric relabelling drops it.
+    ///
+    /// # Errors
+    /// Where the text is malformed, a name is invalid, or a limit is exceeded.
+    pub fn resolve(&self, series: &SeriesText<'_>) -> Result<Option<Resolved>, Refusal> {
+        let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
+            reason,
+            excerpt: String::from_utf8_lossy(series.bytes).chars().take(80).collect(),
+        })?;
+        let mut labels = LabelsBuilder::new();
+        for (name, value) in pairs {
+            labels.set(name, value);
+        }
+        self.merge_target(&mut labels);
+        if let Outcome::Dropped { .. } = self.metric_relabel.apply(&mut labels) {
+            return Ok(None);
+        }
+        self.check(&labels)?;
+        Ok(Some(self.finish(&labels)))
+    }
+
+    /// One of the series that promring writes about the scrape itself. Metric relabelling and limits do not apply.
+    #[must_use]
+    pub fn report_series(&self, name: &str) -> Encoded {
+        let mut labels = LabelsBuilder::from_labels(&self.target);
+        labels.set(METRIC_NAME, name.to_owned());
+        self.finish(&labels).encoded
+    }
+
+    /// Prometheus's `mutateSampleLabels`: the target's labels win, and an exposed label of the same name becomes
+    /// `exported_…`; with honor_labels the exposed ones win.
+    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>) {
+        if self.honor_labels {
+            for (name, value) in self.target.iter() {
+                if !labels.contains(name) {
+                    labels.set(name, value);
+                }
+            }
+            return;
+        }
+        let mut conflicts: Vec<(String, String)> = Vec::new();
+        for (name, value) in self.target.iter() {
+            let exposed = labels.get(name).to_owned();
+            if !exposed.is_empty() {
+                conflicts.push((name.to_owned(), exposed));
+            }
+            labels.set(name, value);
+        }
+        // Shortest first, so that `exported_x` of x is settled before an exposed `exported_x` moves on.
+        conflicts.sort_by_key(|(name, _)| name.len());
+        for (name, value) in conflicts {
+            let mut exported = format!("exported_{name}");
+            while labels.contains(&exported) {
+                exported.insert_str(0, "exported_");
+            }
+            labels.set(exported, value);
+        }
+    }
+
+    fn check(&self, labels: &LabelsBuilder<'_>) -> Result<(), Refusal> {
+        let name = labels.get(METRIC_NAME);
+        if name.is_empty() {
+            return Err(Refusal::NoName(labels.build().to_string()));
+        }
+        if self.names == NameValidation::Legacy {
+            let label = labels.iter().map(|(name, _)| name).find(|name| !is_legacy_label_name(name));
+            let invalid = if is_legacy_metric_name(name) { label } else { Some(name) };
+            if let Some(invalid) = invalid {
+                return Err(Refusal::InvalidName(invalid.to_owned()));
+            }
+        }
+        let shown: String = name.chars().take(50).collect();
+        let over = |limit: Option<u64>, number: usize| limit.filter(|&limit| number as u64 > limit);
+        if let Some(limit) = over(self.limits.labels, labels.len()) {
+            let number = labels.len();
+            return Err(Refusal::Limit(format!(
+                "label_limit exceeded (metric: {shown}, number of labels: {number}, limit: {limit})"
+            )));
+        }
+        for (name, value) in labels.iter() {
+            if let Some(limit) = over(self.limits.label_name_length, name.len()) {
+                let length = name.len();
+                return Err(Refusal::Limit(format!(
+                    "label_name_length_limit exceeded (metric: {shown}, label name: {name}, length: {length}, limit: {limit})"
+                )));
+            }
+            if let Some(limit) = over(self.limits.label_value_length, value.len()) {
+                let length = value.len();
+                return Err(Refusal::Limit(format!(
+                    "label_value_length_limit exceeded (metric: {shown}, label name: {name}, length: {length}, limit: {limit})"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// External labels where absent, and each class's own rules.
+    fn finish(&self, labels: &LabelsBuilder<'_>) -> Resolved {
+        let mut hasher = FieldHasher::new();
+        for (name, value) in labels.iter() {
+            hasher.field(name.as_bytes()).field(value.as_bytes());
+        }
+        let mut complete = labels.clone();
+        for (name, value) in self.external.iter() {
+            if !complete.contains(name) {
+                complete.set(name.to_owned(), value.to_owned());
+            }
+        }
+        let sets: Vec<Option<Labels>> = self
+            .classes
+            .rules
+            .iter()
+            .map(|rules| {
+                let mut own = complete.clone();
+                let kept = matches!(rules.apply(&mut own), Outcome::Kept);
+                // Without labels there is nothing that a receiver could store.
+                (kept && !own.is_empty()).then(|| own.build())
+            })
+            .collect();
+        Resolved { labels_hash: hasher.finish64().max(1), encoded: Encoded::new(&sets) }
+    }
+}

@@ -1,0 +1,7 @@
+//! Scraping: one task a target, which wakes at the target's slots, fetches, parses and appends.
+
+pub mod fetch;
+mod report;
+mod target_loop;
+
+pub use target_loop::{Carried, Command, Environment, TargetLoop};

@@ -1,0 +1,220 @@
+//! What the series cache keeps, marks and forgets.
+
+use promring_model::labels::Labels;
+use promring_proto::remote_write::is_stale_marker;
+use promring_proto::remote_write::v1::WriteRequest;
+use prost::Message;
+
+use super::*;
+use crate::parse::text::TextParser;
+use crate::rules::SeriesRules;
+use crate::testing::{job, rules_for};
+
+struct Target {
+    cache: SeriesCache,
+    rules: SeriesRules,
+    now_ms: i64,
+}
+
+impl Target {
+    fn new(config: &str) -> Self {
+        Self { cache: SeriesCache::default(), rules: rules_for(&job(config)), now_ms: 0 }
+    }
+
+    /// Scrapes `body`; what is written comes as `name{…} value`, staleness markers as `stale`.
+    fn scrape(&mut self, body: &str) -> Vec<String> {
+        self.now_ms += 10_000;
+        self.stage(body).unwrap();
+        let mut out = Vec::new();
+        self.cache.commit(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        out
+    }
+
+    fn stage(&mut self, body: &str) -> Result<(), Refusal> {
+        self.cache.begin();
+        let mut parser = TextParser::new(body.as_bytes());
+        while let Some(sample) = parser.next_sample().unwrap() {
+            self.cache.stage(&sample, self.now_ms, &self.rules)?;
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, body: &str) -> Vec<String> {
+        self.now_ms += 10_000;
+        let _ = self.stage(body);
+        let mut out = Vec::new();
+        self.cache.fail(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        out
+    }
+
+    fn end(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.cache.end(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        out
+    }
+}
+
+fn written(encoded: &Encoded, bits: u64, time_ms: i64) -> String {
+    let mut body = Vec::new();
+    v1::push_series(encoded.class(0).unwrap(), f64::from_bits(bits), time_ms, &mut body);
+    let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
+    let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
+    let value = series.samples[0].value;
+    let name = labels.get("__name__").unwrap_or_default();
+    let rest: Vec<String> = labels
+        .iter()
+        .filter(|(name, _)| !["__name__", "instance", "job"].contains(name))
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let value = if is_stale_marker(value) { "stale".to_owned() } else { value.to_string() };
+    format!("{name}{{{}}} {value}", rest.join(","))
+}
+
+#[test]
+fn a_steady_scrape_adds_no_series() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a 1\nb{x=\"1\"} 2\n"), ["a{} 1", "b{x=1} 2"]);
+    assert_eq!(target.cache.tally().added, 2);
+    assert_eq!(target.scrape("a 3\nb{x=\"1\"} 4\n"), ["a{} 3", "b{x=1} 4"]);
+    assert_eq!(target.cache.tally(), Tally { scraped: 2, kept: 2, ..Tally::default() });
+}
+
+#[test]
+fn a_series_that_vanished_is_marked_once_and_forgotten() {
+    let mut target = Target::new("");
+    target.scrape("a 1\nb 2\nc 3\n");
+    assert_eq!(target.scrape("c 1\na 1\n"), ["c{} 1", "a{} 1", "b{} stale"]);
+    assert_eq!(target.cache.len(), 2);
+    assert_eq!(target.scrape("c 1\na 1\n"), ["c{} 1", "a{} 1"]);
+    assert_eq!(target.scrape("a 1\nb 2\nc 3\n"), ["a{} 1", "b{} 2", "c{} 3"]);
+    assert_eq!(target.cache.tally().added, 1);
+}
+
+#[test]
+fn a_failed_scrape_marks_everything_once_and_keeps_what_is_known() {
+    let mut target = Target::new("");
+    target.scrape("a 1\nb 2\n");
+    assert_eq!(target.fail("a 1\nnew 5\n"), ["a{} stale", "b{} stale"]);
+    assert_eq!(target.fail(""), Vec::<String>::new(), "a second failure has nothing to mark");
+    assert_eq!(target.cache.len(), 2, "what only the failed scrape brought is forgotten");
+    assert_eq!(target.scrape("a 1\n"), ["a{} 1"], "b was marked when the scrape failed");
+    assert_eq!(target.cache.tally().added, 0);
+}
+
+#[test]
+fn a_failed_first_scrape_marks_nothing() {
+    let mut target = Target::new("");
+    assert_eq!(target.fail("a 1\n"), Vec::<String>::new());
+    assert!(target.cache.is_empty());
+}
+
+#[test]
+fn the_end_of_a_target_marks_its_series_once() {
+    let mut target = Target::new("");
+    target.scrape("a 1\nb 2\n");
+    assert_eq!(target.end(), ["a{} stale", "b{} stale"]);
+    assert_eq!(target.end(), Vec::<String>::new());
+}
+
+#[test]
+fn a_dropped_series_costs_an_entry_and_writes_nothing() {
+    let mut target =
+        Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    assert_eq!(target.scrape("a 1\nb 2\n"), ["a{} 1"]);
+    assert_eq!(target.cache.tally(), Tally { scraped: 2, kept: 1, added: 1, ..Tally::default() });
+    assert_eq!(target.scrape("a 1\n"), ["a{} 1"], "nothing to mark where nothing was written");
+}
+
+#[test]
+fn the_second_sample_of_a_series_is_left_out_and_counted() {
+    let mut target = Target::new("");
+    for _ in 0..3 {
+        assert_eq!(target.scrape("a 1\na 2\nb 3\n"), ["a{} 1", "b{} 3"]);
+        assert_eq!(target.cache.tally().duplicates, 1);
+    }
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
+}
+
+#[test]
+fn two_texts_with_the_same_labels_are_one_series() {
+    let config = "metric_relabel_configs: [{regex: id, action: labeldrop}]";
+    let mut target = Target::new(config);
+    assert_eq!(target.scrape("a{id=\"1\"} 1\na{id=\"2\"} 2\n"), ["a{} 1"]);
+    assert_eq!(target.scrape("a{id=\"2\"} 2\n"), ["a{} 2"], "the other text goes on with the series");
+    assert_eq!(target.scrape("a{id=\"3\"} 3\n"), ["a{} 3"], "a third takes it over");
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
+}
+
+#[test]
+fn exposed_timestamps_are_kept_and_their_series_not_marked() {
+    let mut target = Target::new("");
+    target.scrape("a 1 5000\nb 2\n");
+    assert_eq!(target.scrape(""), ["b{} stale"]);
+}
+
+#[test]
+fn exposed_timestamps_are_marked_where_asked_for() {
+    let mut target = Target::new("track_timestamps_staleness: true");
+    target.scrape("a 1 5000\n");
+    assert_eq!(target.scrape(""), ["a{} stale"]);
+}
+
+#[test]
+fn exposed_timestamps_are_discarded_where_asked_for() {
+    let mut target = Target::new("honor_timestamps: false");
+    target.scrape("a 1 5000\n");
+    assert_eq!(target.scrape(""), ["a{} stale"]);
+}
+
+#[test]
+fn samples_far_in_the_future_are_left_out() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a 1 99999999999999\nb 1\n"), ["b{} 1"]);
+    assert_eq!(target.cache.tally().out_of_bounds, 1);
+}
+
+#[test]
+fn the_targets_labels_win_and_the_exposed_one_is_renamed() {
+    let mut target = Target::new("static_configs: [{targets: ['host:1'], labels: {env: prod}}]");
+    assert_eq!(
+        target.scrape("a{env=\"dev\",exported_env=\"x\"} 1\n"),
+        ["a{env=prod,exported_env=x,exported_exported_env=dev} 1"]
+    );
+}
+
+#[test]
+fn with_honor_labels_the_exposed_label_wins() {
+    let config = "honor_labels: true\nstatic_configs: [{targets: ['host:1'], labels: {env: prod, zone: a}}]";
+    assert_eq!(Target::new(config).scrape("a{env=\"dev\"} 1\n"), ["a{env=dev,zone=a} 1"]);
+}
+
+#[test]
+fn under_new_rules_only_series_that_are_no_more_are_marked() {
+    let mut before = Target::new("");
+    before.scrape("a 1\nb 2\nc 3\n");
+    let mut after =
+        Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    after.now_ms = before.now_ms;
+    after.cache = SeriesCache::succeeding(before.cache);
+    assert_eq!(after.fail(""), ["a{} stale", "b{} stale", "c{} stale"]);
+    assert_eq!(after.scrape("a 1\nb 2\nc 3\n"), ["a{} 1", "c{} 3"], "each is marked once");
+
+    let mut before = Target::new("");
+    before.scrape("a 1\nb 2\nc 3\n");
+    after.cache = SeriesCache::succeeding(before.cache);
+    assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1", "b{} stale", "c{} stale"]);
+    assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1"]);
+}
+
+#[test]
+fn many_series_that_come_and_go_leave_nothing_behind() {
+    let mut target = Target::new("");
+    for round in 0..20 {
+        let body: String = (0..500).map(|n| format!("a{{n=\"{}\"}} 1\n", n + round * 250)).collect();
+        let written = target.scrape(&body);
+        let stale = if round == 0 { 0 } else { 250 };
+        assert_eq!(written.len(), 500 + stale);
+        assert_eq!(target.cache.len(), 500);
+    }
+    assert!(target.cache.entries.len() <= 750, "freed entries are used again");
+}

@@ -1,0 +1,54 @@
+//! What unit tests of this crate share: a job made from a piece of YAML.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use promring_model::config::{ConfigSource, Discovery, ScrapeConfig, load};
+use promring_model::labels::Labels;
+use promring_model::target::{Assembled, Target, assemble, discovered_labels};
+
+use crate::rules::{Classes, SeriesRules};
+
+struct Text(String);
+
+impl ConfigSource for Text {
+    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A job with these keys; a static target `host:1` where none is given, and one destination.
+pub(crate) fn job(keys: &str) -> Arc<ScrapeConfig> {
+    let mut text = "remote_write: [{url: http://receiver/}]\nscrape_configs:\n- job_name: job\n".to_owned();
+    for line in keys.lines() {
+        text.push_str(&format!("  {line}\n"));
+    }
+    if !keys.contains("static_configs") {
+        text.push_str("  static_configs: [{targets: ['host:1']}]\n");
+    }
+    let loaded = load(Path::new("test.yml"), &Text(text));
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    Arc::clone(&config.scrape_configs[0])
+}
+
+/// The job's first static target.
+pub(crate) fn target_of(job: &ScrapeConfig) -> Target {
+    let Discovery::Static(groups) = &job.discovery[0] else { panic!("the job has no static target") };
+    match assemble(job, &discovered_labels(job, &groups[0].labels, &groups[0].targets[0])) {
+        Assembled::Target(target) => *target,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The rules for that target's series, with one class of destinations.
+pub(crate) fn rules_for(job: &ScrapeConfig) -> SeriesRules {
+    SeriesRules::new(job, &target_of(job), &Labels::default(), &Classes::one())
+}

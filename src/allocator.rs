@@ -1,0 +1,41 @@
+//! `promring allocator`: the allocator as a process of its own.
+
+use std::process::ExitCode;
+
+use promring_allocator::Allocator;
+use promring_net::observe;
+use promring_net::reload::channel;
+use promring_net::server::{bind, common_routes, serve};
+use promring_net::shutdown::{Shutdown, stop_signal};
+
+use crate::cli::AllocatorArgs;
+use crate::{load, reload};
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
+    let config = load::config(&args.config)?;
+    let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let stopping = Shutdown::new();
+    let files = reload::files(&config, &args.config);
+    let (reloader, requests) = channel();
+    let allocator = Allocator::new(config, stopping.clone());
+    let router = allocator.routes().merge(common_routes(allocator.readiness(), Some(reloader)));
+    let server = tokio::spawn(serve(listener, router, stopping.clone()));
+    let reloaded = allocator.clone();
+    let apply = move |config| {
+        reloaded.apply_config(config);
+        Ok(())
+    };
+    tokio::spawn(reload::follow(args.config, files, requests, apply));
+    let runner = tokio::spawn(async move { allocator.run().await });
+    tokio::spawn(observe::upkeep());
+    tracing::info!(%address, "allocator is listening");
+    let signal = stop_signal().await.map_err(|error| error.to_string())?;
+    tracing::info!(signal, "stopping");
+    stopping.trigger();
+    let _ = runner.await;
+    let _ = server.await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}

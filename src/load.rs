@@ -1,0 +1,33 @@
+//! Loads the configuration of a process that is to run with it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use promring_model::config::{Config, Severity, load};
+use promring_net::files::Disk;
+
+/// The configuration in `path`. Warnings and remarks are logged.
+///
+/// # Errors
+/// All errors of the file, one after the other.
+pub(crate) fn config(path: &Path) -> Result<Arc<Config>, String> {
+    read(path).0
+}
+
+/// The same, with all files that were read or should have been.
+pub(crate) fn read(path: &Path) -> (Result<Arc<Config>, String>, Vec<PathBuf>) {
+    let loaded = load(path, &Disk);
+    let mut errors = Vec::new();
+    for diagnostic in &loaded.diagnostics {
+        match diagnostic.severity {
+            Severity::Error => errors.push(diagnostic.to_string()),
+            Severity::Warning => tracing::warn!("{diagnostic}"),
+            Severity::Remark => tracing::info!("{diagnostic}"),
+        }
+    }
+    let config = loaded.config.map(Arc::new).ok_or_else(|| {
+        errors.push("the configuration cannot be used".to_owned());
+        errors.join("\n")
+    });
+    (config, loaded.files)
+}

@@ -1,0 +1,141 @@
+//! `promring relabel`: what each rule of a job does to given label sets.
+
+use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
+use std::process::ExitCode;
+
+use promring_model::config::ScrapeConfig;
+use promring_model::labels::Labels;
+use promring_model::relabel::{Rules, Step};
+use promring_model::target::{Assembled, assemble, discovered_labels};
+use promring_scraper::parse::text::label_set;
+
+use crate::cli::RelabelArgs;
+use crate::load;
+
+/// A line of input may have this many bytes.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads label sets from the command line, or from standard input, one a line, and shows what becomes of each.
+/// Exit code 1 if any line could not be read.
+pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
+    let config = load::config(&args.config)?;
+    let job = config.scrape_configs.iter().find(|job| job.job_name == args.job).ok_or_else(|| {
+        let known: Vec<&str> = config.scrape_configs.iter().map(|job| job.job_name.as_str()).collect();
+        format!("{} has no job {:?}; it has {}", args.config.display(), args.job, known.join(", "))
+    })?;
+    let mut failed = false;
+    let mut out = stdout().lock();
+    let mut show = |number: usize, line: &str| -> std::io::Result<()> {
+        if line.trim().is_empty() {
+            return Ok(());
+        }
+        match parse(line) {
+            Ok(labels) if args.metric => write!(out, "{}", metric(job, &labels)),
+            Ok(labels) => write!(out, "{}", target(job, &labels)),
+            Err(error) => {
+                failed = true;
+                writeln!(out, "line {number}: {error}: {line}")
+            }
+        }
+    };
+    if args.labels.is_empty() {
+        each_line(stdin().lock(), &mut show)?;
+    } else {
+        for (number, line) in (1..).zip(&args.labels) {
+            // Who closed the pipe does not want to read on.
+            let _ = show(number, line);
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn each_line(
+    input: impl Read,
+    show: &mut impl FnMut(usize, &str) -> std::io::Result<()>,
+) -> Result<(), String> {
+    let mut input = BufReader::new(input);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = (&mut input).take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| format!("standard input: {error}"))?;
+        if read as u64 == LINE_BYTES_MAX {
+            return Err(format!("standard input: line {number} is longer than {LINE_BYTES_MAX} bytes"));
+        }
+        if read == 0 || show(number, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A label set as a JSON object or as `{a="b"}`, with or without a metric name before the brace.
+fn parse(line: &str) -> Result<Labels, String> {
+    let line = line.trim();
+    match serde_json::from_str::<Labels>(line) {
+        Ok(labels) => Ok(labels),
+        Err(error) if line.contains("\":") || line.contains("\" :") => {
+            Err(format!("not a JSON object of texts: {error}"))
+        }
+        Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),
+    }
+}
+
+/// A discovered target: gets what the job gives every target first, and shows the finished target at the end.
+fn target(job: &ScrapeConfig, labels: &Labels) -> String {
+    let discovered = discovered_labels(job, &Labels::default(), labels);
+    let mut text = format!("{discovered}\n");
+    text.push_str(&steps(&job.relabel, &discovered));
+    match assemble(job, &discovered) {
+        Assembled::Target(target) => {
+            text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
+        }
+        Assembled::Dropped { rule } => text.push_str(&format!("  dropped by relabel_configs[{rule}]\n")),
+        Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),
+    }
+    text
+}
+
+/// A series, with the labels that it has after it was merged with its target's.
+fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
+    let trace = job.metric_relabel.trace(labels);
+    let mut text = format!("{labels}\n{}", steps(&job.metric_relabel, labels));
+    match trace.last() {
+        Some(step) if step.dropped => {
+            text.push_str(&format!("  dropped by metric_relabel_configs[{}]\n", step.rule));
+        }
+        Some(step) => text.push_str(&format!("  series {}\n", step.after)),
+        None => text.push_str(&format!("  series {labels}\n")),
+    }
+    text
+}
+
+fn steps(rules: &Rules, labels: &Labels) -> String {
+    let mut text = String::new();
+    for (step, rule) in rules.trace(labels).iter().zip(rules.iter()) {
+        text.push_str(&format!("  [{}] {rule}\n", step.rule));
+        text.push_str(&effect(step));
+    }
+    text
+}
+
+fn effect(step: &Step) -> String {
+    let input = step.input.as_ref().map(|input| format!(" (input {input:?})")).unwrap_or_default();
+    if step.dropped {
+        return format!("      drops it{input}\n");
+    }
+    if step.changes.is_empty() {
+        return format!("      changes nothing{input}\n");
+    }
+    step.changes
+        .iter()
+        .map(|change| match (&change.before, &change.after) {
+            (None, Some(after)) => format!("      + {}={after:?}{input}\n", change.name),
+            (Some(before), None) => format!("      - {}={before:?}{input}\n", change.name),
+            (before, after) => {
+                let text = |value: &Option<String>| value.clone().unwrap_or_default();
+                format!("      ~ {}={:?} was {:?}{input}\n", change.name, text(after), text(before))
+            }
+        })
+        .collect()
+}

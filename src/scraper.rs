@@ -1,0 +1,66 @@
+//! `promring scraper`: a scraper as a process of its own.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use promring_net::observe;
+use promring_net::reload::channel;
+use promring_net::server::{bind, common_routes, serve};
+use promring_net::shutdown::{Shutdown, stop_signal};
+use promring_scraper::{Scraper, ScraperOptions};
+
+use crate::cli::ScraperArgs;
+use crate::{load, reload};
+
+/// Runs until SIGTERM or SIGINT; then the scrapes in flight end and the queue is sent as far as time allows.
+pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
+    let config = load::config(&args.config)?;
+    let files = reload::files(&config, &args.config);
+    let name = match args.name {
+        Some(name) => name,
+        None => host_name()?,
+    };
+    let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let options = ScraperOptions {
+        advertise: args.advertise.unwrap_or_else(|| advertised(&name, address)),
+        name,
+        allocator: args.allocator.to_string(),
+        data_dir: args.data_dir,
+    };
+    let stopping = Shutdown::new();
+    // The server lives until the queue is flushed, so that a stop can be watched.
+    let served = Shutdown::new();
+    let scraper = Scraper::new(config, options, stopping.clone()).map_err(|error| error.to_string())?;
+    let (reloader, requests) = channel();
+    let router = scraper.routes().merge(common_routes(scraper.readiness(), Some(reloader)));
+    let server = tokio::spawn(serve(listener, router, served.clone()));
+    let reloaded = scraper.clone();
+    let apply = move |config| reloaded.apply_config(config);
+    tokio::spawn(reload::follow(args.config, files, requests, apply));
+    let runner = tokio::spawn(async move { scraper.run().await });
+    tokio::spawn(observe::upkeep());
+    tracing::info!(%address, "scraper is listening");
+    let signal = stop_signal().await.map_err(|error| error.to_string())?;
+    tracing::info!(signal, "stopping: scrapes in flight end, the queue is flushed");
+    stopping.trigger();
+    let _ = runner.await;
+    served.trigger();
+    let _ = server.await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where others reach this scraper: on all addresses, by its name; otherwise where it listens.
+fn advertised(name: &str, address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("http://{name}:{}", address.port())
+    } else {
+        format!("http://{address}")
+    }
+}
+
+fn host_name() -> Result<String, String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { Err("this host has no name; give one with --name".to_owned()) } else { Ok(name) }
+}

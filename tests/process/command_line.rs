@@ -1,0 +1,140 @@
+//! What a user sees who gives the program something wrong.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::support::run;
+
+/// A directory with a configuration file of this content, and the file's path.
+fn config(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prometheus.yml");
+    fs::write(&path, text).unwrap();
+    (dir, path.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn check_says_ok_with_what_it_found() {
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['x:1', 'y:2']}]\n  metric_relabel_configs: [{regex: pod, action: labeldrop}]\nremote_write: [{url: 'http://receiver/'}]\n",
+    );
+    let (code, out, _) = run(&["check", &path]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(
+        out.contains("OK: 1 job, 2 static targets, 0 discovery sources, 1 relabelling rule, 1 destination"),
+        "{out}"
+    );
+}
+
+#[test]
+fn check_names_file_line_column_and_hint_of_every_error_and_exits_with_1() {
+    let (_dir, path) = config("scrape_configs:\n- job_name: a\n  scrape_intervall: 5s\n- job_name: a\n");
+    let (code, out, _) = run(&["check", &path]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains(&format!("{path}:3:3: ")) && out.contains("scrape_interval"), "{out}");
+    assert!(out.contains(&format!("{path}:4:")), "{out}");
+}
+
+#[test]
+fn a_role_does_not_start_with_a_bad_configuration() {
+    let (_dir, path) = config("scrape_configs: 5\n");
+    for role in [&["standalone"][..], &["allocator"], &["scraper", "--allocator", "http://127.0.0.1:1"]] {
+        let mut arguments = role.to_vec();
+        arguments.extend(["--config", &path, "--listen", "127.0.0.1:0"]);
+        let (code, _, err) = run(&arguments);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains(&format!("{path}:1:")), "{err}");
+    }
+}
+
+#[test]
+fn a_missing_configuration_file_is_named() {
+    let (code, _, err) = run(&["standalone", "--config", "/nonexistent/prometheus.yml"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("/nonexistent/prometheus.yml"), "{err}");
+}
+
+#[test]
+fn a_busy_port_is_named_with_what_to_do() {
+    let (_dir, path) = config("scrape_configs: []\n");
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = busy.local_addr().unwrap().to_string();
+    let (code, _, err) = run(&["standalone", "--config", &path, "--listen", &address]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(&address) && err.contains("--listen"), "{err}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_written_is_named() {
+    let (dir, path) = config("scrape_configs: []\nremote_write: [{url: 'http://receiver/'}]\n");
+    // A file where the directory should be: that stops root as well.
+    let occupied = dir.path().join("data");
+    fs::write(&occupied, "").unwrap();
+    let data = occupied.to_str().unwrap();
+    let (code, _, err) =
+        run(&["standalone", "--config", &path, "--listen", "127.0.0.1:0", "--data-dir", data]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains(data), "{err}");
+}
+
+#[test]
+fn help_shows_every_flag_with_its_default_and_environment_variable() {
+    let (code, out, _) = run(&["standalone", "--help"]);
+    assert_eq!(code, Some(0));
+    for text in
+        ["--config", "PROMRING_CONFIG", "[default: data/]", "[default: 127.0.0.1:8081]", "--log-format"]
+    {
+        assert!(out.contains(text), "{text} is missing:\n{out}");
+    }
+}
+
+const RULES: &str = "
+scrape_configs:
+- job_name: pods
+  relabel_configs:
+  - {source_labels: [__meta_app], target_label: app}
+  - {source_labels: [app], regex: secret, action: drop}
+  metric_relabel_configs:
+  - {source_labels: [__name__], regex: 'go_.*', action: drop}
+  - {regex: pod_ip, action: labeldrop}
+";
+
+#[test]
+fn relabel_shows_after_each_rule_what_changed_and_the_target_at_the_end() {
+    let (_dir, path) = config(RULES);
+    let labels = r#"{__address__="10.0.0.1:80", __meta_app="web"}"#;
+    let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", labels]);
+    assert_eq!(code, Some(0), "{out}");
+    for text in [
+        r#"+ app="web""#,
+        "[1]",
+        "changes nothing",
+        "target http://10.0.0.1:80/metrics",
+        r#"instance="10.0.0.1:80""#,
+    ] {
+        assert!(out.contains(text), "{text} is missing:\n{out}");
+    }
+}
+
+#[test]
+fn relabel_names_the_rule_that_dropped_a_target_or_a_series() {
+    let (_dir, path) = config(RULES);
+    let labels = r#"{"__address__": "10.0.0.1:80", "__meta_app": "secret"}"#;
+    let (_, out, _) = run(&["relabel", "--config", &path, "--job", "pods", labels]);
+    assert!(out.contains("dropped by relabel_configs[1]"), "{out}");
+    let series = [r#"go_goroutines{pod_ip="1"}"#, r#"{__name__="up", pod_ip="1"}"#];
+    let (_, out, _) = run(&["relabel", "--config", &path, "--job", "pods", "--metric", series[0], series[1]]);
+    assert!(out.contains("dropped by metric_relabel_configs[0]"), "{out}");
+    assert!(out.contains(r#"- pod_ip="1""#) && out.contains(r#"series {__name__="up"}"#), "{out}");
+}
+
+#[test]
+fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
+    let (_dir, path) = config(RULES);
+    let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", "{a=1}"]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.contains("line 1: "), "{out}");
+    let (code, _, err) = run(&["relabel", "--config", &path, "--job", "nodes"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("\"nodes\"") && err.contains("pods"), "{err}");
+}
