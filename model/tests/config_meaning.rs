@@ -161,6 +161,19 @@ fn paths_begin_at_the_file_that_they_stand_in() {
     assert_eq!(token, Path::new("/etc/p/token"));
     assert_eq!(config.files, [Path::new("/etc/p/prometheus.yml"), Path::new("/etc/p/jobs/a.yml")]);
     assert_eq!(loaded.files, config.files);
+    assert_eq!(loaded.patterns, [Path::new("/etc/p/jobs/*.yml")]);
+}
+
+#[test]
+fn the_same_file_read_again_gives_an_equal_configuration() {
+    let text = "
+scrape_configs: [{job_name: a, metric_relabel_configs: [{regex: a|b, action: labeldrop}]}]
+remote_write: [{url: 'http://a/w', basic_auth: {username: u, password: p}}]
+";
+    let first = config(text);
+    assert_eq!(config(text), first);
+    assert_ne!(config(&text.replace("a|b", "a|c")), first);
+    assert_ne!(config(&text.replace("password: p", "password: q")), first);
 }
 
 #[test]
