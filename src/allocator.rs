@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use promring_allocator::Allocator;
+use promring_net::observe;
+use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes, serve};
 use promring_net::shutdown::{Shutdown, stop_signal};
-use promring_net::observe;
 
 use crate::cli::AllocatorArgs;
-use crate::load;
+use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
@@ -16,9 +17,17 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stopping = Shutdown::new();
+    let files = reload::files(&config, &args.config);
+    let (reloader, requests) = channel();
     let allocator = Allocator::new(config, stopping.clone());
-    let router = allocator.routes().merge(common_routes(allocator.readiness(), None));
+    let router = allocator.routes().merge(common_routes(allocator.readiness(), Some(reloader)));
     let server = tokio::spawn(serve(listener, router, stopping.clone()));
+    let reloaded = allocator.clone();
+    let apply = move |config| {
+        reloaded.apply_config(config);
+        Ok(())
+    };
+    tokio::spawn(reload::follow(args.config, files, requests, apply));
     let runner = tokio::spawn(async move { allocator.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "allocator is listening");

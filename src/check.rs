@@ -28,7 +28,8 @@ fn describe(file: &Path, loaded: &Loaded) -> String {
     for diagnostic in &loaded.diagnostics {
         text.push_str(&format!("{diagnostic}\n"));
     }
-    let errors = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
+    let errors =
+        loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();
     let verdict = match &loaded.config {
         Some(config) => format!("OK: {}", contents(config)),
         None => format!("FAILED: {}", count(errors, "error")),
@@ -39,7 +40,8 @@ fn describe(file: &Path, loaded: &Loaded) -> String {
 fn contents(config: &Config) -> String {
     let jobs = &config.scrape_configs;
     let rules: usize = jobs.iter().map(|job| job.relabel.len() + job.metric_relabel.len()).sum();
-    let write_rules: usize = config.remote_write.iter().map(|destination| destination.write_relabel.len()).sum();
+    let write_rules: usize =
+        config.remote_write.iter().map(|destination| destination.write_relabel.len()).sum();
     let static_targets: usize = jobs
         .iter()
         .flat_map(|job| &job.discovery)

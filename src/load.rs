@@ -1,6 +1,6 @@
 //! Loads the configuration of a process that is to run with it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use promring_model::config::{Config, Severity, load};
@@ -11,6 +11,11 @@ use promring_net::files::Disk;
 /// # Errors
 /// All errors of the file, one after the other.
 pub(crate) fn config(path: &Path) -> Result<Arc<Config>, String> {
+    read(path).0
+}
+
+/// The same, with all files that were read or should have been.
+pub(crate) fn read(path: &Path) -> (Result<Arc<Config>, String>, Vec<PathBuf>) {
     let loaded = load(path, &Disk);
     let mut errors = Vec::new();
     for diagnostic in &loaded.diagnostics {
@@ -20,8 +25,9 @@ pub(crate) fn config(path: &Path) -> Result<Arc<Config>, String> {
             Severity::Remark => tracing::info!("{diagnostic}"),
         }
     }
-    loaded.config.map(Arc::new).ok_or_else(|| {
+    let config = loaded.config.map(Arc::new).ok_or_else(|| {
         errors.push("the configuration cannot be used".to_owned());
         errors.join("\n")
-    })
+    });
+    (config, loaded.files)
 }

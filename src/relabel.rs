@@ -74,7 +74,9 @@ fn parse(line: &str) -> Result<Labels, String> {
     let line = line.trim();
     match serde_json::from_str::<Labels>(line) {
         Ok(labels) => Ok(labels),
-        Err(error) if line.contains("\":") || line.contains("\" :") => Err(format!("not a JSON object of texts: {error}")),
+        Err(error) if line.contains("\":") || line.contains("\" :") => {
+            Err(format!("not a JSON object of texts: {error}"))
+        }
         Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),
     }
 }
@@ -86,7 +88,7 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
     text.push_str(&steps(&job.relabel, &discovered));
     match assemble(job, &discovered) {
         Assembled::Target(target) => {
-            text.push_str(&format!("  target {} {}\n", target.url, target.labels.public()));
+            text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
         }
         Assembled::Dropped { rule } => text.push_str(&format!("  dropped by relabel_configs[{rule}]\n")),
         Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),

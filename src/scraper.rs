@@ -4,16 +4,18 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use promring_net::observe;
+use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes, serve};
 use promring_net::shutdown::{Shutdown, stop_signal};
 use promring_scraper::{Scraper, ScraperOptions};
 
 use crate::cli::ScraperArgs;
-use crate::load;
+use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT; then the scrapes in flight end and the queue is sent as far as time allows.
 pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let config = load::config(&args.config)?;
+    let files = reload::files(&config, &args.config);
     let name = match args.name {
         Some(name) => name,
         None => host_name()?,
@@ -30,8 +32,12 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     // The server lives until the queue is flushed, so that a stop can be watched.
     let served = Shutdown::new();
     let scraper = Scraper::new(config, options, stopping.clone()).map_err(|error| error.to_string())?;
-    let router = scraper.routes().merge(common_routes(scraper.readiness(), None));
+    let (reloader, requests) = channel();
+    let router = scraper.routes().merge(common_routes(scraper.readiness(), Some(reloader)));
     let server = tokio::spawn(serve(listener, router, served.clone()));
+    let reloaded = scraper.clone();
+    let apply = move |config| reloaded.apply_config(config);
+    tokio::spawn(reload::follow(args.config, files, requests, apply));
     let runner = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "scraper is listening");

@@ -6,22 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promring_allocator::Allocator;
+use promring_model::config::Config;
 use promring_net::observe;
+use promring_net::reload::channel;
 use promring_net::server::{Readiness, bind, common_routes, loopback_of, serve};
 use promring_net::shutdown::{Shutdown, stop_signal};
 use promring_scraper::{Scraper, ScraperOptions};
 
 use crate::cli::StandaloneArgs;
-use crate::load;
+use crate::{load, reload};
 
 /// The one scraper's name.
 const SCRAPER: &str = "standalone";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
-    let mut config = load::config(&args.config)?;
-    // There is one scraper and no other to wait for.
-    Arc::make_mut(&mut config).allocator.settle = Duration::ZERO;
+    let config = alone(load::config(&args.config)?);
+    let files = reload::files(&config, &args.config);
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let own = format!("http://{}", loopback_of(address));
@@ -33,12 +34,22 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     };
     let stopping = Shutdown::new();
     let served = Shutdown::new();
-    let scraper = Scraper::new(Arc::clone(&config), options, stopping.clone()).map_err(|error| error.to_string())?;
+    let scraper =
+        Scraper::new(Arc::clone(&config), options, stopping.clone()).map_err(|error| error.to_string())?;
     let allocator = Allocator::new(config, served.clone());
+    let (reloader, requests) = channel();
     let ready = both(allocator.readiness(), scraper.readiness());
     // The allocator's list of targets says more than the scraper's, so that one is served.
-    let router = allocator.routes().merge(scraper.queue_routes()).merge(common_routes(ready, None));
+    let router = allocator.routes().merge(scraper.queue_routes()).merge(common_routes(ready, Some(reloader)));
     let server = tokio::spawn(serve(listener, router, served.clone()));
+    let (allocator_reloaded, scraper_reloaded) = (allocator.clone(), scraper.clone());
+    let apply = move |config| {
+        let config = alone(config);
+        scraper_reloaded.apply_config(Arc::clone(&config))?;
+        allocator_reloaded.apply_config(config);
+        Ok(())
+    };
+    tokio::spawn(reload::follow(args.config, files, requests, apply));
     let allocating = tokio::spawn(async move { allocator.run().await });
     let scraping = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());
@@ -52,6 +63,12 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     let _ = server.await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// There is one scraper, and no other to wait for.
+fn alone(mut config: Arc<Config>) -> Arc<Config> {
+    Arc::make_mut(&mut config).allocator.settle = Duration::ZERO;
+    config
 }
 
 fn both(one: Readiness, other: Readiness) -> Readiness {

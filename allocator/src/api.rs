@@ -152,7 +152,7 @@ fn active_target(state: &crate::State, discovered: &Discovered) -> ActiveTarget 
         discovered_labels: discovered.labels.clone(),
         labels: target.labels.public(),
         scrape_pool: target.job.to_string(),
-        scrape_url: target.url.to_string(),
+        scrape_url: target.scrape_url(),
         scraper: state.owner(target.key).unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),

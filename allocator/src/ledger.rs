@@ -156,7 +156,13 @@ impl Ledger {
             let of_kind = self.removed.iter().filter(move |(_, r)| r.why == why && newer(r.counter));
             of_kind.map(|(id, _)| *id).collect()
         };
-        Some(Assignment { version, base, upsert, gone: removed(Removal::Gone), moved: removed(Removal::Moved) })
+        Some(Assignment {
+            version,
+            base,
+            upsert,
+            gone: removed(Removal::Gone),
+            moved: removed(Removal::Moved),
+        })
     }
 }
 

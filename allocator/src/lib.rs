@@ -51,7 +51,8 @@ impl Allocator {
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
         let state = Mutex::new(State::new(&config, now_ms()));
-        let shared = Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
+        let shared =
+            Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
         Self { shared: Arc::new(shared) }
     }
 
@@ -67,7 +68,11 @@ impl Allocator {
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
         let mut sources = Sources::start(&config, generation, &updates);
-        tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: discovery started");
+        tracing::info!(
+            jobs = config.scrape_configs.len(),
+            sources = sources.len(),
+            "allocator: discovery started"
+        );
         let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {

@@ -94,7 +94,8 @@ impl State {
     /// A source has told its groups.
     pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, String>) {
         if let Some(job) = self.jobs.get_mut(job) {
-            let count = groups.as_ref().map_or(0, |groups| groups.iter().map(|group| group.targets.len()).sum());
+            let count =
+                groups.as_ref().map_or(0, |groups| groups.iter().map(|group| group.targets.len()).sum());
             metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
                 .set(count as f64);
             self.stale |= job.update(source, groups);
@@ -156,8 +157,12 @@ impl State {
         if self.ready {
             return Ok(());
         }
-        let unsynced: Vec<&str> =
-            self.jobs.values().filter(|job| !job.is_synced()).map(|job| job.config.job_name.as_str()).collect();
+        let unsynced: Vec<&str> = self
+            .jobs
+            .values()
+            .filter(|job| !job.is_synced())
+            .map(|job| job.config.job_name.as_str())
+            .collect();
         if !unsynced.is_empty() {
             Err(format!("discovery has not synced for the jobs {}", unsynced.join(", ")))
         } else if self.membership.is_empty() {
@@ -179,7 +184,8 @@ impl State {
             by_key.entry(target.target.key).or_default().push(Arc::clone(target));
         }
         self.place(&by_key, &takers);
-        let terms: BTreeMap<String, JobTerms> = self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
+        let terms: BTreeMap<String, JobTerms> =
+            self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
         let mut parts: BTreeMap<String, Vec<&Arc<Discovered>>> = BTreeMap::new();
         for (key, targets) in &by_key {
             if let Some(owner) = self.owner(*key) {
@@ -225,7 +231,8 @@ impl State {
             let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));
             owner_before.is_some_and(|before| *before != takers[now.scraper])
         };
-        metrics::counter!("promring_allocator_moves_total").increment(placed.iter().filter(moved).count() as u64);
+        metrics::counter!("promring_allocator_moves_total")
+            .increment(placed.iter().filter(moved).count() as u64);
         self.placed = placed;
         self.placed_scrapers = takers.to_vec();
     }
@@ -249,7 +256,9 @@ impl State {
     /// Samples a second of a target; NaN, which placement takes as its default, where none is known.
     fn weight(&self, target: &Discovered) -> f64 {
         match self.health.get(&target.target.id) {
-            Some(report) if report.samples > 0 => report.samples as f64 / target.target.interval.as_secs_f64(),
+            Some(report) if report.samples > 0 => {
+                report.samples as f64 / target.target.interval.as_secs_f64()
+            }
             _ => f64::NAN,
         }
     }
@@ -314,7 +323,8 @@ impl Reported {
             // Half of it is forgotten in about ten seconds: scrapes come in bursts.
             let share = 1.0 - 0.5_f64.powf(seconds / 10.0);
             let first = self.samples_per_second == 0.0;
-            self.samples_per_second = if first { rate } else { self.samples_per_second * (1.0 - share) + rate * share };
+            self.samples_per_second =
+                if first { rate } else { self.samples_per_second * (1.0 - share) + rate * share };
         }
         (self.report, self.at_ms) = (report, now_ms);
     }

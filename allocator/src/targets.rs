@@ -112,7 +112,8 @@ impl JobTargets {
                 let (dropped_by_rule, error) = match assemble(&self.config, &labels) {
                     Assembled::Target(target) => {
                         let id = target.id;
-                        if self.active.insert(id, Arc::new(Discovered { target: *target, labels })).is_some() {
+                        if self.active.insert(id, Arc::new(Discovered { target: *target, labels })).is_some()
+                        {
                             self.duplicates += 1;
                         }
                         continue;
@@ -127,7 +128,12 @@ impl JobTargets {
                 self.dropped_count += 1;
                 if (self.dropped.len() as u64) < kept_max {
                     let scrape_pool = self.config.job_name.clone();
-                    self.dropped.push(DroppedTarget { discovered_labels: labels, scrape_pool, dropped_by_rule, error });
+                    self.dropped.push(DroppedTarget {
+                        discovered_labels: labels,
+                        scrape_pool,
+                        dropped_by_rule,
+                        error,
+                    });
                 }
             }
         }
@@ -157,6 +163,7 @@ impl JobTargets {
         let limit = self.config.limits.targets?;
         let count = self.active.len();
         // Prometheus's words, so that alerts on the text keep working.
-        (count as u64 > limit).then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"))
+        (count as u64 > limit)
+            .then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"))
     }
 }

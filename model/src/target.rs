@@ -250,6 +250,15 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The URL as Prometheus shows it: with the port that the address names, even where it is the scheme's own.
+    #[must_use]
+    pub fn scrape_url(&self) -> String {
+        let address = self.labels.get(ADDRESS).unwrap_or_default();
+        format!("{}://{address}{}", self.url.scheme(), &self.url[url::Position::BeforePath..])
+    }
+}
+
 fn duration_label(labels: &Labels, label: &'static str) -> Result<Duration, TargetError> {
     let value = labels.get(label).unwrap_or_default();
     let fail = |reason: String| TargetError::Duration { label, value: value.to_owned(), reason };

@@ -26,17 +26,22 @@ async fn targets(State(scraper): State<Scraper>) -> Json<ApiResponse<TargetList>
     let statuses = &scraper.shared.environment.statuses;
     let manager = scraper.manager();
     let active = manager.targets().map(|target| {
-        let status = statuses.get(target.id).unwrap_or_else(|| promring_proto::api::TargetReport::unknown(target.id));
+        let status =
+            statuses.get(target.id).unwrap_or_else(|| promring_proto::api::TargetReport::unknown(target.id));
         ActiveTarget {
             // Only the allocator knows what discovery said.
             discovered_labels: Labels::default(),
             labels: target.labels.public(),
             scrape_pool: target.job.to_string(),
-            scrape_url: target.url.to_string(),
+            scrape_url: target.scrape_url(),
             scraper: scraper.shared.options.name.clone(),
             health: status.health,
             last_error: status.last_error,
-            last_scrape: if status.last_scrape_ms > 0 { rfc3339(status.last_scrape_ms) } else { String::new() },
+            last_scrape: if status.last_scrape_ms > 0 {
+                rfc3339(status.last_scrape_ms)
+            } else {
+                String::new()
+            },
             last_scrape_duration: status.last_scrape_duration,
             samples: status.samples,
             scrape_interval: format_duration(target.interval),

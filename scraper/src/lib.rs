@@ -6,6 +6,7 @@
 mod api;
 pub mod assignment;
 pub mod buffers;
+pub mod destinations;
 pub mod manager;
 pub mod observe;
 pub mod parse;
@@ -30,16 +31,14 @@ use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{QueueReport, Report, TargetReport};
 use rand::RngExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use assignment::{AllocatorClient, Poll};
 use buffers::Buffers;
+use destinations::Destinations;
 use manager::Manager;
 use observe::ScrapeMetrics;
-use rules::Classes;
 use scrape::Environment;
-use send::Senders;
-use sink::Sink;
 use statuses::Statuses;
 
 /// The first pause after a poll that failed; it doubles with every further one.
@@ -67,10 +66,10 @@ pub struct ScraperOptions {
 /// Why a scraper cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A destination's queue.
+    /// A destination: its queue, or the client for it.
     #[error("{0}")]
-    Queue(String),
-    /// The client for the allocator, or for a destination.
+    Destination(String),
+    /// The client for the allocator.
     #[error("{0}")]
     Client(#[from] promring_net::client::ClientError),
 }
@@ -84,11 +83,11 @@ pub struct Scraper {
 #[derive(Debug)]
 struct Shared {
     options: ScraperOptions,
-    config: Arc<Config>,
+    config: watch::Sender<Arc<Config>>,
     client: AllocatorClient,
     environment: Arc<Environment>,
     manager: Mutex<Manager>,
-    senders: Senders,
+    destinations: Destinations,
     /// A new version is in force and should be reported at once.
     in_force: Notify,
     stopping: Shutdown,
@@ -103,24 +102,36 @@ impl Scraper {
         let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
         let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name)?;
         if config.remote_write.is_empty() {
-            tracing::warn!("no remote_write in the configuration: targets are scraped and shown, nothing is sent");
+            tracing::warn!(
+                "no remote_write in the configuration: targets are scraped and shown, nothing is sent"
+            );
         }
-        let (classes, class_of) = Classes::of(&config.remote_write);
-        let queues = send::open_queues(&config, &options.data_dir).map_err(StartError::Queue)?;
-        let senders = Senders::new(&config.remote_write, &queues)?;
-        let destinations = config.remote_write.iter().cloned().zip(queues).zip(class_of);
-        let sink = Sink::new(destinations.map(|((config, queue), class)| (config, queue, class)));
+        let destinations = Destinations::new(options.data_dir.clone());
+        let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
         let environment = Arc::new(Environment {
-            sink: Arc::new(sink),
             statuses: Statuses::default(),
             buffers: Buffers::default(),
             metrics: ScrapeMetrics::new(),
             stopping: stopping.clone(),
         });
-        let manager = Mutex::new(Manager::new(&config, classes, Arc::clone(&environment)));
+        let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
         let in_force = Notify::new();
-        let shared = Shared { options, config, client, environment, manager, senders, in_force, stopping };
+        let config = watch::Sender::new(config);
+        let shared =
+            Shared { options, config, client, environment, manager, destinations, in_force, stopping };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Takes a new configuration. Targets of jobs that did not change lose no slot.
+    ///
+    /// # Errors
+    /// Where a destination cannot be set up; the old configuration stays in force as a whole.
+    pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
+        let prepared = self.shared.destinations.apply(&config)?;
+        self.manager().apply_config(&config, prepared);
+        self.shared.config.send_replace(config);
+        self.shared.in_force.notify_one();
+        Ok(())
     }
 
     /// Runs until the stop begins, then ends the scrapes in flight, sends what is queued as far as time allows, and
@@ -130,18 +141,27 @@ impl Scraper {
         tokio::select! {
             () = self.follow_assignment() => {}
             () = self.report_always() => {}
-            () = shared.environment.sink.run() => {}
-            () = shared.senders.run() => {}
+            () = shared.destinations.flush_always() => {}
             () = shared.stopping.wait() => {}
         }
         // Loops end by themselves once `stopping` is triggered, after the scrape in flight.
-        let mut manager = std::mem::replace(
-            &mut *self.manager(),
-            Manager::new(&Config::default(), Classes::default(), Arc::clone(&shared.environment)),
-        );
-        manager.join(SCRAPES_END_MAX).await;
-        shared.environment.sink.flush();
-        shared.senders.finish(shared.config.scraper.flush_timeout).await;
+        let tasks = self.manager().take_tasks();
+        let ended = async {
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a target's loop ended abnormally");
+                }
+            }
+        };
+        if tokio::time::timeout(SCRAPES_END_MAX, ended).await.is_err() {
+            tracing::warn!("scrapes in flight did not end in time");
+        }
+        let flush_timeout = self.config().scraper.flush_timeout;
+        shared.destinations.finish(flush_timeout).await;
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.config.borrow())
     }
 
     /// Polls the allocator and brings its answers into force.
@@ -162,7 +182,10 @@ impl Scraper {
                     false
                 }
                 Err(error) => {
-                    tracing::warn!(error, "no assignment from the allocator; scraping goes on with what is held");
+                    tracing::warn!(
+                        error,
+                        "no assignment from the allocator; scraping goes on with what is held"
+                    );
                     false
                 }
             };
@@ -177,15 +200,9 @@ impl Scraper {
 
     /// Reports at every heartbeat, and at once when a new version is in force.
     async fn report_always(&self) {
-        let mut heartbeat = tokio::time::interval(self.shared.config.scraper.heartbeat);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut full = true;
         let mut told = true;
         loop {
-            tokio::select! {
-                _ = heartbeat.tick() => {}
-                () = self.shared.in_force.notified() => {}
-            }
             let mut again = true;
             while std::mem::take(&mut again) {
                 let report = self.report(full);
@@ -203,6 +220,10 @@ impl Scraper {
                         }
                     }
                 }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.config().scraper.heartbeat) => {}
+                () = self.shared.in_force.notified() => {}
             }
         }
     }
@@ -225,7 +246,7 @@ impl Scraper {
             targets,
             queues: self.queues(),
             samples_total: self.shared.environment.statuses.samples_total(),
-            external_labels_hash: format!("{:016x}", self.shared.config.external_labels.hash64()),
+            external_labels_hash: format!("{:016x}", self.config().external_labels.hash64()),
             config_mismatch: manager.mismatches(),
             unknown_jobs: manager.unknown_jobs(),
         }
@@ -234,8 +255,7 @@ impl Scraper {
     /// Backlog by destination.
     #[must_use]
     pub fn queues(&self) -> Vec<QueueReport> {
-        let destinations = self.shared.environment.sink.destinations();
-        destinations.iter().map(|destination| send::queue_report(&destination.config, &destination.queue)).collect()
+        self.shared.destinations.reports()
     }
 
     /// The routes of the scraper's own API, as a process of its own serves them.

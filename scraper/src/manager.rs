@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use promring_model::config::{Config, ScrapeConfig};
 use promring_model::labels::Labels;
@@ -13,9 +12,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::assignment::{Change, Held};
+use crate::destinations::Prepared;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::{Carried, Command, Environment, TargetLoop};
+use crate::sink::Sink;
 
 /// One target that is being scraped.
 #[derive(Debug)]
@@ -25,7 +26,19 @@ struct Running {
     task: Task,
 }
 
-type Task = JoinHandle<Option<Carried>>;
+/// A loop; it ends with what its successor takes over.
+pub type Task = JoinHandle<Option<Carried>>;
+
+/// What a loop keeps of the one before it, beside its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// All that is known of the series.
+    Everything,
+    /// Which series were live, to mark those that are no more.
+    Markers,
+    /// Nothing.
+    Slots,
+}
 
 /// A job as this scraper's own file has it.
 #[derive(Debug)]
@@ -41,6 +54,7 @@ pub struct Manager {
     environment: Arc<Environment>,
     jobs: HashMap<String, Job>,
     external: Labels,
+    sink: Arc<Sink>,
     classes: Classes,
     held: Held,
     running: HashMap<TargetId, Running>,
@@ -53,13 +67,15 @@ pub struct Manager {
 impl Manager {
     /// A manager without targets.
     #[must_use]
-    pub fn new(config: &Config, classes: Classes, environment: Arc<Environment>) -> Self {
-        let jobs = config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
+    pub fn new(config: &Config, prepared: Prepared, environment: Arc<Environment>) -> Self {
+        let jobs =
+            config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
         Self {
             environment,
             jobs,
             external: config.external_labels.clone(),
-            classes,
+            sink: prepared.sink,
+            classes: prepared.classes,
             held: Held::default(),
             running: HashMap::new(),
             ending: Vec::new(),
@@ -126,46 +142,116 @@ impl Manager {
         }
         let Some(own) = self.jobs.get(job) else {
             if self.unknown.entry(job.to_owned()).or_default().insert(assigned.id) {
-                tracing::warn!(job, "targets were assigned of a job that this scraper's configuration does not have");
+                tracing::warn!(
+                    job,
+                    "targets were assigned of a job that this scraper's configuration does not have"
+                );
             }
             return;
         };
-        let mut target = match Target::from_final_labels(&own.config, assigned.labels) {
-            Ok(target) => target,
-            Err(error) => {
-                tracing::error!(job, %error, "an assigned target cannot be scraped");
-                return;
+        match Target::from_final_labels(&own.config, assigned.labels) {
+            Ok(mut target) => {
+                // The allocator's word for it, even where its file gives the URL other parameters than ours.
+                target.id = assigned.id;
+                // A slot belongs to this scraper if it comes after the target became active here.
+                let from_ms = assigned.from.map_or(i64::MIN, |from| from - 1).max(now_ms());
+                let predecessor = left.remove(&target.key);
+                self.start(Arc::new(target), from_ms, predecessor, Keep::Everything);
             }
-        };
-        // The allocator's word for it, even where its file gives the URL other parameters than ours.
-        target.id = assigned.id;
-        let target = Arc::new(target);
+            Err(error) => tracing::error!(job, %error, "an assigned target cannot be scraped"),
+        }
+    }
+
+    /// Starts the loop of a target. Where another one had its series, the new one waits for its end.
+    fn start(&mut self, target: Arc<Target>, from_ms: i64, predecessor: Option<Task>, keep: Keep) {
+        let Some(own) = self.jobs.get(&*target.job) else { return };
         let fetcher = match &own.fetcher {
             Ok(fetcher) => Arc::clone(fetcher),
             Err(error) => {
-                tracing::error!(job, error, "the job's HTTP settings cannot be used; its targets are not scraped");
-                let report = TargetReport { health: Health::Down, last_error: error.clone(), ..TargetReport::unknown(target.id) };
+                tracing::error!(job = %target.job, error, "the job's HTTP settings cannot be used; its targets are not scraped");
+                let report = TargetReport {
+                    health: Health::Down,
+                    last_error: error.clone(),
+                    ..TargetReport::unknown(target.id)
+                };
                 self.environment.statuses.set(report);
                 return;
             }
         };
         let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
-        let sample_limit = own.config.limits.samples;
-        let target_loop =
-            TargetLoop::new(Arc::clone(&target), fetcher, rules, sample_limit, Arc::clone(&self.environment));
-        let refusal = self.held.jobs().get(job).and_then(|terms| terms.refusal.clone());
+        let target_loop = TargetLoop::new(
+            Arc::clone(&target),
+            fetcher,
+            rules,
+            own.config.limits.samples,
+            Arc::clone(&self.sink),
+            Arc::clone(&self.environment),
+        );
+        let refusal = self.held.jobs().get(&*target.job).and_then(|terms| terms.refusal.clone());
         let (commands, received) = watch::channel(Command::Scrape(refusal));
-        // A slot belongs to this scraper if it comes after the target became active here.
-        let from_ms = assigned.from.map_or(i64::MIN, |from| from - 1).max(now_ms());
-        let predecessor = left.remove(&target.key);
         let task = tokio::spawn(async move {
             let carried = match predecessor {
                 Some(task) => task.await.ok().flatten(),
                 None => None,
             };
+            let carried = match keep {
+                Keep::Everything => carried,
+                Keep::Markers => carried.map(|carried| carried.renewed(true)),
+                Keep::Slots => carried.map(|carried| carried.renewed(false)),
+            };
             target_loop.run(from_ms, carried, received).await
         });
         self.running.insert(target.id, Running { target, commands, task });
+    }
+
+    /// Takes a new configuration. Targets of jobs that did not change go on undisturbed, unless external labels or
+    /// destinations changed; no target loses a slot. Jobs that the new file lacks go on as they are until the
+    /// allocator, which has the same file, takes them away.
+    pub fn apply_config(&mut self, config: &Config, prepared: Prepared) {
+        let labels_changed = self.external != config.external_labels || self.classes != prepared.classes;
+        let sink_changed = labels_changed || !self.sink.is_same(&prepared.sink);
+        self.external = config.external_labels.clone();
+        (self.sink, self.classes) = (prepared.sink, prepared.classes);
+        let mut changed = BTreeSet::new();
+        for job in &config.scrape_configs {
+            let same = |known: &Job| known.config.scraper_hash == job.scraper_hash && known.fetcher.is_ok();
+            if !self.jobs.get(&job.job_name).is_some_and(same) {
+                changed.insert(job.job_name.clone());
+                self.jobs.insert(job.job_name.clone(), Job::new(job, config));
+            }
+        }
+        let restarted: Vec<(TargetId, Keep)> = self
+            .running
+            .values()
+            .filter_map(|running| {
+                let job_changed = changed.contains(&*running.target.job);
+                let keep = match (labels_changed, job_changed, sink_changed) {
+                    (true, _, _) => Keep::Slots,
+                    (false, true, _) => Keep::Markers,
+                    (false, false, true) => Keep::Everything,
+                    (false, false, false) => return None,
+                };
+                Some((running.target.id, keep))
+            })
+            .collect();
+        for (id, keep) in &restarted {
+            if let Some(running) = self.running.remove(id) {
+                running.commands.send_replace(Command::Moved);
+                self.start(running.target, i64::MIN, Some(running.task), *keep);
+            }
+        }
+        // Targets that were assigned before the own file had their job, or while its settings could not be used.
+        for target in self.held.targets() {
+            if changed.contains(&target.0) && !self.running.contains_key(&target.1.id) {
+                self.take(&target.0, target.1, &mut HashMap::new());
+            }
+        }
+        self.unknown.retain(|job, _| !self.jobs.contains_key(job));
+        tracing::info!(
+            jobs_changed = changed.len(),
+            loops_restarted = restarted.len(),
+            "scraper: configuration taken"
+        );
     }
 
     /// Tells running loops whether their job may be scraped.
@@ -206,20 +292,10 @@ impl Manager {
         self.unknown.keys().cloned().collect()
     }
 
-    /// Waits for the loops to end, after `stopping` was triggered; at most this long.
-    pub async fn join(&mut self, timeout: Duration) {
+    /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.
+    pub fn take_tasks(&mut self) -> Vec<Task> {
         let running = std::mem::take(&mut self.running);
-        let tasks = running.into_values().map(|running| running.task).chain(self.ending.drain(..));
-        let all = async {
-            for task in tasks {
-                if let Err(error) = task.await {
-                    tracing::error!(%error, "a target's loop ended abnormally");
-                }
-            }
-        };
-        if tokio::time::timeout(timeout, all).await.is_err() {
-            tracing::warn!("scrapes in flight did not end in time");
-        }
+        running.into_values().map(|running| running.task).chain(self.ending.drain(..)).collect()
     }
 }
 

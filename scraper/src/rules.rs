@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
 use promring_model::hash::FieldHasher;
-use promring_model::labels::{Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name};
+use promring_model::labels::{
+    Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+};
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
@@ -37,7 +39,7 @@ pub enum Refusal {
 }
 
 /// Destinations with the same `write_relabel_configs` form a class: a series is encoded once for all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
     rules: Vec<Rules>,
 }

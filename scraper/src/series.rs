@@ -113,12 +113,21 @@ pub struct SeriesCache {
     live: bool,
     expected: usize,
     tally: Tally,
+    /// What was known under other rules, until the first scrape under these tells what is left of it.
+    predecessor: Option<Box<SeriesCache>>,
 }
 
 /// Timestamps further in the future than this are left out, as Prometheus does.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
 impl SeriesCache {
+    /// An empty cache for the same target under other rules. Live series of `before` that the first successful
+    /// scrape does not bring again get their marker then.
+    #[must_use]
+    pub fn succeeding(before: Self) -> Self {
+        Self { predecessor: before.live.then(|| Box::new(before)), ..Self::default() }
+    }
+
     /// How many series are held, dropped ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -190,9 +199,11 @@ impl SeriesCache {
         }
         let series = rules.resolve(&sample.series)?;
         self.tally.added += u64::from(series.is_some());
-        let (labels_hash, encoded) = series.map_or((0, None), |series| (series.labels_hash, Some(series.encoded)));
+        let (labels_hash, encoded) =
+            series.map_or((0, None), |series| (series.labels_hash, Some(series.encoded)));
         let entry = self.free.pop().unwrap_or(self.entries.len() as u32);
-        let canonical = if labels_hash == 0 { entry } else { *self.by_labels.entry(labels_hash).or_insert(entry) };
+        let canonical =
+            if labels_hash == 0 { entry } else { *self.by_labels.entry(labels_hash).or_insert(entry) };
         if canonical != entry {
             self.entries[canonical as usize].aliases += 1;
         }
@@ -229,6 +240,10 @@ impl SeriesCache {
             if let Some(encoded) = &self.entries[staged.entry as usize].encoded {
                 sample(encoded, staged.value_bits, staged.timestamp_ms);
             }
+        }
+        if let Some(mut predecessor) = self.predecessor.take() {
+            let goes_on = |labels_hash| self.by_labels.contains_key(&labels_hash);
+            predecessor.mark_live(time_ms, goes_on, &mut sample);
         }
         let before = std::mem::take(&mut self.order);
         for &entry in &before {
@@ -275,6 +290,19 @@ impl SeriesCache {
 
     /// The target ends: hands a staleness marker to `sample` for every live series. A second call hands nothing.
     pub fn end(&mut self, time_ms: i64, mut sample: impl FnMut(&Encoded, u64, i64)) {
+        if let Some(mut predecessor) = self.predecessor.take() {
+            predecessor.mark_live(time_ms, |_| false, &mut sample);
+        }
+        self.mark_live(time_ms, |_| false, &mut sample);
+    }
+
+    /// Hands a staleness marker to `sample` for every live series whose labels do not go on.
+    fn mark_live(
+        &mut self,
+        time_ms: i64,
+        goes_on: impl Fn(u64) -> bool,
+        sample: &mut impl FnMut(&Encoded, u64, i64),
+    ) {
         if !std::mem::take(&mut self.live) {
             return;
         }
@@ -282,8 +310,8 @@ impl SeriesCache {
         self.scrape = self.scrape.wrapping_add(1).max(1);
         for &entry in &self.order {
             let held = &self.entries[entry as usize];
-            let (canonical, tracked) = (held.canonical as usize, held.tracked);
-            if tracked && self.entries[canonical].staged != self.scrape {
+            let canonical = held.canonical as usize;
+            if held.tracked && !goes_on(held.labels_hash) && self.entries[canonical].staged != self.scrape {
                 self.entries[canonical].staged = self.scrape;
                 if let Some(encoded) = &self.entries[entry as usize].encoded {
                     sample(encoded, STALE_NAN_BITS, time_ms);

@@ -189,6 +189,24 @@ fn with_honor_labels_the_exposed_label_wins() {
 }
 
 #[test]
+fn under_new_rules_only_series_that_are_no_more_are_marked() {
+    let mut before = Target::new("");
+    before.scrape("a 1\nb 2\nc 3\n");
+    let mut after =
+        Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    after.now_ms = before.now_ms;
+    after.cache = SeriesCache::succeeding(before.cache);
+    assert_eq!(after.fail(""), ["a{} stale", "b{} stale", "c{} stale"]);
+    assert_eq!(after.scrape("a 1\nb 2\nc 3\n"), ["a{} 1", "c{} 3"], "each is marked once");
+
+    let mut before = Target::new("");
+    before.scrape("a 1\nb 2\nc 3\n");
+    after.cache = SeriesCache::succeeding(before.cache);
+    assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1", "b{} stale", "c{} stale"]);
+    assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1"]);
+}
+
+#[test]
 fn many_series_that_come_and_go_leave_nothing_behind() {
     let mut target = Target::new("");
     for round in 0..20 {

@@ -20,25 +20,20 @@ const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// not in the queue is lost with the process.
 const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
 
-/// How often requests are looked at for their age.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
-
-/// One destination, with its queue on disk.
+/// One destination: its queue on disk, and the request that each lane of it is filling.
 #[derive(Debug)]
 pub struct Destination {
     /// Its configuration.
     pub config: Arc<RemoteWrite>,
     /// Its queue.
     pub queue: Arc<Queue>,
-    /// Which of a series' encodings it gets.
-    class: usize,
-    lanes: Vec<Mutex<Batch>>,
+    lanes: Arc<[Mutex<Batch>]>,
 }
 
-/// All destinations.
+/// The destinations of a configuration, each with the class of encodings that it gets.
 #[derive(Debug, Default)]
 pub struct Sink {
-    destinations: Vec<Destination>,
+    destinations: Vec<(Arc<Destination>, usize)>,
 }
 
 /// The request that a lane is filling.
@@ -64,72 +59,70 @@ pub struct Outgoing<'s> {
 }
 
 impl Sink {
-    /// A sink for these destinations; each comes with its queue and its class.
+    /// A sink for these destinations; each comes with its class.
     #[must_use]
-    pub fn new(destinations: impl IntoIterator<Item = (Arc<RemoteWrite>, Arc<Queue>, usize)>) -> Self {
-        let destinations = destinations
-            .into_iter()
-            .map(|(config, queue, class)| {
-                let lanes = (0..queue.lane_count()).map(|_| Mutex::default()).collect();
-                Destination { config, queue, class, lanes }
-            })
-            .collect();
+    pub fn new(destinations: Vec<(Arc<Destination>, usize)>) -> Self {
         Self { destinations }
     }
 
-    /// The destinations.
+    /// Whether samples take the same way through both.
     #[must_use]
-    pub fn destinations(&self) -> &[Destination] {
-        &self.destinations
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.destinations.len() == other.destinations.len()
+            && self
+                .destinations
+                .iter()
+                .zip(&other.destinations)
+                .all(|((one, class), (other, other_class))| Arc::ptr_eq(one, other) && class == other_class)
     }
 
     /// Opens the lanes of the target with this key, so that all samples of a scrape go in one after the other.
     /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
     #[must_use]
     pub fn lanes(&self, key: TargetKey) -> Lanes<'_> {
-        let open = |destination| Destination::open(destination, key);
-        Lanes { open: self.destinations.iter().map(open).collect() }
-    }
-
-    /// Puts every request that has waited long enough into its queue.
-    pub fn flush_aged(&self) {
-        self.flush_if(|destination, batch| {
-            let age_max = destination.config.queue.batch_send_deadline.min(BATCH_AGE_MAX);
-            batch.since.is_some_and(|since| since.elapsed() >= age_max)
-        });
-    }
-
-    /// Puts every request into its queue, full or not.
-    pub fn flush(&self) {
-        self.flush_if(|_, _| true);
-    }
-
-    fn flush_if(&self, due: impl Fn(&Destination, &Batch) -> bool) {
-        for destination in &self.destinations {
-            for (lane, batch) in destination.lanes.iter().enumerate() {
-                let mut batch = lock(batch);
-                if due(destination, &batch) {
-                    batch.cut(destination, lane);
-                }
-            }
-        }
-    }
-
-    /// Cuts aged requests for as long as it is polled.
-    pub async fn run(&self) {
-        let mut tick = tokio::time::interval(FLUSH_INTERVAL);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            self.flush_aged();
-        }
+        let destinations = self.destinations.iter();
+        Lanes { open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect() }
     }
 }
 
 impl Destination {
-    fn open(&self, key: TargetKey) -> OpenLane<'_> {
+    /// A destination whose requests are all empty.
+    #[must_use]
+    pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
+        let lanes = (0..queue.lane_count()).map(|_| Mutex::default()).collect();
+        Self { config, queue, lanes }
+    }
+
+    /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
+    /// still being appended by the old one is not left behind.
+    #[must_use]
+    pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
+        Self { config, queue: Arc::clone(&self.queue), lanes: Arc::clone(&self.lanes) }
+    }
+
+    /// Puts every request that has waited long enough into the queue.
+    pub fn flush_aged(&self) {
+        let age_max = self.config.queue.batch_send_deadline.min(BATCH_AGE_MAX);
+        self.flush_if(|batch| batch.since.is_some_and(|since| since.elapsed() >= age_max));
+    }
+
+    /// Puts every request into the queue, full or not.
+    pub fn flush(&self) {
+        self.flush_if(|_| true);
+    }
+
+    fn flush_if(&self, due: impl Fn(&Batch) -> bool) {
+        for (lane, batch) in self.lanes.iter().enumerate() {
+            let mut batch = lock(batch);
+            if due(&batch) {
+                batch.cut(self, lane);
+            }
+        }
+    }
+
+    fn lane_of(&self, key: TargetKey, class: usize) -> OpenLane<'_> {
         let lane = (key.0 % self.lanes.len().max(1) as u64) as usize;
-        OpenLane { destination: self, lane, batch: self.lanes.get(lane).map(lock) }
+        OpenLane { destination: self, class, lane, batch: self.lanes.get(lane).map(lock) }
     }
 }
 
@@ -142,6 +135,7 @@ pub struct Lanes<'s> {
 #[derive(Debug)]
 struct OpenLane<'s> {
     destination: &'s Destination,
+    class: usize,
     lane: usize,
     batch: Option<MutexGuard<'s, Batch>>,
 }
@@ -150,7 +144,7 @@ impl Lanes<'_> {
     /// Adds a sample to the request of each destination that takes the series.
     pub fn push(&mut self, sample: &Outgoing<'_>) {
         for open in &mut self.open {
-            if let Some(labels) = sample.series.class(open.destination.class)
+            if let Some(labels) = sample.series.class(open.class)
                 && let Some(batch) = &mut open.batch
             {
                 batch.push(labels, sample, open.destination, open.lane);
@@ -194,7 +188,10 @@ impl Batch {
             ..RecordMeta::default()
         };
         let result = match compressed {
-            Ok(len) => destination.queue.append(lane, meta, &self.compressed[..len]).map_err(|error| error.to_string()),
+            Ok(len) => destination
+                .queue
+                .append(lane, meta, &self.compressed[..len])
+                .map_err(|error| error.to_string()),
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
             Err(error) => Err(error.to_string()),
         };

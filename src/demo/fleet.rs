@@ -86,13 +86,19 @@ impl Roles {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        let reason = self.allocator.state().readiness().err().unwrap_or_else(|| "a scraper has not reported its targets".to_owned());
+        let reason = self
+            .allocator
+            .state()
+            .readiness()
+            .err()
+            .unwrap_or_else(|| "a scraper has not reported its targets".to_owned());
         Err(format!("the parts did not find each other within {timeout:?}: {reason}"))
     }
 
     fn is_in_force(&self) -> bool {
         let state = self.allocator.state();
-        let owned = |name: &str| state.reported(name).is_some_and(|reported| reported.report.version.is_some());
+        let owned =
+            |name: &str| state.reported(name).is_some_and(|reported| reported.report.version.is_some());
         state.readiness().is_ok()
             && state.membership().takers().count() == self.scrapers.len()
             && state.membership().takers().all(owned)

@@ -94,7 +94,11 @@ async fn whole(args: &DemoArgs) -> Result<ExitCode, String> {
 }
 
 /// Shows the live line until the time is over or a signal comes; gives the reason.
-async fn watch(receiver: &Receiver, roles: &Roles, duration: Option<Duration>) -> Result<&'static str, String> {
+async fn watch(
+    receiver: &Receiver,
+    roles: &Roles,
+    duration: Option<Duration>,
+) -> Result<&'static str, String> {
     let live = stdout().is_terminal();
     let mut tick = tokio::time::interval(if live { LIVE_INTERVAL } else { PRINT_INTERVAL });
     let end = duration.map(|duration| Instant::now() + duration);
@@ -193,4 +197,3 @@ fn show(text: &str) {
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }
-

@@ -8,4 +8,5 @@
 pub mod audit;
 pub mod clock;
 pub mod exporter;
+pub mod receiver;
 pub mod wire;

@@ -34,8 +34,17 @@ impl Parts {
             let listen = format!("127.0.0.1:{}", free_port());
             let data = dir.join(&name);
             let arguments = [
-                "scraper", "--config", config, "--name", &name, "--allocator", &allocator_url, "--listen", &listen,
-                "--data-dir", data.to_str().unwrap(),
+                "scraper",
+                "--config",
+                config,
+                "--name",
+                &name,
+                "--allocator",
+                &allocator_url,
+                "--listen",
+                &listen,
+                "--data-dir",
+                data.to_str().unwrap(),
             ];
             (Process::promring(&name, &arguments, dir), format!("http://{listen}"))
         };
@@ -88,7 +97,8 @@ scraper: {{heartbeat: 500ms}}
     assert!(everyone.iter().all(|scraper| scraper["targets"].as_u64().unwrap() > 0), "{everyone:?}");
 
     // What each scraper scrapes, put together, is exactly the targets, each once.
-    let all: BTreeSet<String> = fleet.exporters().iter().map(|exporter| exporter.address().to_string()).collect();
+    let all: BTreeSet<String> =
+        fleet.exporters().iter().map(|exporter| exporter.address().to_string()).collect();
     let mut owners: BTreeMap<String, usize> = BTreeMap::new();
     for (number, (_, base)) in parts.scrapers.iter().enumerate() {
         for instance in instances(base).await.into_keys() {
@@ -116,7 +126,8 @@ scraper: {{heartbeat: 500ms}}
     let until_ms = killed_ms + slots * 1_000;
     eventually("slots after the kill", async || (now_ms() > until_ms + 3_000).then_some(())).await;
     let report = receiver.audit().report(until_ms);
-    let mine: BTreeSet<&String> = owners.iter().filter(|(_, owner)| **owner == 0).map(|(instance, _)| instance).collect();
+    let mine: BTreeSet<&String> =
+        owners.iter().filter(|(_, owner)| **owner == 0).map(|(instance, _)| instance).collect();
     assert!(!report.gaps.is_empty(), "the killed scraper's targets have gaps");
     for gap in &report.gaps {
         let instance = gap.labels.get("instance").unwrap().to_owned();
@@ -130,8 +141,17 @@ scraper: {{heartbeat: 500ms}}
     let listen = base.strip_prefix("http://").unwrap().to_owned();
     let data = dir.path().join("scraper-0");
     let arguments = [
-        "scraper", "--config", config.to_str().unwrap(), "--name", "scraper-0", "--allocator", &parts.allocator_url,
-        "--listen", &listen, "--data-dir", data.to_str().unwrap(),
+        "scraper",
+        "--config",
+        config.to_str().unwrap(),
+        "--name",
+        "scraper-0",
+        "--allocator",
+        &parts.allocator_url,
+        "--listen",
+        &listen,
+        "--data-dir",
+        data.to_str().unwrap(),
     ];
     parts.scrapers[0].0 = Process::promring("scraper-0-again", &arguments, dir.path());
     let base = parts.scrapers[0].1.clone();

@@ -60,9 +60,12 @@ fn expected(body: &str, instance: &SocketAddr) -> BTreeMap<Labels, f64> {
         }
         let value = match sample.value {
             Value::Counter(value) | Value::Gauge(value) | Value::Untyped(value) => value,
-            Value::Histogram(_) | Value::Summary(_) => panic!("{} is neither counter nor gauge", sample.metric),
+            Value::Histogram(_) | Value::Summary(_) => {
+                panic!("{} is neither counter nor gauge", sample.metric)
+            }
         };
-        let mut labels: BTreeMap<String, String> = sample.labels.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
+        let mut labels: BTreeMap<String, String> =
+            sample.labels.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
         if let Some(device) = labels.remove("device") {
             labels.insert("dev".to_owned(), device);
         }
@@ -80,7 +83,10 @@ fn assert_stored(expected: &BTreeMap<Labels, f64>, stored: &Stored, tolerance: f
     for (labels, value) in expected {
         let (_, found) = stored.get(labels).unwrap_or_else(|| panic!("{labels} is not stored"));
         let near = (value - found).abs() <= tolerance * value.abs();
-        assert!(near || (value.is_nan() && found.is_nan()) || value == found, "{labels}: {found}, shown was {value}");
+        assert!(
+            near || (value.is_nan() && found.is_nan()) || value == found,
+            "{labels}: {found}, shown was {value}"
+        );
     }
     let surplus: Vec<&Labels> = stored.keys().filter(|labels| !expected.contains_key(*labels)).collect();
     assert!(surplus.is_empty(), "stored, but not to be kept: {surplus:?}");
@@ -106,7 +112,8 @@ async fn two_real_servers_store_exactly_what_node_exporter_shows() {
     eventually("node_exporter answers", async || fetch(&upstream).await).await;
     let (tap, tap_address) = Tap::start(&upstream).await;
     let mut fleet = Fleet::start(FleetOptions { targets: 2, ..FleetOptions::default() }).await.unwrap();
-    let samples: Vec<String> = fleet.exporters().iter().map(|exporter| exporter.address().to_string()).collect();
+    let samples: Vec<String> =
+        fleet.exporters().iter().map(|exporter| exporter.address().to_string()).collect();
 
     let config = dir.path().join("prometheus.yml");
     let text = format!(
@@ -133,13 +140,21 @@ remote_write:
     std::fs::write(&config, text).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
     let data = dir.path().join("data");
-    let arguments =
-        ["standalone", "--config", config.to_str().unwrap(), "--data-dir", data.to_str().unwrap(), "--listen", &listen];
+    let arguments = [
+        "standalone",
+        "--config",
+        config.to_str().unwrap(),
+        "--data-dir",
+        data.to_str().unwrap(),
+        "--listen",
+        &listen,
+    ];
     let mut promring = Process::promring("promring", &arguments, dir.path());
     let base = format!("http://{listen}");
 
     for store in [&prometheus, &victoria] {
-        eventually("every target is up", async || (store.value("sum(up)").await == Some(3.0)).then_some(())).await;
+        eventually("every target is up", async || (store.value("sum(up)").await == Some(3.0)).then_some(()))
+            .await;
     }
 
     // A target that stops: up is 0, and its series end at once instead of living on for five minutes.
@@ -158,7 +173,9 @@ remote_write:
 
     let until = tap.count() + 5;
     eventually("more scrapes", async || (tap.count() >= until).then_some(())).await;
-    for name in ["prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total"] {
+    for name in
+        ["prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total"]
+    {
         let refused = metric(&base, name).await.unwrap_or_else(|| panic!("{name} is not shown"));
         assert_eq!(refused, 0.0, "{name}: something was refused");
     }
@@ -170,10 +187,17 @@ remote_write:
     let scrapes = tap.count() as f64;
     for (store, tolerance) in [(&prometheus, 0.0), (&victoria, 1e-12)] {
         let counted = "count_over_time(up{job=\"node\"}[10m])";
-        eventually("every scrape is stored once", async || (store.value(counted).await == Some(scrapes)).then_some(()))
-            .await;
+        eventually("every scrape is stored once", async || {
+            (store.value(counted).await == Some(scrapes)).then_some(())
+        })
+        .await;
         assert_stored(&expected, &store.query(&node).await, tolerance);
-        for companion in ["scrape_duration_seconds", "scrape_samples_scraped", "scrape_samples_post_metric_relabeling", "scrape_series_added"] {
+        for companion in [
+            "scrape_duration_seconds",
+            "scrape_samples_scraped",
+            "scrape_samples_post_metric_relabeling",
+            "scrape_series_added",
+        ] {
             let stored = store.value(&format!("{companion}{{job=\"node\"}}")).await;
             assert!(stored.is_some(), "{companion} is not stored");
         }

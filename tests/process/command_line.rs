@@ -20,7 +20,10 @@ fn check_says_ok_with_what_it_found() {
     );
     let (code, out, _) = run(&["check", &path]);
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains("OK: 1 job, 2 static targets, 0 discovery sources, 1 relabelling rule, 1 destination"), "{out}");
+    assert!(
+        out.contains("OK: 1 job, 2 static targets, 0 discovery sources, 1 relabelling rule, 1 destination"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -68,7 +71,8 @@ fn a_data_directory_that_cannot_be_written_is_named() {
     let occupied = dir.path().join("data");
     fs::write(&occupied, "").unwrap();
     let data = occupied.to_str().unwrap();
-    let (code, _, err) = run(&["standalone", "--config", &path, "--listen", "127.0.0.1:0", "--data-dir", data]);
+    let (code, _, err) =
+        run(&["standalone", "--config", &path, "--listen", "127.0.0.1:0", "--data-dir", data]);
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains(data), "{err}");
 }
@@ -77,7 +81,9 @@ fn a_data_directory_that_cannot_be_written_is_named() {
 fn help_shows_every_flag_with_its_default_and_environment_variable() {
     let (code, out, _) = run(&["standalone", "--help"]);
     assert_eq!(code, Some(0));
-    for text in ["--config", "PROMRING_CONFIG", "[default: data/]", "[default: 127.0.0.1:8081]", "--log-format"] {
+    for text in
+        ["--config", "PROMRING_CONFIG", "[default: data/]", "[default: 127.0.0.1:8081]", "--log-format"]
+    {
         assert!(out.contains(text), "{text} is missing:\n{out}");
     }
 }
@@ -99,7 +105,13 @@ fn relabel_shows_after_each_rule_what_changed_and_the_target_at_the_end() {
     let labels = r#"{__address__="10.0.0.1:80", __meta_app="web"}"#;
     let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", labels]);
     assert_eq!(code, Some(0), "{out}");
-    for text in [r#"+ app="web""#, "[1]", "changes nothing", "target http://10.0.0.1:80/metrics", r#"instance="10.0.0.1:80""#] {
+    for text in [
+        r#"+ app="web""#,
+        "[1]",
+        "changes nothing",
+        "target http://10.0.0.1:80/metrics",
+        r#"instance="10.0.0.1:80""#,
+    ] {
         assert!(out.contains(text), "{text} is missing:\n{out}");
     }
 }

@@ -1,6 +1,16 @@
 //! The real binary as a process, with nothing else installed.
 
+#![allow(unreachable_pub, reason = "a test binary has no public items")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on has failed"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
 mod command_line;
+mod reload;

@@ -73,7 +73,9 @@ fn refresh(patterns: &[PathBuf], held: &mut BTreeMap<PathBuf, Held>, force: bool
     for pattern in patterns {
         match glob_paths(pattern) {
             Ok(paths) => found.extend(paths),
-            Err(error) => tracing::error!(job, pattern = %pattern.display(), error, "file_sd pattern cannot be used"),
+            Err(error) => {
+                tracing::error!(job, pattern = %pattern.display(), error, "file_sd pattern cannot be used");
+            }
         }
     }
     held.retain(|path, _| {
@@ -135,7 +137,10 @@ mod tests {
         std::fs::write(&json, r#"[{"targets": ["x:1", "y:2"], "labels": {"env": "test"}}]"#).unwrap();
         std::fs::write(&yaml, "- targets: [x:1, y:2]\n  labels: {env: test}\n").unwrap();
         let strip = |groups: Vec<TargetGroup>| {
-            groups.into_iter().map(|group| (group.targets, group.labels.get("env").map(str::to_owned))).collect::<Vec<_>>()
+            groups
+                .into_iter()
+                .map(|group| (group.targets, group.labels.get("env").map(str::to_owned)))
+                .collect::<Vec<_>>()
         };
         assert_eq!(strip(read_groups(&json).unwrap()), strip(read_groups(&yaml).unwrap()));
     }

@@ -455,7 +455,7 @@ pub struct ProxyConfig {
 }
 
 /// One entry of `remote_write`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RemoteWrite {
     /// Names the destination in metrics and on disk: `name`, or what its URL and settings hash to.
     pub name: String,

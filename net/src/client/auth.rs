@@ -46,7 +46,8 @@ impl Authenticator {
         let text = match self {
             Self::None => return Ok(None),
             Self::Basic { username, password } => {
-                let read = |source: &Option<SecretSource>| source.as_ref().map_or(Ok(String::new()), read_secret);
+                let read =
+                    |source: &Option<SecretSource>| source.as_ref().map_or(Ok(String::new()), read_secret);
                 format!("Basic {}", base64(format!("{}:{}", read(username)?, read(password)?).as_bytes()))
             }
             Self::Authorization { scheme, credentials } => {
@@ -71,7 +72,9 @@ pub(super) struct TokenSource {
 
 impl std::fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSource").field("token_url", &self.config.token_url.as_str()).finish_non_exhaustive()
+        f.debug_struct("TokenSource")
+            .field("token_url", &self.config.token_url.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +150,8 @@ fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             if digit <= chunk.len() {
                 text.push(ALPHABET[(bits >> (18 - 6 * digit) & 63) as usize] as char);
@@ -167,9 +171,14 @@ mod tests {
 
     #[test]
     fn base64_gives_the_test_vectors_of_rfc_4648() {
-        for (plain, coded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE=")]
-        {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+        ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
     }

@@ -104,7 +104,9 @@ impl HttpClient {
             if held.tls_files.changed() {
                 match build(&self.inner.config) {
                     Ok(client) => held.client = client,
-                    Err(error) => tracing::error!(%error, "changed TLS files cannot be used; the old ones stay"),
+                    Err(error) => {
+                        tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
+                    }
                 }
             }
         }

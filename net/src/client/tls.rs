@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use promring_model::config::{SecretSource, TlsConfig, TlsVersion};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -49,7 +49,8 @@ pub(super) fn client_config(config: &TlsConfig, http2: bool) -> Result<rustls::C
         }
         _ => builder.with_no_client_auth(),
     };
-    tls.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    tls.alpn_protocols =
+        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(tls)
 }
 
@@ -63,7 +64,8 @@ fn verifier(
     }
     let inner: Arc<dyn ServerCertVerifier> = match &config.ca {
         None => Arc::new(
-            rustls_platform_verifier::Verifier::new(provider).map_err(|error| tls_error(error.to_string()))?,
+            rustls_platform_verifier::Verifier::new(provider)
+                .map_err(|error| tls_error(error.to_string()))?,
         ),
         Some(ca) => {
             let mut roots = rustls::RootCertStore::empty();

@@ -92,9 +92,8 @@ impl AllocatorClient {
             .body(body);
         let response = self.send(request).await?;
         match response.status() {
-            StatusCode::OK => {
-                json::from_slice(&bounded(response).await?).map_err(|error| format!("the answer cannot be read: {error}"))
-            }
+            StatusCode::OK => json::from_slice(&bounded(response).await?)
+                .map_err(|error| format!("the answer cannot be read: {error}")),
             status => Err(format!("the allocator answered {status}: {}", refusal(response).await)),
         }
     }

@@ -52,6 +52,15 @@ impl Held {
         &self.jobs
     }
 
+    /// The targets, each with its job.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(String, AssignedTarget)> {
+        let assigned = |(id, (job, labels)): (&TargetId, &(String, Labels))| {
+            (job.clone(), AssignedTarget { id: *id, labels: labels.clone(), from: None, until: None })
+        };
+        self.targets.iter().map(assigned).collect()
+    }
+
     /// Takes an answer; changes come in the order in which they are to be made: ends before beginnings, so that a
     /// target can take over the series of the one it replaces. An answer of an older term, or a difference to
     /// another version than the one held, changes nothing and gives None.
@@ -113,7 +122,12 @@ mod tests {
     fn answer(counter: u64, base: Option<u64>, targets: &[u128]) -> Assignment {
         let targets = targets
             .iter()
-            .map(|&id| AssignedTarget { id: TargetId(id), labels: Labels::default(), from: None, until: None })
+            .map(|&id| AssignedTarget {
+                id: TargetId(id),
+                labels: Labels::default(),
+                from: None,
+                until: None,
+            })
             .collect();
         let job = JobAssignment { config_hash: String::new(), synced: true, refusal: None, targets };
         Assignment {

@@ -74,9 +74,14 @@ mod tests {
 
     #[test]
     fn floats_read_as_go_reads_them() {
-        for (text, value) in
-            [("1", 1.0), ("-1.5e3", -1_500.0), (".5", 0.5), ("5.", 5.0), ("+Inf", f64::INFINITY), ("-infinity", f64::NEG_INFINITY)]
-        {
+        for (text, value) in [
+            ("1", 1.0),
+            ("-1.5e3", -1_500.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("+Inf", f64::INFINITY),
+            ("-infinity", f64::NEG_INFINITY),
+        ] {
             assert_eq!(parse_float(text.as_bytes()), Some(value), "{text}");
         }
         assert_eq!(parse_float(b"NaN").map(f64::to_bits), Some(NORMAL_NAN_BITS));
@@ -84,16 +89,28 @@ mod tests {
 
     #[test]
     fn what_go_refuses_is_refused() {
-        for text in ["", "1e400", "-1e400", "+NaN", "-nan", "1_000", "0x1p-2", "0x10", "1e", "abc", " 1", "--1", "1.2.3"] {
+        for text in [
+            "", "1e400", "-1e400", "+NaN", "-nan", "1_000", "0x1p-2", "0x10", "1e", "abc", " 1", "--1",
+            "1.2.3",
+        ] {
             assert_eq!(parse_float(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
     fn bounds_are_written_in_one_way() {
-        for (text, written) in
-            [("1", Some("1.0")), ("1.0", None), ("0.05", None), ("5e-3", Some("0.005")), ("+Inf", None), ("Inf", Some("+Inf")), ("1e6", Some("1000000.0")), ("1e22", Some("1e+22")), ("0.00001", Some("1e-05")), ("x", None)]
-        {
+        for (text, written) in [
+            ("1", Some("1.0")),
+            ("1.0", None),
+            ("0.05", None),
+            ("5e-3", Some("0.005")),
+            ("+Inf", None),
+            ("Inf", Some("+Inf")),
+            ("1e6", Some("1000000.0")),
+            ("1e22", Some("1e+22")),
+            ("0.00001", Some("1e-05")),
+            ("x", None),
+        ] {
             assert_eq!(normalise_float(text).as_deref(), written, "{text}");
         }
     }

@@ -67,7 +67,8 @@ impl<'b> TextParser<'b> {
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
         let end = match memrchr(b'}', text) {
             Some(brace) => brace + 1,
-            None => memchr2(b' ', b'\t', text).ok_or_else(|| self.fail("expected a value after the name", text))?,
+            None => memchr2(b' ', b'\t', text)
+                .ok_or_else(|| self.fail("expected a value after the name", text))?,
         };
         let (series, rest) = text.split_at(end);
         let rest = trim(rest);
@@ -78,12 +79,15 @@ impl<'b> TextParser<'b> {
         let value = parse_float(value).ok_or_else(|| self.fail("expected a number as the value", text))?;
         let timestamp_ms = match timestamp {
             None => None,
-            Some(digits) => Some(
-                parse_timestamp_ms(digits)
-                    .ok_or_else(|| self.fail("expected a timestamp in milliseconds or the end of the line", text))?,
-            ),
+            Some(digits) => Some(parse_timestamp_ms(digits).ok_or_else(|| {
+                self.fail("expected a timestamp in milliseconds or the end of the line", text)
+            })?),
         };
-        Ok(Sample { series: SeriesText { bytes: series, normalise: self.normalised_label(series) }, value, timestamp_ms })
+        Ok(Sample {
+            series: SeriesText { bytes: series, normalise: self.normalised_label(series) },
+            value,
+            timestamp_ms,
+        })
     }
 
     /// Which label of this series is a number in the family at hand.

@@ -37,7 +37,10 @@ fn refused(body: &str) -> String {
 #[test]
 fn names_labels_values_and_timestamps_are_read() {
     assert_eq!(one("up 1"), ("__name__=up".into(), 1.0, None));
-    assert_eq!(one("a:b{x=\"1\",y=\"2\"} 3.5 1700000000000\n"), ("__name__=a:b,x=1,y=2".into(), 3.5, Some(1_700_000_000_000)));
+    assert_eq!(
+        one("a:b{x=\"1\",y=\"2\"} 3.5 1700000000000\n"),
+        ("__name__=a:b,x=1,y=2".into(), 3.5, Some(1_700_000_000_000))
+    );
 }
 
 #[test]
@@ -89,10 +92,38 @@ fn bounds_and_quantiles_are_normalised_under_their_type_only() {
 #[test]
 fn malformed_lines_are_refused() {
     for body in [
-        "a", "a ", "a{} ", "a{ 1", "a} 1", "a{x} 1", "a{x=} 1", "a{x=1} 1", "a{x=\"1} 1", "a{x=\"1\"",
-        "a{x=\"1\" y=\"2\"} 1", "a{,} 1", "a{x=\"1\",,} 1", "a{1x=\"1\"} 1", "a{a:b=\"1\"} 1", "1a 1", "a-b 1",
-        "a 1 2 3", "a 1 -5", "a 1 1.5", "a 1 # comment", "a 1_0", "a 0x1p-2", "a 1e400", "a +NaN", "a 1\r\n",
-        "a{x=\"1\",x=\"2\"} 1", "a{x=\"1\"} 1 }", "{} 1", "a{x=\"1\"}b{y=\"1\"} 1", "# TYPE a\n", "# HELP\n",
+        "a",
+        "a ",
+        "a{} ",
+        "a{ 1",
+        "a} 1",
+        "a{x} 1",
+        "a{x=} 1",
+        "a{x=1} 1",
+        "a{x=\"1} 1",
+        "a{x=\"1\"",
+        "a{x=\"1\" y=\"2\"} 1",
+        "a{,} 1",
+        "a{x=\"1\",,} 1",
+        "a{1x=\"1\"} 1",
+        "a{a:b=\"1\"} 1",
+        "1a 1",
+        "a-b 1",
+        "a 1 2 3",
+        "a 1 -5",
+        "a 1 1.5",
+        "a 1 # comment",
+        "a 1_0",
+        "a 0x1p-2",
+        "a 1e400",
+        "a +NaN",
+        "a 1\r\n",
+        "a{x=\"1\",x=\"2\"} 1",
+        "a{x=\"1\"} 1 }",
+        "{} 1",
+        "a{x=\"1\"}b{y=\"1\"} 1",
+        "# TYPE a\n",
+        "# HELP\n",
     ] {
         refused(body);
     }

@@ -69,14 +69,24 @@ impl Fetcher {
     ///
     /// # Errors
     /// As [`FetchError`] lists them; `body` then holds nothing of use.
-    pub async fn fetch(&self, url: &url::Url, timeout: Duration, body: &mut Vec<u8>) -> Result<(), FetchError> {
+    pub async fn fetch(
+        &self,
+        url: &url::Url,
+        timeout: Duration,
+        body: &mut Vec<u8>,
+    ) -> Result<(), FetchError> {
         body.clear();
         tokio::time::timeout(timeout, self.exchange(url, timeout, body))
             .await
             .map_err(|_| FetchError::Timeout(timeout))?
     }
 
-    async fn exchange(&self, url: &url::Url, timeout: Duration, body: &mut Vec<u8>) -> Result<(), FetchError> {
+    async fn exchange(
+        &self,
+        url: &url::Url,
+        timeout: Duration,
+        body: &mut Vec<u8>,
+    ) -> Result<(), FetchError> {
         // The URL is known to whoever reads the message.
         let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
         let mut response = self
@@ -212,7 +222,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_status_200_succeeds() {
-        let error = fetch("", answer("500 Internal Server Error\r\nContent-Type: text/plain", b"")).await.unwrap_err();
+        let error = fetch("", answer("500 Internal Server Error\r\nContent-Type: text/plain", b""))
+            .await
+            .unwrap_err();
         assert_eq!(error, "server returned HTTP status 500 Internal Server Error");
         assert!(fetch("", answer("204 No Content\r\nContent-Type: text/plain", b"")).await.is_err());
     }
@@ -231,12 +243,16 @@ mod tests {
         let large = vec![b'\n'; 2_000];
         assert_eq!(fetch(config, answer(text, &large)).await, Err("body size limit exceeded".to_owned()));
         let head = format!("{text}\r\nContent-Encoding: gzip");
-        assert_eq!(fetch(config, answer(&head, &gzip(&large))).await, Err("body size limit exceeded".to_owned()));
+        assert_eq!(
+            fetch(config, answer(&head, &gzip(&large))).await,
+            Err("body size limit exceeded".to_owned())
+        );
     }
 
     #[tokio::test]
     async fn a_target_that_hangs_runs_into_the_timeout() {
-        let error = fetch("", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec()).await.unwrap_err();
+        let error =
+            fetch("", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec()).await.unwrap_err();
         assert!(error.contains("scrape timeout"), "{error}");
     }
 

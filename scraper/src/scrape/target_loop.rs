@@ -27,8 +27,6 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 /// What all loops of a scraper share.
 #[derive(Debug)]
 pub struct Environment {
-    /// Where samples go.
-    pub sink: Arc<Sink>,
     /// Where health is told.
     pub statuses: Statuses,
     /// Bodies are read into these.
@@ -55,7 +53,18 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
-    last_slot_ms: i64,
+    /// Slots up to this time, in Unix milliseconds, are done with.
+    done_ms: i64,
+}
+
+impl Carried {
+    /// For a successor whose rules differ: what is known of the series is learnt anew, and series that then are
+    /// no more are marked; or, where even their labels are sent differently, nothing is kept of them.
+    #[must_use]
+    pub fn renewed(self, mark: bool) -> Self {
+        let cache = if mark { SeriesCache::succeeding(self.cache) } else { SeriesCache::default() };
+        Self { cache, ..self }
+    }
 }
 
 /// One target with all that its scrapes need.
@@ -68,6 +77,7 @@ pub struct TargetLoop {
     sample_limit: Option<u64>,
     slots: Slots,
     cache: SeriesCache,
+    sink: Arc<Sink>,
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
@@ -81,6 +91,7 @@ impl TargetLoop {
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
         sample_limit: Option<u64>,
+        sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
         Self {
@@ -91,24 +102,26 @@ impl TargetLoop {
             rules,
             sample_limit,
             cache: SeriesCache::default(),
+            sink,
             environment,
             reported: false,
         }
     }
 
-    /// Scrapes every slot after `from_ms` until it is told to end. Where another loop had the same series before,
-    /// `carried` is what it left.
+    /// Scrapes every slot after `from_ms` until it is told to end. Where another loop had the target before it,
+    /// `carried` is what that left, and the slots go on from there.
     pub async fn run(
         mut self,
         from_ms: i64,
         carried: Option<Carried>,
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
-        let mut last_slot_ms = i64::MIN;
+        let mut done_ms = from_ms;
         if let Some(carried) = carried {
-            (self.cache, self.reported, last_slot_ms) = (carried.cache, carried.reported, carried.last_slot_ms);
+            // The slot that is due now belongs to whoever is there now: to us.
+            (self.cache, self.reported, done_ms) = (carried.cache, carried.reported, carried.done_ms);
         }
-        let mut slot_ms = self.slots.next_after(from_ms.max(last_slot_ms));
+        let mut slot_ms = self.slots.next_after(done_ms);
         loop {
             let due = tokio::select! {
                 () = wait_until(slot_ms) => true,
@@ -120,7 +133,7 @@ impl TargetLoop {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
                     let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, last_slot_ms });
+                    return Some(Carried { cache, reported, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -130,7 +143,7 @@ impl TargetLoop {
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
                     self.scrape(slot_ms, refusal).await;
-                    last_slot_ms = slot_ms;
+                    done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
                 Command::Gone | Command::Scrape(_) => {}
@@ -185,7 +198,7 @@ impl TargetLoop {
     }
 
     fn append(&mut self, result: &Result<(), String>, time_ms: i64, seconds: f64) -> Tally {
-        let mut lanes = self.environment.sink.lanes(self.target.key);
+        let mut lanes = self.sink.lanes(self.target.key);
         let push = |series: &Encoded, value_bits, timestamp_ms| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms });
         };
@@ -205,7 +218,7 @@ impl TargetLoop {
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.environment.sink.lanes(self.target.key);
+        let mut lanes = self.sink.lanes(self.target.key);
         let mut push = |series: &Encoded, value_bits| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
         };

@@ -18,10 +18,10 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use promring_model::config::{Config, RemoteWrite};
+use promring_model::config::{QueueSettings, RemoteWrite};
 use promring_model::hash::FieldHasher;
 use promring_net::client::ClientError;
 use promring_proto::api::QueueReport;
@@ -41,55 +41,41 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long senders may take to put down what they have in hand when their time is over.
 const STOP_MAX: Duration = Duration::from_secs(1);
 
-/// The senders of all destinations.
-#[derive(Debug)]
+/// The senders of one destination.
 pub struct Senders {
     phase: watch::Sender<Phase>,
-    /// Not started yet.
-    waiting: Mutex<Vec<Destination>>,
+    link: Arc<Link>,
+    queue: Arc<Queue>,
     running: Mutex<JoinSet<()>>,
 }
 
-struct Destination {
-    link: Arc<Link>,
-    queue: Arc<Queue>,
-}
-
-impl std::fmt::Debug for Destination {
+impl std::fmt::Debug for Senders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Destination({})", self.link.config.name)
+        write!(f, "Senders({})", self.link.config.name)
     }
 }
 
 impl Senders {
-    /// Senders for these destinations, each with its queue.
+    /// Senders of this queue to this destination.
     ///
     /// # Errors
     /// Where a client cannot be made: certificates, proxies, headers.
-    pub fn new(configs: &[Arc<RemoteWrite>], queues: &[Arc<Queue>]) -> Result<Self, ClientError> {
-        let mut waiting = Vec::new();
-        for (config, queue) in configs.iter().zip(queues) {
-            let link = Arc::new(Link::new(Arc::clone(config))?);
-            waiting.push(Destination { link, queue: Arc::clone(queue) });
-        }
+    pub fn new(config: &Arc<RemoteWrite>, queue: &Arc<Queue>) -> Result<Self, ClientError> {
         Ok(Self {
             phase: watch::Sender::new(Phase::Run),
-            waiting: Mutex::new(waiting),
+            link: Arc::new(Link::new(Arc::clone(config))?),
+            queue: Arc::clone(queue),
             running: Mutex::default(),
         })
     }
 
-    /// Starts sending and never returns. Dropping the future stops nothing: [`Senders::finish`] does, or dropping the senders.
-    pub async fn run(&self) {
-        self.start();
-        std::future::pending::<()>().await;
-    }
-
-    fn start(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        for destination in waiting.drain(..) {
-            running.spawn(supervise(destination, self.phase.subscribe()));
+    /// Starts sending. It ends with [`Senders::finish`], or when the senders are dropped. Later calls change nothing.
+    pub fn start(&self) {
+        let mut running = self.running();
+        if running.is_empty() && *self.phase.borrow() == Phase::Run {
+            let supervisor =
+                supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
+            running.spawn(supervisor);
         }
     }
 
@@ -98,7 +84,7 @@ impl Senders {
     pub async fn finish(&self, time: Duration) {
         // What was never started has something to send all the same.
         self.start();
-        let mut running = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut running = std::mem::take(&mut *self.running());
         self.phase.send_replace(Phase::Drain);
         let ended = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(time, ended).await.is_ok() {
@@ -111,21 +97,25 @@ impl Senders {
         }
         running.shutdown().await;
     }
+
+    fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// Opens the queues of all destinations of a configuration under `data_dir`.
+/// Opens the queue of a destination under `data_dir`. `volume` is what its disk's other queues share with it.
 ///
 /// # Errors
-/// Where one cannot be opened, with the reason.
-pub fn open_queues(config: &Config, data_dir: &Path) -> Result<Vec<Arc<Queue>>, String> {
-    let volume = Volume::new();
-    let open = |destination: &Arc<RemoteWrite>| {
-        let dir = queue_dir(data_dir, &destination.name);
-        let lanes = lanes(destination);
-        let opened = Queue::open_on(&volume, &dir, &destination.name, lanes, &config.scraper.queue);
-        opened.map(Arc::new).map_err(|error| format!("the queue of {:?}: {error}", destination.name))
-    };
-    config.remote_write.iter().map(open).collect()
+/// Where it cannot be opened, with the reason.
+pub fn open_queue(
+    volume: &Volume,
+    config: &RemoteWrite,
+    settings: &QueueSettings,
+    data_dir: &Path,
+) -> Result<Queue, String> {
+    let dir = queue_dir(data_dir, &config.name);
+    Queue::open_on(volume, &dir, &config.name, lanes(config), settings)
+        .map_err(|error| format!("the queue of {:?}: {error}", config.name))
 }
 
 /// How many lanes the queue of a destination has.
@@ -162,8 +152,7 @@ pub fn queue_dir(data_dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Keeps a sender on every lane of a queue, as lanes come and go.
-async fn supervise(destination: Destination, mut phase: watch::Receiver<Phase>) {
-    let Destination { link, queue } = destination;
+async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receiver<Phase>) {
     let mut lanes = queue.lanes();
     let mut senders: JoinSet<()> = JoinSet::new();
     let mut by_task: HashMap<tokio::task::Id, LaneId> = HashMap::new();

@@ -1,6 +1,10 @@
 //! Planned ends: when a target or a series is not there, and what that means for each slot.
 
+use promring_model::slots::Slots;
 use serde::{Deserialize, Serialize};
+
+use super::TIME_MS_MAX;
+use super::coverage::Span;
 
 /// A planned time without a target or a series. It begins with a staleness marker.
 ///
@@ -66,6 +70,15 @@ impl Absence {
         }
     }
 
+    /// The slots that need no sample: those of which [`Self::need`] does not say [`Need::Sample`].
+    pub(super) fn exempt(&self, slots: Slots) -> Span {
+        let slot_at = |time_ms: i64| slots.slot_at(time_ms.clamp(-TIME_MS_MAX, TIME_MS_MAX));
+        Span {
+            first: slot_at(self.from_ms),
+            last: slot_at(self.to_ms.saturating_add(self.settle_ms).saturating_sub(1)),
+        }
+    }
+
     /// Whether a marker at this time can be the one that this absence begins with.
     pub(super) fn explains_marker(&self, slot_ms: i64, interval_ms: i64) -> bool {
         slot_ms + interval_ms > self.from_ms && slot_ms < self.to_ms.saturating_add(self.settle_ms)
@@ -97,7 +110,28 @@ pub(super) fn need<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use promring_model::target::TargetKey;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn the_exempt_slots_are_those_that_need_no_sample(
+            from_ms in -50_i64..50, length in 1_i64..60, settle_ms in 0_i64..30, offset in 0_u64..10,
+        ) {
+            let absence = Absence { from_ms, to_ms: from_ms + length, settle_ms, whole: true };
+            let slots = Slots::new(Duration::from_millis(10), TargetKey(offset));
+            let exempt = absence.exempt(slots);
+            for at in -20..20 {
+                let slot = slots.slot_at(at * 10);
+                let inside = (exempt.first..=exempt.last).contains(&slot);
+                prop_assert_eq!(inside, absence.need(slot, 10) != Need::Sample, "slot {}, {:?}", slot, exempt);
+            }
+        }
+    }
 
     fn needs(absence: Absence) -> Vec<Need> {
         (0..8).map(|slot| absence.need(slot * 10, 10)).collect()

@@ -85,6 +85,20 @@ pub(super) fn missing(span: Span, holes: &[Span], wanted: Span, interval_ms: i64
     all.map(|missing| missing.overlap(wanted)).filter(|missing| !missing.is_empty()).collect()
 }
 
+/// The spans without the slots of `out`.
+pub(super) fn subtract(spans: Vec<Span>, out: Span, interval_ms: i64) -> Vec<Span> {
+    if out.is_empty() || spans.is_empty() {
+        return spans;
+    }
+    let parts = |span: Span| {
+        let before = Span { last: span.last.min(out.first - interval_ms), ..span };
+        let after = Span { first: span.first.max(out.last + interval_ms), ..span };
+        // What `out` does not touch would be in one of the two as a whole.
+        [before, after].into_iter().filter(|part| !part.is_empty())
+    };
+    spans.into_iter().flat_map(parts).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -96,6 +110,26 @@ mod tests {
     const INTERVAL: i64 = 10;
 
     proptest! {
+        #[test]
+        fn what_is_subtracted_is_gone_and_all_else_stays(
+            bounds in proptest::collection::btree_set(-30_i64..30, 0..8), out in (-35_i64..35, -35_i64..35),
+        ) {
+            let bounds: Vec<i64> = bounds.into_iter().collect();
+            // Every second pair, so that spans do not touch.
+            let spans: Vec<Span> = bounds
+                .chunks_exact(2)
+                .map(|pair| Span { first: pair[0] * INTERVAL, last: (pair[1] - 1) * INTERVAL })
+                .collect();
+            let out = Span { first: out.0 * INTERVAL, last: out.1 * INTERVAL };
+            let slots = |spans: &[Span]| -> Vec<i64> {
+                let slots = |span: &Span| (span.first / INTERVAL..=span.last / INTERVAL).collect::<Vec<_>>();
+                spans.iter().flat_map(slots).collect()
+            };
+            let expected: Vec<i64> =
+                slots(&spans).into_iter().filter(|slot| !(out.first..=out.last).contains(&(slot * INTERVAL))).collect();
+            prop_assert_eq!(slots(&subtract(spans, out, INTERVAL)), expected);
+        }
+
         /// Against the plainest model that there is: a set of filled slots.
         #[test]
         fn filling_and_missing_agree_with_a_set_of_slots(

@@ -115,6 +115,9 @@ pub enum ExpectError {
     /// Metric relabelling takes a series' name away, which fails the whole scrape.
     #[error("metric_relabel_configs leave {0} without a name, so that every scrape fails")]
     Nameless(Labels),
+    /// Scraped more than a thousand times a second, or less than once in ten years.
+    #[error("an interval of {} ms is none", .0.as_millis())]
+    Interval(Duration),
     /// Two targets would write the same series.
     #[error("{0} is expected of two targets")]
     Twice(Labels),

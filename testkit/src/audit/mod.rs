@@ -23,6 +23,7 @@ mod values;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use promring_model::labels::{Labels, METRIC_NAME};
 use promring_model::slots::Slots;
@@ -45,6 +46,10 @@ pub const SERIES_MAX: usize = 20_000_000;
 
 /// Times further from the epoch than this are no times, in milliseconds: some 140,000 years.
 const TIME_MS_MAX: i64 = 1 << 52;
+
+/// What an interval can be.
+const INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -152,7 +157,8 @@ impl Audit {
     /// Expects a target from now on. Of samples that its series have had before, the last one counts.
     ///
     /// # Errors
-    /// Where another target already accounts for one of the series; nothing is expected of this one then.
+    /// Where another target already accounts for one of the series, or the interval is out of bounds; nothing is
+    /// expected of this one then.
     pub fn expect(&mut self, target: ExpectedTarget) -> Result<TargetNumber, ExpectError> {
         let taken = |series: &&ExpectedSeries| {
             let known = self.store.find_labels(&series.labels);
@@ -160,6 +166,9 @@ impl Audit {
         };
         if let Some(series) = target.series.iter().find(taken) {
             return Err(ExpectError::Twice(series.labels.clone()));
+        }
+        if !INTERVALS.contains(&target.interval) {
+            return Err(ExpectError::Interval(target.interval));
         }
         let slots = target.slots();
         let target_number = self.targets.len() as u32;

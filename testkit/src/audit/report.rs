@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use promring_model::labels::Labels;
 
-use super::absence::Need;
-use super::coverage::{NOTHING, Span, missing};
+use super::coverage::{NOTHING, Span, missing, subtract};
 use super::findings::{Finding, GAP_TARGETS_MAX, Kind, Log, Report, TargetGaps};
-use super::{Audit, NO_TARGET, State, TIME_MS_MAX, Target, finding};
+use super::{Audit, NO_TARGET, TIME_MS_MAX, Target, finding};
 
 /// Different gaps that are told apart for examples; further ones are counted only.
 const GAPS_TOLD_APART_MAX: usize = 10_000;
@@ -81,37 +80,16 @@ impl Audit {
         let interval_ms = target.slots.interval_ms();
         let state = &self.states[number as usize];
         let holes = self.holes.get(&number).map_or(&[][..], Vec::as_slice);
-        let mut missing = Missing {
-            required: wanted.slots(interval_ms),
-            spans: missing(state.span, holes, wanted, interval_ms),
-        };
+        let mut required = vec![wanted];
+        let mut spans = missing(state.span, holes, wanted, interval_ms);
         if !target.absences.is_empty() || state.has_absence {
-            self.without_absences(number, state, wanted, interval_ms, &mut missing);
-        }
-        missing
-    }
-
-    /// Takes out the slots that need no sample.
-    fn without_absences(
-        &self,
-        number: u32,
-        state: &State,
-        wanted: Span,
-        interval_ms: i64,
-        missing: &mut Missing,
-    ) {
-        let needs_sample = |slot: &i64| self.need(number, state, *slot) == Need::Sample;
-        let slots =
-            |span: Span| (0..span.slots(interval_ms) as i64).map(move |at| span.first + at * interval_ms);
-        missing.required = slots(wanted).filter(needs_sample).count() as u64;
-        let mut spans: Vec<Span> = Vec::new();
-        for slot in missing.spans.iter().copied().flat_map(slots).filter(needs_sample) {
-            match spans.last_mut().filter(|last| last.last + interval_ms == slot) {
-                Some(last) => last.last = slot,
-                None => spans.push(Span { first: slot, last: slot }),
+            for absence in self.absences_of(number, state) {
+                let exempt = absence.exempt(target.slots);
+                required = subtract(required, exempt, interval_ms);
+                spans = subtract(spans, exempt, interval_ms);
             }
         }
-        missing.spans = spans;
+        Missing { required: required.into_iter().map(|span| span.slots(interval_ms)).sum(), spans }
     }
 
     /// Reports what a target lacks, and returns how many slots had to have a sample.

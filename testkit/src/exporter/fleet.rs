@@ -99,6 +99,7 @@ impl Fleet {
     /// Where a port cannot be had or the options are out of bounds. Nothing is left running then.
     pub async fn start(options: FleetOptions) -> Result<Self, FleetError> {
         options.check()?;
+        raise_file_limit(options.targets);
         let templates: BTreeMap<Kind, Arc<Template>> =
             options.kinds.iter().map(|&kind| (kind, Arc::new(kind.template(options.series)))).collect();
         let buffers = Arc::new(Buffers::default());
@@ -190,6 +191,26 @@ impl Fleet {
     }
 }
 
+/// File descriptors of an exporter: its listener, a connection for its scraper, and one for somebody else.
+const FILES_OF_AN_EXPORTER: u64 = 3;
+/// File descriptors of the rest of the process.
+const FILES_BESIDES: u64 = 256;
+
+/// Lets the process open as many files as the exporters need, as far as the system allows it: a login's usual limit
+/// of 1,024 would end at some 300 exporters. Where that is not enough, listening fails and says why.
+fn raise_file_limit(targets: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = targets as u64 * FILES_OF_AN_EXPORTER + FILES_BESIDES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let current = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit }) {
+        tracing::warn!(%error, needed, "cannot raise the limit of open files");
+    }
+}
+
 impl FleetOptions {
     fn check(&self) -> Result<(), FleetError> {
         let fail = |message: String| Err(FleetError::Options(message));
@@ -210,7 +231,7 @@ impl FleetOptions {
     }
 
     fn identity(&self, number: usize, service: &str, started_ms: i64) -> Identity {
-        let seed = mix(self.seed ^ (number as u64 + 1));
+        let seed = mix(mix(self.seed).wrapping_add(number as u64 + 1));
         Identity {
             pod_ip: format!("10.244.{}.{}", number / 250 % 256, number % 250 + 2),
             instance_id: format!("i-{:08x}", seed as u32),

@@ -61,6 +61,10 @@ pub(crate) async fn request(
 
 /// Reads one answer. `buffer` holds what has come beyond the last one.
 pub(crate) async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Answer> {
+    tokio::time::timeout(PATIENCE, read(stream, buffer)).await.expect("an answer in time")
+}
+
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Answer> {
     let head_len = loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;

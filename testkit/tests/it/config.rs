@@ -6,7 +6,7 @@ use std::time::Duration;
 use promring_model::config::{
     HttpClientConfig, NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits,
 };
-use promring_model::relabel::Rules;
+use promring_model::relabel::{Rule, RuleSpec, Rules};
 
 pub(crate) fn job(name: &str, interval: Duration) -> ScrapeConfig {
     ScrapeConfig {
@@ -35,4 +35,18 @@ pub(crate) fn job(name: &str, interval: Duration) -> ScrapeConfig {
         discovery: Vec::new(),
         scraper_hash: 0,
     }
+}
+
+/// A rule of this action over these source labels, with this regex and target label; empty ones are left out.
+pub(crate) fn rule(action: &str, source: &[&str], regex: &str, target: &str) -> Rule {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let source: Vec<String> = source.iter().map(|&label| label.to_owned()).collect();
+    let spec = RuleSpec {
+        source_labels: (!source.is_empty()).then_some(source),
+        regex: given(regex),
+        target_label: given(target),
+        action: given(action),
+        ..RuleSpec::default()
+    };
+    Rule::compile(&spec, NameValidation::Utf8).unwrap()
 }

@@ -7,3 +7,4 @@ mod audit;
 mod client;
 mod config;
 mod exporters;
+mod receiver;

@@ -1,25 +1,21 @@
 //! Relabelling rules: from raw to compiled.
 
 use super::Builder;
-use crate::config::raw::{Given, List, RawRule, Section, Text};
-use crate::config::remarks::{self, Stage};
+use crate::config::raw::{Given, List, RawRule, Text};
+use crate::config::remarks::{self, Stage, Written};
 use crate::config::report::Spot;
 use crate::config::{NameValidation, hints};
-use crate::relabel::{Rule, RuleError, RuleField, RuleSpec, Rules};
+use crate::relabel::{Rule, RuleError, RuleSpec, Rules};
 
 impl Builder<'_> {
     /// Compiles a list of rules.
     pub(super) fn rules(&mut self, raw: &Given<List<RawRule>>, names: NameValidation, stage: Stage) -> Rules {
-        remarks::on_rules(self.report, raw, stage);
-        let mut rules = Vec::new();
-        for item in self.items(raw) {
-            match item {
-                Given::Is(rule, spot) => rules.extend(self.rule(rule, *spot, names)),
-                Given::Null(spot) => self.empty_item(*spot, RawRule::NAME),
-                Given::Absent | Given::Broken(_) => {}
-            }
+        let mut written = Vec::new();
+        for (raw, spot) in self.filled_items(raw) {
+            written.push(Written { raw, spot, rule: self.rule(raw, spot, names) });
         }
-        Rules::new(rules)
+        remarks::on_rules(self.report, &written, stage);
+        Rules::new(written.into_iter().filter_map(|written| written.rule).collect())
     }
 
     fn rule(&mut self, raw: &RawRule, spot: Spot, names: NameValidation) -> Option<Rule> {
@@ -34,7 +30,7 @@ impl Builder<'_> {
                 Some(rule)
             }
             Err(RuleError { field, message, hint }) => {
-                let (at, value) = place(raw, field, spot);
+                let (at, value) = remarks::place(raw, field, spot);
                 let hint = hints::rule(raw, field).or(hint);
                 let finding = self.report.error(at, message);
                 if let Some(value) = value {
@@ -89,19 +85,4 @@ impl Builder<'_> {
         let spec = RuleSpec { source_labels, separator, target_label, regex, modulus, replacement, action };
         (!broken).then_some(spec)
     }
-}
-
-/// Where a key of a rule stands, and what it says; the rule itself where the key is missing.
-fn place(raw: &RawRule, field: RuleField, rule: Spot) -> (Spot, Option<String>) {
-    let text = |given: &Given<Text>| (given.spot(), given.get().map(ToString::to_string));
-    let (spot, value) = match field {
-        RuleField::SourceLabels => (raw.source_labels.spot(), None),
-        RuleField::Separator => text(&raw.separator),
-        RuleField::TargetLabel => text(&raw.target_label),
-        RuleField::Regex => text(&raw.regex),
-        RuleField::Modulus => (raw.modulus.spot(), raw.modulus.get().map(ToString::to_string)),
-        RuleField::Replacement => text(&raw.replacement),
-        RuleField::Action => text(&raw.action),
-    };
-    (spot.unwrap_or(rule), value)
 }

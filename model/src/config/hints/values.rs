@@ -1,6 +1,6 @@
 //! Values of known keys that cannot be used.
 
-use crate::config::raw::RawRule;
+use crate::config::raw::{RawRule, keys_of_all_sections};
 use crate::config::report::{Report, Spot};
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
@@ -47,15 +47,15 @@ pub(crate) fn mismatch(tree: &Tree, wanted_text: bool, found: &Kind) -> Option<S
     Some(hint.to_owned())
 }
 
-/// Key and value of `key:value`, where that is short enough to be shown.
+/// Key and value of `key:value`, where the key is one that exists and its value may be shown.
 fn unspaced(text: &str) -> Option<(&str, &str)> {
     const BYTES_MAX: usize = 100;
     let (key, value) = text.split_once(':')?;
-    let is_key =
-        !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b"_0123456789".contains(&b));
-    let is_secret =
-        ["password", "token", "secret", "credentials", "key"].iter().any(|word| key.contains(word));
-    (is_key && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
+    let exists = keys_of_all_sections().iter().any(|(_, keys)| keys.contains(&key));
+    let is_secret = ["username", "password", "token", "secret", "credentials", "url", "key"]
+        .iter()
+        .any(|word| key.contains(word));
+    (exists && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
 }
 
 /// How to write a duration that could not be read.
@@ -168,14 +168,19 @@ pub(crate) fn url(text: &str) -> String {
     }
 }
 
-/// A URL as it may be shown.
+/// A URL as it may be shown, broken ones too: nothing of what stands before an `@` where a password can be.
 pub(crate) fn without_password(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else { return text.to_owned() };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{before}://{user}:<secret>{}", &rest[at..]),
-        None => text.to_owned(),
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let authority = match scheme.is_empty() {
+        true => rest,
+        false => &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())],
+    };
+    match authority.rfind('@') {
+        Some(at) if authority[..at].contains(':') => format!("{scheme}<secret>{}", &rest[at..]),
+        _ => text.to_owned(),
     }
 }
 
@@ -186,9 +191,11 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        assert_eq!(without_password("http://u:p@h:1/x"), "http://u:<secret>@h:1/x");
+        assert_eq!(without_password("http://u:p@h:1/x"), "http://<secret>@h:1/x");
         assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
-        assert_eq!(without_password("h:1/x@y"), "h:1/x@y");
+        assert_eq!(without_password("http//u:p@h:1/x"), "<secret>@h:1/x");
+        assert_eq!(without_password("u:p@h"), "<secret>@h");
+        assert_eq!(without_password("http://h/"), "http://h/");
     }
 
     #[test]

@@ -56,10 +56,6 @@ impl<T> Given<T> {
         }
     }
 
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-
     /// Whether something was written that could not be read; what follows from its absence is then no mistake.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self, Self::Broken(_))
@@ -70,6 +66,13 @@ impl<T> Given<T> {
 pub(crate) trait FromNode: Sized {
     /// Reads a node that is not null. `None` where it is something else, after a report of that.
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self>;
+}
+
+/// Sections that few others have stand in a box, so that jobs without them stay small.
+impl<T: FromNode> FromNode for Box<T> {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        T::from_node(reader, at).map(Self::new)
+    }
 }
 
 /// A map of the file whose keys are known.

@@ -3,5 +3,5 @@
 mod rules;
 mod values;
 
-pub(crate) use rules::{Stage, on_rules};
+pub(crate) use rules::{Stage, Written, on_rules, place};
 pub(crate) use values::*;

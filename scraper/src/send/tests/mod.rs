@@ -17,7 +17,7 @@ use receiver::{Action, Receiver};
 
 /// Senders with their queues, on a directory that vanishes.
 struct Sending {
-    senders: Arc<Senders>,
+    senders: Vec<Senders>,
     queues: Vec<Arc<Queue>>,
     metrics: PrometheusHandle,
 }
@@ -60,13 +60,15 @@ impl Sending {
         let queues: Vec<Arc<Queue>> = configs.iter().map(open).collect();
         let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
-        let senders = ::metrics::with_local_recorder(&recorder, || Senders::new(configs, &queues).unwrap());
-        Self { senders: Arc::new(senders), queues, metrics }
+        let senders = ::metrics::with_local_recorder(&recorder, || {
+            let parts = configs.iter().zip(&queues);
+            parts.map(|(config, queue)| Senders::new(config, queue).unwrap()).collect()
+        });
+        Self { senders, queues, metrics }
     }
 
     fn start(&self) {
-        let senders = Arc::clone(&self.senders);
-        tokio::spawn(async move { senders.run().await });
+        self.senders.iter().for_each(Senders::start);
     }
 
     /// A record of these samples for the first destination.
@@ -96,7 +98,9 @@ impl Sending {
 
     /// Ends without an answer to anything that is under way.
     async fn kill(self) {
-        self.senders.finish(Duration::ZERO).await;
+        for senders in &self.senders {
+            senders.finish(Duration::ZERO).await;
+        }
     }
 }
 

@@ -77,7 +77,7 @@ async fn a_stop_sends_what_is_queued_and_ends() {
     for time in 1..=100 {
         sending.append(&[("a", time)]);
     }
-    sending.senders.finish(Duration::from_secs(60)).await;
+    sending.senders[0].finish(Duration::from_secs(60)).await;
     assert_eq!(receiver.stored()["a"].len(), 100);
     assert_eq!(sending.queues[0].stats().pending.records, 0);
     assert_eq!(sending.metric("prometheus_remote_storage_samples_pending", ""), 0);

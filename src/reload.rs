@@ -1,0 +1,74 @@
+//! Live reload: SIGHUP, `POST /-/reload` and a changed file make a process read its configuration again. A good one takes
+//! over, a bad one is refused whole and the old one stays; log and metrics say which.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use promring_model::config::Config;
+use promring_net::clock::now_ms;
+use promring_net::reload::{ReloadRequests, WATCH_INTERVAL, Watched};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::load;
+
+/// Follows the configuration in `path` until it is dropped: `apply` gets every good one. `files` are those that the
+/// configuration in force was read from.
+pub(crate) async fn follow(
+    path: PathBuf,
+    files: Vec<PathBuf>,
+    mut requests: ReloadRequests,
+    apply: impl Fn(Arc<Config>) -> Result<(), String>,
+) {
+    let success = metrics::gauge!("prometheus_config_last_reload_successful");
+    let success_time = metrics::gauge!("prometheus_config_last_reload_success_timestamp_seconds");
+    let failures = metrics::counter!("promring_config_reload_failures_total");
+    let told_success = || {
+        success.set(1.0);
+        success_time.set(now_ms() as f64 / 1_000.0);
+    };
+    told_success();
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be listened to; the configuration is not reloaded");
+        return;
+    };
+    let mut watched = Watched::new(files);
+    let mut tick = tokio::time::interval(WATCH_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let (cause, answer) = tokio::select! {
+            _ = hangups.recv() => ("SIGHUP", None),
+            request = requests.recv() => match request {
+                Some(answer) => ("POST /-/reload", Some(answer)),
+                None => return,
+            },
+            _ = tick.tick() => if watched.changed() { ("a changed file", None) } else { continue },
+        };
+        let (loaded, files) = load::read(&path);
+        watched = Watched::new(files);
+        let result = loaded.and_then(&apply);
+        match &result {
+            Ok(()) => {
+                told_success();
+                tracing::info!(cause, file = %path.display(), "configuration reloaded");
+            }
+            Err(error) => {
+                success.set(0.0);
+                failures.increment(1);
+                tracing::error!(cause, file = %path.display(), "the new configuration is refused, the old one stays: {error}");
+            }
+        }
+        if let Some(answer) = answer {
+            // Whoever asked may have gone.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// The files of a configuration, for [`follow`].
+pub(crate) fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
+    let mut files = config.files.clone();
+    if !files.iter().any(|file| file == path) {
+        files.push(path.to_owned());
+    }
+    files
+}

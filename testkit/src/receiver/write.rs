@@ -1,0 +1,169 @@
+//! `POST /api/v1/write`: remote write 1.0, checked as the specification has it, into the audit.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Shared;
+use super::fault::Fault;
+use super::io::Breaker;
+use crate::clock::now_ms;
+use crate::wire::read_write_request;
+
+/// Most bytes of a request as it comes.
+pub const BODY_BYTES_MAX: usize = 32 << 20;
+/// Most bytes of a request after decompression.
+pub const DECOMPRESSED_BYTES_MAX: usize = 128 << 20;
+
+/// Why a request is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("Content-Encoding must be snappy, and is {0:?}")]
+    Encoding(String),
+    #[error("Content-Type must be application/x-protobuf with prometheus.WriteRequest, and is {0:?}")]
+    ContentType(String),
+    #[error("X-Prometheus-Remote-Write-Version must be 0.1.0, and is {0:?}")]
+    Version(String),
+    #[error("the body is no snappy block: {0}")]
+    Snappy(String),
+    #[error("the body breaks off, or has more than {BODY_BYTES_MAX} bytes")]
+    BodyTooLong,
+    #[error("the body has more than {DECOMPRESSED_BYTES_MAX} bytes after decompression")]
+    TooLong,
+    #[error("the body is no prometheus.WriteRequest: {0}")]
+    Message(#[from] crate::wire::WireError),
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Encoding(_) | Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLong | Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Version(_) | Self::Snappy(_) | Self::Message(_) => StatusCode::BAD_REQUEST,
+        };
+        (status, format!("{self}\n")).into_response()
+    }
+}
+
+pub(super) async fn write(
+    State(shared): State<Shared>,
+    ConnectInfo(breaker): ConnectInfo<Breaker>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    // By what it announces, before it is read; and again by what comes.
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: usize| bytes > BODY_BYTES_MAX) {
+        return shared.refuse(Refusal::BodyTooLong);
+    }
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        return shared.refuse(Refusal::BodyTooLong);
+    };
+    let fate = shared.faults().next();
+    if fate.delay_ms > 0 {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(fate.delay_ms)) => {}
+            () = shared.stopped() => return broken(&breaker),
+        }
+    }
+    if fate.fault.is_some() {
+        shared.stats().received.faulted += 1;
+    }
+    match fate.fault {
+        None | Some(Fault::Slow { .. }) => {}
+        Some(Fault::Status { code, retry_after_s }) => return told_status(code, retry_after_s),
+        Some(Fault::Reset) => return broken(&breaker),
+        Some(Fault::Hang) => {
+            shared.stopped().await;
+            return broken(&breaker);
+        }
+        Some(Fault::AckLost) => {
+            // Stored, and nobody hears of it.
+            if let Err(refusal) = store(&shared, &headers, &body) {
+                tracing::warn!(%refusal, "a request whose answer was to get lost");
+            }
+            return broken(&breaker);
+        }
+    }
+    match store(&shared, &headers, &body) {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(refusal) => shared.refuse(refusal),
+    }
+}
+
+impl Shared {
+    /// Counts a refusal, and answers with it.
+    fn refuse(&self, refusal: Refusal) -> Response {
+        self.stats().received.refused += 1;
+        tracing::warn!(%refusal, "refused");
+        refusal.into_response()
+    }
+}
+
+/// Breaks the connection off; the answer is what nobody gets to see.
+fn broken(breaker: &Breaker) -> Response {
+    breaker.reset();
+    StatusCode::SERVICE_UNAVAILABLE.into_response()
+}
+
+fn told_status(code: u16, retry_after_s: Option<u64>) -> Response {
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match retry_after_s {
+        Some(seconds) => (status, [(header::RETRY_AFTER, seconds.to_string())], "as told\n").into_response(),
+        None => (status, "as told\n").into_response(),
+    }
+}
+
+/// Checks a request as a whole, and feeds it to the audit.
+fn store(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
+    check_headers(headers)?;
+    let len = snap::raw::decompress_len(body).map_err(|error| Refusal::Snappy(error.to_string()))?;
+    if len > DECOMPRESSED_BYTES_MAX {
+        return Err(Refusal::TooLong);
+    }
+    let message =
+        snap::raw::Decoder::new().decompress_vec(body).map_err(|error| Refusal::Snappy(error.to_string()))?;
+    // Nothing of a request that is broken somewhere is stored, so it is read before it counts.
+    let contents = read_write_request(&message, |_, _, _| {})?;
+    let mut audit = shared.audit();
+    audit.request(&message);
+    read_write_request(&message, |labels, value, timestamp_ms| {
+        audit.sample_encoded(labels, value, timestamp_ms);
+    })?;
+    drop(audit);
+    let mut stats = shared.stats();
+    stats.rate.add(contents.samples, now_ms());
+    let received = &mut stats.received;
+    received.requests += 1;
+    received.bytes += body.len() as u64;
+    received.decompressed_bytes += message.len() as u64;
+    received.exemplars += contents.exemplars;
+    received.histograms += contents.histograms;
+    received.metadata += contents.metadata;
+    Ok(())
+}
+
+fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let field = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let encoding = field("content-encoding");
+    if !encoding.eq_ignore_ascii_case("snappy") {
+        return Err(Refusal::Encoding(encoding.to_owned()));
+    }
+    let content_type = field("content-type");
+    let mut parts = content_type.split(';').map(str::trim);
+    let protobuf = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/x-protobuf"));
+    let other_message = parts
+        .filter_map(|part| part.strip_prefix("proto="))
+        .any(|message| message.trim_matches('"') != "prometheus.WriteRequest");
+    if !protobuf || other_message {
+        return Err(Refusal::ContentType(content_type.to_owned()));
+    }
+    let version = field("x-prometheus-remote-write-version");
+    if version != "0.1.0" {
+        return Err(Refusal::Version(version.to_owned()));
+    }
+    Ok(())
+}
