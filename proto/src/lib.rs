@@ -5,3 +5,4 @@
 
 pub mod api;
 pub mod remote_write;
+pub mod varint;

@@ -7,7 +7,7 @@ mod api;
 pub mod assignment;
 pub mod buffers;
 pub mod destinations;
-pub mod encoded;
+pub mod labelsets;
 pub mod manager;
 pub mod observe;
 pub mod parse;
@@ -18,6 +18,7 @@ pub mod send;
 pub mod series;
 pub mod sink;
 pub mod statuses;
+pub mod symbols;
 #[cfg(test)]
 mod testing;
 

@@ -6,14 +6,12 @@
 use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
-use promring_model::hash::FieldHasher;
 use promring_model::labels::{
     Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
 };
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
-use crate::encoded::Encoded;
 use crate::parse::SeriesText;
 
 /// Why a series, and with it its whole scrape, is refused.
@@ -81,25 +79,24 @@ pub struct SeriesRules {
     names: NameValidation,
     limits: ScrapeLimits,
     metric_relabel: Rules,
+    /// The target's labels, and the external ones where the target has none of that name.
+    base: Labels,
     external: Labels,
     classes: Classes,
 }
 
-/// A series that is kept.
-#[derive(Debug)]
-pub struct Resolved {
-    /// Hash of the final labels, never zero.
-    pub labels_hash: u64,
-    /// The labels, ready to be sent.
-    pub encoded: Encoded,
-}
+/// Final labels of a series, one set a class of destinations; None for a class that drops it.
+pub type Sets<'a> = Vec<Option<LabelsBuilder<'a>>>;
 
 impl SeriesRules {
     /// The rules for the series of `target`.
     #[must_use]
     pub fn new(config: &ScrapeConfig, target: &Target, external: &Labels, classes: &Classes) -> Self {
+        let public = target.labels.public();
+        let base = external.iter().chain(public.iter()).collect();
         Self {
-            target: target.labels.public(),
+            target: public,
+            base,
             honor_labels: config.honor_labels,
             honor_timestamps: config.honor_timestamps,
             track_timestamps_staleness: config.track_timestamps_staleness,
@@ -115,7 +112,7 @@ impl SeriesRules {
     ///
     /// # Errors
     /// Where the text is malformed, a name is invalid, or a limit is exceeded.
-    pub fn resolve(&self, series: &SeriesText<'_>) -> Result<Option<Resolved>, Refusal> {
+    pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
         let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
             reason,
             excerpt: String::from_utf8_lossy(series.bytes).chars().take(80).collect(),
@@ -129,15 +126,27 @@ impl SeriesRules {
             return Ok(None);
         }
         self.check(&labels)?;
-        Ok(Some(self.finish(&labels)))
+        Ok(Some(self.finish(labels)))
     }
 
     /// One of the series that promring writes about the scrape itself. Metric relabelling and limits do not apply.
     #[must_use]
-    pub fn report_series(&self, name: &str) -> Encoded {
+    pub fn report_series(&self, name: &str) -> Sets<'_> {
         let mut labels = LabelsBuilder::from_labels(&self.target);
         labels.set(METRIC_NAME, name.to_owned());
-        self.finish(&labels).encoded
+        self.finish(labels)
+    }
+
+    /// The labels that nearly all series of the target have.
+    #[must_use]
+    pub fn base(&self) -> &Labels {
+        &self.base
+    }
+
+    /// How many classes of destinations there are.
+    #[must_use]
+    pub fn classes(&self) -> usize {
+        self.classes.rules.len()
     }
 
     /// Prometheus's `mutateSampleLabels`: the target's labels win, and an exposed label of the same name becomes
@@ -208,28 +217,18 @@ impl SeriesRules {
     }
 
     /// External labels where absent, and each class's own rules.
-    fn finish(&self, labels: &LabelsBuilder<'_>) -> Resolved {
-        let mut hasher = FieldHasher::new();
-        for (name, value) in labels.iter() {
-            hasher.field(name.as_bytes()).field(value.as_bytes());
-        }
-        let mut complete = labels.clone();
+    fn finish<'a>(&'a self, mut labels: LabelsBuilder<'a>) -> Sets<'a> {
         for (name, value) in self.external.iter() {
-            if !complete.contains(name) {
-                complete.set(name.to_owned(), value.to_owned());
+            if !labels.contains(name) {
+                labels.set(name, value);
             }
         }
-        let sets: Vec<Option<Labels>> = self
-            .classes
-            .rules
-            .iter()
-            .map(|rules| {
-                let mut own = complete.clone();
-                let kept = matches!(rules.apply(&mut own), Outcome::Kept);
-                // Without labels there is nothing that a receiver could store.
-                (kept && !own.is_empty()).then(|| own.build())
-            })
-            .collect();
-        Resolved { labels_hash: hasher.finish64().max(1), encoded: Encoded::new(&sets) }
+        let of_class = |rules: &Rules| {
+            let mut own = labels.clone();
+            let kept = matches!(rules.apply(&mut own), Outcome::Kept);
+            // Without labels there is nothing that a receiver could store.
+            (kept && !own.is_empty()).then_some(own)
+        };
+        self.classes.rules.iter().map(of_class).collect()
     }
 }

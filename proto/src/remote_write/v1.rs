@@ -5,6 +5,8 @@
 
 use prost::Message;
 
+use crate::varint::{push_varint, take, varint_len};
+
 /// A request: series with samples, and metadata of metric families.
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteRequest {
@@ -88,20 +90,6 @@ pub enum MetricType {
     StateSet = 7,
 }
 
-/// Bytes of a varint.
-const fn varint_len(value: u64) -> usize {
-    // 7 bits a byte; zero takes one.
-    (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// Appends the label fields of a `TimeSeries`: what stays the same for a series as long as it lives.
 /// The labels must be sorted by name, unique, and none of them empty.
 pub fn encode_labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>, out: &mut Vec<u8>) {
@@ -117,6 +105,36 @@ pub fn encode_labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>, o
         push_varint(out, value.len() as u64);
         out.extend_from_slice(value.as_bytes());
     }
+}
+
+/// Appends the field of a label's name: the part of a label that stays the same for all its values.
+pub fn encode_label_name(name: &str, out: &mut Vec<u8>) {
+    out.push(0x0a); // Label.name = 1
+    push_varint(out, name.len() as u64);
+    out.extend_from_slice(name.as_bytes());
+}
+
+/// Takes one name off the front of what [`encode_label_name`] wrote.
+pub fn split_label_name<'n>(names: &mut &'n [u8]) -> &'n [u8] {
+    let all = *names;
+    let mut rest = all.get(1..).unwrap_or_default();
+    let len = take(&mut rest).unwrap_or_default() as usize;
+    let name_and_head = (all.len() - rest.len() + len).min(all.len());
+    let (name, rest) = all.split_at(name_and_head);
+    *names = rest;
+    name
+}
+
+/// Appends a label of a `TimeSeries`; `name` is what [`encode_label_name`] wrote.
+#[inline]
+pub fn push_label(name: &[u8], value: &str, out: &mut Vec<u8>) {
+    let inner = name.len() + 1 + varint_len(value.len() as u64) + value.len();
+    out.push(0x0a); // TimeSeries.labels = 1, length-delimited
+    push_varint(out, inner as u64);
+    out.extend_from_slice(name);
+    out.push(0x12); // Label.value = 2
+    push_varint(out, value.len() as u64);
+    out.extend_from_slice(value.as_bytes());
 }
 
 /// Appends one series with one sample to a `WriteRequest`. `labels` is what [`encode_labels`] made.
@@ -203,10 +221,18 @@ mod tests {
         }
 
         #[test]
-        fn the_length_of_a_varint_is_what_is_written(value: u64) {
-            let mut out = Vec::new();
-            push_varint(&mut out, value);
-            prop_assert_eq!(out.len(), varint_len(value));
+        fn labels_from_ready_names_are_the_same(labels in proptest::collection::vec(("[a-z]{1,200}", ".{1,300}"), 0..8)) {
+            let (mut names, mut out, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+            for (name, value) in &labels {
+                encode_label_name(name, &mut names);
+                encode_labels([(name.as_str(), value.as_str())], &mut expected);
+            }
+            let mut rest = &*names;
+            for (_, value) in &labels {
+                push_label(split_label_name(&mut rest), value, &mut out);
+            }
+            prop_assert_eq!(out, expected);
+            prop_assert!(rest.is_empty());
         }
     }
 }

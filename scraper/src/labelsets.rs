@@ -1,0 +1,287 @@
+//! Label sets as references: what a series costs in memory, and how it becomes part of a request.
+//!
+//! The names of a label set, in order, are its **shape**; a few dozen shapes serve a whole target, and targets share
+//! them. Labels that every series of a target has (its own, and the external ones) stand in the target's **base**. What is
+//! left of a series are the numbers of its own values: about a dozen bytes instead of two hundred.
+//!
+//! A series has one label set for each class of destinations, or none where the class drops it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use promring_model::labels::LabelsBuilder;
+use promring_proto::remote_write::v1;
+use promring_proto::varint::{self, push_varint};
+
+use crate::symbols::{Reading, Symbol, Symbols};
+
+/// Where the label of a shape comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Slot {
+    /// The base has it, at this place.
+    Base(u16),
+    /// The series has a value of its own for this name.
+    Own(Symbol),
+}
+
+/// The names of a label set.
+#[derive(Debug)]
+struct Shape {
+    slots: Box<[Slot]>,
+    /// For remote write 1.0, the encoded names of the slots that are the series' own, one after the other.
+    names: Box<[u8]>,
+    /// Keeps the names.
+    shared: Arc<Shared>,
+}
+
+/// What all targets of a scraper share of their labels.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Names and values.
+    pub symbols: Symbols,
+    shapes: Mutex<HashMap<Box<[Slot]>, Weak<Shape>>>,
+}
+
+/// A label of the base.
+#[derive(Debug)]
+struct BaseLabel {
+    name: Symbol,
+    value: Symbol,
+    /// The whole label, encoded for remote write 1.0.
+    v1: Box<[u8]>,
+}
+
+/// The label sets of one target.
+#[derive(Debug)]
+pub struct LabelSets {
+    shared: Arc<Shared>,
+    base: Box<[BaseLabel]>,
+    shapes: Vec<Arc<Shape>>,
+}
+
+impl LabelSets {
+    /// The label sets of a target whose series have these labels in common, sorted by name.
+    #[must_use]
+    pub fn new<'l>(shared: &Arc<Shared>, base: impl Iterator<Item = (&'l str, &'l str)>) -> Self {
+        let label = |(name, value): (&'l str, &'l str)| {
+            let mut symbols = Vec::with_capacity(2);
+            shared.symbols.intern([name, value], &mut symbols);
+            let mut v1 = Vec::new();
+            v1::encode_labels([(name, value)], &mut v1);
+            BaseLabel { name: symbols[0], value: symbols[1], v1: v1.into_boxed_slice() }
+        };
+        Self { shared: Arc::clone(shared), base: base.map(label).collect(), shapes: Vec::new() }
+    }
+
+    /// Writes down the label sets of a series, one a class; None for a class that drops it.
+    pub fn add(&mut self, sets: &[Option<LabelsBuilder<'_>>], out: &mut Vec<u8>) {
+        for set in sets {
+            match set {
+                None => out.push(0),
+                Some(labels) => self.add_set(labels, out),
+            }
+        }
+    }
+
+    fn add_set(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
+        let mut symbols = Vec::with_capacity(labels.len() * 2);
+        self.shared.symbols.intern(labels.iter().flat_map(|(name, value)| [name, value]), &mut symbols);
+        let mut slots = Vec::with_capacity(labels.len());
+        let mut values = Vec::with_capacity(labels.len());
+        let mut spare = Vec::new();
+        for pair in symbols.chunks_exact(2) {
+            let (name, value) = (pair[0], pair[1]);
+            match self.base.iter().position(|label| (label.name, label.value) == (name, value)) {
+                Some(place) => {
+                    slots.push(Slot::Base(place as u16));
+                    // The base holds both already.
+                    spare.extend([name, value]);
+                }
+                None => {
+                    slots.push(Slot::Own(name));
+                    values.push(value);
+                }
+            }
+        }
+        let (shape, known) = self.shape(&slots);
+        if known {
+            // The shape holds its names already.
+            spare.extend(slots.iter().filter_map(Slot::own));
+        }
+        self.shared.symbols.release(spare);
+        push_varint(out, shape as u64 + 1);
+        for value in values {
+            push_varint(out, u64::from(value));
+        }
+    }
+
+    /// The number of the shape with these slots, and whether it was there before; if not, it takes over the references to
+    /// its names.
+    fn shape(&mut self, slots: &[Slot]) -> (usize, bool) {
+        if let Some(known) = self.shapes.iter().position(|shape| *shape.slots == *slots) {
+            return (known, true);
+        }
+        let mut shapes = self.shared.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        let (shape, known) = match shapes.get(slots).and_then(Weak::upgrade) {
+            Some(shape) => (shape, true),
+            None => {
+                let shape = Arc::new(Shape::new(slots, &self.shared));
+                shapes.insert(slots.into(), Arc::downgrade(&shape));
+                (shape, false)
+            }
+        };
+        drop(shapes);
+        self.shapes.push(shape);
+        (self.shapes.len() - 1, known)
+    }
+
+    /// Gives back what the label sets that begin with `sets` hold.
+    pub fn remove(&self, sets: &[u8], classes: usize) {
+        let mut symbols = Vec::new();
+        let mut rest = sets;
+        for _ in 0..classes {
+            if let Some((shape, after)) = self.read_shape(rest) {
+                rest = after;
+                for slot in &shape.slots {
+                    if slot.own().is_some() {
+                        symbols.push(read(&mut rest));
+                    }
+                }
+            } else {
+                rest = rest.get(1..).unwrap_or_default();
+            }
+        }
+        self.shared.symbols.release(symbols);
+    }
+
+    /// The label set of a class; None where the class drops the series.
+    #[must_use]
+    pub fn class<'s>(&'s self, sets: &'s [u8], class: usize) -> Option<LabelSet<'s>> {
+        let mut rest = sets;
+        for _ in 0..class {
+            match self.read_shape(rest) {
+                Some((shape, after)) => {
+                    rest = after;
+                    for slot in &shape.slots {
+                        if slot.own().is_some() {
+                            read(&mut rest);
+                        }
+                    }
+                }
+                None => rest = rest.get(1..)?,
+            }
+        }
+        let (shape, values) = self.read_shape(rest)?;
+        Some(LabelSet { base: &self.base, shape, values })
+    }
+
+    fn read_shape<'s>(&'s self, sets: &'s [u8]) -> Option<(&'s Shape, &'s [u8])> {
+        let mut rest = sets;
+        let number = read(&mut rest);
+        let shape = self.shapes.get((number as usize).checked_sub(1)?)?;
+        Some((shape, rest))
+    }
+
+    /// Opens the strings for reading.
+    #[must_use]
+    pub fn reading(&self) -> Reading<'_> {
+        self.shared.symbols.reading()
+    }
+
+    /// What all targets share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for LabelSets {
+    fn drop(&mut self) {
+        self.shared.symbols.release(self.base.iter().flat_map(|label| [label.name, label.value]));
+    }
+}
+
+impl Slot {
+    fn own(&self) -> Option<Symbol> {
+        match self {
+            Self::Own(name) => Some(*name),
+            Self::Base(_) => None,
+        }
+    }
+}
+
+impl Shape {
+    fn new(slots: &[Slot], shared: &Arc<Shared>) -> Self {
+        let mut names = Vec::new();
+        let reading = shared.symbols.reading();
+        for name in slots.iter().filter_map(Slot::own) {
+            v1::encode_label_name(reading.text(name), &mut names);
+        }
+        drop(reading);
+        Self { slots: slots.into(), names: names.into_boxed_slice(), shared: Arc::clone(shared) }
+    }
+}
+
+impl Drop for Shape {
+    fn drop(&mut self) {
+        let mut shapes = self.shared.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have made the shape anew meanwhile.
+        if shapes.get(&self.slots).is_some_and(|shape| shape.strong_count() == 0) {
+            shapes.remove(&self.slots);
+        }
+        drop(shapes);
+        self.shared.symbols.release(self.slots.iter().filter_map(Slot::own));
+    }
+}
+
+/// One label set of one series.
+#[derive(Clone, Copy, Debug)]
+pub struct LabelSet<'s> {
+    base: &'s [BaseLabel],
+    shape: &'s Shape,
+    /// Numbers of the series' own values, and whatever follows them.
+    values: &'s [u8],
+}
+
+impl LabelSet<'_> {
+    /// Appends the label fields of a remote write 1.0 `TimeSeries`.
+    pub fn write_v1(&self, symbols: &Reading<'_>, out: &mut Vec<u8>) {
+        let (mut names, mut values) = (&*self.shape.names, self.values);
+        for slot in &self.shape.slots {
+            match slot {
+                Slot::Base(place) => out.extend_from_slice(&self.base[*place as usize].v1),
+                Slot::Own(_) => {
+                    let name = v1::split_label_name(&mut names);
+                    v1::push_label(name, symbols.text(read(&mut values)), out);
+                }
+            }
+        }
+    }
+
+    /// Hands the symbols to `each`: name, value, name, value, …
+    pub fn for_each_symbol(&self, mut each: impl FnMut(Symbol)) {
+        let mut values = self.values;
+        for slot in &self.shape.slots {
+            match slot {
+                Slot::Base(place) => {
+                    let label = &self.base[*place as usize];
+                    each(label.name);
+                    each(label.value);
+                }
+                Slot::Own(name) => {
+                    each(*name);
+                    each(read(&mut values));
+                }
+            }
+        }
+    }
+}
+
+/// Reads a number from the front; zero where there is none.
+fn read(bytes: &mut &[u8]) -> Symbol {
+    varint::take(bytes).unwrap_or_default() as Symbol
+}
+
+#[cfg(test)]
+#[path = "labelsets_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! Strings that series share: every label name and value once, for the whole process, as long as somebody uses it.
+//!
+//! A series keeps numbers of symbols instead of label bytes (remote write 2.0's own idea). New strings come in under a lock
+//! once a new series; reading them back, which every sample does, takes a shared lock once a scrape.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use hashbrown::HashTable;
+use promring_model::hash::hash64;
+
+/// The number of a symbol. It means the same string for as long as one reference to it is held.
+pub type Symbol = u32;
+
+/// All strings of a process.
+#[derive(Debug, Default)]
+pub struct Symbols {
+    table: RwLock<Table>,
+    returned: Mutex<Returned>,
+}
+
+/// What was given back, and is freed with the next new string.
+#[derive(Debug, Default)]
+struct Returned {
+    /// References that still have to be counted off.
+    references: Vec<Symbol>,
+    /// Symbols whose last reference was counted off.
+    unused: Vec<Symbol>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<Symbol>,
+    by_text: HashTable<Symbol>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    text: Box<str>,
+    references: AtomicU32,
+}
+
+/// Symbols, readable: new strings wait until it is dropped.
+#[derive(Debug)]
+pub struct Reading<'s> {
+    table: RwLockReadGuard<'s, Table>,
+}
+
+impl Symbols {
+    /// The symbols of these strings, each with one more reference.
+    pub fn intern<'t>(&self, texts: impl IntoIterator<Item = &'t str>, out: &mut Vec<Symbol>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        table.free(&mut self.returned());
+        for text in texts {
+            out.push(table.intern(text));
+        }
+    }
+
+    /// Gives references back. This takes no lock that a reader holds, so it can be called while reading.
+    pub fn release(&self, symbols: impl IntoIterator<Item = Symbol>) {
+        self.returned().references.extend(symbols);
+    }
+
+    /// Opens the strings for reading.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading { table: self.table.read().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    fn returned(&self) -> MutexGuard<'_, Returned> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reading<'_> {
+    /// The string of a symbol.
+    #[must_use]
+    pub fn text(&self, symbol: Symbol) -> &str {
+        self.table.slots.get(symbol as usize).map_or("", |slot| &slot.text)
+    }
+
+    /// How many numbers are in use, or were: every symbol is less.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.slots.len()
+    }
+
+    /// Whether there has never been a string.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.table.slots.is_empty()
+    }
+
+    /// How many strings are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.table.slots.len() - self.table.free.len()
+    }
+
+    /// Takes one more reference to a symbol that somebody holds.
+    pub fn retain(&self, symbol: Symbol) {
+        if let Some(slot) = self.table.slots.get(symbol as usize) {
+            slot.references.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives references back to the symbols that this was opened from. It counts them off at once, so that what gives
+    /// back often and takes nothing new leaves nothing behind.
+    pub fn release(&self, symbols: impl IntoIterator<Item = Symbol>, of: &Symbols) {
+        let mut unused = Vec::new();
+        for symbol in symbols {
+            if let Some(slot) = self.table.slots.get(symbol as usize)
+                && slot.references.fetch_sub(1, Ordering::AcqRel) == 1
+            {
+                unused.push(symbol);
+            }
+        }
+        if !unused.is_empty() {
+            of.returned().unused.append(&mut unused);
+        }
+    }
+}
+
+impl Table {
+    fn intern(&mut self, text: &str) -> Symbol {
+        let hash = hash64(text.as_bytes());
+        let slots = &self.slots;
+        if let Some(&symbol) = self.by_text.find(hash, |&symbol| *slots[symbol as usize].text == *text) {
+            *self.slots[symbol as usize].references.get_mut() += 1;
+            return symbol;
+        }
+        let slot = Slot { text: text.into(), references: AtomicU32::new(1) };
+        let symbol = match self.free.pop() {
+            Some(symbol) => {
+                self.slots[symbol as usize] = slot;
+                symbol
+            }
+            None => {
+                self.slots.push(slot);
+                (self.slots.len() - 1) as Symbol
+            }
+        };
+        let slots = &self.slots;
+        self.by_text.insert_unique(hash, symbol, |&symbol| hash64(slots[symbol as usize].text.as_bytes()));
+        symbol
+    }
+
+    /// Frees what still nobody uses: a string may have been wanted again since.
+    fn free(&mut self, returned: &mut Returned) {
+        for symbol in returned.references.drain(..) {
+            let references = self.slots[symbol as usize].references.get_mut();
+            *references -= 1;
+            if *references == 0 {
+                returned.unused.push(symbol);
+            }
+        }
+        for symbol in returned.unused.drain(..) {
+            let slot = &mut self.slots[symbol as usize];
+            if *slot.references.get_mut() > 0 {
+                continue;
+            }
+            let hash = hash64(slot.text.as_bytes());
+            // A symbol may be listed twice; the second time it is no longer in the table.
+            if let Ok(entry) = self.by_text.find_entry(hash, |&known| known == symbol) {
+                entry.remove();
+                self.slots[symbol as usize].text = Box::default();
+                self.free.push(symbol);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intern(symbols: &Symbols, text: &str) -> Symbol {
+        let mut out = Vec::new();
+        symbols.intern([text], &mut out);
+        out[0]
+    }
+
+    #[test]
+    fn a_string_has_one_number_as_long_as_it_is_used() {
+        let symbols = Symbols::default();
+        let a = intern(&symbols, "a");
+        assert_eq!(intern(&symbols, "a"), a);
+        assert_ne!(intern(&symbols, "b"), a);
+        assert_eq!(symbols.reading().text(a), "a");
+        assert_eq!(symbols.reading().kept(), 2);
+    }
+
+    #[test]
+    fn a_string_that_nobody_uses_is_freed_and_its_number_used_again() {
+        let symbols = Symbols::default();
+        let a = intern(&symbols, "a");
+        intern(&symbols, "a");
+        symbols.release([a]);
+        let b = intern(&symbols, "b");
+        assert_ne!(b, a, "one reference is left");
+        symbols.release([a]);
+        let c = intern(&symbols, "c");
+        assert_eq!(c, a);
+        assert_eq!(symbols.reading().text(c), "c");
+        assert_ne!(intern(&symbols, "a"), c);
+    }
+
+    #[test]
+    fn a_string_that_is_wanted_again_before_it_is_freed_stays() {
+        let symbols = Symbols::default();
+        let a = intern(&symbols, "a");
+        symbols.reading().release([a], &symbols);
+        symbols.reading().retain(a);
+        symbols.reading().release([a], &symbols);
+        symbols.reading().retain(a);
+        intern(&symbols, "b");
+        assert_eq!(symbols.reading().text(a), "a", "it was listed as unused twice and is used");
+        symbols.release([a]);
+        intern(&symbols, "b");
+        assert_eq!(symbols.reading().kept(), 1);
+    }
+}
