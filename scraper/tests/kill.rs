@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use promring_model::config::{Config, ConfigSource, load};
 use promring_proto::remote_write::v1;
-use promring_scraper::queue::{Queue, RecordMeta};
-use promring_scraper::send::{Senders, open_queues};
+use promring_scraper::queue::{Queue, RecordMeta, Volume};
+use promring_scraper::send::{Senders, open_queue};
 use rand::{RngExt as _, SeedableRng as _};
 use receiver::{Action, Receiver};
 
@@ -47,27 +47,24 @@ async fn child(arguments: &str) {
     let (dir, url) = (PathBuf::from(argument()), argument());
     let (first, only_send) = (argument().parse::<i64>().expect("a time"), argument() == "true");
     let config = config(url);
-    let queues = open_queues(&config, &dir).expect("the queue of the killed process can be opened");
-    let senders = Senders::new(&config.remote_write, &queues).expect("a client");
+    let destination = &config.remote_write[0];
+    let queue = open_queue(&Volume::new(), destination, &config.scraper.queue, &dir);
+    let queue = std::sync::Arc::new(queue.expect("the queue of the killed process can be opened"));
+    let senders = Senders::new(destination, &queue).expect("a client");
+    senders.start();
     if only_send {
         senders.finish(Duration::from_secs(60)).await;
-        assert_eq!(queues[0].stats().pending.records, 0, "all is sent within a minute");
+        assert_eq!(queue.stats().pending.records, 0, "all is sent within a minute");
         return;
     }
-    let appending = async {
-        let mut random = rand::rngs::SmallRng::seed_from_u64(first as u64);
-        for time in first.. {
-            let lane = time as usize % LANES;
-            append(&queues[0], lane, time);
-            let mut out = std::io::stdout().lock();
-            writeln!(out, "{lane} {time}").and_then(|()| out.flush()).expect("the parent reads");
-            drop(out);
-            tokio::time::sleep(Duration::from_micros(random.random_range(0..600))).await;
-        }
-    };
-    tokio::select! {
-        () = senders.run() => {}
-        () = appending => {}
+    let mut random = rand::rngs::SmallRng::seed_from_u64(first as u64);
+    for time in first.. {
+        let lane = time as usize % LANES;
+        append(&queue, lane, time);
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{lane} {time}").and_then(|()| out.flush()).expect("the parent reads");
+        drop(out);
+        tokio::time::sleep(Duration::from_micros(random.random_range(0..600))).await;
     }
 }
 

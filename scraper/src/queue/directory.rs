@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use super::lane::{Lane, LaneId};
 use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX};
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
 use super::shared::{Clock, Counters, DropReason, Shared, segment_age_max_ms, segment_bytes_max};
+use super::stats::QueueStats;
 use super::volume::Volume;
 
 /// A queue's directory.
@@ -25,6 +26,8 @@ pub(crate) struct Directory {
     sets: RwLock<BTreeMap<u32, Set>>,
     lanes_changed: watch::Sender<Vec<LaneId>>,
     last_sync_ms: AtomicI64,
+    /// What was published last.
+    pub(crate) published: Mutex<QueueStats>,
 }
 
 /// A set of lanes.
@@ -97,6 +100,7 @@ impl Directory {
             sets: RwLock::new(sets),
             lanes_changed: watch::Sender::new(Vec::new()),
             last_sync_ms: AtomicI64::new(0),
+            published: Mutex::default(),
         });
         directory.set_lanes(lanes)?;
         volume.join(Arc::downgrade(&directory));

@@ -5,7 +5,7 @@ use promring_model::config::RemoteWrite;
 
 use super::answer::Reason;
 use super::units::Counts;
-use crate::queue::{DropReason, QueueStats};
+use crate::queue::{DropReason, Queue, QueueStats};
 
 /// Handles, taken once. The recorder must be installed before.
 pub(super) struct SendMetrics {
@@ -93,8 +93,9 @@ impl SendMetrics {
     }
 
     /// Brings what the queue says up to date.
-    pub(super) fn update(&self, stats: &QueueStats) {
-        self.queue.update(stats);
+    pub(super) fn update(&self, queue: &Queue) {
+        let (now, before) = queue.publish_stats();
+        self.queue.update(&now, &before);
     }
 }
 
@@ -152,7 +153,7 @@ impl QueueMetrics {
         }
     }
 
-    fn update(&self, stats: &QueueStats) {
+    fn update(&self, stats: &QueueStats, before: &QueueStats) {
         self.samples_pending.set(stats.pending.samples as f64);
         self.lanes.set(stats.sets.iter().map(|set| set.lanes.len()).sum::<usize>() as f64);
         if let Some(newest_ms) = stats.newest_sample_ms {
@@ -163,18 +164,18 @@ impl QueueMetrics {
         self.disk_bytes.set(stats.disk_bytes as f64);
         self.memory_bytes.set(stats.memory_bytes as f64);
         self.oldest_age_seconds.set(stats.oldest_age.unwrap_or_default().as_secs_f64());
-        for (counter, (_, samples)) in self.dropped.iter().zip(&stats.dropped_samples) {
-            counter.absolute(*samples);
+        for (counter, reason) in self.dropped.iter().zip(DropReason::ALL) {
+            counter.increment(stats.dropped(reason) - before.dropped(reason));
         }
-        self.enqueued_samples.absolute(stats.enqueued_samples);
-        self.enqueued_bytes.absolute(stats.enqueued_bytes);
-        self.corrupt_records.absolute(stats.corrupt_records);
-        self.torn_tails.absolute(stats.torn_tails);
-        self.lost_cursors.absolute(stats.lost_cursors);
-        self.write_errors.absolute(stats.write_errors);
-        self.read_errors.absolute(stats.read_errors);
-        self.sync_errors.absolute(stats.sync_errors);
-        self.syncs.absolute(stats.syncs);
+        self.enqueued_samples.increment(stats.enqueued_samples - before.enqueued_samples);
+        self.enqueued_bytes.increment(stats.enqueued_bytes - before.enqueued_bytes);
+        self.corrupt_records.increment(stats.corrupt_records - before.corrupt_records);
+        self.torn_tails.increment(stats.torn_tails - before.torn_tails);
+        self.lost_cursors.increment(stats.lost_cursors - before.lost_cursors);
+        self.write_errors.increment(stats.write_errors - before.write_errors);
+        self.read_errors.increment(stats.read_errors - before.read_errors);
+        self.sync_errors.increment(stats.sync_errors - before.sync_errors);
+        self.syncs.increment(stats.syncs - before.syncs);
     }
 }
 

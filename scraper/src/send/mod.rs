@@ -173,7 +173,7 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
             }
         }
         if *phase.borrow_and_update() != Phase::Run && senders.is_empty() {
-            link.metrics.update(&queue.stats());
+            link.metrics.update(&queue);
             return;
         }
         tokio::select! {
@@ -190,7 +190,7 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
                     known.retain(|known| Some(*known) != lane);
                 }
             },
-            _ = metrics.tick() => link.metrics.update(&queue.stats()),
+            _ = metrics.tick() => link.metrics.update(&queue),
         }
     }
 }

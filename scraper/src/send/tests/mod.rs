@@ -7,7 +7,7 @@ mod restarts;
 
 use std::path::{Path, PathBuf};
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use promring_model::config::{ConfigSource, QueueSettings, load};
 use promring_proto::remote_write::v1;
 
@@ -52,15 +52,23 @@ fn destination(name: &str, url: &str, keys: &str) -> Arc<RemoteWrite> {
 impl Sending {
     /// Opens queues in `dir` and starts nothing yet.
     fn open(dir: &Path, configs: &[Arc<RemoteWrite>], settings: &QueueSettings) -> Self {
+        Self::open_with(dir, configs, settings, &PrometheusBuilder::new().build_recorder())
+    }
+
+    fn open_with(
+        dir: &Path,
+        configs: &[Arc<RemoteWrite>],
+        settings: &QueueSettings,
+        recorder: &PrometheusRecorder,
+    ) -> Self {
         let open = |config: &Arc<RemoteWrite>| {
             Arc::new(
                 Queue::open(&queue_dir(dir, &config.name), &config.name, lanes(config), settings).unwrap(),
             )
         };
         let queues: Vec<Arc<Queue>> = configs.iter().map(open).collect();
-        let recorder = PrometheusBuilder::new().build_recorder();
         let metrics = recorder.handle();
-        let senders = ::metrics::with_local_recorder(&recorder, || {
+        let senders = ::metrics::with_local_recorder(recorder, || {
             let parts = configs.iter().zip(&queues);
             parts.map(|(config, queue)| Senders::new(config, queue).unwrap()).collect()
         });

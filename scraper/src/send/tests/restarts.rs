@@ -120,3 +120,28 @@ fn queues_lie_in_directories_of_their_own_whatever_their_names() {
     lower.dedup();
     assert_eq!(lower.len(), names.len());
 }
+
+#[tokio::test]
+async fn counters_go_on_when_a_destination_is_opened_again_in_the_same_process() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, "");
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let open = || {
+        Sending::open_with(dir.path(), std::slice::from_ref(&config), &QueueSettings::default(), &recorder)
+    };
+    let sending = open();
+    sending.append(&[("a", 1), ("b", 1), ("c", 1)]);
+    sending.senders[0].finish(Duration::from_secs(60)).await;
+    drop(sending);
+    let sending = open();
+    sending.append(&[("a", 2)]);
+    sending.senders[0].finish(Duration::from_secs(60)).await;
+    assert_eq!(sending.metric("promring_queue_enqueued_samples_total", ""), 4);
+    // Other senders on the same queue count nothing twice.
+    let again =
+        ::metrics::with_local_recorder(&recorder, || Senders::new(&config, &sending.queues[0]).unwrap());
+    sending.append(&[("a", 3)]);
+    again.finish(Duration::from_secs(60)).await;
+    assert_eq!(sending.metric("promring_queue_enqueued_samples_total", ""), 5);
+}
