@@ -157,6 +157,13 @@ impl<'a> Reader<'a> {
     /// The key of a pair: any scalar but null.
     fn key(&mut self, at: At) -> Option<&'a Scalar> {
         match self.kind(at) {
+            Kind::Scalar(scalar) if resolve(scalar) == Resolved::Null => {
+                let spot = self.spot(at);
+                self.report
+                    .error(spot, "a key is missing")
+                    .hint("write a name before the colon, or quote it");
+                None
+            }
             Kind::Scalar(scalar) => Some(scalar),
             Kind::Broken => None,
             Kind::Sequence(_) | Kind::Mapping(_) => {
