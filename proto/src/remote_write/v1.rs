@@ -5,6 +5,8 @@
 
 use prost::Message;
 
+use super::varint::{push_varint, varint_len};
+
 /// A request: series with samples, and metadata of metric families.
 #[derive(Clone, PartialEq, Message)]
 pub struct WriteRequest {
@@ -86,20 +88,6 @@ pub enum MetricType {
     Info = 6,
     /// One of several states.
     StateSet = 7,
-}
-
-/// Bytes of a varint.
-const fn varint_len(value: u64) -> usize {
-    // 7 bits a byte; zero takes one.
-    (70 - (value | 1).leading_zeros() as usize) / 7
-}
-
-fn push_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 /// Appends the label fields of a `TimeSeries`: what stays the same for a series as long as it lives.
@@ -200,13 +188,6 @@ mod tests {
             )
         ) {
             prop_assert_eq!(by_hand(&series), by_prost(&series));
-        }
-
-        #[test]
-        fn the_length_of_a_varint_is_what_is_written(value: u64) {
-            let mut out = Vec::new();
-            push_varint(&mut out, value);
-            prop_assert_eq!(out.len(), varint_len(value));
         }
     }
 }
