@@ -6,12 +6,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use promring_model::config::RemoteWrite;
+use promring_model::config::{ProtobufMessage, RemoteWrite};
 use promring_model::target::TargetKey;
-use promring_proto::remote_write::v1;
+use promring_proto::remote_write::{v1, v2};
+use promring_proto::varint::push_varint;
 
-use crate::encoded::Encoded;
+use crate::labelsets::{LabelSet, Shared};
 use crate::queue::{Encoding, Queue, RecordMeta};
+use crate::request_symbols::RequestSymbols;
+use crate::series::Series;
+use crate::symbols::{Reading, Symbols};
 
 /// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -39,11 +43,16 @@ pub struct Sink {
 /// The request that a lane is filling.
 #[derive(Debug, Default)]
 struct Batch {
+    /// The series, encoded.
     body: Vec<u8>,
+    /// The table of symbols of a remote write 2.0 request.
+    table: RequestSymbols,
     samples: u32,
     first_ms: i64,
     last_ms: i64,
     since: Option<Instant>,
+    /// Labels of the series at hand.
+    labels: Vec<u8>,
     compressed: Vec<u8>,
 }
 
@@ -51,7 +60,7 @@ struct Batch {
 #[derive(Debug)]
 pub struct Outgoing<'s> {
     /// Labels.
-    pub series: &'s Encoded,
+    pub series: Series<'s>,
     /// The value's bits.
     pub value_bits: u64,
     /// Unix milliseconds.
@@ -76,12 +85,16 @@ impl Sink {
                 .all(|((one, class), (other, other_class))| Arc::ptr_eq(one, other) && class == other_class)
     }
 
-    /// Opens the lanes of the target with this key, so that all samples of a scrape go in one after the other.
+    /// Opens the lanes of the target with this key, whose series have their strings in `labels`, so that all samples of a scrape go in one after the other.
     /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
     #[must_use]
-    pub fn lanes(&self, key: TargetKey) -> Lanes<'_> {
+    pub fn lanes<'s>(&'s self, key: TargetKey, labels: &'s Shared) -> Lanes<'s> {
         let destinations = self.destinations.iter();
-        Lanes { open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect() }
+        Lanes {
+            open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect(),
+            symbols: labels.symbols.reading(),
+            labels,
+        }
     }
 }
 
@@ -101,22 +114,30 @@ impl Destination {
     }
 
     /// Puts every request that has waited long enough into the queue.
-    pub fn flush_aged(&self) {
+    pub fn flush_aged(&self, labels: &Shared) {
         let age_max = self.config.queue.batch_send_deadline.min(BATCH_AGE_MAX);
-        self.flush_if(|batch| batch.since.is_some_and(|since| since.elapsed() >= age_max));
+        self.flush_if(labels, |batch| batch.since.is_some_and(|since| since.elapsed() >= age_max));
     }
 
     /// Puts every request into the queue, full or not.
-    pub fn flush(&self) {
-        self.flush_if(|_| true);
+    pub fn flush(&self, labels: &Shared) {
+        self.flush_if(labels, |_| true);
     }
 
-    fn flush_if(&self, due: impl Fn(&Batch) -> bool) {
+    fn flush_if(&self, labels: &Shared, due: impl Fn(&Batch) -> bool) {
         for (lane, batch) in self.lanes.iter().enumerate() {
             let mut batch = lock(batch);
             if due(&batch) {
-                batch.cut(self, lane);
+                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
             }
+        }
+    }
+
+    /// How its requests are encoded.
+    fn encoding(&self) -> Encoding {
+        match self.config.protobuf_message {
+            ProtobufMessage::V1 => Encoding::V1,
+            ProtobufMessage::V2 => Encoding::V2,
         }
     }
 
@@ -130,6 +151,8 @@ impl Destination {
 #[derive(Debug)]
 pub struct Lanes<'s> {
     open: Vec<OpenLane<'s>>,
+    symbols: Reading<'s>,
+    labels: &'s Shared,
 }
 
 #[derive(Debug)]
@@ -147,35 +170,54 @@ impl Lanes<'_> {
             if let Some(labels) = sample.series.class(open.class)
                 && let Some(batch) = &mut open.batch
             {
-                batch.push(labels, sample, open.destination, open.lane);
+                batch.push(labels, sample, &self.symbols, open.destination.encoding());
+                if batch.is_full(open.destination) {
+                    batch.cut(open.destination, open.lane, &self.symbols, &self.labels.symbols);
+                }
             }
         }
     }
 }
 
 impl Batch {
-    fn push(&mut self, labels: &[u8], sample: &Outgoing<'_>, destination: &Destination, lane: usize) {
+    fn push(&mut self, labels: LabelSet<'_>, sample: &Outgoing<'_>, symbols: &Reading<'_>, encoding: Encoding) {
         if self.samples == 0 {
             self.since = Some(Instant::now());
             (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
         }
-        v1::push_series(labels, f64::from_bits(sample.value_bits), sample.timestamp_ms, &mut self.body);
+        self.labels.clear();
+        match encoding {
+            Encoding::V1 => {
+                labels.write_v1(symbols, &mut self.labels);
+                let value = f64::from_bits(sample.value_bits);
+                v1::push_series(&self.labels, value, sample.timestamp_ms, &mut self.body);
+            }
+            Encoding::V2 => {
+                let (table, refs) = (&mut self.table, &mut self.labels);
+                labels.for_each_symbol(|symbol| push_varint(refs, table.reference(symbol, symbols).into()));
+                v2::push_series(refs, sample.value_bits, sample.timestamp_ms, &mut self.body);
+            }
+        }
         self.samples += 1;
         self.first_ms = self.first_ms.min(sample.timestamp_ms);
         self.last_ms = self.last_ms.max(sample.timestamp_ms);
-        if self.samples as usize >= destination.config.queue.max_samples_per_send
-            || self.body.len() >= REQUEST_BYTES_MAX
-        {
-            self.cut(destination, lane);
-        }
+    }
+
+    fn is_full(&self, destination: &Destination) -> bool {
+        self.samples as usize >= destination.config.queue.max_samples_per_send
+            || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
     }
 
     /// Makes a record of what has gathered.
-    fn cut(&mut self, destination: &Destination, lane: usize) {
+    fn cut(&mut self, destination: &Destination, lane: usize, symbols: &Reading<'_>, of: &Symbols) {
         let samples = std::mem::take(&mut self.samples);
         self.since = None;
         if samples == 0 {
             return;
+        }
+        let encoding = destination.encoding();
+        if encoding == Encoding::V2 {
+            self.table.finish(symbols, of, &mut self.body);
         }
         self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
         let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
@@ -184,7 +226,7 @@ impl Batch {
             samples,
             first_ms: self.first_ms,
             last_ms: self.last_ms,
-            encoding: Encoding::V1,
+            encoding,
             ..RecordMeta::default()
         };
         let result = match compressed {

@@ -1,6 +1,7 @@
 //! Remote write: what samples travel in.
 
 pub mod v1;
+pub mod v2;
 
 /// The bits of the NaN that marks a series as stale
 /// (Prometheus, `model/value`). It must be moved as bits: computing on it would lose the payload.
