@@ -1,6 +1,8 @@
-//! A pool of buffers for bodies: an idle target owns none.
+//! Pools of what a scrape needs only while it lasts: an idle target owns none of it.
 
 use std::sync::{Mutex, PoisonError};
+
+use crate::series::Scratch;
 
 /// Buffers kept for the next body.
 const KEPT_MAX: usize = 64;
@@ -25,6 +27,26 @@ impl Buffers {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT_MAX && buffer.capacity() <= KEPT_BYTES_MAX {
             kept.push(buffer);
+        }
+    }
+}
+
+/// Scratch memory that goes from scrape to scrape.
+#[derive(Debug, Default)]
+pub struct Scratches(Mutex<Vec<Scratch>>);
+
+impl Scratches {
+    /// Scratch memory, of an earlier scrape where there is some.
+    #[must_use]
+    pub fn take(&self) -> Scratch {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Gives it back.
+    pub fn give(&self, scratch: Scratch) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT_MAX && scratch.bytes() <= KEPT_BYTES_MAX {
+            kept.push(scratch);
         }
     }
 }

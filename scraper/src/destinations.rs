@@ -8,6 +8,7 @@ use std::time::Duration;
 use promring_model::config::{Config, RemoteWrite};
 use promring_proto::api::QueueReport;
 
+use crate::labelsets::Shared;
 use crate::queue::Volume;
 use crate::rules::Classes;
 use crate::send::{self, Senders};
@@ -28,6 +29,8 @@ struct Open {
 pub struct Destinations {
     data_dir: PathBuf,
     volume: Volume,
+    /// The strings of what is being filled.
+    labels: Arc<Shared>,
     open: Mutex<Vec<Open>>,
     /// No longer in the configuration; what is queued is still sent.
     leaving: Mutex<Vec<Open>>,
@@ -43,10 +46,10 @@ pub struct Prepared {
 }
 
 impl Destinations {
-    /// None yet; queues will lie under `data_dir`.
+    /// None yet; queues will lie under `data_dir`, and series have their strings in `labels`.
     #[must_use]
-    pub fn new(data_dir: PathBuf) -> Self {
-        Self { data_dir, volume: Volume::new(), open: Mutex::default(), leaving: Mutex::default() }
+    pub fn new(data_dir: PathBuf, labels: Arc<Shared>) -> Self {
+        Self { data_dir, volume: Volume::new(), labels, open: Mutex::default(), leaving: Mutex::default() }
     }
 
     /// Makes the destinations those of `config`. One that did not change goes on as it is. One with other settings keeps its
@@ -90,7 +93,7 @@ impl Destinations {
             tokio::spawn(async move { open.senders.finish(Duration::ZERO).await });
         }
         for open in &left {
-            open.destination.flush();
+            open.destination.flush(&self.labels);
             tracing::info!(
                 destination = open.destination.config.name,
                 "no longer configured; what is queued is still sent"
@@ -110,7 +113,7 @@ impl Destinations {
         loop {
             tick.tick().await;
             for open in self.all() {
-                open.destination.flush_aged();
+                open.destination.flush_aged(&self.labels);
             }
         }
     }
@@ -119,7 +122,7 @@ impl Destinations {
     pub async fn finish(&self, time: Duration) {
         let mut ending = tokio::task::JoinSet::new();
         for open in self.all() {
-            open.destination.flush();
+            open.destination.flush(&self.labels);
             ending.spawn(async move {
                 open.senders.finish(time).await;
                 open.destination.queue.sync();

@@ -12,6 +12,7 @@ pub mod manager;
 pub mod observe;
 pub mod parse;
 pub mod queue;
+pub mod request_symbols;
 pub mod rules;
 pub mod scrape;
 pub mod send;
@@ -36,8 +37,9 @@ use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 
 use assignment::{AllocatorClient, Poll};
-use buffers::Buffers;
+use buffers::{Buffers, Scratches};
 use destinations::Destinations;
+use labelsets::Shared as SharedLabels;
 use manager::Manager;
 use observe::ScrapeMetrics;
 use scrape::Environment;
@@ -109,11 +111,14 @@ impl Scraper {
             );
         }
         warn_of_gaps(&config);
-        let destinations = Destinations::new(options.data_dir.clone());
+        let labels = Arc::new(SharedLabels::default());
+        let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
         let environment = Arc::new(Environment {
             statuses: Statuses::default(),
             buffers: Buffers::default(),
+            scratches: Scratches::default(),
+            labels,
             metrics: ScrapeMetrics::new(),
             stopping: stopping.clone(),
         });

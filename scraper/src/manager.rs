@@ -15,7 +15,7 @@ use crate::assignment::{Change, Held};
 use crate::destinations::Prepared;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
-use crate::scrape::{Carried, Command, Environment, TargetLoop};
+use crate::scrape::{Carried, Command, Environment, Keep, TargetLoop};
 use crate::sink::Sink;
 
 /// One target that is being scraped.
@@ -28,17 +28,6 @@ struct Running {
 
 /// A loop; it ends with what its successor takes over.
 pub type Task = JoinHandle<Option<Carried>>;
-
-/// What a loop keeps of the one before it, beside its slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keep {
-    /// All that is known of the series.
-    Everything,
-    /// Which series were live, to mark those that are no more.
-    Markers,
-    /// Nothing.
-    Slots,
-}
 
 /// A job as this scraper's own file has it.
 #[derive(Debug)]
@@ -194,12 +183,7 @@ impl Manager {
                 Some(task) => task.await.ok().flatten(),
                 None => None,
             };
-            let carried = match keep {
-                Keep::Everything => carried,
-                Keep::Markers => carried.map(|carried| carried.renewed(true)),
-                Keep::Slots => carried.map(|carried| carried.renewed(false)),
-            };
-            target_loop.run(from_ms, carried, received).await
+            target_loop.run(from_ms, carried.map(|carried| (carried, keep)), received).await
         });
         self.running.insert(target.id, Running { target, commands, task });
     }

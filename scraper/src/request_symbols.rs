@@ -53,11 +53,11 @@ impl RequestSymbols {
         self.bytes
     }
 
-    /// Appends the table to the request's body, and begins a new request.
-    pub fn finish(&mut self, symbols: &Reading<'_>, of: &Symbols, body: &mut Vec<u8>) {
-        v2::push_symbol("", body);
+    /// Appends the table to `out`, and begins a new request.
+    pub fn finish(&mut self, symbols: &Reading<'_>, of: &Symbols, out: &mut Vec<u8>) {
+        v2::push_symbol("", out);
         for &symbol in &self.held {
-            v2::push_symbol(symbols.text(symbol), body);
+            v2::push_symbol(symbols.text(symbol), out);
         }
         symbols.release(self.held.drain(..), of);
         self.bytes = 0;

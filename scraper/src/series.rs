@@ -171,8 +171,9 @@ impl SeriesCache {
     /// The same for a target that had other rules before. Live series of `before` that the first successful scrape does not
     /// bring again get their marker then.
     #[must_use]
-    pub fn succeeding(self, before: Self) -> Self {
-        Self { predecessor: before.live.then(|| Box::new(before)), ..self }
+    pub fn succeeding(mut self, before: Self) -> Self {
+        self.predecessor = before.live.then(|| Box::new(before));
+        self
     }
 
     /// How many series are held, dropped ones included.
@@ -215,7 +216,9 @@ impl SeriesCache {
         self.tally.scraped += 1;
         let text_hash = hash64(sample.series.bytes);
         let index = match self.entries.get(scratch.expected) {
-            Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => scratch.expected,
+            Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => {
+                scratch.expected
+            }
             _ => self.find(sample, text_hash, rules, scratch)?,
         };
         scratch.expected = index + 1;
@@ -269,7 +272,10 @@ impl SeriesCache {
             self.labels.add(&sets, &mut scratch.new_bytes);
             if scratch.new_bytes.len() > SETS_BYTES_MAX {
                 self.labels.remove(&scratch.new_bytes, self.classes);
-                return Err(Refusal::Limit(format!("the labels of a series are too many: {} bytes", scratch.new_bytes.len())));
+                return Err(Refusal::Limit(format!(
+                    "the labels of a series are too many: {} bytes",
+                    scratch.new_bytes.len()
+                )));
             }
             self.arena.extend_from_slice(&scratch.new_bytes);
             self.tally.added += 1;
@@ -340,7 +346,8 @@ impl SeriesCache {
             sample(Series::new(&self.labels, bytes), staged.value_bits, staged.timestamp_ms);
         }
         if let Some(mut predecessor) = self.predecessor.take() {
-            let going_on: HashSet<u64> = self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
+            let going_on: HashSet<u64> =
+                self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
             predecessor.mark_live(time_ms, Some(&going_on), &mut sample);
         }
         let met_all = !scratch.differs && scratch.expected == self.settled;
@@ -431,7 +438,8 @@ impl SeriesCache {
             // A series may stand under two texts: one marker is enough.
             if entry.flags & (TRACKED | DROPPED) == TRACKED
                 && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
-                && !going_on.is_some_and(|set| self.identity(&entry).is_some_and(|identity| set.contains(&identity)))
+                && !going_on
+                    .is_some_and(|set| self.identity(&entry).is_some_and(|identity| set.contains(&identity)))
             {
                 sample(Series::new(&self.labels, self.sets(&entry)), STALE_NAN_BITS, time_ms);
             }

@@ -13,12 +13,19 @@ use crate::testing::{job, rules_for};
 struct Target {
     cache: SeriesCache,
     rules: SeriesRules,
+    scratch: Scratch,
     now_ms: i64,
 }
 
 impl Target {
     fn new(config: &str) -> Self {
-        Self { cache: SeriesCache::default(), rules: rules_for(&job(config)), now_ms: 0 }
+        Self::sharing(config, &Arc::default())
+    }
+
+    /// With the strings of other targets.
+    fn sharing(config: &str, shared: &Arc<Shared>) -> Self {
+        let rules = rules_for(&job(config));
+        Self { cache: SeriesCache::new(&rules, shared), rules, scratch: Scratch::default(), now_ms: 0 }
     }
 
     /// Scrapes `body`; what is written comes as `name{…} value`, staleness markers as `stale`.
@@ -26,15 +33,17 @@ impl Target {
         self.now_ms += 10_000;
         self.stage(body).unwrap();
         let mut out = Vec::new();
-        self.cache.commit(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        let shared = Arc::clone(self.cache.labels.shared());
+        let write = |series: Series<'_>, bits, time| out.push(written(series, bits, time, &shared));
+        self.cache.commit(self.now_ms, &mut self.scratch, write);
         out
     }
 
     fn stage(&mut self, body: &str) -> Result<(), Refusal> {
-        self.cache.begin();
+        self.cache.begin(&mut self.scratch);
         let mut parser = TextParser::new(body.as_bytes());
         while let Some(sample) = parser.next_sample().unwrap() {
-            self.cache.stage(&sample, self.now_ms, &self.rules)?;
+            self.cache.stage(&sample, self.now_ms, &self.rules, &mut self.scratch)?;
         }
         Ok(())
     }
@@ -43,20 +52,23 @@ impl Target {
         self.now_ms += 10_000;
         let _ = self.stage(body);
         let mut out = Vec::new();
-        self.cache.fail(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        let shared = Arc::clone(self.cache.labels.shared());
+        self.cache.fail(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
         out
     }
 
     fn end(&mut self) -> Vec<String> {
         let mut out = Vec::new();
-        self.cache.end(self.now_ms, |encoded, bits, time| out.push(written(encoded, bits, time)));
+        let shared = Arc::clone(self.cache.labels.shared());
+        self.cache.end(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
         out
     }
 }
 
-fn written(encoded: &Encoded, bits: u64, time_ms: i64) -> String {
-    let mut body = Vec::new();
-    v1::push_series(encoded.class(0).unwrap(), f64::from_bits(bits), time_ms, &mut body);
+fn written(series: Series<'_>, bits: u64, time_ms: i64, shared: &Shared) -> String {
+    let (mut labels, mut body) = (Vec::new(), Vec::new());
+    series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
+    v1::push_series(&labels, f64::from_bits(bits), time_ms, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
     let value = series.samples[0].value;
@@ -192,16 +204,18 @@ fn with_honor_labels_the_exposed_label_wins() {
 fn under_new_rules_only_series_that_are_no_more_are_marked() {
     let mut before = Target::new("");
     before.scrape("a 1\nb 2\nc 3\n");
-    let mut after =
-        Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    let mut after = Target::sharing(
+        "metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]",
+        before.cache.labels.shared(),
+    );
     after.now_ms = before.now_ms;
-    after.cache = SeriesCache::succeeding(before.cache);
+    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared()).succeeding(before.cache);
     assert_eq!(after.fail(""), ["a{} stale", "b{} stale", "c{} stale"]);
     assert_eq!(after.scrape("a 1\nb 2\nc 3\n"), ["a{} 1", "c{} 3"], "each is marked once");
 
-    let mut before = Target::new("");
+    let mut before = Target::sharing("", after.cache.labels.shared());
     before.scrape("a 1\nb 2\nc 3\n");
-    after.cache = SeriesCache::succeeding(before.cache);
+    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared()).succeeding(before.cache);
     assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1", "b{} stale", "c{} stale"]);
     assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1"]);
 }
@@ -216,5 +230,7 @@ fn many_series_that_come_and_go_leave_nothing_behind() {
         assert_eq!(written.len(), 500 + stale);
         assert_eq!(target.cache.len(), 500);
     }
-    assert!(target.cache.entries.len() <= 750, "freed entries are used again");
+    assert!(target.cache.arena.len() < 3 * 500 * 16, "label sets of forgotten series are given back");
+    let kept = target.cache.labels.reading().kept();
+    assert!(kept < 1_100, "strings that no series uses are freed: {kept} are kept");
 }

@@ -51,7 +51,7 @@ struct Batch {
     first_ms: i64,
     last_ms: i64,
     since: Option<Instant>,
-    /// Labels of the series at hand.
+    /// Labels of the series at hand, or the request as a whole.
     labels: Vec<u8>,
     compressed: Vec<u8>,
 }
@@ -180,7 +180,13 @@ impl Lanes<'_> {
 }
 
 impl Batch {
-    fn push(&mut self, labels: LabelSet<'_>, sample: &Outgoing<'_>, symbols: &Reading<'_>, encoding: Encoding) {
+    fn push(
+        &mut self,
+        labels: LabelSet<'_>,
+        sample: &Outgoing<'_>,
+        symbols: &Reading<'_>,
+        encoding: Encoding,
+    ) {
         if self.samples == 0 {
             self.since = Some(Instant::now());
             (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
@@ -217,7 +223,11 @@ impl Batch {
         }
         let encoding = destination.encoding();
         if encoding == Encoding::V2 {
-            self.table.finish(symbols, of, &mut self.body);
+            // The table goes before what refers to it.
+            self.labels.clear();
+            self.table.finish(symbols, of, &mut self.labels);
+            self.labels.extend_from_slice(&self.body);
+            std::mem::swap(&mut self.labels, &mut self.body);
         }
         self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
         let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);

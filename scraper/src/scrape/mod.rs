@@ -4,4 +4,4 @@ pub mod fetch;
 mod report;
 mod target_loop;
 
-pub use target_loop::{Carried, Command, Environment, TargetLoop};
+pub use target_loop::{Carried, Command, Environment, Keep, TargetLoop};

@@ -12,13 +12,13 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
 use super::fetch::Fetcher;
-use super::report::ReportSeries;
-use crate::buffers::Buffers;
-use crate::encoded::Encoded;
+use super::report;
+use crate::buffers::{Buffers, Scratches};
+use crate::labelsets::Shared;
 use crate::observe::ScrapeMetrics;
 use crate::parse::text::TextParser;
 use crate::rules::SeriesRules;
-use crate::series::{SeriesCache, Tally};
+use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
 use crate::sink::{Outgoing, Sink};
 use crate::statuses::Statuses;
 
@@ -32,6 +32,10 @@ pub struct Environment {
     pub statuses: Statuses,
     /// Bodies are read into these.
     pub buffers: Buffers,
+    /// What is needed only while a body is read.
+    pub scratches: Scratches,
+    /// Strings of all series.
+    pub labels: Arc<Shared>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
     /// Ends every loop without staleness markers.
@@ -58,14 +62,15 @@ pub struct Carried {
     done_ms: i64,
 }
 
-impl Carried {
-    /// For a successor whose rules differ: what is known of the series is learnt anew, and series that then are
-    /// no more are marked; or, where even their labels are sent differently, nothing is kept of them.
-    #[must_use]
-    pub fn renewed(self, mark: bool) -> Self {
-        let cache = if mark { SeriesCache::succeeding(self.cache) } else { SeriesCache::default() };
-        Self { cache, ..self }
-    }
+/// What of a predecessor's series a loop can use, beside its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All that is known of them.
+    Everything,
+    /// Which were live, to mark those that are no more: the rules differ, so that the rest is learnt anew.
+    Markers,
+    /// Nothing: even their labels are sent differently.
+    Slots,
 }
 
 /// One target with all that its scrapes need.
@@ -74,7 +79,6 @@ pub struct TargetLoop {
     target: Arc<Target>,
     fetcher: Arc<Fetcher>,
     rules: SeriesRules,
-    report: ReportSeries,
     sample_limit: Option<u64>,
     slots: Slots,
     cache: SeriesCache,
@@ -96,13 +100,12 @@ impl TargetLoop {
         environment: Arc<Environment>,
     ) -> Self {
         Self {
-            report: ReportSeries::new(&rules),
             slots: Slots::new(target.interval, target.key),
+            cache: SeriesCache::new(&rules, &environment.labels),
             target,
             fetcher,
             rules,
             sample_limit,
-            cache: SeriesCache::default(),
             sink,
             environment,
             reported: false,
@@ -114,13 +117,18 @@ impl TargetLoop {
     pub async fn run(
         mut self,
         from_ms: i64,
-        carried: Option<Carried>,
+        carried: Option<(Carried, Keep)>,
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
         let mut done_ms = from_ms;
-        if let Some(carried) = carried {
+        if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
-            (self.cache, self.reported, done_ms) = (carried.cache, carried.reported, carried.done_ms);
+            (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.cache = match keep {
+                Keep::Everything => carried.cache,
+                Keep::Markers => self.cache.succeeding(carried.cache),
+                Keep::Slots => self.cache,
+            };
         }
         let mut slot_ms = self.slots.next_after(done_ms);
         loop {
@@ -177,19 +185,21 @@ impl TargetLoop {
                 result.map_err(|error| error.to_string())
             }
         };
-        let result = fetched.and_then(|()| self.stage(&body, time_ms));
+        let mut scratch = self.environment.scratches.take();
+        self.cache.begin(&mut scratch);
+        let result = fetched.and_then(|()| self.stage(&body, time_ms, &mut scratch));
         self.environment.buffers.give(body);
         let seconds = started.elapsed().as_secs_f64();
-        let tally = self.append(&result, time_ms, seconds);
+        let tally = self.append(&result, time_ms, seconds, &mut scratch);
+        self.environment.scratches.give(scratch);
         self.tell(&result, started_ms, seconds, tally);
     }
 
     /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(&mut self, body: &[u8], time_ms: i64) -> Result<(), String> {
-        self.cache.begin();
+    fn stage(&mut self, body: &[u8], time_ms: i64, scratch: &mut Scratch) -> Result<(), String> {
         let mut parser = TextParser::new(body);
         while let Some(sample) = parser.next_sample().map_err(|error| error.to_string())? {
-            self.cache.stage(&sample, time_ms, &self.rules).map_err(|error| error.to_string())?;
+            self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
             if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
                 self.environment.metrics.exceeded_sample_limit.increment(1);
                 return Err("sample limit exceeded".to_owned());
@@ -198,20 +208,27 @@ impl TargetLoop {
         Ok(())
     }
 
-    fn append(&mut self, result: &Result<(), String>, time_ms: i64, seconds: f64) -> Tally {
-        let mut lanes = self.sink.lanes(self.target.key);
-        let push = |series: &Encoded, value_bits, timestamp_ms| {
+    fn append(
+        &mut self,
+        result: &Result<(), String>,
+        time_ms: i64,
+        seconds: f64,
+        scratch: &mut Scratch,
+    ) -> Tally {
+        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+        let push = |series: Series<'_>, value_bits, timestamp_ms| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms });
         };
         let tally = match result {
-            Ok(()) => self.cache.commit(time_ms, push),
+            Ok(()) => self.cache.commit(time_ms, scratch, push),
             Err(_) => {
                 let tally = self.cache.failed_tally();
                 self.cache.fail(time_ms, push);
                 tally
             }
         };
-        for (series, value) in self.report.values(result.is_ok(), seconds, tally) {
+        for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
+            let series = self.cache.report_series(place);
             lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
         }
         self.reported = true;
@@ -219,14 +236,14 @@ impl TargetLoop {
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key);
-        let mut push = |series: &Encoded, value_bits| {
+        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+        let mut push = |series: Series<'_>, value_bits| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
         };
         self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
         if std::mem::take(&mut self.reported) {
-            for (series, _) in self.report.values(false, 0.0, Tally::default()) {
-                push(series, STALE_NAN_BITS);
+            for place in 0..REPORT_SERIES.len() {
+                push(self.cache.report_series(place), STALE_NAN_BITS);
             }
         }
     }

@@ -1,0 +1,97 @@
+//! Label sets go in as labels and come out as labels.
+
+use promring_model::labels::Labels;
+use promring_proto::remote_write::v1::WriteRequest;
+use prost::Message;
+
+use super::*;
+
+const BASE: [(&str, &str); 2] = [("instance", "host:1"), ("job", "j")];
+
+fn written(set: LabelSet<'_>, symbols: &Reading<'_>) -> Labels {
+    let (mut labels, mut body) = (Vec::new(), Vec::new());
+    set.write_v1(symbols, &mut labels);
+    v1::push_series(&labels, 1.0, 1, &mut body);
+    let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
+    let by_symbols = {
+        let mut texts = Vec::new();
+        set.for_each_symbol(|symbol| texts.push(symbols.text(symbol).to_owned()));
+        texts.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect::<Labels>()
+    };
+    let labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
+    assert_eq!(by_symbols, labels, "both forms say the same");
+    labels
+}
+
+fn set<'l>(labels: &'l Labels) -> Option<LabelsBuilder<'l>> {
+    Some(LabelsBuilder::from_labels(labels))
+}
+
+#[test]
+fn every_class_gets_its_own_labels_or_none() {
+    let shared = Arc::new(Shared::default());
+    let mut sets = LabelSets::new(&shared, BASE.into_iter());
+    let one = Labels::from_pairs([("__name__", "up"), ("instance", "host:1"), ("job", "j")]);
+    let other = Labels::from_pairs([("__name__", "up"), ("instance", "other"), ("zone", "a")]);
+    let mut bytes = Vec::new();
+    sets.add(&[set(&one), None, set(&other)], &mut bytes);
+    let symbols = sets.reading();
+    assert_eq!(written(sets.class(&bytes, 0).unwrap(), &symbols), one);
+    assert!(sets.class(&bytes, 1).is_none());
+    assert_eq!(written(sets.class(&bytes, 2).unwrap(), &symbols), other);
+}
+
+#[test]
+fn a_series_costs_a_byte_for_its_shape_and_a_few_for_each_value_of_its_own() {
+    let shared = Arc::new(Shared::default());
+    let mut sets = LabelSets::new(&shared, BASE.into_iter());
+    let labels = |code: &str| {
+        Labels::from_pairs([
+            ("__name__", "http_requests_total"),
+            ("code", code),
+            ("instance", "host:1"),
+            ("job", "j"),
+        ])
+    };
+    for code in ["200", "404", "500"] {
+        let mut bytes = Vec::new();
+        sets.add(&[set(&labels(code))], &mut bytes);
+        assert_eq!(bytes.len(), 3);
+    }
+}
+
+#[test]
+fn what_is_taken_away_leaves_no_string_behind() {
+    let shared = Arc::new(Shared::default());
+    let mut sets = LabelSets::new(&shared, BASE.into_iter());
+    let labels = Labels::from_pairs([("__name__", "m"), ("instance", "host:1"), ("own", "value")]);
+    let mut all = Vec::new();
+    for _ in 0..2 {
+        let mut bytes = Vec::new();
+        sets.add(&[set(&labels), None, set(&labels)], &mut bytes);
+        all.push(bytes);
+    }
+    for bytes in &all {
+        sets.remove(bytes, 3);
+    }
+    drop(sets);
+    let mut out = Vec::new();
+    shared.symbols.intern(["probe"], &mut out);
+    assert_eq!(shared.symbols.reading().kept(), 1);
+    assert!(shared.shapes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn targets_with_the_same_names_share_their_shapes() {
+    let shared = Arc::new(Shared::default());
+    let mut one = LabelSets::new(&shared, [("instance", "a")].into_iter());
+    let mut two = LabelSets::new(&shared, [("instance", "b")].into_iter());
+    let mut bytes = Vec::new();
+    one.add(&[set(&Labels::from_pairs([("__name__", "m"), ("instance", "a")]))], &mut bytes);
+    two.add(&[set(&Labels::from_pairs([("__name__", "m"), ("instance", "b")]))], &mut bytes);
+    assert!(Arc::ptr_eq(&one.shapes[0], &two.shapes[0]));
+    drop(one);
+    let symbols = two.reading();
+    let labels = written(two.class(&bytes[2..], 0).unwrap(), &symbols);
+    assert_eq!(labels.to_string(), r#"{__name__="m", instance="b"}"#);
+}
