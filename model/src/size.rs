@@ -12,10 +12,10 @@ pub struct SizeError(pub String);
 /// Where the text is no such size, is negative, or is more than 2^63 bytes.
 pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     let fail = || SizeError(text.to_owned());
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
-    if unsigned == "0" {
+    if matches!(text, "0" | "+0" | "-0") {
         return Ok(0);
     }
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
     // One text keeps to one way of writing units.
     let bytes = sum(unsigned, "iB").or_else(|| sum(unsigned, "B")).ok_or_else(fail)?;
     if bytes < i64::MAX as f64 { Ok(bytes as u64) } else { Err(fail()) }

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::http::HttpDefaults;
 use super::{Builder, paths};
-use crate::config::raw::{
-    Given, RawDns, RawFileSd, RawHttpSd, RawKubernetes, RawScrapeConfig, RawTargetGroup, Section,
-};
+use crate::config::raw::{Given, RawDns, RawFileSd, RawHttpSd, RawScrapeConfig, RawTargetGroup, Section};
 use crate::config::report::Spot;
 use crate::config::{
     Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, groups, hints, remarks,
@@ -29,10 +27,10 @@ impl Builder<'_> {
             let spot = given.spot().unwrap_or_default();
             self.report.error(spot, format!("promring has no {name}")).hint(hints::instead_of(name));
         }
+        // In the order that Prometheus has them in: by name, and static ones last.
         let mut all = Vec::new();
-        let groups = self.static_groups(raw);
-        if !groups.is_empty() {
-            all.push(Discovery::Static(groups));
+        for (item, spot) in self.filled_items(&raw.dns_sd_configs) {
+            all.extend(self.dns_sd(item, spot).map(Discovery::Dns));
         }
         for (item, spot) in self.filled_items(&raw.file_sd_configs) {
             all.extend(self.file_sd(item, spot).map(Discovery::File));
@@ -40,11 +38,12 @@ impl Builder<'_> {
         for (item, spot) in self.filled_items(&raw.http_sd_configs) {
             all.extend(self.http_sd(item, spot).map(|found| Discovery::Http(Box::new(found))));
         }
-        for (item, spot) in self.filled_items(&raw.dns_sd_configs) {
-            all.extend(self.dns_sd(item, spot).map(Discovery::Dns));
-        }
-        for (item, spot) in self.filled_items::<RawKubernetes>(&raw.kubernetes_sd_configs) {
+        for (item, spot) in self.filled_items(&raw.kubernetes_sd_configs) {
             all.extend(self.kubernetes_sd(item, spot).map(|found| Discovery::Kubernetes(Box::new(found))));
+        }
+        let groups = self.static_groups(raw);
+        if !groups.is_empty() {
+            all.push(Discovery::Static(groups));
         }
         all
     }

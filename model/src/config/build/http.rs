@@ -395,13 +395,14 @@ impl Builder<'_> {
     /// An absolute URL of the scheme http or https.
     pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
         let no_scheme = "the URL does not begin with http:// or https://";
-        let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':']);
+        let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':', '\\']);
+        // The parser repairs what is not quite a URL, as browsers do: here it is refused.
+        let after_scheme = text.split_once("://").map(|(_, rest)| rest);
         let problem = match Url::parse(text) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") => no_scheme.to_owned(),
-            // The parser skips slashes that are too many, and takes the path for the host.
-            _ if text.split_once("://").is_some_and(|(_, rest)| no_host(rest)) => {
-                "the URL has no host".to_owned()
+            Ok(url) if !matches!(url.scheme(), "http" | "https") || after_scheme.is_none() => {
+                no_scheme.to_owned()
             }
+            _ if after_scheme.is_some_and(no_host) => "the URL has no host".to_owned(),
             Ok(url) if url.host_str().is_none_or(|host| host.contains(['{', '}', '"', '`'])) => {
                 "the URL's host is none".to_owned()
             }

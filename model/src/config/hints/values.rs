@@ -168,14 +168,19 @@ pub(crate) fn url(text: &str) -> String {
     }
 }
 
-/// A URL as it may be shown.
+/// A URL as it may be shown, broken ones too: nothing of what stands before an `@` where a password can be.
 pub(crate) fn without_password(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let Some(at) = rest[..end].rfind('@') else { return text.to_owned() };
-    match rest[..at].split_once(':') {
-        Some((user, _)) => format!("{before}://{user}:<secret>{}", &rest[at..]),
-        None => text.to_owned(),
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        None => (String::new(), text),
+    };
+    let authority = match scheme.is_empty() {
+        true => rest,
+        false => &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())],
+    };
+    match authority.rfind('@') {
+        Some(at) if authority[..at].contains(':') => format!("{scheme}<secret>{}", &rest[at..]),
+        _ => text.to_owned(),
     }
 }
 
@@ -186,9 +191,11 @@ mod tests {
 
     #[test]
     fn a_password_in_a_url_is_not_shown() {
-        assert_eq!(without_password("http://u:p@h:1/x"), "http://u:<secret>@h:1/x");
+        assert_eq!(without_password("http://u:p@h:1/x"), "http://<secret>@h:1/x");
         assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
-        assert_eq!(without_password("h:1/x@y"), "h:1/x@y");
+        assert_eq!(without_password("http//u:p@h:1/x"), "<secret>@h:1/x");
+        assert_eq!(without_password("u:p@h"), "<secret>@h");
+        assert_eq!(without_password("http://h/"), "http://h/");
     }
 
     #[test]

@@ -17,6 +17,9 @@ pub(crate) fn parse(bytes: &[u8]) -> Document {
         Err(problem) => return builder.fail(problem),
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    if let Some(problem) = control_character(text) {
+        return builder.fail(problem);
+    }
     let mut options = Options::default();
     options.set_emit_comments(false);
     options.emit_unresolved_aliases = true;
@@ -57,15 +60,41 @@ fn text_of(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
         let (before, rest) = bytes.split_at(error.valid_up_to());
         // What lies before the first bad byte is valid by definition.
         let before = std::str::from_utf8(before).unwrap_or_default();
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let (line, column) = place(before);
         Problem {
-            line: before.matches('\n').count() as u32 + 1,
-            column: before[line_start..].chars().count() as u32 + 1,
+            line,
+            column,
             message: format!("byte 0x{:02x} is not UTF-8", rest.first().copied().unwrap_or_default()),
             hint: Some("save the file as UTF-8".to_owned()),
         }
     })?;
     Ok(Cow::Borrowed(text))
+}
+
+/// The first character that YAML does not allow, if there is one.
+fn control_character(text: &str) -> Option<Problem> {
+    let is_allowed = |c: char| match c {
+        '\t' | '\n' | '\r' | '\u{85}' => true,
+        '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => false,
+        _ => true,
+    };
+    let (at, character) = text.char_indices().find(|(_, c)| !is_allowed(*c))?;
+    let (line, column) = place(&text[..at]);
+    let code = u32::from(character);
+    Some(Problem {
+        line,
+        column,
+        message: format!("the control character U+{code:04X} is not allowed"),
+        hint: Some(
+            "remove it; in double quotes it can be written as an escape, such as \"\\x07\"".to_owned(),
+        ),
+    })
+}
+
+/// The 1-based line and column that come after this text.
+fn place(before: &str) -> (u32, u32) {
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    (before.matches('\n').count() as u32 + 1, before[line_start..].chars().count() as u32 + 1)
 }
 
 fn utf16(bytes: &[u8]) -> Option<String> {
@@ -272,6 +301,12 @@ mod tests {
             let Kind::Scalar(scalar) = &document.tree.node(document.root.unwrap()).kind else { panic!() };
             assert_eq!(&*scalar.text, "a");
         }
+    }
+
+    #[test]
+    fn control_characters_are_refused_with_their_place() {
+        assert_eq!(problem("a: b\nc: \u{7}\n"), "2:4 the control character U+0007 is not allowed");
+        assert!(parse("a: \u{85}\tü\u{1f600}".as_bytes()).problems.is_empty());
     }
 
     #[test]
