@@ -251,7 +251,8 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
         mapped.push((new, value.clone()));
     }
     for (name, value) in mapped {
-        set.put(&name, value);
+        set.note(&name, !value.is_empty());
+        set.labels.set(name, value);
     }
 }
 

@@ -201,7 +201,9 @@ fn target(
         target.chars().map(|char| if char.is_ascii_alphanumeric() { char } else { '_' }).collect();
     let legacy =
         if legacy.starts_with(|char: char| char.is_ascii_digit()) { format!("_{legacy}") } else { legacy };
-    let hint = if target.contains('$') {
+    let hint = if target.contains('$') && action != Action::Replace {
+        format!("{name} takes the name as it is, without groups: write a label name")
+    } else if target.contains('$') {
         "with `metric_name_validation_scheme: legacy` it may have letters, digits, `_` and groups such as `${1}`".to_owned()
     } else {
         format!("write `{legacy}`, or allow such names with `metric_name_validation_scheme: utf8`")

@@ -55,7 +55,7 @@ impl Rule {
     ///
     /// # Errors
     /// What Prometheus 3.15 refuses is refused here, with the key that is wrong and a repair. Beyond that, a regex of
-    /// more than 1 MiB, nested deeper than 250 levels, or compiled to more than 8 MiB is refused.
+    /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused.
     pub fn compile(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
         Self::compile_with(spec, names, Paths::Fast)
     }

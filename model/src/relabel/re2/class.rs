@@ -123,7 +123,10 @@ fn posix(parser: &mut Parser<'_>) -> Result<Option<ClassItem>, Error> {
     parser.at += end + 4;
     match POSIX.iter().find(|(known, _)| *known == name) {
         Some((_, ranges)) => Ok(Some(ClassItem::Table { ranges, negated })),
-        None => Err(parser.error("invalid character class range", start..parser.at, None)),
+        None => {
+            let hint = "the classes are alnum, alpha, ascii, blank, cntrl, digit, graph, lower, print, punct, space, upper, word, xdigit";
+            Err(parser.error("invalid character class range", start..parser.at, Some(hint)))
+        }
     }
 }
 
@@ -178,10 +181,7 @@ fn character_escape(parser: &mut Parser<'_>) -> Result<u32, Error> {
     let start = parser.at;
     let mut chars = parser.rest()[1..].chars();
     let Some(char) = chars.next() else {
-        return Err(Error {
-            message: "error parsing regexp: trailing backslash at end of expression".to_owned(),
-            hint: Some("write `\\\\` for a literal backslash"),
-        });
+        return Err(trailing_backslash());
     };
     parser.at += 1 + char.len_utf8();
     let octal = |c: Option<char>| c.and_then(|c| c.to_digit(8));
@@ -232,6 +232,13 @@ fn hexadecimal(text: &str) -> Option<(u32, usize)> {
     };
     let code = u32::from_str_radix(digits, 16).ok()?;
     (code <= 0x0010_FFFF).then_some((code, len))
+}
+
+pub(super) fn trailing_backslash() -> Error {
+    Error {
+        message: "error parsing regexp: trailing backslash at end of expression".to_owned(),
+        hint: Some("write `\\\\` for a literal backslash"),
+    }
 }
 
 fn escape_hint(char: char) -> Option<&'static str> {

@@ -37,8 +37,9 @@ mod unicode;
 /// Most bytes of a pattern. Prometheus has no such limit; an allowlist of 20,000 metric names stays below it.
 pub(super) const PATTERN_BYTES_MAX: usize = 1 << 20;
 
-/// Most levels of nesting: groups and repeats. Go's limit is 1000.
-pub(super) const DEPTH_MAX: usize = 250;
+/// Most levels of nesting: groups and repeats. Go's limit is 1000; the regex crate's compiler recurses, and a thread's
+/// stack of 2 MiB must bear it in a debug build too.
+pub(super) const DEPTH_MAX: usize = 100;
 
 /// Most times that nested counted repeats may repeat something, as in RE2.
 const REPEAT_MAX: u32 = 1000;

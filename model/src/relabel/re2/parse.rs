@@ -30,14 +30,21 @@ pub(super) fn parse(before: &str, regex: &str, after: &str) -> Result<Pattern, E
         parser.step()?;
     }
     if !parser.open.is_empty() {
-        return Err(parser.error(
-            "missing closing )",
-            0..text.len(),
-            Some("write `\\(` for a literal parenthesis"),
-        ));
+        return Err(missing_parenthesis(&parser, regex));
     }
     let Tree { node, .. } = parser.level.finish();
     Ok(Pattern { node, groups: parser.groups })
+}
+
+/// A group is still open at the end: one of the user's, or the one around the regex, whose end the regex took.
+fn missing_parenthesis(parser: &Parser<'_>, regex: &str) -> Error {
+    let backslashes = regex.len() - regex.trim_end_matches('\\').len();
+    if backslashes % 2 == 1 {
+        return class::trailing_backslash();
+    }
+    let unended = regex.rfind("\\Q").is_some_and(|quote| !regex[quote..].contains("\\E"));
+    let hint = if unended { "end the quotation with `\\E`" } else { "write `\\(` for a literal parenthesis" };
+    parser.error("missing closing )", 0..parser.text.len(), Some(hint))
 }
 
 #[derive(Clone, Copy, Default)]
