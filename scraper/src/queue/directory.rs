@@ -73,6 +73,10 @@ impl Directory {
             segment_bytes_max: segment_bytes_max(settings, lanes),
             segment_age_max_ms: segment_age_max_ms(settings),
             counters: Counters::default(),
+            sync_seconds: metrics::histogram!(
+                "promring_queue_fsync_duration_seconds",
+                "remote_name" => destination.to_owned()
+            ),
             disk_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             _lock: lock,
@@ -337,6 +341,11 @@ fn tie(older: &Set, newer: &Set) {
             waits_for.push(Arc::clone(before));
             let mut successors = before.successors.lock().unwrap_or_else(PoisonError::into_inner);
             successors.push(Arc::downgrade(lane));
+            drop(successors);
+            // It may have become empty before it knew whom to wake.
+            if before.is_empty() {
+                lane.notify.notify_one();
+            }
         }
     }
 }
@@ -411,12 +420,12 @@ fn lane_name(index: usize) -> String {
     format!("lane-{index:03}")
 }
 
-fn parse_set_name(name: &str) -> Option<u32> {
+pub(crate) fn parse_set_name(name: &str) -> Option<u32> {
     let id = name.strip_prefix("set-")?.parse().ok()?;
     (set_name(id) == name).then_some(id)
 }
 
-fn parse_lane_name(name: &str) -> Option<usize> {
+pub(crate) fn parse_lane_name(name: &str) -> Option<usize> {
     let index = name.strip_prefix("lane-")?.parse().ok().filter(|index| *index < LANES_MAX)?;
     (lane_name(index) == name).then_some(index)
 }

@@ -468,4 +468,7 @@ pub(crate) fn count_enqueued(shared: &Shared, meta: &RecordMeta, body: &[u8]) {
     add(&shared.counters.enqueued_records, 1);
     add(&shared.counters.enqueued_points, meta.points());
     add(&shared.counters.enqueued_bytes, body.len() as u64);
+    if meta.points() > 0 {
+        shared.counters.newest_sample_ms.fetch_max(meta.last_ms, Ordering::Relaxed);
+    }
 }

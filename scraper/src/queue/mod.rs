@@ -1,7 +1,7 @@
 //! The queue on disk: what is between a scrape and a receiver, and outlives both.
 //!
 //! One directory a destination, in it sets of lanes, in a lane segments of checksummed records, each a finished request
-//! body (docs/format/queue.md). The layers, lowest first: [`files`] is the seam to the operating system, `record`,
+//! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
 //! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` all lanes of a
 //! destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 mod cursor;
 mod directory;
 mod files;
+mod inspect;
 mod lane;
 mod limits;
 mod memory;
@@ -34,6 +35,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};

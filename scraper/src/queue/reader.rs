@@ -178,6 +178,11 @@ impl LaneReader {
         }
     }
 
+    /// Takes the mark back: what was marked is known not to have been stored, so it may be sent in any other way.
+    pub fn unmark(&mut self) {
+        self.mark(0);
+    }
+
     /// Acknowledges all records up to this one: they are never read again.
     pub fn ack(&mut self, sequence: u64) {
         self.lane.ack(sequence);
