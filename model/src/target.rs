@@ -253,7 +253,8 @@ impl Target {
                 interval: labels.get(SCRAPE_INTERVAL).unwrap_or_default().to_owned(),
             });
         }
-        for label in [CONVERT_CLASSIC_HISTOGRAMS, ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, SCRAPE_NATIVE_HISTOGRAMS] {
+        for label in [CONVERT_CLASSIC_HISTOGRAMS, ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, SCRAPE_NATIVE_HISTOGRAMS]
+        {
             if let Some(value) = labels.get(label).filter(|value| !is_switch(value)) {
                 return Err(TargetError::Switch { label, value: value.to_owned() });
             }

@@ -13,4 +13,5 @@ mod support;
 
 mod fleet;
 mod main_job;
+mod promtool;
 mod servers;
