@@ -142,7 +142,7 @@ fn the_page_of_mistakes_names_files_that_are_there_and_get_a_hint() {
 #[test]
 fn the_list_of_divergences_names_files_that_are_there() {
     let list = std::fs::read_to_string(directory().join("divergences.txt")).unwrap();
-    for line in list.lines().filter(|line| !line.starts_with('#')) {
+    for line in list.lines().filter(|line| line.contains(".yml ") && !line.starts_with('#')) {
         let (file, reason) = line.split_once(' ').unwrap();
         assert!(directory().join(file).exists() && !reason.is_empty(), "{line}");
     }
