@@ -69,9 +69,11 @@ impl Sink {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.destinations.len() == other.destinations.len()
-            && self.destinations.iter().zip(&other.destinations).all(|((one, class), (other, other_class))| {
-                Arc::ptr_eq(one, other) && class == other_class
-            })
+            && self
+                .destinations
+                .iter()
+                .zip(&other.destinations)
+                .all(|((one, class), (other, other_class))| Arc::ptr_eq(one, other) && class == other_class)
     }
 
     /// Opens the lanes of the target with this key, so that all samples of a scrape go in one after the other.

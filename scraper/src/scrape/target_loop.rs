@@ -12,6 +12,7 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
 use super::fetch::Fetcher;
+use super::http::Connection;
 use super::report::ReportSeries;
 use crate::buffers::Buffers;
 use crate::observe::ScrapeMetrics;
@@ -72,6 +73,7 @@ impl Carried {
 pub struct TargetLoop {
     target: Arc<Target>,
     fetcher: Arc<Fetcher>,
+    connection: Connection,
     rules: SeriesRules,
     report: ReportSeries,
     sample_limit: Option<u64>,
@@ -97,6 +99,7 @@ impl TargetLoop {
         Self {
             report: ReportSeries::new(&rules),
             slots: Slots::new(target.interval, target.key),
+            connection: Connection::new(&target),
             target,
             fetcher,
             rules,
@@ -172,8 +175,10 @@ impl TargetLoop {
         let fetched = match refusal {
             Some(message) => Err(message),
             None => {
-                let result = self.fetcher.fetch(&self.target.url, self.target.timeout, &mut body).await;
-                result.map_err(|error| error.to_string())
+                let Self { fetcher, connection, target, environment, .. } = &mut *self;
+                let buffers = &environment.buffers;
+                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
+                result.map(drop).map_err(|error| error.to_string())
             }
         };
         let result = fetched.and_then(|()| self.stage(&body, time_ms));
