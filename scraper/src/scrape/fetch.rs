@@ -83,7 +83,7 @@ impl std::fmt::Debug for Configured {
 }
 
 impl Fetcher {
-    /// The fetcher of a job; `body_bytes_default` holds where the job sets no limit. 0 is no limit.
+    /// The fetcher of a job; `body_bytes_default` holds where the job sets no limit.
     ///
     /// # Errors
     /// Where the HTTP client block cannot be used.
@@ -101,10 +101,6 @@ impl Fetcher {
                     .map_err(|_| ClientError::Tls(format!("server_name {name:?} is no host name")))?,
             ),
         };
-        let body_bytes_max = match config.limits.body_size.unwrap_or(body_bytes_default) {
-            0 => u64::MAX,
-            limit => limit,
-        };
         Ok(Self {
             client: HttpClient::new(http)?,
             fixed: fixed.into_bytes().into(),
@@ -114,7 +110,7 @@ impl Fetcher {
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
-            body_bytes_max,
+            body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default),
             has_fallback: config.fallback_scrape_protocol.is_some(),
         })
     }
