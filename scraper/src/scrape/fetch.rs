@@ -220,7 +220,7 @@ impl Fetcher {
         let tls = (url.scheme() == "https").then(|| Tls {
             config: self.client.tls(),
             http2: self.http2 && !connection.has_socket(),
-            server_name: self.server_name.clone(),
+            server_name: self.server_name.as_ref(),
         });
         let mut line = [0; TIMEOUT_LINE_BYTES_MAX];
         let ask = Ask {

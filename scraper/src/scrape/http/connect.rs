@@ -36,7 +36,11 @@ pub(super) enum Dialled {
 }
 
 /// Connects to the URL's host, or to the unix socket in its place.
-pub(super) async fn dial(url: &Url, socket: Option<&Path>, tls: Option<&Tls>) -> Result<Dialled, FetchError> {
+pub(super) async fn dial(
+    url: &Url,
+    socket: Option<&Path>,
+    tls: Option<&Tls<'_>>,
+) -> Result<Dialled, FetchError> {
     match (socket, tls) {
         (Some(path), Some(tls)) => handshake(unix(path).await?, url, tls).await,
         (Some(path), None) => Ok(Dialled::Http1(Box::new(unix(path).await?))),
@@ -108,9 +112,9 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
     Err(failed.unwrap_or_else(|| FetchError::Transport("dial tcp: no address".to_owned())))
 }
 
-async fn handshake<S: Io + 'static>(stream: S, url: &Url, tls: &Tls) -> Result<Dialled, FetchError> {
+async fn handshake<S: Io + 'static>(stream: S, url: &Url, tls: &Tls<'_>) -> Result<Dialled, FetchError> {
     let fail = |error: &dyn std::fmt::Display| FetchError::Transport(format!("TLS handshake: {error}"));
-    let name = match &tls.server_name {
+    let name = match tls.server_name {
         Some(name) => name.clone(),
         None => server_name(url).ok_or_else(|| fail(&"the URL's host is no name for a certificate"))?,
     };

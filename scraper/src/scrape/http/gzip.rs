@@ -47,11 +47,13 @@ async fn members(
     let fail = |error: std::io::Error| FetchError::Encoding(format!("gzip: {error}"));
     loop {
         loop {
-            let count = decoder.by_ref().take(STEP_BYTES).read_to_end(plain).map_err(fail)?;
+            // One byte more than is allowed is enough to know.
+            let step = STEP_BYTES.min((bytes_max - plain.len() as u64).saturating_add(1));
+            let count = decoder.by_ref().take(step).read_to_end(plain).map_err(fail)?;
             if plain.len() as u64 > bytes_max {
                 return Err(FetchError::BodySize);
             }
-            if (count as u64) < STEP_BYTES {
+            if (count as u64) < step {
                 break;
             }
             tokio::task::yield_now().await;

@@ -1,5 +1,7 @@
 //! The head of an answer.
 
+use std::borrow::Cow;
+
 use tokio::io::AsyncReadExt;
 
 use super::Broken;
@@ -10,18 +12,24 @@ use crate::scrape::fetch::FetchError;
 /// A head may have this many bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// And this many header lines.
+/// The first read asks for this many bytes: a head, and a small body whole.
+const FIRST_BYTES: usize = 16 << 10;
+
+/// A head may have this many header lines.
 const HEAD_LINES_MAX: usize = 128;
 
-/// Bytes of a malformed head that the message shows.
+/// Bytes of what a server sent that a message shows.
 const SHOWN_BYTES_MAX: usize = 64;
+
+/// Bytes of the Content-Type that count.
+const CONTENT_TYPE_BYTES_MAX: usize = 1 << 10;
 
 /// What the head tells that matters here.
 pub(super) struct Head<'b> {
     /// How many bytes it takes, the empty line included.
     pub(super) length: usize,
     pub(super) status: u16,
-    pub(super) reason: &'b str,
+    pub(super) reason: &'b [u8],
     /// Whether the server lets the connection open after this answer.
     pub(super) keep_alive: bool,
     pub(super) packing: Packing<'b>,
@@ -52,7 +60,7 @@ impl Head<'_> {
             std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
         match digits.and_then(|text| text.parse().ok()) {
             Some(length) => Ok(Framing::Length(length)),
-            None => Err(malformed(&format!("bad Content-Length {:?}", String::from_utf8_lossy(text)))),
+            None => Err(malformed(&format!("bad Content-Length {:?}", shown(text)))),
         }
     }
 }
@@ -75,13 +83,11 @@ pub(super) async fn read_some(stream: &mut Stream, body: &mut Vec<u8>) -> Result
     Err(if fresh { Broken::Unanswered(error) } else { Broken::Failed(error) })
 }
 
-/// The first read asks for this many bytes: a head, and a small body whole.
-const FIRST_BYTES: usize = 16 << 10;
-
 /// The head at the start of `bytes`, if it is complete. The first `seen` bytes were there before and held no
 /// complete head: without an end of it in the new ones, there is nothing to look at.
 pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, FetchError> {
-    if seen > 0 && !has_end(&bytes[seen.saturating_sub(3)..]) {
+    // A short one is looked at each time, so that what is no HTTP shows at once.
+    if seen > SHOWN_BYTES_MAX && !has_end(&bytes[seen.saturating_sub(3)..]) {
         return Ok(None);
     }
     let mut lines = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
@@ -97,8 +103,7 @@ pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, Fetch
             return Err(malformed(&format!("more than {HEAD_LINES_MAX} header lines")));
         }
         Err(error) => {
-            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]);
-            return Err(malformed(&format!("{error} in {shown:?}")));
+            return Err(malformed(&format!("{error} in {:?}", shown(bytes))));
         }
     };
     if length > HEAD_BYTES_MAX {
@@ -107,7 +112,7 @@ pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, Fetch
     let mut head = Head {
         length,
         status: response.code.unwrap_or_default(),
-        reason: response.reason.unwrap_or_default(),
+        reason: response.reason.unwrap_or_default().as_bytes(),
         // HTTP/1.0 closes unless it says otherwise.
         keep_alive: response.version == Some(1),
         packing: Packing::Plain,
@@ -128,7 +133,7 @@ impl<'b> Head<'b> {
         if is("content-type") {
             // The first one counts, here and below, as in Go.
             if self.content_type.is_empty() {
-                self.content_type = value;
+                self.content_type = &value[..value.len().min(CONTENT_TYPE_BYTES_MAX)];
             }
         } else if is("content-length") {
             if self.content_length.is_some_and(|other| other != value) {
@@ -144,8 +149,7 @@ impl<'b> Head<'b> {
             };
         } else if is("transfer-encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                let shown = String::from_utf8_lossy(value);
-                return Err(malformed(&format!("unsupported transfer encoding {shown:?}")));
+                return Err(malformed(&format!("unsupported transfer encoding {:?}", shown(value))));
             }
             self.chunked = true;
         } else if is("connection") {
@@ -161,6 +165,11 @@ impl<'b> Head<'b> {
         }
         Ok(())
     }
+}
+
+/// The start of what a server sent, for a message.
+pub(super) fn shown(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)])
 }
 
 fn has_end(bytes: &[u8]) -> bool {
@@ -187,7 +196,7 @@ mod tests {
         let text = "HTTP/1.1 200 OK\r\ncontent-TYPE:  text/plain \r\nTransfer-Encoding: Chunked\r\nContent-Length: 7\r\nCONNECTION: foo, Close\r\ncontent-encoding: GZIP\r\n\r\nrest";
         let head = parse(text.as_bytes(), 0).unwrap().unwrap();
         assert_eq!(head.length, text.len() - 4);
-        assert_eq!((head.status, head.reason, head.content_type), (200, "OK", &b"text/plain"[..]));
+        assert_eq!((head.status, head.reason, head.content_type), (200, &b"OK"[..], &b"text/plain"[..]));
         assert_eq!((head.packing, head.keep_alive), (Packing::Gzip, false));
         assert_eq!(head.framing().unwrap(), Framing::Chunked);
     }
@@ -202,11 +211,18 @@ mod tests {
 
     #[test]
     fn an_incomplete_head_is_none_until_its_end_comes_in_any_pieces() {
-        let text = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+        let text = [b"HTTP/1.1 200 OK\r\nA: ", &[b'b'; 100][..], b"\r\n\r\n"].concat();
         for cut in 1..text.len() {
             assert!(parse(&text[..cut], 0).unwrap().is_none());
-            assert!(parse(text, cut).unwrap().is_some(), "{cut}");
+            assert!(parse(&text, cut).unwrap().is_some(), "{cut}");
         }
+    }
+
+    #[test]
+    fn a_long_content_type_is_cut() {
+        let text = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n\r\n", "x".repeat(5_000));
+        let head = parse(text.as_bytes(), 0).unwrap().unwrap();
+        assert_eq!(head.content_type.len(), CONTENT_TYPE_BYTES_MAX);
     }
 
     #[test]

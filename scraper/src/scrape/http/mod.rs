@@ -59,19 +59,19 @@ struct Idle {
 
 /// How connections of a job speak TLS.
 #[derive(Clone, Debug)]
-pub(super) struct Tls {
+pub(super) struct Tls<'a> {
     pub(super) config: Arc<ClientConfig>,
     /// Whether the server may choose HTTP/2.
     pub(super) http2: bool,
     /// The name to ask for and to check, instead of the URL's host.
-    pub(super) server_name: Option<ServerName<'static>>,
+    pub(super) server_name: Option<&'a ServerName<'static>>,
 }
 
 /// One request.
 pub(super) struct Ask<'a> {
     pub(super) url: &'a Url,
     /// Set where the URL's scheme is https.
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<Tls<'a>>,
     /// Lines of the request's head beyond those that the URL gives, each with its line end.
     pub(super) lines: &'a [&'a [u8]],
     /// Most bytes of the body, unpacked.
@@ -270,7 +270,7 @@ impl Connection {
                     Packing::Plain => false,
                     Packing::Gzip => true,
                     Packing::Other(name) => {
-                        let name = String::from_utf8_lossy(name);
+                        let name = head::shown(name);
                         return Err(FetchError::Encoding(format!("unexpected Content-Encoding {name:?}")));
                     }
                 };
@@ -281,7 +281,8 @@ impl Connection {
                 Answer::Redirect(String::from_utf8_lossy(location).into_owned())
             }
             (status, _) => {
-                Answer::Refused(FetchError::Status(format!("{status} {}", head.reason).trim().to_owned()))
+                let text = format!("{status} {}", head::shown(head.reason));
+                Answer::Refused(FetchError::Status(text.trim().to_owned()))
             }
         })
     }

@@ -2,6 +2,8 @@
 
 use url::{Host, Url};
 
+use super::head::shown;
+
 /// Whether credentials meant for `original` may be sent to `host`: to itself and to domains under it, on any
 /// port, as Go's client and Prometheus's have it.
 pub(in crate::scrape) fn keeps_credentials(original: &Url, next: &Url) -> bool {
@@ -30,9 +32,9 @@ pub(in crate::scrape) fn is_credential(name: &str) -> bool {
 
 /// The URL that `location` names, seen from `here`.
 pub(in crate::scrape) fn follow(here: &Url, location: &str) -> Result<Url, String> {
-    let mut next = here
-        .join(location)
-        .map_err(|error| format!("failed to parse Location header {location:?}: {error}"))?;
+    let mut next = here.join(location).map_err(|error| {
+        format!("failed to parse Location header {:?}: {error}", shown(location.as_bytes()))
+    })?;
     if !matches!(next.scheme(), "http" | "https") {
         return Err(format!("unsupported protocol scheme {:?} in the Location header", next.scheme()));
     }
