@@ -2,7 +2,7 @@
 
 use promring_model::labels::Labels;
 use promring_proto::remote_write::is_stale_marker;
-use promring_proto::remote_write::v1::WriteRequest;
+use promring_proto::remote_write::v1::{self, WriteRequest};
 use prost::Message;
 
 use super::*;

@@ -10,8 +10,8 @@ use promring_model::config::RemoteWrite;
 use promring_model::target::TargetKey;
 use promring_proto::remote_write::v1;
 
+use crate::encoded::Encoded;
 use crate::queue::{Encoding, Queue, RecordMeta};
-use crate::series::Encoded;
 
 /// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
 const REQUEST_BYTES_MAX: usize = 4 << 20;

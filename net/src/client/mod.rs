@@ -95,7 +95,7 @@ impl HttpClient {
     /// Where certificates, proxy or headers cannot be used.
     pub fn new(config: &HttpClientConfig) -> Result<Self, ClientError> {
         // Looked at before they are read: what changes in between is read twice rather than never.
-        let tls_files = Watched::new(tls::files(&config.tls));
+        let tls_files = Watched::new(tls::files(&config.tls), Vec::new());
         let (client, tls) = build(config)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -158,7 +158,7 @@ impl HttpClient {
         }
         // Forgotten first: a file that cannot be read fails every request until it can be.
         *self.held_headers() = None;
-        let files = Watched::new(self.secret_files());
+        let files = Watched::new(self.secret_files(), Vec::new());
         let mut headers = HeaderMap::new();
         for (name, values) in &self.inner.config.http_headers {
             let fail = || ClientError::Header { name: name.clone() };
