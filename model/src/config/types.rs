@@ -85,7 +85,7 @@ pub struct ScrapeConfig {
 /// Limits of a job. None: no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrapeLimits {
-    /// Bytes of an uncompressed body.
+    /// Bytes of an uncompressed body. None: the scraper's own limit; an explicit 0 becomes `u64::MAX`.
     pub body_size: Option<u64>,
     /// Samples of a scrape after metric relabelling.
     pub samples: Option<u64>,

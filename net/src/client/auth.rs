@@ -61,6 +61,14 @@ impl Authenticator {
         value.set_sensitive(true);
         Ok(Some(value))
     }
+
+    /// When the header that was made last must be made anew, where no file changes before.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        match self {
+            Self::None | Self::Basic { .. } | Self::Authorization { .. } => None,
+            Self::OAuth2(tokens) => tokens.held().as_ref().and_then(|(_, expires)| *expires),
+        }
+    }
 }
 
 /// Tokens by the client credentials grant (RFC 6749, section 4.4).

@@ -2,14 +2,16 @@
 //!
 //! [`HttpClient`] stands for one block: it holds the connections, reads files again when they change, and puts
 //! authentication and headers on every request. Redirects, proxies and TLS are set as Prometheus sets them.
+//! Who speaks HTTP on a socket of its own takes [`HttpClient::tls`] and [`HttpClient::shared_headers`].
 
 mod auth;
 mod tls;
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use promring_model::config::{HttpClientConfig, ProxyConfig, SecretSource};
+use promring_model::config::{Auth, HttpClientConfig, ProxyConfig, SecretSource};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::files::read_bounded;
@@ -19,11 +21,11 @@ use auth::Authenticator;
 /// A credential or certificate file may have this many bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// How often files of certificates are looked at for changes.
-const TLS_FILES_INTERVAL: Duration = Duration::from_secs(5);
-
 /// Redirects followed before a request fails, as in Go's client.
-const REDIRECTS_MAX: usize = 10;
+pub const REDIRECTS_MAX: usize = 10;
+
+/// What requests call their sender.
+pub const USER_AGENT: &str = concat!("promring/", env!("CARGO_PKG_VERSION"));
 
 /// Why a client cannot be made, or a request not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -67,14 +69,23 @@ struct Inner {
     config: HttpClientConfig,
     authenticator: Authenticator,
     connections: Mutex<Connections>,
+    headers: Mutex<Option<HeldHeaders>>,
 }
 
 /// The client with its pool, and what would make it outdated.
 #[derive(Debug)]
 struct Connections {
     client: reqwest::Client,
+    tls: Arc<rustls::ClientConfig>,
     tls_files: Watched,
-    looked: Instant,
+}
+
+/// Headers as they were last made, and what would make them outdated.
+#[derive(Debug)]
+struct HeldHeaders {
+    headers: Arc<HeaderMap>,
+    files: Watched,
+    expires: Option<Instant>,
 }
 
 impl HttpClient {
@@ -83,12 +94,14 @@ impl HttpClient {
     /// # Errors
     /// Where certificates, proxy or headers cannot be used.
     pub fn new(config: &HttpClientConfig) -> Result<Self, ClientError> {
-        let client = build(config)?;
+        // Looked at before they are read: what changes in between is read twice rather than never.
         let tls_files = Watched::new(tls::files(&config.tls), Vec::new());
+        let (client, tls) = build(config)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 authenticator: Authenticator::new(config.auth.as_ref())?,
-                connections: Mutex::new(Connections { client, tls_files, looked: Instant::now() }),
+                connections: Mutex::new(Connections { client, tls, tls_files }),
+                headers: Mutex::new(None),
                 config: config.clone(),
             }),
         })
@@ -98,19 +111,29 @@ impl HttpClient {
     /// Where the new ones cannot be used, the old ones stay, and the log says so.
     #[must_use]
     pub fn connections(&self) -> reqwest::Client {
-        let mut held = self.inner.connections.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if held.looked.elapsed() >= TLS_FILES_INTERVAL {
-            held.looked = Instant::now();
-            if held.tls_files.changed() {
-                match build(&self.inner.config) {
-                    Ok(client) => held.client = client,
-                    Err(error) => {
-                        tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
-                    }
+        self.refreshed().client.clone()
+    }
+
+    /// The block's TLS settings as they are now, for connections that are made without [`Self::connections`]. It
+    /// is the same `Arc` until a file changes; a connection that was made by another one is outdated. The
+    /// certificate is checked against `server_name` where the block sets one. ALPN is the caller's to set.
+    #[must_use]
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.refreshed().tls)
+    }
+
+    fn refreshed(&self) -> MutexGuard<'_, Connections> {
+        let mut held = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        // A look costs about a microsecond a file.
+        if held.tls_files.changed() {
+            match build(&self.inner.config) {
+                Ok((client, tls)) => (held.client, held.tls) = (client, tls),
+                Err(error) => {
+                    tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
                 }
             }
         }
-        held.client.clone()
+        held
     }
 
     /// The headers that say who we are, and those that the block adds. Files are read anew each time they changed;
@@ -119,20 +142,62 @@ impl HttpClient {
     /// # Errors
     /// Where a file is missing, a value is no header, or the token server refuses.
     pub async fn headers(&self) -> Result<HeaderMap, ClientError> {
+        Ok((*self.shared_headers().await?).clone())
+    }
+
+    /// [`Self::headers`] without a copy: the same `Arc` as long as nothing changed.
+    ///
+    /// # Errors
+    /// As [`Self::headers`].
+    pub async fn shared_headers(&self) -> Result<Arc<HeaderMap>, ClientError> {
+        if let Some(held) = &mut *self.held_headers()
+            && held.expires.is_none_or(|at| Instant::now() < at)
+            && !held.files.changed()
+        {
+            return Ok(Arc::clone(&held.headers));
+        }
+        // Forgotten first: a file that cannot be read fails every request until it can be.
+        *self.held_headers() = None;
+        let files = Watched::new(self.secret_files(), Vec::new());
         let mut headers = HeaderMap::new();
         for (name, values) in &self.inner.config.http_headers {
             let fail = || ClientError::Header { name: name.clone() };
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fail())?;
             for value in values {
                 let text = read_secret(value)?;
-                let value = HeaderValue::from_str(&text).map_err(|_| fail())?;
+                let mut value = HeaderValue::from_str(&text).map_err(|_| fail())?;
+                value.set_sensitive(true);
                 headers.append(parsed.clone(), value);
             }
         }
         if let Some(value) = self.inner.authenticator.authorization().await? {
             headers.insert(reqwest::header::AUTHORIZATION, value);
         }
+        let headers = Arc::new(headers);
+        let expires = self.inner.authenticator.expires();
+        *self.held_headers() = Some(HeldHeaders { headers: Arc::clone(&headers), files, expires });
         Ok(headers)
+    }
+
+    fn held_headers(&self) -> MutexGuard<'_, Option<HeldHeaders>> {
+        self.inner.headers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn secret_files(&self) -> Vec<PathBuf> {
+        let config = &self.inner.config;
+        let auth = match &config.auth {
+            Some(Auth::Basic { username, password }) => [username.as_ref(), password.as_ref()],
+            Some(Auth::Authorization { credentials, .. }) => [credentials.as_ref(), None],
+            Some(Auth::OAuth2(oauth2)) => [oauth2.client_secret.as_ref(), None],
+            None => [None, None],
+        };
+        let sources = config.http_headers.values().flatten().chain(auth.into_iter().flatten());
+        sources
+            .filter_map(|source| match source {
+                SecretSource::File(path) => Some(path.clone()),
+                SecretSource::Inline(_) => None,
+            })
+            .collect()
     }
 }
 
@@ -149,15 +214,22 @@ fn read_secret(source: &SecretSource) -> Result<String, ClientError> {
     }
 }
 
-fn build(config: &HttpClientConfig) -> Result<reqwest::Client, ClientError> {
-    let tls = tls::client_config(&config.tls, config.enable_http2)?;
+fn build(config: &HttpClientConfig) -> Result<(reqwest::Client, Arc<rustls::ClientConfig>), ClientError> {
+    // One set of authorities serves both.
+    let own = tls::client_config(&config.tls)?;
+    let mut tls = own.clone();
+    tls.alpn_protocols = if config.enable_http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
     let redirect = if config.follow_redirects {
         reqwest::redirect::Policy::limited(REDIRECTS_MAX)
     } else {
         reqwest::redirect::Policy::none()
     };
     let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("promring/", env!("CARGO_PKG_VERSION")))
+        .user_agent(USER_AGENT)
         .redirect(redirect)
         // The retry policy is the caller's.
         .retry(reqwest::retry::never())
@@ -166,7 +238,8 @@ fn build(config: &HttpClientConfig) -> Result<reqwest::Client, ClientError> {
         builder = builder.http1_only();
     }
     builder = set_proxy(builder, &config.proxy)?;
-    builder.build().map_err(|error| ClientError::Build(describe(&error)))
+    let client = builder.build().map_err(|error| ClientError::Build(describe(&error)))?;
+    Ok((client, Arc::new(own)))
 }
 
 fn set_proxy(
@@ -208,4 +281,49 @@ pub fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use promring_model::config::TlsConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn headers_are_the_same_until_a_file_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        std::fs::write(&path, "first").unwrap();
+        let auth = Auth::Authorization {
+            scheme: "Bearer".to_owned(),
+            credentials: Some(SecretSource::File(path.clone())),
+        };
+        let client =
+            HttpClient::new(&HttpClientConfig { auth: Some(auth), ..HttpClientConfig::default() }).unwrap();
+        let first = client.shared_headers().await.unwrap();
+        assert_eq!(first["authorization"], "Bearer first");
+        assert!(Arc::ptr_eq(&first, &client.shared_headers().await.unwrap()));
+        std::fs::write(&path, "the second").unwrap();
+        assert_eq!(client.shared_headers().await.unwrap()["authorization"], "Bearer the second");
+        std::fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            assert!(client.shared_headers().await.is_err());
+        }
+    }
+
+    #[test]
+    fn tls_settings_stay_as_they_are_where_the_new_files_cannot_be_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        let authority = rcgen::generate_simple_self_signed(vec!["ca".to_owned()]).unwrap();
+        std::fs::write(&path, authority.cert.pem()).unwrap();
+        let tls = TlsConfig { ca: Some(SecretSource::File(path.clone())), ..TlsConfig::default() };
+        let client = HttpClient::new(&HttpClientConfig { tls, ..HttpClientConfig::default() }).unwrap();
+        let first = client.tls();
+        std::fs::write(&path, "no certificate").unwrap();
+        assert!(Arc::ptr_eq(&first, &client.tls()));
+        let authority = rcgen::generate_simple_self_signed(vec!["other".to_owned()]).unwrap();
+        std::fs::write(&path, authority.cert.pem()).unwrap();
+        assert!(!Arc::ptr_eq(&first, &client.tls()));
+    }
 }

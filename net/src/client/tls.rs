@@ -24,8 +24,8 @@ pub(super) fn files(config: &TlsConfig) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The settings of rustls for this block.
-pub(super) fn client_config(config: &TlsConfig, http2: bool) -> Result<rustls::ClientConfig, ClientError> {
+/// The settings of rustls for this block, without ALPN.
+pub(super) fn client_config(config: &TlsConfig) -> Result<rustls::ClientConfig, ClientError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls_error = |error: rustls::Error| ClientError::Tls(error.to_string());
     let versions: Vec<&'static rustls::SupportedProtocolVersion> =
@@ -40,7 +40,7 @@ pub(super) fn client_config(config: &TlsConfig, http2: bool) -> Result<rustls::C
         .map_err(tls_error)?
         .dangerous()
         .with_custom_certificate_verifier(verifier(config, provider)?);
-    let mut tls = match (&config.cert, &config.key) {
+    Ok(match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(&read_secret(cert)?)?;
             let key = PrivateKeyDer::from_pem_slice(read_secret(key)?.as_bytes())
@@ -48,10 +48,7 @@ pub(super) fn client_config(config: &TlsConfig, http2: bool) -> Result<rustls::C
             builder.with_client_auth_cert(chain, key).map_err(tls_error)?
         }
         _ => builder.with_no_client_auth(),
-    };
-    tls.alpn_protocols =
-        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
-    Ok(tls)
+    })
 }
 
 fn verifier(

@@ -1,13 +1,20 @@
 //! Fetching a target's body: one GET, its answer checked, unpacked and bounded.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Read;
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flate2::read::MultiGzDecoder;
 use promring_model::config::{ScrapeConfig, ScrapeProtocol};
-use promring_net::client::{ClientError, HttpClient, describe};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use promring_net::client::{ClientError, HttpClient, REDIRECTS_MAX, USER_AGENT};
+use reqwest::header::HeaderMap;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::Url;
+
+use super::http::{Ask, Connection, Outcome, Tls, gzip, redirect};
+use super::library;
+use crate::buffers::Buffers;
 
 /// Why a target could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +42,44 @@ pub enum FetchError {
     ContentType(String),
 }
 
+/// What came with a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The answer's Content-Type, as it was sent; empty where there was none.
+    pub content_type: Arc<str>,
+}
+
 /// How one job's targets are asked.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Fetcher {
     client: HttpClient,
-    headers: HeaderMap,
+    /// The lines of a request's head that never change.
+    fixed: Box<[u8]>,
+    configured: Mutex<Configured>,
+    server_name: Option<ServerName<'static>>,
+    http2: bool,
+    follow_redirects: bool,
+    /// Everything goes by the HTTP library, since a proxy may be in between.
+    by_library: bool,
     body_bytes_max: u64,
     has_fallback: bool,
+}
+
+/// Lines that the HTTP client block adds, ready to be sent; made anew where its files changed.
+#[derive(Clone, Default)]
+struct Configured {
+    source: Option<Arc<HeaderMap>>,
+    /// May go to any host.
+    open: Arc<[u8]>,
+    /// Only for the target itself.
+    credentials: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Configured {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The map knows which of its values are secret.
+        f.debug_struct("Configured").field("source", &self.source).finish_non_exhaustive()
+    }
 }
 
 impl Fetcher {
@@ -50,96 +88,190 @@ impl Fetcher {
     /// # Errors
     /// Where the HTTP client block cannot be used.
     pub fn new(config: &ScrapeConfig, body_bytes_default: u64) -> Result<Self, ClientError> {
-        let mut headers = HeaderMap::new();
-        // What is written here is digits and fixed names: always a valid header value.
-        if let Ok(accept) = HeaderValue::from_str(&accept(&config.scrape_protocols)) {
-            headers.insert(ACCEPT, accept);
-        }
         let encoding = if config.enable_compression { "gzip" } else { "identity" };
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding));
+        let fixed = format!(
+            "User-Agent: {USER_AGENT}\r\nAccept: {}\r\nAccept-Encoding: {encoding}\r\n",
+            accept(&config.scrape_protocols)
+        );
+        let http = &config.http;
+        let server_name = match &http.tls.server_name {
+            None => None,
+            Some(name) => Some(
+                ServerName::try_from(name.clone())
+                    .map_err(|_| ClientError::Tls(format!("server_name {name:?} is no host name")))?,
+            ),
+        };
         Ok(Self {
-            client: HttpClient::new(&config.http)?,
-            headers,
+            client: HttpClient::new(http)?,
+            fixed: fixed.into_bytes().into(),
+            configured: Mutex::default(),
+            // The library would ask for the URL's host.
+            http2: http.enable_http2 && server_name.is_none(),
+            server_name,
+            follow_redirects: http.follow_redirects,
+            by_library: http.proxy.url.is_some() || http.proxy.from_environment,
             body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default),
             has_fallback: config.fallback_scrape_protocol.is_some(),
         })
     }
 
-    /// Fetches `url` into `body`, which is emptied first, within `timeout`.
+    /// Fetches `url` into `body`, which is emptied first, within `timeout`. `connection` is the target's own;
+    /// a second buffer is borrowed from `buffers` where the body comes packed.
     ///
     /// # Errors
     /// As [`FetchError`] lists them; `body` then holds nothing of use.
     pub async fn fetch(
         &self,
-        url: &url::Url,
+        connection: &mut Connection,
+        url: &Url,
         timeout: Duration,
+        buffers: &Buffers,
         body: &mut Vec<u8>,
-    ) -> Result<(), FetchError> {
+    ) -> Result<Fetched, FetchError> {
         body.clear();
-        tokio::time::timeout(timeout, self.exchange(url, timeout, body))
+        tokio::time::timeout(timeout, self.exchange(connection, url, timeout, buffers, body))
             .await
             .map_err(|_| FetchError::Timeout(timeout))?
     }
 
     async fn exchange(
         &self,
-        url: &url::Url,
+        connection: &mut Connection,
+        url: &Url,
         timeout: Duration,
+        buffers: &Buffers,
         body: &mut Vec<u8>,
-    ) -> Result<(), FetchError> {
-        // The URL is known to whoever reads the message.
-        let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
-        let mut response = self
-            .client
-            .connections()
-            .get(url.clone())
-            .headers(self.headers.clone())
-            .headers(self.client.headers().await?)
-            .header("X-Prometheus-Scrape-Timeout-Seconds", timeout.as_secs_f64().to_string())
-            .send()
-            .await
-            .map_err(transport)?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(FetchError::Status(response.status().to_string()));
-        }
-        let gzip = match header(&response, &CONTENT_ENCODING) {
-            "" | "identity" => false,
-            "gzip" => true,
-            other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
-        };
-        let content_type = header(&response, &CONTENT_TYPE).to_owned();
-        while let Some(chunk) = response.chunk().await.map_err(transport)? {
-            if (body.len() + chunk.len()) as u64 > self.body_bytes_max {
-                return Err(FetchError::BodySize);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if gzip {
-            self.unpack(body)?;
+    ) -> Result<Fetched, FetchError> {
+        let (content_type, packed) = self.follow(connection, url, timeout, body).await?;
+        if packed {
+            let mut plain = buffers.take();
+            let unpacked = gzip::unpack(body, &mut plain, self.body_bytes_max).await;
+            std::mem::swap(body, &mut plain);
+            buffers.give(plain);
+            unpacked?;
         }
         // An empty body is no samples, whatever it says that it is.
         if body.is_empty() || self.has_fallback || is_text(&content_type) {
-            Ok(())
+            Ok(Fetched { content_type })
         } else {
-            Err(FetchError::ContentType(content_type))
+            Err(FetchError::ContentType(content_type.to_string()))
         }
     }
 
-    /// Unpacks in place. Several gzip members may follow each other.
-    fn unpack(&self, body: &mut Vec<u8>) -> Result<(), FetchError> {
-        let mut plain = Vec::new();
-        let mut limited = MultiGzDecoder::new(body.as_slice()).take(self.body_bytes_max.saturating_add(1));
-        limited.read_to_end(&mut plain).map_err(|error| FetchError::Encoding(error.to_string()))?;
-        if plain.len() as u64 > self.body_bytes_max {
-            return Err(FetchError::BodySize);
+    /// Asks `url` and whoever it leads to. True: the body is packed by gzip.
+    async fn follow(
+        &self,
+        connection: &mut Connection,
+        url: &Url,
+        timeout: Duration,
+        body: &mut Vec<u8>,
+    ) -> Result<(Arc<str>, bool), FetchError> {
+        let configured = self.configured().await?;
+        let mut here = Cow::Borrowed(url);
+        let mut elsewhere = None;
+        let mut credentials = true;
+        for _ in 0..=REDIRECTS_MAX {
+            let connection = if redirect::same_origin(&here, url) {
+                &mut *connection
+            } else {
+                // Not kept: a target has one connection.
+                elsewhere.insert(connection.sibling())
+            };
+            // A credential never comes back on its way, whoever leads it there.
+            credentials &= redirect::keeps_credentials(url, &here);
+            let outcome = if self.is_for_library(connection, &here) {
+                Outcome::Http2
+            } else {
+                self.ask(connection, &here, timeout, &configured, credentials, body).await?
+            };
+            match outcome {
+                Outcome::Body { content_type, gzip } => return Ok((content_type, gzip)),
+                Outcome::Redirect(location) => {
+                    here = Cow::Owned(redirect::follow(&here, &location).map_err(FetchError::Transport)?);
+                }
+                Outcome::Http2 => {
+                    let ask = library::Ask {
+                        client: self.client.connections(),
+                        url: &here,
+                        headers: configured.source.as_deref(),
+                        credentials,
+                        fixed: &self.fixed,
+                        timeout,
+                        bytes_max: self.body_bytes_max,
+                    };
+                    // Boxed, as it is large and rare.
+                    let (content_type, gzip) = Box::pin(library::exchange(ask, body)).await?;
+                    return Ok((connection.content_type(&content_type), gzip));
+                }
+            }
         }
-        *body = plain;
-        Ok(())
+        Err(FetchError::Transport(format!("stopped after {REDIRECTS_MAX} redirects")))
+    }
+
+    async fn ask(
+        &self,
+        connection: &mut Connection,
+        url: &Url,
+        timeout: Duration,
+        configured: &Configured,
+        credentials: bool,
+        body: &mut Vec<u8>,
+    ) -> Result<Outcome, FetchError> {
+        let tls = (url.scheme() == "https").then(|| Tls {
+            config: self.client.tls(),
+            http2: self.http2 && !connection.has_socket(),
+            server_name: self.server_name.as_ref(),
+        });
+        let mut line = [0; TIMEOUT_LINE_BYTES_MAX];
+        let ask = Ask {
+            url,
+            tls,
+            lines: &[
+                &self.fixed,
+                timeout_line(timeout, &mut line),
+                &configured.open,
+                if credentials { &configured.credentials } else { b"" },
+            ],
+            bytes_max: self.body_bytes_max,
+            redirects: self.follow_redirects,
+        };
+        connection.exchange(&ask, body).await
+    }
+
+    fn is_for_library(&self, connection: &Connection, url: &Url) -> bool {
+        let by_socket = connection.has_socket();
+        let named = !url.username().is_empty() || url.password().is_some();
+        // The library knows only addresses.
+        !by_socket && (self.by_library || connection.is_http2() || named)
+    }
+
+    /// The lines of the HTTP client block as they are now.
+    async fn configured(&self) -> Result<Configured, ClientError> {
+        let source = self.client.shared_headers().await?;
+        let mut held = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
+        if !held.source.as_ref().is_some_and(|known| Arc::ptr_eq(known, &source)) {
+            let (mut open, mut credentials) = (Vec::new(), Vec::new());
+            for (name, value) in &*source {
+                let lines = if redirect::is_credential(name.as_str()) { &mut credentials } else { &mut open };
+                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+                    lines.extend_from_slice(part);
+                }
+            }
+            *held = Configured { source: Some(source), open: open.into(), credentials: credentials.into() };
+        }
+        Ok(held.clone())
     }
 }
 
-fn header<'r>(response: &'r reqwest::Response, name: &reqwest::header::HeaderName) -> &'r str {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// Room for the line of the timeout: its name and a number of seconds with nine decimals.
+const TIMEOUT_LINE_BYTES_MAX: usize = 96;
+
+/// The timeout as Prometheus tells it, in seconds.
+fn timeout_line(timeout: Duration, room: &mut [u8; TIMEOUT_LINE_BYTES_MAX]) -> &[u8] {
+    let mut rest = &mut room[..];
+    let written = write!(rest, "X-Prometheus-Scrape-Timeout-Seconds: {}\r\n", timeout.as_secs_f64());
+    let left = rest.len();
+    if written.is_err() { b"" } else { &room[..TIMEOUT_LINE_BYTES_MAX - left] }
 }
 
 /// The formats that the parser reads.
@@ -168,101 +300,5 @@ fn accept(protocols: &[ScrapeProtocol]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    use super::*;
-    use crate::testing::job;
-
-    /// Answers one request with `answer` and keeps the connection open until the client closes it.
-    async fn serve(answer: Vec<u8>) -> url::Url {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut request = [0; 4096];
-            let _ = socket.read(&mut request).await;
-            let _ = socket.write_all(&answer).await;
-            let _ = socket.read(&mut request).await;
-        });
-        format!("http://{address}/metrics").parse().unwrap()
-    }
-
-    fn answer(head: &str, body: &[u8]) -> Vec<u8> {
-        let mut bytes = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        bytes.extend_from_slice(body);
-        bytes
-    }
-
-    fn gzip(plain: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(plain).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    async fn fetch(config: &str, answer: Vec<u8>) -> Result<String, String> {
-        let fetcher = Fetcher::new(&job(config), 1 << 20).unwrap();
-        let url = serve(answer).await;
-        let mut body = b"left over".to_vec();
-        let result = fetcher.fetch(&url, Duration::from_millis(500), &mut body).await;
-        result.map(|()| String::from_utf8(body).unwrap()).map_err(|error| error.to_string())
-    }
-
-    #[tokio::test]
-    async fn a_plain_and_a_packed_body_are_read() {
-        let text = "200 OK\r\nContent-Type: text/plain; version=0.0.4";
-        assert_eq!(fetch("", answer(text, b"a 1\n")).await, Ok("a 1\n".to_owned()));
-        let mut packed = gzip(b"a 1\n");
-        packed.extend(gzip(b"b 2\n"));
-        let head = format!("{text}\r\nContent-Encoding: gzip");
-        assert_eq!(fetch("", answer(&head, &packed)).await, Ok("a 1\nb 2\n".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn only_status_200_succeeds() {
-        let error = fetch("", answer("500 Internal Server Error\r\nContent-Type: text/plain", b""))
-            .await
-            .unwrap_err();
-        assert_eq!(error, "server returned HTTP status 500 Internal Server Error");
-        assert!(fetch("", answer("204 No Content\r\nContent-Type: text/plain", b"")).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_body_without_a_content_type_needs_a_fallback() {
-        assert!(fetch("", answer("200 OK", b"a 1\n")).await.unwrap_err().contains("Content-Type"));
-        let config = "fallback_scrape_protocol: PrometheusText0.0.4";
-        assert_eq!(fetch(config, answer("200 OK", b"a 1\n")).await, Ok("a 1\n".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn a_body_over_the_limit_is_refused_packed_or_not() {
-        let config = "body_size_limit: 1KB";
-        let text = "200 OK\r\nContent-Type: text/plain";
-        let large = vec![b'\n'; 2_000];
-        assert_eq!(fetch(config, answer(text, &large)).await, Err("body size limit exceeded".to_owned()));
-        let head = format!("{text}\r\nContent-Encoding: gzip");
-        assert_eq!(
-            fetch(config, answer(&head, &gzip(&large))).await,
-            Err("body size limit exceeded".to_owned())
-        );
-    }
-
-    #[tokio::test]
-    async fn a_target_that_hangs_runs_into_the_timeout() {
-        let error =
-            fetch("", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc".to_vec()).await.unwrap_err();
-        assert!(error.contains("scrape timeout"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_refused_connection_says_so() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        drop(listener);
-        let fetcher = Fetcher::new(&job(""), 1 << 20).unwrap();
-        let error = fetcher.fetch(&url, Duration::from_secs(5), &mut Vec::new()).await.unwrap_err();
-        assert!(error.to_string().contains("refused"), "{error}");
-    }
-}
+#[path = "fetch_tests/mod.rs"]
+mod tests;

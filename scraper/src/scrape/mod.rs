@@ -1,6 +1,8 @@
 //! Scraping: one task a target, which wakes at the target's slots, fetches, parses and appends.
 
 pub mod fetch;
+pub mod http;
+mod library;
 mod report;
 mod target_loop;
 

@@ -12,6 +12,7 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
 use super::fetch::Fetcher;
+use super::http::Connection;
 use super::report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
@@ -78,6 +79,7 @@ pub enum Keep {
 pub struct TargetLoop {
     target: Arc<Target>,
     fetcher: Arc<Fetcher>,
+    connection: Connection,
     rules: SeriesRules,
     sample_limit: Option<u64>,
     slots: Slots,
@@ -102,6 +104,7 @@ impl TargetLoop {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            connection: Connection::new(&target),
             target,
             fetcher,
             rules,
@@ -181,8 +184,10 @@ impl TargetLoop {
         let fetched = match refusal {
             Some(message) => Err(message),
             None => {
-                let result = self.fetcher.fetch(&self.target.url, self.target.timeout, &mut body).await;
-                result.map_err(|error| error.to_string())
+                let Self { fetcher, connection, target, environment, .. } = &mut *self;
+                let buffers = &environment.buffers;
+                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
+                result.map(drop).map_err(|error| error.to_string())
             }
         };
         let mut scratch = self.environment.scratches.take();

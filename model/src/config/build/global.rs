@@ -31,6 +31,8 @@ pub(super) struct Global {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Limits {
     pub(super) body_size: u64,
+    /// It was given, as 0.
+    pub(super) body_size_is_zero: bool,
     pub(super) samples: u64,
     pub(super) targets: u64,
     pub(super) labels: u64,
@@ -44,6 +46,7 @@ impl Limits {
         let count = |given: &Given<u64>| given.get().copied().unwrap_or(0);
         Self {
             body_size: raw.body_size_limit.get().map_or(0, |size| size.0),
+            body_size_is_zero: raw.body_size_limit.get().is_some_and(|size| size.0 == 0),
             samples: count(&raw.sample_limit),
             targets: count(&raw.target_limit),
             labels: count(&raw.label_limit),

@@ -258,9 +258,11 @@ fn limits(raw: &RawScrapeConfig, global: &Global) -> ScrapeLimits {
     let own = Limits::new(&raw.shared);
     // A limit of 0 is inherited, so a job cannot lift one.
     let limit = |own: u64, global: u64| Some(if own == 0 { global } else { own }).filter(|&limit| limit > 0);
+    // Where nothing is said, the scraper's own limit holds; 0 in either place says that none should.
+    let unlimited = || (own.body_size_is_zero || global.limits.body_size_is_zero).then_some(u64::MAX);
     let factor = raw.native_histogram_min_bucket_factor.get().copied().unwrap_or(0.0);
     ScrapeLimits {
-        body_size: limit(own.body_size, global.limits.body_size),
+        body_size: limit(own.body_size, global.limits.body_size).or_else(unlimited),
         samples: limit(own.samples, global.limits.samples),
         targets: limit(own.targets, global.limits.targets),
         labels: limit(own.labels, global.limits.labels),

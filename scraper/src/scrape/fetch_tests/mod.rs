@@ -1,0 +1,59 @@
+//! Fetching from real sockets.
+
+mod answers;
+mod connections;
+mod redirects;
+mod server;
+mod tls;
+
+use std::time::Duration;
+
+use super::*;
+use crate::testing::job;
+use server::Server;
+
+/// Long enough for whatever a test does.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One target of a job, with what its loop would keep.
+struct Client {
+    fetcher: Fetcher,
+    connection: Connection,
+    buffers: Buffers,
+}
+
+impl Client {
+    fn new(config: &str) -> Self {
+        let fetcher = Fetcher::new(&job(config), 1 << 20).unwrap();
+        Self { fetcher, connection: Connection::default(), buffers: Buffers::default() }
+    }
+
+    /// The body, or the error's words.
+    async fn fetch(&mut self, url: &Url) -> Result<String, String> {
+        self.fetch_within(url, PATIENCE).await
+    }
+
+    async fn fetch_within(&mut self, url: &Url, timeout: Duration) -> Result<String, String> {
+        let mut body = b"left over".to_vec();
+        let result = self.fetcher.fetch(&mut self.connection, url, timeout, &self.buffers, &mut body).await;
+        result.map(|_| String::from_utf8(body).unwrap()).map_err(|error| error.to_string())
+    }
+}
+
+/// What a job with this configuration makes of one answer.
+async fn fetch(config: &str, answer: impl Into<Vec<u8>>) -> Result<String, String> {
+    let server = Server::start([vec![answer.into()]]).await;
+    Client::new(config).fetch(&server.url("/metrics")).await
+}
+
+/// An answer with status 200, text and this body.
+fn text(body: &str) -> Vec<u8> {
+    answer("200 OK\r\nContent-Type: text/plain; version=0.0.4", body.as_bytes())
+}
+
+/// An answer with this status line and these headers.
+fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}

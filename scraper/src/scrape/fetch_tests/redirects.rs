@@ -1,0 +1,63 @@
+//! Redirects.
+
+use super::*;
+
+fn to(location: &str) -> Vec<u8> {
+    answer(&format!("302 Found\r\nLocation: {location}"), b"moved")
+}
+
+#[tokio::test]
+async fn a_redirect_on_the_same_host_uses_the_same_connection() {
+    let script = vec![to("/other?x"), text("a 1\n"), answer("308 P\r\nLocation: y", b""), text("b 2\n")];
+    let server = Server::start([script]).await;
+    let mut client = Client::new("");
+    assert_eq!(client.fetch(&server.url("/a/metrics")).await, Ok("a 1\n".to_owned()));
+    assert_eq!(client.fetch(&server.url("/a/metrics")).await, Ok("b 2\n".to_owned()));
+    let seen = server.seen();
+    assert!(seen[0][1].starts_with("GET /other?x "), "{seen:?}");
+    assert!(seen[0][3].starts_with("GET /a/y "), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_loop_of_redirects_ends_after_ten() {
+    let mut server = Server::start([vec![to("/metrics"); 11]]).await;
+    let error = Client::new("").fetch(&server.url("/metrics")).await.unwrap_err();
+    assert_eq!(error, "stopped after 10 redirects");
+    server.finished().await;
+}
+
+#[tokio::test]
+async fn redirects_are_followed_only_where_the_job_says_so_and_only_with_a_location() {
+    let config = "follow_redirects: false";
+    assert_eq!(fetch(config, to("/x")).await, Err("server returned HTTP status 302 Found".to_owned()));
+    assert_eq!(
+        fetch("", answer("302 Found", b"")).await,
+        Err("server returned HTTP status 302 Found".to_owned())
+    );
+    assert!(fetch("", to("file:///etc/passwd")).await.unwrap_err().contains("unsupported protocol scheme"));
+}
+
+#[tokio::test]
+async fn credentials_stay_with_their_host_even_when_the_way_leads_back() {
+    let end = Server::start([vec![text("a 1\n")]]).await;
+    let other = Server::start([vec![to(end.url("/end").as_str())]]).await;
+    let first = Server::start([vec![to(other.url_as("localhost", "/other").as_str())]]).await;
+    let config = "basic_auth: {username: u, password: p}\nhttp_headers: {X-Scope: {values: [one]}, Cookie: {values: [c]}}";
+    assert_eq!(Client::new(config).fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
+    let heads = [&first, &other, &end].map(|server| server.seen()[0][0].clone());
+    let with_credentials = heads.each_ref().map(|head| head.contains("authorization: Basic dTpw\r\n"));
+    assert_eq!(with_credentials, [true, false, false]);
+    assert_eq!(heads.each_ref().map(|head| head.contains("cookie: c\r\n")), [true, false, false]);
+    assert!(heads.iter().all(|head| head.contains("x-scope: one\r\n")));
+}
+
+#[tokio::test]
+async fn another_port_of_the_same_host_gets_the_credentials() {
+    let other = Server::start([vec![text("a 1\n")]]).await;
+    let first = Server::start([vec![to(other.url("/").as_str()), text("b 2\n")]]).await;
+    let mut client = Client::new("authorization: {credentials: t}");
+    assert_eq!(client.fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
+    assert!(other.seen()[0][0].contains("authorization: Bearer t\r\n"));
+    // The target's own connection is the one that is kept.
+    assert_eq!(client.fetch(&first.url("/")).await, Ok("b 2\n".to_owned()));
+}

@@ -1,0 +1,352 @@
+//! TLS against real servers, with certificates that are made here.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+use super::*;
+
+/// Who signs certificates.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+/// A certificate and its key.
+struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn sign(&self, name: &str) -> Identity {
+        self.sign_until(name, 4000)
+    }
+
+    /// Valid to the end of the year before `year`.
+    fn sign_until(&self, name: &str, year: i32) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        Identity { certificate: params.signed_by(&key, &self.issuer).unwrap(), key }
+    }
+}
+
+impl Identity {
+    fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        (vec![self.certificate.der().clone()], PrivateKeyDer::Pkcs8(self.key.serialize_der().into()))
+    }
+}
+
+/// The files that a `tls_config` names.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn new(authority: &Authority) -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.put("ca.pem", &authority.certificate.pem());
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// As whoever rotates certificates does it: never a half-written file.
+    fn put(&self, name: &str, content: &str) {
+        let new = self.path("new");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(&new, self.path(name)).unwrap();
+    }
+
+    fn put_identity(&self, identity: &Identity) {
+        self.put("cert.pem", &identity.certificate.pem());
+        self.put("key.pem", &identity.key.serialize_pem());
+    }
+
+    fn job(&self, more: &str) -> String {
+        format!("tls_config: {{ca_file: {}{more}}}", self.path("ca.pem").display())
+    }
+
+    fn mutual_job(&self) -> String {
+        let shown = |path: &Path| path.display().to_string();
+        let (cert, key) = (shown(&self.path("cert.pem")), shown(&self.path("key.pem")));
+        self.job(&format!(", cert_file: {cert}, key_file: {key}"))
+    }
+}
+
+/// What a server learnt of a connection's handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Seen {
+    asked_for: Option<String>,
+    client: Option<CertificateDer<'static>>,
+}
+
+/// Answers on every connection twice.
+struct TlsServer {
+    port: u16,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    task: JoinHandle<()>,
+}
+
+impl TlsServer {
+    async fn start(config: ServerConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::clone(&seen);
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let task = tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let Ok(stream) = acceptor.accept(socket).await else { continue };
+                let session = stream.get_ref().1;
+                connections.lock().unwrap().push(Seen {
+                    asked_for: session.server_name().map(str::to_owned),
+                    client: session.peer_certificates().map(|chain| chain[0].clone().into_owned()),
+                });
+                tokio::spawn(server::serve(stream, vec![text("a 1\n"), text("b 2\n")], |_| ()));
+            }
+        });
+        Self { port, seen, task }
+    }
+
+    fn url(&self, host: &str) -> Url {
+        format!("https://{host}:{}/metrics", self.port).parse().unwrap()
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn server_config(identity: &Identity) -> ServerConfig {
+    let (chain, key) = identity.der();
+    builder().with_no_client_auth().with_single_cert(chain, key).unwrap()
+}
+
+/// The server wants a certificate signed by `clients`.
+fn mutual_config(identity: &Identity, clients: &Authority) -> ServerConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(clients.certificate.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let (chain, key) = identity.der();
+    builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
+}
+
+fn builder() -> tokio_rustls::rustls::ConfigBuilder<ServerConfig, tokio_rustls::rustls::WantsVerifier> {
+    let provider = Arc::new(ring::default_provider());
+    ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap()
+}
+
+#[tokio::test]
+async fn a_trusted_certificate_with_the_right_name_is_accepted_once_for_many_scrapes() {
+    let authority = Authority::new();
+    let server = TlsServer::start(server_config(&authority.sign("localhost"))).await;
+    let files = Files::new(&authority);
+    let mut client = Client::new(&files.job(""));
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("b 2\n".to_owned()));
+    // The server has closed by now.
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    let seen = Seen { asked_for: Some("localhost".to_owned()), client: None };
+    assert_eq!(server.seen(), [seen.clone(), seen]);
+}
+
+#[tokio::test]
+async fn a_certificate_for_an_address_is_accepted_for_it() {
+    let authority = Authority::new();
+    let server = TlsServer::start(server_config(&authority.sign("127.0.0.1"))).await;
+    let files = Files::new(&authority);
+    let mut client = Client::new(&files.job(""));
+    assert_eq!(client.fetch(&server.url("127.0.0.1")).await, Ok("a 1\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_authority_is_refused() {
+    let server = TlsServer::start(server_config(&Authority::new().sign("localhost"))).await;
+    let files = Files::new(&Authority::new());
+    let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.starts_with("TLS handshake: ") && error.contains("invalid peer certificate"), "{error}");
+    assert!(server.seen().is_empty());
+    let mut client = Client::new(&files.job(", insecure_skip_verify: true"));
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused() {
+    let authority = Authority::new();
+    let server = TlsServer::start(server_config(&authority.sign_until("localhost", 2020))).await;
+    let files = Files::new(&authority);
+    let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.contains("invalid peer certificate: certificate expired"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_needs_server_name() {
+    let authority = Authority::new();
+    let server = TlsServer::start(server_config(&authority.sign("exporter.example"))).await;
+    let files = Files::new(&authority);
+    let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.contains("not valid for name \"localhost\""), "{error}");
+    let mut client = Client::new(&files.job(", server_name: exporter.example"));
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    assert_eq!(server.seen()[0].asked_for.as_deref(), Some("exporter.example"));
+    let error = Client::new(&files.job(", server_name: other.example")).fetch(&server.url("localhost")).await;
+    assert!(error.unwrap_err().contains("not valid for name \"other.example\""));
+}
+
+#[tokio::test]
+async fn mutual_tls_shows_the_certificate_and_fails_without_one() {
+    let authority = Authority::new();
+    let server = TlsServer::start(mutual_config(&authority.sign("localhost"), &authority)).await;
+    let files = Files::new(&authority);
+    let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.contains("CertificateRequired"), "{error}");
+    let identity = authority.sign("promring");
+    files.put_identity(&identity);
+    let mut client = Client::new(&files.mutual_job());
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    assert_eq!(server.seen()[0].client.as_ref(), Some(identity.certificate.der()));
+    files.put_identity(&Authority::new().sign("promring"));
+    let error = Client::new(&files.mutual_job()).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.contains("received fatal alert"), "{error}");
+}
+
+#[tokio::test]
+async fn rotated_certificates_are_used_from_the_next_scrape_on() {
+    let authority = Authority::new();
+    let server = TlsServer::start(mutual_config(&authority.sign("localhost"), &authority)).await;
+    let files = Files::new(&authority);
+    let (first, second) = (authority.sign("promring"), authority.sign("promring"));
+    files.put_identity(&first);
+    let mut client = Client::new(&files.mutual_job());
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    files.put_identity(&second);
+    // Not the second answer of the first connection: a new one.
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    let shown: Vec<_> = server.seen().into_iter().map(|seen| seen.client.unwrap()).collect();
+    assert_eq!(shown, [first.certificate.der().clone(), second.certificate.der().clone()]);
+    // Files that cannot be used change nothing.
+    files.put("cert.pem", "half a certificate");
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("b 2\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_rotated_authority_is_trusted_from_the_next_scrape_on() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let files = Files::new(&old);
+    let server = TlsServer::start(server_config(&new.sign("localhost"))).await;
+    let mut client = Client::new(&files.job(""));
+    assert!(client.fetch(&server.url("localhost")).await.is_err());
+    files.put("ca.pem", &new.certificate.pem());
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_named_as_such() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        // Open until the client has read it.
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    });
+    let error = Client::new("").fetch(&url).await.unwrap_err();
+    assert_eq!(error, "TLS handshake: server gave HTTP response to HTTPS client");
+}
+
+#[tokio::test]
+async fn a_body_until_close_that_was_cut_by_another_is_no_body() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(&authority.sign("localhost"))));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut stream: TlsStream<TcpStream> = acceptor.accept(socket).await.unwrap();
+        server::request(&mut stream).await.unwrap();
+        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\na 1\n").await.unwrap();
+        stream.flush().await.unwrap();
+        // The socket closes without TLS's own word for it.
+    });
+    let files = Files::new(&authority);
+    let error = Client::new(&files.job("")).fetch(&url).await.unwrap_err();
+    assert!(error.contains("unexpected EOF"), "{error}");
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_the_server_chooses_it() {
+    struct H2(TcpListener, TlsAcceptor);
+    impl axum::serve::Listener for H2 {
+        type Io = TlsStream<TcpStream>;
+        type Addr = ();
+
+        async fn accept(&mut self) -> (Self::Io, ()) {
+            loop {
+                let (socket, _) = self.0.accept().await.unwrap();
+                if let Ok(stream) = self.1.accept(socket).await {
+                    return (stream, ());
+                }
+            }
+        }
+
+        fn local_addr(&self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let authority = Authority::new();
+    let mut config = server_config(&authority.sign("localhost"));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+    let answer = async |request: axum::extract::Request| {
+        let headers = request.headers();
+        let ours = headers["accept"].to_str().unwrap().starts_with("text/plain")
+            && headers["x-prometheus-scrape-timeout-seconds"] == "10"
+            && headers["user-agent"].to_str().unwrap().starts_with("promring/")
+            && headers["authorization"] == "Bearer t";
+        format!("# {:?} {ours}\n", request.version())
+    };
+    let router = axum::Router::new().route("/", axum::routing::get(answer));
+    let listener = H2(listener, TlsAcceptor::from(Arc::new(config)));
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let files = Files::new(&authority);
+    let job = files.job("");
+    let auth = "authorization: {credentials: t}";
+    let mut both = Client::new(&format!("{job}\n{auth}"));
+    for _ in 0..2 {
+        assert_eq!(both.fetch(&url).await, Ok("# HTTP/2.0 true\n".to_owned()));
+    }
+    let mut only_1 = Client::new(&format!("{job}\n{auth}\nenable_http2: false"));
+    assert_eq!(only_1.fetch(&url).await, Ok("# HTTP/1.1 true\n".to_owned()));
+    server.abort();
+}

@@ -1,0 +1,302 @@
+//! A small HTTP/1.1 client for one thing: a GET whose answer is read into a buffer that the caller lends.
+//!
+//! A target has at most one connection. Between scrapes it owns a socket (and its TLS session) and no buffer: the
+//! request is put together in the body's buffer, the answer's head is read into it, and the body takes its place.
+//! What this client does not do goes by the HTTP library: HTTP/2, proxies, names and passwords in URLs.
+
+mod body;
+mod chunked;
+mod connect;
+pub(super) mod gzip;
+mod head;
+pub(super) mod redirect;
+mod request;
+
+use std::future::poll_fn;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use promring_model::target::Target;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::Url;
+
+use super::fetch::FetchError;
+use body::Framing;
+use connect::{Dialled, Stream};
+use head::{Head, Packing};
+
+/// The label with the path of the unix socket that a target listens on, as in Prometheus.
+pub const UNIX_SOCKET: &str = "__unix_socket__";
+
+/// Interim answers (status 1xx) that are read before one request's own answer, as Go allows.
+const INTERIM_MAX: usize = 5;
+
+/// A packed body may be larger than the plain one by this much: what gzip adds to what it cannot pack.
+const PACKED_EXTRA_BYTES: u64 = 64 << 10;
+
+/// What one target's scrapes keep between them.
+#[derive(Default)]
+pub struct Connection {
+    idle: Option<Idle>,
+    /// Where the target is reached by a unix socket instead of by its address.
+    socket: Option<Box<Path>>,
+    /// The server speaks HTTP/2, which is the HTTP library's to do.
+    http2: bool,
+    /// The Content-Type of the last answer: it hardly ever changes.
+    content_type: Option<Arc<str>>,
+}
+
+/// A connection that waits for the next scrape.
+struct Idle {
+    stream: Stream,
+    /// The settings it was made with: when files change, so must it.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+/// How connections of a job speak TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Tls<'a> {
+    pub(super) config: Arc<ClientConfig>,
+    /// Whether the server may choose HTTP/2.
+    pub(super) http2: bool,
+    /// The name to ask for and to check, instead of the URL's host.
+    pub(super) server_name: Option<&'a ServerName<'static>>,
+}
+
+/// One request.
+pub(super) struct Ask<'a> {
+    pub(super) url: &'a Url,
+    /// Set where the URL's scheme is https.
+    pub(super) tls: Option<Tls<'a>>,
+    /// Lines of the request's head beyond those that the URL gives, each with its line end.
+    pub(super) lines: &'a [&'a [u8]],
+    /// Most bytes of the body, unpacked.
+    pub(super) bytes_max: u64,
+    /// Whether an answer that leads elsewhere is told as such.
+    pub(super) redirects: bool,
+}
+
+/// What came of a request.
+pub(super) enum Outcome {
+    /// Status 200; the body is in the buffer.
+    Body { content_type: Arc<str>, gzip: bool },
+    /// Status 301, 302, 303, 307 or 308 with this `Location`.
+    Redirect(String),
+    /// The server chose HTTP/2; nothing was asked.
+    Http2,
+}
+
+/// Why an exchange broke off.
+enum Broken {
+    /// Before a byte of the answer came: on a connection that was idle, the server closed it meanwhile.
+    Unanswered(FetchError),
+    /// Later, or for good.
+    Failed(FetchError),
+}
+
+impl From<FetchError> for Broken {
+    fn from(error: FetchError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a head means for the request.
+enum Answer {
+    Body {
+        content_type: Arc<str>,
+        gzip: bool,
+    },
+    Redirect(String),
+    /// 100 Continue and the like: the answer itself follows.
+    Interim,
+    Refused(FetchError),
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("idle", &self.idle.is_some())
+            .field("socket", &self.socket)
+            .field("http2", &self.http2)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// The connection of this target, not made yet.
+    #[must_use]
+    pub fn new(target: &Target) -> Self {
+        let socket = target.labels.get(UNIX_SOCKET).filter(|path| !path.is_empty());
+        Self { socket: socket.map(|path| Path::new(path).into()), ..Self::default() }
+    }
+
+    /// To another server, reached in the same way.
+    pub(super) fn sibling(&self) -> Self {
+        Self { socket: self.socket.clone(), ..Self::default() }
+    }
+
+    /// Whether the server speaks HTTP/2, as far as is known.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Whether a unix socket takes the place of the address.
+    pub(super) fn has_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// The Content-Type as a shared string: mostly the one of the last answer.
+    pub(super) fn content_type(&mut self, value: &str) -> Arc<str> {
+        match &self.content_type {
+            Some(last) if **last == *value => Arc::clone(last),
+            _ => Arc::clone(self.content_type.insert(Arc::from(value))),
+        }
+    }
+
+    /// Asks once and reads the answer into `body`, whose content goes. A connection that was kept and that the
+    /// server closed meanwhile is replaced, once. The caller bounds the time; where it gives up, the connection
+    /// is closed.
+    pub(super) async fn exchange(
+        &mut self,
+        ask: &Ask<'_>,
+        body: &mut Vec<u8>,
+    ) -> Result<Outcome, FetchError> {
+        if let Some(stream) = self.take_idle(ask).await {
+            match self.ask(stream, ask, body).await {
+                Err(Broken::Unanswered(_)) => {}
+                Err(Broken::Failed(error)) => return Err(error),
+                Ok(outcome) => return Ok(outcome),
+            }
+        }
+        // Boxed, as a handshake's state is large and target loops should not carry room for it.
+        let stream = match Box::pin(connect::dial(ask.url, self.socket.as_deref(), ask.tls.as_ref())).await? {
+            Dialled::Http1(stream) => stream,
+            Dialled::Http2 => {
+                self.http2 = true;
+                return Ok(Outcome::Http2);
+            }
+        };
+        self.ask(stream, ask, body).await.map_err(|broken| match broken {
+            Broken::Unanswered(error) | Broken::Failed(error) => error,
+        })
+    }
+
+    /// The kept connection, if it is still of use.
+    async fn take_idle(&mut self, ask: &Ask<'_>) -> Option<Stream> {
+        let Idle { mut stream, tls } = self.idle.take()?;
+        let same = match (&tls, &ask.tls) {
+            (None, None) => true,
+            (Some(made_with), Some(now)) => Arc::ptr_eq(made_with, &now.config),
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        (same && is_quiet(&mut stream).await).then_some(stream)
+    }
+
+    /// One request and its answer on this connection, which is kept if it may be.
+    async fn ask(
+        &mut self,
+        mut stream: Stream,
+        ask: &Ask<'_>,
+        body: &mut Vec<u8>,
+    ) -> Result<Outcome, Broken> {
+        request::write(ask.url, ask.lines, body);
+        let sent = async {
+            stream.write_all(body).await?;
+            stream.flush().await
+        };
+        sent.await.map_err(|error| Broken::Unanswered(FetchError::Transport(format!("sending: {error}"))))?;
+        body.clear();
+        let mut interim = 0;
+        let (answer, framing, keep_alive) = loop {
+            let (answer, framing, keep_alive) = self.head(&mut stream, ask.redirects, body).await?;
+            if !matches!(answer, Answer::Interim) {
+                break (answer, framing, keep_alive);
+            }
+            interim += 1;
+            if interim > INTERIM_MAX {
+                return Err(FetchError::Transport(format!("more than {INTERIM_MAX} interim answers")).into());
+            }
+        };
+        let (outcome, whole) = match answer {
+            Answer::Body { content_type, gzip } => {
+                let bytes_max = sent_bytes_max(ask.bytes_max, gzip);
+                let whole = body::read(&mut stream, framing, bytes_max, body).await?;
+                (Ok(Outcome::Body { content_type, gzip }), whole)
+            }
+            // The body of these is of no use. The connection is, if nothing more must be waited for.
+            Answer::Redirect(location) => (Ok(Outcome::Redirect(location)), body::is_whole(framing, body)),
+            Answer::Refused(error) => (Err(error.into()), body::is_whole(framing, body)),
+            Answer::Interim => (Err(FetchError::Transport("no answer".to_owned()).into()), false),
+        };
+        if whole && keep_alive {
+            let tls = ask.tls.as_ref().map(|tls| Arc::clone(&tls.config));
+            self.idle = Some(Idle { stream, tls });
+        }
+        outcome
+    }
+
+    /// Reads a head and takes it out of `body`, where what came after it stays.
+    async fn head(
+        &mut self,
+        stream: &mut Stream,
+        redirects: bool,
+        body: &mut Vec<u8>,
+    ) -> Result<(Answer, Framing, bool), Broken> {
+        // What an interim answer left may be the whole head.
+        let mut seen = 0;
+        loop {
+            if body.len() > seen
+                && let Some(head) = head::parse(body, seen)?
+            {
+                let length = head.length;
+                let found = (self.answer(&head, redirects)?, head.framing()?, head.keep_alive);
+                body.drain(..length);
+                return Ok(found);
+            }
+            seen = body.len();
+            head::read_some(stream, body).await?;
+        }
+    }
+
+    fn answer(&mut self, head: &Head<'_>, redirects: bool) -> Result<Answer, FetchError> {
+        Ok(match (head.status, head.location) {
+            (100..=199, _) => Answer::Interim,
+            (200, _) => {
+                let gzip = match head.packing {
+                    Packing::Plain => false,
+                    Packing::Gzip => true,
+                    Packing::Other(name) => {
+                        let name = head::shown(name);
+                        return Err(FetchError::Encoding(format!("unexpected Content-Encoding {name:?}")));
+                    }
+                };
+                let content_type = self.content_type(&String::from_utf8_lossy(head.content_type));
+                Answer::Body { content_type, gzip }
+            }
+            (301 | 302 | 303 | 307 | 308, Some(location)) if redirects => {
+                Answer::Redirect(String::from_utf8_lossy(location).into_owned())
+            }
+            (status, _) => {
+                let text = format!("{status} {}", head::shown(head.reason));
+                Answer::Refused(FetchError::Status(text.trim().to_owned()))
+            }
+        })
+    }
+}
+
+/// Most bytes of a body as it is sent, where it may have `bytes_max` unpacked.
+pub(super) fn sent_bytes_max(bytes_max: u64, gzip: bool) -> u64 {
+    if gzip { bytes_max.saturating_add(PACKED_EXTRA_BYTES) } else { bytes_max }
+}
+
+/// Whether an idle connection is open and the server said nothing that it was not asked for. This costs a system
+/// call only where something came.
+async fn is_quiet(stream: &mut Stream) -> bool {
+    let mut byte = [0];
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()))
+        .await
+}

@@ -1,0 +1,79 @@
+//! What the HTTP library does instead of our own client: HTTP/2, proxies, names and passwords in URLs.
+
+use std::time::Duration;
+
+use promring_net::client::describe;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::fetch::FetchError;
+use super::http::{redirect, sent_bytes_max};
+
+/// One request, with the redirects that follow from it.
+pub(super) struct Ask<'a> {
+    pub(super) client: reqwest::Client,
+    pub(super) url: &'a Url,
+    /// Headers of the HTTP client block.
+    pub(super) headers: Option<&'a HeaderMap>,
+    /// Whether `url` may be told those of them that are credentials.
+    pub(super) credentials: bool,
+    /// Lines of the head, as our own client sends them.
+    pub(super) fixed: &'a [u8],
+    pub(super) timeout: Duration,
+    /// Most bytes of the body, unpacked.
+    pub(super) bytes_max: u64,
+}
+
+/// Reads the body of an answer with status 200 into `body`; returns its Content-Type and whether it is packed
+/// by gzip.
+pub(super) async fn exchange(ask: Ask<'_>, body: &mut Vec<u8>) -> Result<(String, bool), FetchError> {
+    // The URL is known to whoever reads the message.
+    let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
+    body.clear();
+    let mut headers = HeaderMap::new();
+    for (name, value) in ask.headers.into_iter().flatten() {
+        if ask.credentials || !redirect::is_credential(name.as_str()) {
+            headers.append(name, value.clone());
+        }
+    }
+    for (name, value) in lines(ask.fixed) {
+        headers.insert(name, value);
+    }
+    let mut response = ask
+        .client
+        .get(ask.url.clone())
+        .headers(headers)
+        .header("X-Prometheus-Scrape-Timeout-Seconds", ask.timeout.as_secs_f64().to_string())
+        .send()
+        .await
+        .map_err(transport)?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(FetchError::Status(response.status().to_string()));
+    }
+    let gzip = match header(&response, &CONTENT_ENCODING) {
+        "" | "identity" => false,
+        "gzip" => true,
+        other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
+    };
+    let content_type = header(&response, &CONTENT_TYPE).to_owned();
+    let bytes_max = sent_bytes_max(ask.bytes_max, gzip);
+    while let Some(chunk) = response.chunk().await.map_err(transport)? {
+        if (body.len() + chunk.len()) as u64 > bytes_max {
+            return Err(FetchError::BodySize);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((content_type, gzip))
+}
+
+fn header<'r>(response: &'r reqwest::Response, name: &HeaderName) -> &'r str {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn lines(head: &[u8]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    head.split(|byte| *byte == b'\n').filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let name = HeaderName::from_bytes(&line[..colon]).ok()?;
+        Some((name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?))
+    })
+}
