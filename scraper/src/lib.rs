@@ -294,7 +294,10 @@ fn warn_of_gaps(config: &Config) {
             tracing::warn!(destination = name, "remote write 2.0 is not sent yet; requests are 1.0");
         }
         if destination.send_exemplars || destination.send_native_histograms {
-            tracing::warn!(destination = name, "exemplars and native histograms are not read yet; none are sent");
+            tracing::warn!(
+                destination = name,
+                "exemplars and native histograms are not read yet; none are sent"
+            );
         }
     }
     for job in config.scrape_configs.iter().filter(|job| job.scrape_native_histograms) {
