@@ -306,3 +306,52 @@ async fn what_a_receiver_accepts_and_does_not_write_is_counted() {
     assert_eq!(sending.refused("not_written"), 1);
     assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 1);
 }
+
+#[tokio::test]
+async fn what_went_as_1_0_is_the_same_after_a_restart_and_no_loss_where_it_was_stored() {
+    let receiver = Receiver::start(|number, request| match number {
+        _ if request.is_v2() => Action::Answer(415, ""),
+        1 => Action::StoreAndReset,
+        2 => Action::Hang,
+        _ => Action::Store,
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, "");
+    let settings = QueueSettings::default();
+    let sending = Sending::open(dir.path(), std::slice::from_ref(&config), &settings);
+    sending.append_v2(&[("a", 1), ("b", 1)]);
+    sending.append_v2(&[("a", 2)]);
+    sending.start();
+    receiver.requests(3).await;
+    sending.kill().await;
+    let sending = Sending::open(dir.path(), &[config], &settings);
+    sending.append_v2(&[("a", 3)]);
+    sending.start();
+    sending.drained().await;
+    let received = receiver.received();
+    // What was learned of the receiver is learned again.
+    assert_eq!(versions(&receiver)[..5], [true, false, false, true, false]);
+    assert_eq!(received[0].body, received[3].body);
+    assert!([2, 4].iter().all(|at| received[*at].body == received[1].body));
+    assert_eq!(receiver.stored()["a"], [1, 2, 3]);
+    assert_eq!((sending.refused("already_stored"), sending.refused("out_of_order")), (1, 0));
+}
+
+#[tokio::test]
+async fn samples_of_2_0_past_sample_age_limit_are_not_sent_whichever_way_they_go() {
+    for speaks_v2 in [true, false] {
+        let receiver = Receiver::start(move |_, request| {
+            if request.is_v2() && !speaks_v2 { Action::Answer(415, "") } else { Action::Store }
+        })
+        .await;
+        let now_ms = promring_net::clock::now_ms();
+        let (sending, _dir) = sending_to(&receiver, ", sample_age_limit: 1h").await;
+        sending.append_v2(&[("half", 3), ("half", now_ms)]);
+        sending.drained().await;
+        sending.append_v2(&[("half", 4), ("half", now_ms + 1)]);
+        sending.drained().await;
+        assert_eq!(receiver.stored()["half"], [now_ms, now_ms + 1]);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_dropped_total", "too_old"), 2);
+    }
+}

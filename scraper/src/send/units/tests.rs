@@ -1,6 +1,7 @@
 use promring_proto::remote_write::v1::{self, Label, Sample, TimeSeries, WriteRequest};
 use promring_proto::remote_write::v2;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use prost::Message as _;
 
 use super::*;
@@ -244,5 +245,50 @@ proptest! {
                 prop_assert_eq!(put_together(&again), once);
             }
         }
+    }
+
+    #[test]
+    fn series_of_2_0_mean_the_same_wherever_they_are_moved(
+        requests in proptest::collection::vec(
+            (
+                proptest::collection::hash_set("[a-d]{1,2}", 1..12),
+                proptest::collection::vec(
+                    (proptest::collection::vec((any::<Index>(), any::<Index>()), 0..4), any::<i64>()),
+                    1..5,
+                ),
+            ),
+            1..4,
+        ),
+        taken in proptest::collection::vec(any::<bool>(), 12),
+    ) {
+        let mut units = Vec::new();
+        let mut expected = Vec::new();
+        for (texts, all_series) in &requests {
+            let symbols: Vec<&str> = std::iter::once("").chain(texts.iter().map(String::as_str)).collect();
+            let one = |(labels, time): &(Vec<(Index, Index)>, i64)| {
+                let at = |index: &Index| index.index(symbols.len()) as u32;
+                let refs: Vec<u32> = labels.iter().flat_map(|(name, value)| [at(name), at(value)]).collect();
+                let mut series = v2_full(&refs, &refs, refs.first().copied().unwrap_or(0));
+                series.histograms.iter_mut().for_each(|histogram| histogram.timestamp = *time);
+                series
+            };
+            let request = v2_request(&symbols, all_series.iter().map(one).collect());
+            expected.extend(resolved(&request));
+            units.extend(v2_units(&request));
+        }
+        let mut taken = taken.into_iter();
+        let (units, expected): (Vec<Unit>, Vec<Resolved>) =
+            units.into_iter().zip(expected).filter(|_| taken.next().unwrap_or(true)).unzip();
+        let moved = v2_decode(&put_together(&units));
+        prop_assert_eq!(&resolved(&moved), &expected);
+        let old: Vec<Unit> = units.iter().filter_map(to_v1).collect();
+        let labels = |series: &TimeSeries| -> Vec<String> {
+            series.labels.iter().flat_map(|label| [label.name.clone(), label.value.clone()]).collect()
+        };
+        let decoded = decode(&put_together(&old));
+        let old_labels: Vec<_> = decoded.timeseries.iter().map(labels).collect();
+        let new_labels: Vec<_> = expected.iter().map(|(labels, ..)| labels.clone()).collect();
+        prop_assert_eq!(old_labels, new_labels);
+        prop_assert!(old.iter().zip(&units).all(|(old, new)| old.newest_ms == new.newest_ms));
     }
 }
