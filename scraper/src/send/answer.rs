@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
+use super::written::Written;
+
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Stored, every sample of it.
-    Accepted,
+    /// Stored; a receiver of 2.0 says how much of it.
+    Accepted(Option<Written>),
+    /// It was a request of 2.0, and the receiver does not speak that: nothing was stored.
+    NoV2 {
+        /// How that shows, for the log.
+        why: String,
+    },
     /// Not now; it is sent again.
     Again {
         /// Why, for the log.
@@ -18,8 +25,8 @@ pub(super) enum Answer {
     },
     /// Too many bytes: halves may do.
     TooLarge(Refusal),
-    /// Some of its samples will never be taken.
-    Refused(Refusal),
+    /// Some of its samples will never be taken. A receiver of 2.0 says how many of them are stored.
+    Refused(Refusal, Option<Written>),
     /// None of its samples is wanted, and looking for others in it would only ask more of the receiver.
     Unwanted(Refusal),
 }
@@ -74,18 +81,21 @@ pub(super) enum Reason {
     TooLarge,
     /// 429, where the configuration says not to try again.
     RateLimited,
+    /// The receiver of 2.0 accepted the request, and said that it stored less.
+    NotWritten,
     /// Anything else.
     Rejected,
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::AlreadyStored,
         Self::OutOfOrder,
         Self::Duplicate,
         Self::OutOfBounds,
         Self::TooLarge,
         Self::RateLimited,
+        Self::NotWritten,
         Self::Rejected,
     ];
 
@@ -98,6 +108,7 @@ impl Reason {
             Self::OutOfBounds => "out_of_bounds",
             Self::TooLarge => "too_large",
             Self::RateLimited => "rate_limited",
+            Self::NotWritten => "not_written",
             Self::Rejected => "rejected",
         }
     }
@@ -105,23 +116,32 @@ impl Reason {
     /// The reason for a sample that was refused alone, from what the receiver said. `maybe_stored`: an earlier copy of the
     /// request may have been stored.
     pub(super) fn of(refusal: &Refusal, maybe_stored: bool) -> Self {
-        let message = refusal.message.to_ascii_lowercase().replace(['-', '_'], " ");
+        Self::told(refusal.status, &refusal.message).seen_from(maybe_stored)
+    }
+
+    /// The reason that the receiver names.
+    pub(super) fn told(status: u16, message: &str) -> Self {
+        let message = message.to_ascii_lowercase().replace(['-', '_'], " ");
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
         // As Prometheus, Mimir, Cortex and Thanos word it.
-        let told = if says(&["out of order", "more recent timestamp", "newer timestamp"]) {
+        if says(&["out of order", "more recent timestamp", "newer timestamp"]) {
             Self::OutOfOrder
-        } else if says(&["duplicate sample", "duplicate timestamp", "different value"])
-            || refusal.status == 409
-        {
+        } else if says(&["duplicate sample", "duplicate timestamp", "different value"]) || status == 409 {
             Self::Duplicate
         } else if says(&["out of bounds", "too old", "too far in"]) {
             Self::OutOfBounds
         } else {
             Self::Rejected
-        };
-        match told {
+        }
+    }
+
+    /// What it means where an earlier copy of the request may have been stored.
+    pub(super) fn seen_from(self, maybe_stored: bool) -> Self {
+        match self {
             // A copy of the sample, or a later one of the same request, is what it is compared with.
-            Self::OutOfOrder | Self::Duplicate | Self::OutOfBounds if maybe_stored => Self::AlreadyStored,
+            Self::OutOfOrder | Self::Duplicate | Self::OutOfBounds | Self::NotWritten if maybe_stored => {
+                Self::AlreadyStored
+            }
             told => told,
         }
     }

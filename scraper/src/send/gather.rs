@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 
-use super::units::{self, Counts, SNAPPY_LENGTH_BYTES_MAX, push_varint, snappy_parts};
+use super::join::Joined;
+use super::units::Counts;
 use crate::queue::{Encoding, LaneReader, RecordInfo};
-
-/// Neighbours are not joined to more than this before compression: receivers limit bodies.
-const JOINED_BYTES_MAX: usize = 4 << 20;
 
 /// An idle lane keeps buffers of at most this size.
 const IDLE_BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -15,6 +13,7 @@ const IDLE_BUFFER_BYTES_MAX: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) body: Bytes,
+    pub(super) encoding: Encoding,
     pub(super) counts: Counts,
     pub(super) records: usize,
     /// Sequence number of its last record.
@@ -42,6 +41,7 @@ impl Gatherer {
         let info = reader.peek(&mut self.first)?;
         let mut request = Request {
             body: Bytes::new(),
+            encoding: info.encoding(),
             counts: counts(&info),
             records: 1,
             upto: info.sequence,
@@ -51,44 +51,31 @@ impl Gatherer {
         };
         let resumed = resumed.filter(|upto| *upto >= info.sequence);
         request.maybe_stored = resumed.is_some();
-        let Some((len, elements)) = snappy_parts(&self.first).filter(|_| info.encoding() == Encoding::V1)
-        else {
+        let Some(mut joined) = Joined::begin(request.encoding, &self.first) else {
             request.body = Bytes::from(std::mem::take(&mut self.first));
             return Some(request);
         };
-        let mut joined = Joined { len, body: Vec::new() };
         loop {
             let points = request.counts.points();
             let fits = |info: &RecordInfo| match resumed {
                 // The same records as the first time, whatever the limits say now.
                 Some(upto) => info.sequence <= upto,
                 None if info.sequence <= self.alone_upto || request.upto <= self.alone_upto => false,
-                None => info.encoding() == Encoding::V1 && points + info.meta.points() <= samples_max,
+                None => info.encoding() == request.encoding && points + info.meta.points() <= samples_max,
             };
             let Some(info) = reader.peek_next_if(&mut self.next, fits) else { break };
-            let parts = snappy_parts(&self.next);
-            let Some((len, more)) =
-                parts.filter(|(len, _)| resumed.is_some() || joined.len + len <= JOINED_BYTES_MAX)
-            else {
+            if !joined.add(&self.first, &self.next, resumed.is_none()) {
                 break;
-            };
-            if joined.body.is_empty() {
-                // Room in front for the summed length.
-                joined.body.resize(SNAPPY_LENGTH_BYTES_MAX, 0);
-                joined.body.extend_from_slice(elements);
             }
-            joined.len += len;
-            joined.body.extend_from_slice(more);
             request.counts.add(counts(&info));
             request.records += 1;
             request.upto = info.sequence;
             request.first_ms = request.first_ms.min(info.meta.first_ms);
             request.last_ms = request.last_ms.max(info.meta.last_ms);
         }
-        request.body = if joined.body.is_empty() {
-            Bytes::from(std::mem::take(&mut self.first))
-        } else {
-            joined.finish()
+        request.body = match joined.finish() {
+            Some(body) => body,
+            None => Bytes::from(std::mem::take(&mut self.first)),
         };
         Some(request)
     }
@@ -112,28 +99,9 @@ impl Gatherer {
     }
 }
 
-/// Snappy blocks as one: their elements one after the other, under the sum of their lengths. A copy element reaches back
-/// into what its own block has made, so it means the same wherever the block stands.
-struct Joined {
-    len: usize,
-    body: Vec<u8>,
-}
-
-impl Joined {
-    fn finish(mut self) -> Bytes {
-        let mut varint = Vec::with_capacity(SNAPPY_LENGTH_BYTES_MAX);
-        push_varint(&mut varint, self.len as u64);
-        let start = SNAPPY_LENGTH_BYTES_MAX.saturating_sub(varint.len());
-        if let Some(place) = self.body.get_mut(start..start + varint.len()) {
-            place.copy_from_slice(&varint);
-        }
-        Bytes::from(self.body).slice(start..)
-    }
-}
-
 fn counts(info: &RecordInfo) -> Counts {
     let meta = info.meta;
-    units::Counts {
+    Counts {
         samples: meta.samples.into(),
         histograms: meta.histograms.into(),
         exemplars: meta.exemplars.into(),

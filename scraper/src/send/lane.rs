@@ -10,8 +10,10 @@ use super::answer::{Answer, Reason, Refusal};
 use super::backoff::Backoff;
 use super::gather::{Gatherer, Request};
 use super::link::Link;
+use super::piece::Piece;
 use super::units::{self, Counts, Unit};
-use crate::queue::{LaneReader, Wake};
+use super::written::Written;
+use crate::queue::{Encoding, LaneReader, Wake};
 
 /// What senders are asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,10 @@ pub(super) struct LaneSender {
 /// What became of a request, or of a piece of one.
 enum Fate {
     Accepted,
+    /// Some of it is stored, and the rest never will be.
+    InPart(Refusal, Written),
+    /// It must be sent as 1.0.
+    NoV2,
     Refused(Refusal),
     TooLarge(Refusal),
     Unwanted(Refusal),
@@ -44,6 +50,16 @@ enum Fate {
     Dropped,
     /// The sender is to end.
     Stopped,
+}
+
+/// Why a request is taken apart.
+enum Why {
+    /// Some of it is past sample_age_limit.
+    TooOld,
+    /// The receiver does not take 2.0.
+    NoV2,
+    /// It does not take this; with the reason for what it refuses alone.
+    Refused(Refusal, Reason),
 }
 
 /// Whether the sender goes on.
@@ -56,6 +72,7 @@ enum Next {
 /// What is sent: a whole request, or a piece of one that was refused.
 struct Offer<'o> {
     body: &'o Bytes,
+    encoding: Encoding,
     counts: Counts,
     last_ms: i64,
 }
@@ -91,21 +108,31 @@ impl LaneSender {
 
     async fn deliver(&mut self, mut request: Request) -> Next {
         self.reader.mark(request.upto);
+        if request.encoding == Encoding::V2 && self.link.lacks_v2() {
+            return self.deliver_pieces(&request, Why::NoV2).await;
+        }
         let cutoff_ms = self.cutoff_ms();
-        let fate =
-            if request.counts.points() > 0 && request.first_ms < cutoff_ms && request.last_ms >= cutoff_ms {
-                // Some of it is too old: the rest goes piece by piece.
-                return self.deliver_pieces(&request, None).await;
-            } else {
-                let offer = Offer { body: &request.body, counts: request.counts, last_ms: request.last_ms };
-                self.offer(&offer, &mut request.maybe_stored).await
-            };
-        match fate {
+        if request.counts.points() > 0 && request.first_ms < cutoff_ms && request.last_ms >= cutoff_ms {
+            // The rest goes piece by piece.
+            return self.deliver_pieces(&request, Why::TooOld).await;
+        }
+        let (encoding, counts, last_ms) = (request.encoding, request.counts, request.last_ms);
+        let Request { body, maybe_stored, .. } = &mut request;
+        let offer = Offer { body, encoding, counts, last_ms };
+        match self.offer(&offer, maybe_stored).await {
             Fate::Accepted => self.sent(request.last_ms),
+            Fate::InPart(refusal, written) => {
+                self.sent_in_part(&offer, &refusal, &written, *maybe_stored);
+            }
             Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
             Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &request.counts, &refusal),
-            Fate::Refused(refusal) | Fate::TooLarge(refusal) => {
-                return self.deliver_pieces(&request, Some(refusal)).await;
+            Fate::NoV2 => return self.deliver_pieces(&request, Why::NoV2).await,
+            Fate::Refused(refusal) => {
+                let alone = Reason::of(&refusal, request.maybe_stored);
+                return self.deliver_pieces(&request, Why::Refused(refusal, alone)).await;
+            }
+            Fate::TooLarge(refusal) => {
+                return self.deliver_pieces(&request, Why::Refused(refusal, Reason::TooLarge)).await;
             }
             Fate::Dropped => return Next::Record,
             Fate::Stopped => {
@@ -122,8 +149,8 @@ impl LaneSender {
 
     /// Takes a request apart that is not taken as a whole, and halves what is refused until only what is refused alone is
     /// left, which is given up. Pieces go in the order that they stand in.
-    async fn deliver_pieces(&mut self, request: &Request, refusal: Option<Refusal>) -> Next {
-        let Ok(units) = units::take_apart(&request.body) else {
+    async fn deliver_pieces(&mut self, request: &Request, why: Why) -> Next {
+        let Ok(units) = units::take_apart(request.encoding, &request.body) else {
             if request.records > 1 {
                 // One of them is no request, and makes none of all. Nobody can have stored anything of it.
                 self.reader.unmark();
@@ -131,28 +158,42 @@ impl LaneSender {
                 return Next::Record;
             }
             let message = "the queued request cannot be decoded".to_owned();
-            let refusal = refusal.unwrap_or(Refusal { status: 0, message });
+            let refusal = match why {
+                Why::Refused(refusal, _) => refusal,
+                Why::TooOld | Why::NoV2 => Refusal { status: 0, message },
+            };
             self.refused(Reason::Rejected, &request.counts, &refusal);
             self.reader.ack(request.upto);
             return Next::Record;
         };
-        let mut stack = match refusal {
-            None => vec![Piece { units: self.young_enough(units), maybe_stored: request.maybe_stored }],
-            Some(refusal) => {
-                let whole = Piece { units, maybe_stored: request.maybe_stored };
-                let mut stack = Vec::new();
-                self.split(whole, &refusal, Reason::of(&refusal, request.maybe_stored), &mut stack);
-                stack
-            }
-        };
+        let units = if request.first_ms < self.cutoff_ms() { self.young_enough(units) } else { units };
+        let whole = Piece { units, maybe_stored: request.maybe_stored };
+        let mut as_v1 = matches!(why, Why::NoV2);
+        let mut stack = Vec::new();
+        match why {
+            Why::TooOld | Why::NoV2 => stack.push(whole),
+            Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut stack),
+        }
         while let Some(mut piece) = stack.pop() {
             if piece.units.is_empty() {
                 continue;
             }
+            if piece.encoding() == Encoding::V2 && (as_v1 || self.link.lacks_v2()) {
+                stack.extend(piece.into_v1().into_iter().rev());
+                continue;
+            }
             let body = units::put_together(&piece.units);
-            let offer = Offer { body: &body, counts: piece.counts(), last_ms: piece.newest_ms() };
+            let (counts, last_ms) = (piece.counts(), piece.newest_ms());
+            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms };
             match self.offer(&offer, &mut piece.maybe_stored).await {
                 Fate::Accepted => self.sent(offer.last_ms),
+                Fate::InPart(refusal, written) => {
+                    self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                }
+                Fate::NoV2 => {
+                    as_v1 = true;
+                    stack.push(piece);
+                }
                 Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
                 Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
                 Fate::Refused(refusal) => {
@@ -199,7 +240,7 @@ impl LaneSender {
                 link.metrics.retried.add(&offer.counts);
             }
             let answer = tokio::select! {
-                answer = link.attempt(offer.body.clone(), attempt) => answer,
+                answer = link.attempt(offer.body.clone(), offer.encoding, attempt) => answer,
                 () = stopped(&mut self.phase) => {
                     // It may be under way.
                     *maybe_stored = true;
@@ -207,8 +248,26 @@ impl LaneSender {
                 }
             };
             let (why, after) = match answer {
-                Answer::Accepted => return Fate::Accepted,
-                Answer::Refused(refusal) => return Fate::Refused(refusal),
+                Answer::Accepted(None) => return Fate::Accepted,
+                Answer::Accepted(Some(written)) => {
+                    if written.missing_of(&offer.counts) == Counts::default() {
+                        return Fate::Accepted;
+                    }
+                    let message = "accepted, and not all of it stored".to_owned();
+                    return Fate::InPart(Refusal { status: 200, message }, written);
+                }
+                Answer::NoV2 { why } => {
+                    link.give_up_v2(&why);
+                    return Fate::NoV2;
+                }
+                Answer::Refused(refusal, Some(written)) if link.stores_in_part(&written) => {
+                    return Fate::InPart(refusal, written);
+                }
+                // It may just not understand it. Nothing is given up for that; 1.0 shows what it thinks of the samples.
+                Answer::Refused(_, None) if offer.encoding == Encoding::V2 && !link.speaks_v2() => {
+                    return Fate::NoV2;
+                }
+                Answer::Refused(refusal, _) => return Fate::Refused(refusal),
                 Answer::TooLarge(refusal) => return Fate::TooLarge(refusal),
                 Answer::Unwanted(refusal) => return Fate::Unwanted(refusal),
                 Answer::Again { why, after, maybe_stored: stored } => {
@@ -239,9 +298,27 @@ impl LaneSender {
         self.link.metrics.highest_sent_seconds.set(last_ms as f64 / 1000.0);
     }
 
+    /// Counts what a receiver of 2.0 says that it has not stored of a request.
+    fn sent_in_part(&self, offer: &Offer<'_>, refusal: &Refusal, written: &Written, maybe_stored: bool) {
+        let missing = written.missing_of(&offer.counts);
+        if !written.is_nothing() {
+            self.sent(offer.last_ms);
+        }
+        let otherwise = if refusal.status < 300 {
+            Reason::NotWritten
+        } else {
+            Reason::told(refusal.status, &refusal.message)
+        };
+        for (reason, counts) in written.by_reason(missing, otherwise, maybe_stored) {
+            self.refused(reason, &counts, refusal);
+        }
+    }
+
     fn refused(&self, reason: Reason, counts: &Counts, refusal: &Refusal) {
         self.link.metrics.refused(reason, counts);
+        // Exemplars alone are no line: a receiver may be set up to keep none.
         if reason != Reason::AlreadyStored
+            && counts.points() + counts.metadata > 0
             && let Some(untold) = self.link.refusals.tell(Instant::now())
         {
             tracing::error!(
@@ -278,26 +355,6 @@ impl LaneSender {
             self.link.metrics.too_old.add(&unit.counts);
         }
         young
-    }
-}
-
-/// A part of a request.
-struct Piece {
-    units: Vec<Unit>,
-    maybe_stored: bool,
-}
-
-impl Piece {
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for unit in &self.units {
-            counts.add(unit.counts);
-        }
-        counts
-    }
-
-    fn newest_ms(&self) -> i64 {
-        self.units.iter().filter_map(|unit| unit.newest_ms).max().unwrap_or(i64::MAX)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way to one receiver: one attempt to send one request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -11,9 +12,14 @@ use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::metrics::SendMetrics;
 use super::news::News;
+use super::written::Written;
+use crate::queue::Encoding;
 
 /// Of a receiver's message so much is read and logged.
 const MESSAGE_BYTES_MAX: usize = 512;
+
+/// Of a message that names the samples that are not stored, a line each, so much is read.
+const REASONS_BYTES_MAX: usize = 1 << 20;
 
 /// A destination, as all its lanes share it.
 pub(super) struct Link {
@@ -26,6 +32,19 @@ pub(super) struct Link {
     http: HttpClient,
     /// Those of every request, but who we are.
     headers: HeaderMap,
+    /// What was learned of the receiver, for as long as the destination is not configured anew.
+    learned: Learned,
+}
+
+/// What a receiver's answers to remote write 2.0 have shown.
+#[derive(Default)]
+struct Learned {
+    /// It speaks 2.0.
+    v2: AtomicBool,
+    /// It does not, so that everything goes as 1.0.
+    no_v2: AtomicBool,
+    /// It stores what it can of a request that it refuses.
+    stores_in_part: AtomicBool,
 }
 
 impl Link {
@@ -37,19 +56,54 @@ impl Link {
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| failed())?;
             headers.insert(parsed, HeaderValue::from_str(value).map_err(|_| failed())?);
         }
-        // Remote-Write 1.0, "Protocol".
+        // Remote-Write 1.0 and 2.0, "Protocol".
         headers.insert("content-encoding", HeaderValue::from_static("snappy"));
-        headers.insert("content-type", HeaderValue::from_static("application/x-protobuf"));
-        headers.insert("x-prometheus-remote-write-version", HeaderValue::from_static("0.1.0"));
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        Ok(Self { config, metrics, retries: News::default(), refusals: News::default(), http, headers })
+        let (retries, refusals, learned) = Default::default();
+        Ok(Self { config, metrics, retries, refusals, http, headers, learned })
+    }
+
+    /// Whether the receiver was found not to speak 2.0.
+    pub(super) fn lacks_v2(&self) -> bool {
+        self.learned.no_v2.load(Ordering::Relaxed)
+    }
+
+    /// Whether the receiver was found to speak 2.0.
+    pub(super) fn speaks_v2(&self) -> bool {
+        self.learned.v2.load(Ordering::Relaxed)
+    }
+
+    /// From now on everything goes as 1.0.
+    pub(super) fn give_up_v2(&self, why: &str) {
+        if !self.learned.no_v2.swap(true, Ordering::Relaxed) {
+            self.metrics.fallback.set(1.0);
+            tracing::warn!(
+                destination = self.config.name,
+                why,
+                "the receiver does not speak remote write 2.0; everything is sent as 1.0 until the configuration changes"
+            );
+        }
+    }
+
+    /// Whether a refused request need not be looked into: the receiver stores what it can, and says that this is so much.
+    pub(super) fn stores_in_part(&self, written: &Written) -> bool {
+        if !written.is_nothing() {
+            self.learned.stores_in_part.store(true, Ordering::Relaxed);
+        }
+        self.learned.stores_in_part.load(Ordering::Relaxed)
     }
 
     /// Sends a request once. `attempt` counts from 0.
-    pub(super) async fn attempt(&self, body: Bytes, attempt: u32) -> Answer {
+    pub(super) async fn attempt(&self, body: Bytes, encoding: Encoding, attempt: u32) -> Answer {
         let mut headers = self.headers.clone();
+        let (content_type, version) = match encoding {
+            Encoding::V1 => ("application/x-protobuf", "0.1.0"),
+            Encoding::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+        };
+        headers.insert("content-type", HeaderValue::from_static(content_type));
+        headers.insert("x-prometheus-remote-write-version", HeaderValue::from_static(version));
         match self.http.headers().await {
             Ok(more) => headers.extend(more),
             Err(error) => return Answer::Again { why: error.to_string(), after: None, maybe_stored: false },
@@ -71,40 +125,67 @@ impl Link {
             }
         };
         self.metrics.bytes.increment(bytes);
-        self.read(response).await
+        self.read(response, encoding).await
     }
 
-    async fn read(&self, response: reqwest::Response) -> Answer {
+    async fn read(&self, response: reqwest::Response, encoding: Encoding) -> Answer {
         let status = response.status();
+        let written = Written::of(response.headers()).filter(|_| encoding == Encoding::V2);
+        if written.is_some() {
+            self.learned.v2.store(true, Ordering::Relaxed);
+        }
         if status.is_success() {
             // Reading to the end lets the connection be used again; what it says does not matter.
-            read_message(response).await;
-            return Answer::Accepted;
+            read_message(response, MESSAGE_BYTES_MAX).await;
+            return match (encoding, written) {
+                // Remote-Write 2.0: such a receiver took it for 1.0, in which it is empty.
+                (Encoding::V2, None) => {
+                    let why = format!("HTTP status {status} without X-Prometheus-Remote-Write-*-Written");
+                    Answer::NoV2 { why }
+                }
+                (Encoding::V1 | Encoding::V2, written) => Answer::Accepted(written),
+            };
         }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let after: Option<Duration> = after.and_then(|value| retry_after(value, SystemTime::now()));
-        let refusal = Refusal { status: status.as_u16(), message: read_message(response).await };
+        let read_max = if written.is_some() { REASONS_BYTES_MAX } else { MESSAGE_BYTES_MAX };
+        let text = read_message(response, read_max).await;
+        let refusal = Refusal { status: status.as_u16(), message: shown(&text) };
+        if encoding == Encoding::V2 && refusal.status == 415 {
+            return Answer::NoV2 { why: format!("HTTP status {status}: {}", refusal.message) };
+        }
         match meaning(refusal.status, self.config.queue.retry_on_http_429) {
             Meaning::Again { maybe_stored } => {
                 let why = format!("HTTP status {status}: {}", refusal.message);
+                // Who says how much was stored is believed.
+                let maybe_stored = written.map_or(maybe_stored, |written| !written.is_nothing());
                 Answer::Again { why, after, maybe_stored }
             }
             Meaning::TooLarge => Answer::TooLarge(refusal),
-            Meaning::Refused => Answer::Refused(refusal),
+            Meaning::Refused => {
+                let written = written.map(|written| written.explained_by(refusal.status, &text));
+                Answer::Refused(refusal, written)
+            }
             Meaning::Unwanted => Answer::Unwanted(refusal),
         }
     }
 }
 
-/// The first line or so of what a receiver says.
-async fn read_message(mut response: reqwest::Response) -> String {
+/// What a receiver says, cut short.
+async fn read_message(mut response: reqwest::Response, bytes_max: usize) -> String {
     let mut message = Vec::new();
     // The answer's time is limited with the request's; its length here.
-    while message.len() < MESSAGE_BYTES_MAX
+    while message.len() < bytes_max
         && let Ok(Some(chunk)) = response.chunk().await
     {
         message.extend_from_slice(&chunk);
     }
-    message.truncate(MESSAGE_BYTES_MAX);
-    String::from_utf8_lossy(&message).trim().escape_debug().collect()
+    message.truncate(bytes_max);
+    String::from_utf8_lossy(&message).into_owned()
+}
+
+/// The first line or so of a message, for the log.
+fn shown(message: &str) -> String {
+    let end = message.floor_char_boundary(MESSAGE_BYTES_MAX);
+    message.get(..end).unwrap_or_default().trim().escape_debug().collect()
 }

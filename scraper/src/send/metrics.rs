@@ -16,6 +16,8 @@ pub(super) struct SendMetrics {
     pub(super) bytes: Counter,
     pub(super) duration_seconds: Histogram,
     pub(super) highest_sent_seconds: Gauge,
+    /// 1: the receiver does not speak 2.0.
+    pub(super) fallback: Gauge,
     refused: [Counter; Reason::ALL.len()],
     queue: QueueMetrics,
 }
@@ -63,7 +65,10 @@ impl SendMetrics {
             .set(config.queue.max_samples_per_send as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_min").set(config.queue.min_shards as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_max").set(config.queue.max_shards as f64);
+        let fallback = of!(gauge, config, "promring_remote_write_fallback");
+        fallback.set(0.0);
         Self {
+            fallback,
             sent: Kinds::new(config, "total", None),
             failed: Kinds::new(config, "failed_total", None),
             retried: Kinds::new(config, "retried_total", None),
@@ -204,7 +209,11 @@ fn describe() {
     describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
     describe_counter!(
         "promring_remote_write_refused_samples_total",
-        "Samples that the receiver refused alone, by reason; already_stored is no loss."
+        "Samples that the receiver refused one by one, by reason; already_stored is no loss."
+    );
+    describe_gauge!(
+        "promring_remote_write_fallback",
+        "1 if the receiver does not speak remote write 2.0, so that it is sent 1.0 instead."
     );
     describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");

@@ -1,17 +1,21 @@
 //! Sending: what lies in the queues goes to the receivers, at least once, in order within a lane.
 //!
 //! One task a lane, one request in flight. The steady path sends a record's bytes as they lie; only a request that a
-//! receiver does not take as a whole is taken apart (`units`). What an answer means stands in `answer`, when a request is sent
-//! again in `backoff`. A destination that is away holds up its own lanes and nobody else's.
+//! receiver does not take as a whole is taken apart (`units`), and sent as 1.0 if it is of 2.0 and the receiver does not
+//! speak that. What an answer means stands in `answer`, when a request is sent again in `backoff`. A destination that is
+//! away holds up its own lanes and nobody else's.
 
 mod answer;
 mod backoff;
 mod gather;
+mod join;
 mod lane;
 mod link;
 mod metrics;
 mod news;
+mod piece;
 mod units;
+mod written;
 
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,21 @@ pub enum Fault {
         /// Milliseconds.
         delay_ms: u64,
     },
+    /// A request of remote write 2.0 is answered with 415, and nothing is stored; requests of 1.0 are none of its business.
+    NoV2,
+    /// A request of remote write 2.0 is taken for one of 1.0, in which it is empty, as receivers do that do not look at
+    /// its type: 204 without `X-Prometheus-Remote-Write-*-Written`, and nothing is stored.
+    V2TakenForV1,
+}
+
+impl Fault {
+    /// Whether requests of 1.0 are spared.
+    fn is_of_v2(self) -> bool {
+        match self {
+            Self::NoV2 | Self::V2TakenForV1 => true,
+            Self::Status { .. } | Self::Hang | Self::Reset | Self::AckLost | Self::Slow { .. } => false,
+        }
+    }
 }
 
 /// A fault, and which requests it befalls: all until the faults are cleared, unless limited.
@@ -115,10 +130,11 @@ impl Faults {
         self.rules.iter().map(|active| active.rule).collect()
     }
 
-    /// What befalls the next request: all delays of the rules before the first that does more, and that one.
-    pub(super) fn next(&mut self) -> Fate {
+    /// What befalls the next request: all delays of the rules before the first that does more, and that one. `v2`: it says
+    /// that it is one of remote write 2.0.
+    pub(super) fn next(&mut self, v2: bool) -> Fate {
         let mut fate = Fate::default();
-        for active in &mut self.rules {
+        for active in self.rules.iter_mut().filter(|active| v2 || !active.rule.fault.is_of_v2()) {
             if !active.fires() {
                 continue;
             }
@@ -161,7 +177,7 @@ mod tests {
     fn fates(rules: &[FaultRule], requests: usize) -> Vec<Option<Fault>> {
         let mut faults = Faults::default();
         rules.iter().for_each(|rule| faults.add(*rule).unwrap());
-        (0..requests).map(|_| faults.next().fault).collect()
+        (0..requests).map(|_| faults.next(false).fault).collect()
     }
 
     #[test]
@@ -187,9 +203,19 @@ mod tests {
         for fault in [Fault::Slow { delay_ms: 5 }, Fault::Slow { delay_ms: 7 }, Fault::Hang, Fault::Reset] {
             faults.add(fault.into()).unwrap();
         }
-        assert_eq!(faults.next(), Fate { delay_ms: 12, fault: Some(Fault::Hang) });
+        assert_eq!(faults.next(false), Fate { delay_ms: 12, fault: Some(Fault::Hang) });
         faults.clear();
-        assert_eq!(faults.next(), Fate::default());
+        assert_eq!(faults.next(false), Fate::default());
+    }
+
+    #[test]
+    fn faults_of_2_0_spare_requests_of_1_0() {
+        let mut faults = Faults::default();
+        faults.add(FaultRule { requests: Some(1), ..Fault::NoV2.into() }).unwrap();
+        faults.add(Fault::V2TakenForV1.into()).unwrap();
+        assert_eq!(faults.next(false), Fate::default());
+        assert_eq!(faults.next(true).fault, Some(Fault::NoV2), "the other request did not count");
+        assert_eq!(faults.next(true).fault, Some(Fault::V2TakenForV1));
     }
 
     #[test]
@@ -210,5 +236,9 @@ mod tests {
                 .unwrap();
         let fault = Fault::Status { code: 429, retry_after_s: Some(1) };
         assert_eq!(rule, FaultRule { requests: Some(3), ..fault.into() });
+        for (name, fault) in [("no_v2", Fault::NoV2), ("v2_taken_for_v1", Fault::V2TakenForV1)] {
+            let rule: FaultRule = serde_json::from_str(&format!(r#"{{"fault": "{name}"}}"#)).unwrap();
+            assert_eq!(rule, fault.into());
+        }
     }
 }

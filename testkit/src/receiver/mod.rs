@@ -1,8 +1,8 @@
-//! The auditing receiver: a remote write 1.0 server that stores nothing but what the [`Audit`] needs.
+//! The auditing receiver: a server of remote write 1.0 and 2.0 that stores nothing but what the [`Audit`] needs.
 //!
 //! | path | what |
 //! |---|---|
-//! | `POST /api/v1/write` | remote write 1.0 |
+//! | `POST /api/v1/write` | remote write |
 //! | `GET /` | a page that shows the audit live |
 //! | `GET /api/v1/audit` | the same in JSON: [`Summary`] |
 //! | `GET /api/v1/report?as_of=` | the audit's [`crate::audit::Report`] up to a time in Unix ms |

@@ -14,6 +14,9 @@ pub const RATE_SECONDS: usize = 10;
 pub struct Received {
     /// Requests that were stored.
     pub requests: u64,
+    /// Those of them that were of remote write 2.0.
+    #[serde(default)]
+    pub v2_requests: u64,
     /// Requests that met a fault instead.
     pub faulted: u64,
     /// Requests that no receiver would take.

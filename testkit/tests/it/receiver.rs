@@ -6,6 +6,7 @@ use std::time::Duration;
 use promring_model::labels::Labels;
 use promring_proto::remote_write::stale_marker;
 use promring_proto::remote_write::v1::{encode_labels, push_series};
+use promring_proto::remote_write::v2;
 use promring_testkit::audit::{Absence, ExpectedTarget, LastSample, Report};
 use promring_testkit::clock::now_ms;
 use promring_testkit::exporter::{Exporter, Fleet, FleetOptions};
@@ -22,6 +23,12 @@ const HEADERS: [(&str, &str); 3] = [
     ("Content-Encoding", "snappy"),
     ("Content-Type", "application/x-protobuf"),
     ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+];
+
+const HEADERS_V2: [(&str, &str); 3] = [
+    ("Content-Encoding", "snappy"),
+    ("Content-Type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ("X-Prometheus-Remote-Write-Version", "2.0.0"),
 ];
 
 async fn receiver() -> Receiver {
@@ -41,6 +48,26 @@ fn body(samples: &[(Labels, f64, i64)]) -> Vec<u8> {
 
 async fn send(receiver: &Receiver, samples: &[(Labels, f64, i64)]) -> std::io::Result<Answer> {
     request(receiver.address(), "POST", "/api/v1/write", &HEADERS, &body(samples)).await
+}
+
+/// The same as remote write 2.0.
+async fn send_v2(receiver: &Receiver, samples: &[(Labels, f64, i64)]) -> std::io::Result<Answer> {
+    let (mut symbols, mut message) = (vec![""], Vec::new());
+    for (labels, value, time) in samples {
+        let mut refs = Vec::new();
+        for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+            let at = symbols.iter().position(|symbol| *symbol == text).unwrap_or(symbols.len());
+            if at == symbols.len() {
+                symbols.push(text);
+            }
+            v2::push_refs([at as u32], &mut refs);
+        }
+        v2::push_series(&refs, value.to_bits(), *time, &mut message);
+    }
+    // Behind what refers to it, as is allowed.
+    symbols.iter().for_each(|symbol| v2::push_symbol(symbol, &mut message));
+    let body = snap::raw::Encoder::new().compress_vec(&message).unwrap();
+    request(receiver.address(), "POST", "/api/v1/write", &HEADERS_V2, &body).await
 }
 
 async fn get(receiver: &Receiver, path: &str) -> Answer {
@@ -90,11 +117,14 @@ async fn requests_that_are_no_remote_write_are_refused_with_a_reason() {
     // A length of 256 MiB, in the first bytes of a block.
     let bomb = [0x80, 0x80, 0x80, 0x80, 0x01, 0x00];
     assert!(snap::raw::decompress_len(&bomb).unwrap() > DECOMPRESSED_BYTES_MAX);
-    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let other = "application/x-protobuf;proto=io.prometheus.write.v3.Request";
+    let v2 = HEADERS_V2[1].1;
     for (headers, body, status, reason) in [
         (replaced("content-encoding", "gzip"), &good[..], 415, "must be snappy"),
         (replaced("content-type", "application/json"), &good, 415, "Content-Type"),
-        (replaced("content-type", v2), &good, 415, "v2.Request"),
+        (replaced("content-type", other), &good, 415, "v3.Request"),
+        (replaced("content-type", v2), &good, 400, "must be 2.0.0"),
+        (HEADERS_V2, &good, 400, "field 1 is reserved"),
         (replaced("x-prometheus-remote-write-version", "2.0.0"), &good, 400, "must be 0.1.0"),
         (HEADERS, b"no snappy", 400, "no snappy block"),
         (HEADERS, &broken, 400, "ends within a field"),
@@ -108,7 +138,43 @@ async fn requests_that_are_no_remote_write_are_refused_with_a_reason() {
     let answer = request(receiver.address(), "POST", "/api/v1/write", &named_message, &good).await.unwrap();
     assert_eq!(answer.status, 204);
     assert_eq!(receiver.audit().totals().samples, 1);
-    assert_eq!(receiver.received().refused, 7);
+    assert_eq!(receiver.received().refused, 9);
+}
+
+#[tokio::test]
+async fn a_series_of_2_0_is_the_one_of_1_0_and_the_answer_says_what_was_written() {
+    let receiver = receiver().await;
+    let series = Labels::from_pairs([("__name__", "a"), ("instance", "one"), ("job", "a")]);
+    let answer = send(&receiver, &[(series.clone(), 1.0, 1_000)]).await.unwrap();
+    assert_eq!((answer.status, answer.field("x-prometheus-remote-write-samples-written")), (204, None));
+    let answer = send_v2(&receiver, &[(series.clone(), 2.0, 2_000), (named("b"), 1.0, 2_000)]).await.unwrap();
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    for (kind, written) in [("samples", "2"), ("histograms", "0"), ("exemplars", "0")] {
+        assert_eq!(answer.field(&format!("x-prometheus-remote-write-{kind}-written")), Some(written));
+    }
+    let answer = get(&receiver, "/api/v1/series?match=a").await;
+    let found: Vec<LastSample> = serde_json::from_slice(&answer.body).unwrap();
+    let value = "2".to_owned();
+    assert_eq!(found, [LastSample { labels: series, value, stale: false, timestamp_ms: 2_000, samples: 2 }]);
+    assert_eq!((receiver.received().requests, receiver.received().v2_requests), (2, 1));
+}
+
+#[tokio::test]
+async fn a_receiver_can_be_one_that_does_not_speak_2_0() {
+    let receiver = receiver().await;
+    let sample = [(named("a"), 1.0, 1_000)];
+    for (fault, status) in [(Fault::NoV2, 415), (Fault::V2TakenForV1, 204)] {
+        receiver.clear_faults();
+        receiver.add_fault(fault).unwrap();
+        let answer = send_v2(&receiver, &sample).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.field("x-prometheus-remote-write-samples-written")),
+            (status, None)
+        );
+    }
+    assert_eq!(receiver.audit().totals().samples, 0);
+    assert_eq!(send(&receiver, &sample).await.unwrap().status, 204);
+    assert_eq!(receiver.audit().totals().samples, 1);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ mod delivery;
 mod receiver;
 mod refusals;
 mod restarts;
+mod v2_delivery;
 
 use std::path::{Path, PathBuf};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use promring_model::config::{ConfigSource, QueueSettings, load};
-use promring_proto::remote_write::v1;
+use promring_proto::remote_write::{v1, v2};
 
 use super::*;
 use crate::queue::{Encoding, RecordMeta};
@@ -84,6 +85,11 @@ impl Sending {
         append(&self.queues[0], 0, samples);
     }
 
+    /// The same of remote write 2.0.
+    fn append_v2(&self, samples: &[(&str, i64)]) {
+        append_as(Encoding::V2, &self.queues[0], 0, samples);
+    }
+
     /// Waits until the first queue is empty.
     async fn drained(&self) {
         // Nobody tells when an acknowledgement is through, so this asks now and then.
@@ -122,6 +128,25 @@ fn body(samples: &[(&str, i64)]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&bytes).unwrap()
 }
 
+/// As the scraper writes 2.0: a table of symbols of its own in each record.
+fn body_v2(samples: &[(&str, i64)]) -> Vec<u8> {
+    let mut symbols = vec!["", "__name__"];
+    let mut series = Vec::new();
+    for (name, time) in samples {
+        let at = symbols.iter().position(|symbol| symbol == name).unwrap_or_else(|| {
+            symbols.push(name);
+            symbols.len() - 1
+        });
+        let mut refs = Vec::new();
+        v2::push_refs([1, at as u32], &mut refs);
+        v2::push_series(&refs, (*time as f64).to_bits(), *time, &mut series);
+    }
+    let mut bytes = Vec::new();
+    symbols.iter().for_each(|symbol| v2::push_symbol(symbol, &mut bytes));
+    bytes.extend(series);
+    snap::raw::Encoder::new().compress_vec(&bytes).unwrap()
+}
+
 /// Text that does not compress.
 fn noise(len: usize) -> String {
     let mut state = 1_u64;
@@ -136,15 +161,23 @@ fn noise(len: usize) -> String {
 }
 
 fn append(queue: &Queue, lane: usize, samples: &[(&str, i64)]) {
+    append_as(Encoding::V1, queue, lane, samples);
+}
+
+fn append_as(encoding: Encoding, queue: &Queue, lane: usize, samples: &[(&str, i64)]) {
     let times = || samples.iter().map(|(_, time)| *time);
     let meta = RecordMeta {
         samples: u32::try_from(samples.len()).unwrap(),
         first_ms: times().min().unwrap_or(0),
         last_ms: times().max().unwrap_or(0),
-        encoding: Encoding::V1,
+        encoding,
         ..RecordMeta::default()
     };
-    queue.append(lane, meta, &body(samples)).unwrap();
+    let body = match encoding {
+        Encoding::V1 => body(samples),
+        Encoding::V2 => body_v2(samples),
+    };
+    queue.append(lane, meta, &body).unwrap();
 }
 
 /// One destination with one receiver, started.

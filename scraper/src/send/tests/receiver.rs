@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use promring_proto::remote_write::v1::WriteRequest;
+use promring_proto::remote_write::v2;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,11 +17,22 @@ pub(super) struct Received {
     pub(super) head: String,
     pub(super) body: Vec<u8>,
     pub(super) decoded: WriteRequest,
+    /// The same of remote write 2.0.
+    pub(super) decoded_v2: v2::Request,
 }
 
 impl Received {
     /// Every sample: its metric name and time.
     pub(super) fn samples(&self) -> Vec<(String, i64)> {
+        if self.is_v2() {
+            let series = self.decoded_v2.timeseries.iter();
+            return series
+                .flat_map(|series| {
+                    let name = &self.decoded_v2.symbols[series.labels_refs[1] as usize];
+                    series.samples.iter().map(|sample| (name.clone(), sample.timestamp))
+                })
+                .collect();
+        }
         let series = self.decoded.timeseries.iter();
         series
             .flat_map(|series| {
@@ -28,6 +40,11 @@ impl Received {
                 series.samples.iter().map(move |sample| (name.clone(), sample.timestamp))
             })
             .collect()
+    }
+
+    /// Whether it says that it is one of remote write 2.0.
+    pub(super) fn is_v2(&self) -> bool {
+        self.header("Content-Type") == Some("application/x-protobuf;proto=io.prometheus.write.v2.Request")
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -45,6 +62,8 @@ pub(super) enum Action {
     Answer(u16, &'static str),
     /// With a header.
     AnswerWith(u16, &'static str, String),
+    /// With the number of samples that are stored, as a receiver of 2.0 has it; the rest of the answer follows.
+    AnswerWritten(u16, usize, &'static str),
     /// Closes the connection without an answer.
     Reset,
     /// Stores it and does the same.
@@ -132,6 +151,11 @@ impl Receiver {
         let number = state.received.len();
         let action = (state.script)(number, &request);
         let answer = match action {
+            Action::Store if request.is_v2() => {
+                let (written, refused) = state.store_v2(&request);
+                let status = if refused.is_empty() { 204 } else { 400 };
+                Some(answer(status, &written_headers(written), &refused))
+            }
             Action::Store => Some(match state.store(&request) {
                 Ok(()) => answer(204, "", ""),
                 Err(reason) => answer(400, "", reason),
@@ -140,13 +164,16 @@ impl Receiver {
             Action::AnswerWith(status, name, value) => {
                 Some(answer(status, &format!("{name}: {value}\r\n"), ""))
             }
+            Action::AnswerWritten(status, written, body) => {
+                Some(answer(status, &written_headers(written), body))
+            }
             Action::Reset => Some(String::new()),
             Action::StoreAndReset => {
-                let _as_good_as_it_can = state.store(&request);
+                state.store_some_way(&request);
                 Some(String::new())
             }
             Action::StoreAndAnswer(status) => {
-                let _as_good_as_it_can = state.store(&request);
+                state.store_some_way(&request);
                 Some(answer(status, "", ""))
             }
             Action::Hang => None,
@@ -171,6 +198,38 @@ impl State {
         self.stored = stored;
         Ok(())
     }
+
+    /// Stores what can be stored, as Prometheus does with 2.0. How much that is, and a line for each sample that is refused.
+    fn store_v2(&mut self, request: &Received) -> (usize, String) {
+        let (mut written, mut refused) = (0, String::new());
+        for (name, time) in request.samples() {
+            let times = self.stored.entry(name.clone()).or_default();
+            match times.last() {
+                Some(last) if *last > time => {
+                    refused.push_str(&format!("out of order sample for series {{__name__=\"{name}\"}}\n"));
+                    continue;
+                }
+                Some(last) if *last == time => {}
+                _ => times.push(time),
+            }
+            written += 1;
+        }
+        (written, refused)
+    }
+
+    /// Stores it, whatever comes of that.
+    fn store_some_way(&mut self, request: &Received) {
+        if request.is_v2() {
+            self.store_v2(request);
+        } else {
+            let _as_good_as_it_can = self.store(request);
+        }
+    }
+}
+
+fn written_headers(samples: usize) -> String {
+    let field = |kind, count| format!("X-Prometheus-Remote-Write-{kind}-Written: {count}\r\n");
+    [field("Samples", samples), field("Histograms", 0), field("Exemplars", 0)].concat()
 }
 
 fn answer(status: u16, headers: &str, body: &str) -> String {
@@ -199,5 +258,12 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
     let body = buffer[head_len..end].to_vec();
     buffer.drain(..end);
     let decoded = snap::raw::Decoder::new().decompress_vec(&body).unwrap_or_default();
-    Some(Received { head, body, decoded: WriteRequest::decode(&*decoded).unwrap_or_default() })
+    let mut request =
+        Received { head, body, decoded: WriteRequest::default(), decoded_v2: v2::Request::default() };
+    if request.is_v2() {
+        request.decoded_v2 = v2::Request::decode(&*decoded).unwrap_or_default();
+    } else {
+        request.decoded = WriteRequest::decode(&*decoded).unwrap_or_default();
+    }
+    Some(request)
 }

@@ -1,5 +1,9 @@
-//! Remote write 1.0 as a receiver reads it: by hand and borrowing, since the audit has to keep up with the
-//! fastest sender. Tests prove it against the types that prost makes.
+//! Remote write as a receiver reads it: by hand and borrowing, since the audit has to keep up with the fastest
+//! sender. Tests prove it against the types that prost makes. Here is 1.0; 2.0 is in a file of its own.
+
+mod v2;
+
+pub use v2::read_v2_request;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +20,27 @@ pub enum WireError {
     /// A label's name or value is no UTF-8.
     #[error("a label is not UTF-8")]
     Utf8,
+    /// 2.0: a symbol that is not there.
+    #[error("symbol {0} is referred to, and there are {1}")]
+    Reference(u64, usize),
+    /// 2.0: a name without a value.
+    #[error("the references to labels are not names and values in turn")]
+    OddReferences,
+    /// 2.0: the table does not begin with the empty text.
+    #[error("the first symbol is not empty")]
+    FirstSymbol,
+    /// 2.0: the table has a text twice.
+    #[error("symbol {0} is there already")]
+    SymbolTwice(usize),
+    /// 2.0: a series without samples and histograms.
+    #[error("a series has neither samples nor histograms")]
+    EmptySeries,
+    /// 2.0: a series with both.
+    #[error("a series has samples and histograms")]
+    MixedSeries,
+    /// 2.0: a field that only 1.0 has.
+    #[error("field {0} is reserved")]
+    Reserved(u64),
 }
 
 /// What a request holds.

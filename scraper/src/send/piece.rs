@@ -1,0 +1,48 @@
+//! A part of a request that was not taken as a whole.
+
+use super::join::JOINED_BYTES_MAX;
+use super::units::{Counts, Unit, to_v1};
+use crate::queue::Encoding;
+
+/// A part of a request.
+pub(super) struct Piece {
+    pub(super) units: Vec<Unit>,
+    /// Whether an earlier copy of it may have been stored.
+    pub(super) maybe_stored: bool,
+}
+
+impl Piece {
+    pub(super) fn encoding(&self) -> Encoding {
+        self.units.first().map_or(Encoding::V1, Unit::encoding)
+    }
+
+    /// The same as 1.0, in order, and in pieces that are no larger than a request is made: labels take more room in 1.0.
+    pub(super) fn into_v1(self) -> Vec<Self> {
+        let maybe_stored = self.maybe_stored;
+        let mut pieces: Vec<Self> = Vec::new();
+        let mut bytes = 0;
+        for unit in self.units.iter().filter_map(to_v1) {
+            bytes += unit.len();
+            match pieces.last_mut() {
+                Some(last) if bytes <= JOINED_BYTES_MAX => last.units.push(unit),
+                _ => {
+                    bytes = unit.len();
+                    pieces.push(Self { units: vec![unit], maybe_stored });
+                }
+            }
+        }
+        pieces
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for unit in &self.units {
+            counts.add(unit.counts);
+        }
+        counts
+    }
+
+    pub(super) fn newest_ms(&self) -> i64 {
+        self.units.iter().filter_map(|unit| unit.newest_ms).max().unwrap_or(i64::MAX)
+    }
+}
