@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::{Config, HttpClientConfig, ProtobufMessage};
+use promring_model::config::{Config, HttpClientConfig};
 use promring_net::client::HttpClient;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
@@ -296,9 +296,6 @@ impl Scraper {
 fn warn_of_gaps(config: &Config) {
     for destination in &config.remote_write {
         let name = &destination.name;
-        if destination.protobuf_message == ProtobufMessage::V2 {
-            tracing::warn!(destination = name, "remote write 2.0 is not sent yet; requests are 1.0");
-        }
         if destination.send_exemplars || destination.send_native_histograms {
             tracing::warn!(
                 destination = name,

@@ -14,3 +14,4 @@ mod support;
 mod bad_input;
 mod command_line;
 mod reload;
+mod remote_write;

@@ -2,7 +2,7 @@
 //! after a restart too, is the one that was sent before.
 
 use bytes::Bytes;
-use promring_proto::remote_write::varint::push_varint;
+use promring_proto::varint::push_varint;
 
 use super::units::{SNAPPY_LENGTH_BYTES_MAX, Unit, put_together, snappy_parts, take_apart};
 use crate::queue::Encoding;

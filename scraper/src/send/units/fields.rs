@@ -1,6 +1,6 @@
 //! Protobuf's fields and snappy's length, as bytes: what is not looked at is not touched.
 
-use promring_proto::remote_write::varint::push_varint;
+use promring_proto::varint::push_varint;
 
 use super::Undecodable;
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use promring_proto::remote_write::varint::push_varint;
+use promring_proto::varint::push_varint;
 
 use super::Undecodable;
 use super::fields::{Field, Value, fields, push_bytes, take_varint};
