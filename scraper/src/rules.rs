@@ -118,7 +118,7 @@ impl SeriesRules {
     pub fn resolve(&self, series: &SeriesText<'_>) -> Result<Option<Resolved>, Refusal> {
         let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
             reason,
-            excerpt: String::from_utf8_lossy(series.bytes).chars().take(80).collect(),
+            excerpt: series.to_string().chars().take(80).collect(),
         })?;
         let mut labels = LabelsBuilder::new();
         for (name, value) in pairs {

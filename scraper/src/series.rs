@@ -170,7 +170,7 @@ impl SeriesCache {
         held.tracked = own_time.is_none() || rules.track_timestamps_staleness;
         self.tally.kept += 1;
         let timestamp_ms = own_time.unwrap_or(time_ms);
-        if timestamp_ms - time_ms > FUTURE_MS_MAX {
+        if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
             return Ok(());
         }
@@ -186,7 +186,7 @@ impl SeriesCache {
     }
 
     fn find(&mut self, sample: &Sample<'_>, rules: &SeriesRules) -> Result<u32, Refusal> {
-        let text_hash = hash64(sample.series.bytes);
+        let text_hash = sample.series.identity();
         if let Some(&entry) = self.order.get(self.expected)
             && self.entries[entry as usize].text_hash == text_hash
         {

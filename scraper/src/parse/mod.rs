@@ -1,12 +1,29 @@
 //! Parsing: from a scraped body to samples, borrowing from the body.
 //!
 //! A parser splits each sample's line into the text of its series and its value. The text of the series is taken
-//! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never.
+//! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never. Exemplars are treated
+//! likewise.
 
+mod exemplar;
+mod lex;
+mod metadata;
 pub mod number;
+pub mod openmetrics;
+mod series;
 pub mod text;
 
-use std::borrow::Cow;
+pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
+pub use metadata::Metadata;
+pub use series::{Pairs, SeriesText};
+
+/// What a parser finds next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item<'b> {
+    /// A sample whose value is a float.
+    Sample(Sample<'b>),
+    /// What a line of metadata says.
+    Metadata(Metadata<'b>),
+}
 
 /// One sample as it stands in the body.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,19 +34,9 @@ pub struct Sample<'b> {
     pub value: f64,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// Exemplars, as written.
+    pub exemplars: Exemplars<'b>,
 }
-
-/// Name and labels of a series as the body has them: `name{a="b"}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeriesText<'b> {
-    /// The bytes, without the white space around them.
-    pub bytes: &'b [u8],
-    /// The family's type said that `le` or `quantile` is a number, which is written in one way.
-    pub normalise: Option<&'static str>,
-}
-
-/// Name (as the label `__name__`) and labels of a series, taken apart.
-pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
 /// Why a body is refused. The whole scrape fails, as in Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,3 +59,6 @@ impl ParseError {
         Self { line, reason, excerpt }
     }
 }
+
+#[cfg(test)]
+mod printed_tests;
