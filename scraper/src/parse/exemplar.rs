@@ -2,6 +2,7 @@
 
 use super::lex::{Dialect, Piece, Pieces};
 use super::number::{parse_float, parse_timestamp_seconds};
+use super::protobuf::{NativeExemplars, exemplar_of, read_exemplar};
 use super::series::Pairs;
 
 /// Runes that an exemplar's label names and values may have together. Prometheus parses a longer one and then
@@ -45,6 +46,9 @@ enum Source<'b> {
     None,
     /// What follows `# {` in OpenMetrics, checked.
     Text(&'b str),
+    /// A protobuf message, checked.
+    Message(&'b [u8]),
+    Native(NativeExemplars<'b>),
 }
 
 impl<'b> Exemplars<'b> {
@@ -59,6 +63,17 @@ impl<'b> Exemplars<'b> {
         let text = std::str::from_utf8(text).map_err(|_| "the exemplar is not UTF-8")?;
         read_text(text, |_, _| {})?;
         Ok(Self(Source::Text(text)))
+    }
+
+    /// One message of `Exemplar`.
+    pub(super) fn message(message: &'b [u8]) -> Result<Self, &'static str> {
+        read_exemplar(message, |_, _| {})?;
+        Ok(Self(Source::Message(message)))
+    }
+
+    /// Those of a native histogram.
+    pub(super) fn native(exemplars: NativeExemplars<'b>) -> Self {
+        Self(Source::Native(exemplars))
     }
 }
 
@@ -87,6 +102,12 @@ impl<'b> Iterator for ExemplarIter<'b> {
                 let read = read_text(text, |name, value| labels.push((name.into(), value.into())));
                 let (value, timestamp_ms) = read.ok()?;
                 Some(Exemplar { labels, value, timestamp_ms })
+            }
+            Source::Message(message) => exemplar_of(message).ok(),
+            Source::Native(mut exemplars) => {
+                let exemplar = exemplars.next().ok().flatten();
+                self.0 = Source::Native(exemplars);
+                exemplar
             }
         }
     }

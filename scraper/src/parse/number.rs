@@ -28,6 +28,11 @@ fn parse_word(text: &[u8]) -> Option<f64> {
     (word.eq_ignore_ascii_case(b"nan") && sign.is_none()).then_some(f64::from_bits(NORMAL_NAN_BITS))
 }
 
+/// Makes every NaN the same one: an exposed staleness marker is none.
+pub fn normalise_nan(value: f64) -> f64 {
+    if value.is_nan() { f64::from_bits(NORMAL_NAN_BITS) } else { value }
+}
+
 /// Reads a timestamp in Unix milliseconds: digits only, since the text format has no negative times.
 pub fn parse_timestamp_ms(text: &[u8]) -> Option<i64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {

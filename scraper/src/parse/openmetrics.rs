@@ -50,7 +50,7 @@ impl<'b> OpenMetricsParser<'b> {
 
     fn fail(&self, reason: &'static str, text: &[u8]) -> ParseError {
         let line = memchr(b'\n', text).map_or(text, |end| &text[..end]);
-        ParseError::new(self.line, reason, line)
+        ParseError::new("line", self.line, reason, line)
     }
 
     fn line_of_sample(&mut self, line: &'b [u8]) -> Result<Item<'b>, ParseError> {

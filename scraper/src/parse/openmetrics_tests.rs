@@ -29,6 +29,7 @@ fn read_bytes(body: &[u8]) -> Result<Vec<String>, String> {
                 }
                 line.join(" ")
             }
+            Item::Histogram(sample) => panic!("OpenMetrics has none: {sample:?}"),
             Item::Metadata(Metadata { family, kind, help, unit }) => {
                 let kind = kind.map(|kind| format!("{family} is {kind:?}"));
                 let help = help.map(|help| format!("{family} means {help}"));

@@ -7,7 +7,8 @@ use promring_model::hash::hash64;
 use promring_model::labels::{METRIC_NAME, is_legacy_metric_name};
 
 use super::lex::{Dialect, Piece, Pieces, unescape};
-use super::number::normalise_float;
+use super::number::{format_float, normalise_float};
+use super::protobuf::{Fields, read_label};
 
 /// Name (as the label `__name__`) and labels of a series, taken apart.
 pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
@@ -22,7 +23,97 @@ pub struct SeriesText<'b>(Form<'b>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form<'b> {
     /// `name{a="b"}`, without the white space around it.
-    Text { bytes: &'b [u8], dialect: Dialect, number: NumberLabel },
+    Text {
+        bytes: &'b [u8],
+        dialect: Dialect,
+        number: NumberLabel,
+    },
+    Message(MessageSeries<'b>),
+}
+
+/// A series in protobuf: a part of a metric of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MessageSeries<'b> {
+    family: &'b str,
+    /// The label fields of the metric's message, and what may lie between them.
+    labels: &'b [u8],
+    /// Hash of family and labels, of which all parts of a metric have the same.
+    hash: u64,
+    part: Part,
+}
+
+/// Which of its metric's series one is. Floats are kept as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    Count,
+    Sum,
+    Bucket(u64),
+    Quantile(u64),
+}
+
+impl<'b> MessageSeries<'b> {
+    pub(super) fn new(family: &'b str, labels: &'b [u8]) -> Self {
+        let hash = mix(hash64(labels) ^ mix(hash64(family.as_bytes())));
+        Self { family, labels, hash, part: Part::Whole }
+    }
+
+    pub(super) fn part(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
+    fn identity(&self) -> u64 {
+        let part = match self.part {
+            Part::Whole => return self.hash,
+            Part::Count => 1,
+            Part::Sum => 2,
+            Part::Bucket(bits) => mix(bits ^ 3),
+            Part::Quantile(bits) => mix(bits ^ 4),
+        };
+        mix(self.hash ^ mix(part))
+    }
+
+    fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
+        let (suffix, number) = match self.part {
+            Part::Whole => ("", None),
+            Part::Count => ("_count", None),
+            Part::Sum => ("_sum", None),
+            Part::Bucket(bits) => ("_bucket", Some((NumberLabel::Bound, bits))),
+            Part::Quantile(bits) => ("", Some((NumberLabel::Quantile, bits))),
+        };
+        let name =
+            if suffix.is_empty() { self.family.into() } else { (self.family.to_owned() + suffix).into() };
+        let mut pairs = vec![(METRIC_NAME.into(), name)];
+        let mut fields = Fields::new(self.labels);
+        while let Some((field_number, field)) = fields.next()? {
+            if field_number != LABEL {
+                continue;
+            }
+            let (name, value) = read_label(field)?;
+            if name.is_empty() {
+                return Err("a name is empty");
+            }
+            if !value.is_empty() {
+                pairs.push((name.into(), value.into()));
+            }
+        }
+        if let Some((label, bits)) = number
+            && let Some(name) = label.name()
+        {
+            pairs.push((name.into(), format_float(f64::from_bits(bits)).into()));
+        }
+        Ok(pairs)
+    }
+}
+
+/// Number of the field `label` in `Metric`.
+const LABEL: u32 = 1;
+
+/// Spreads every bit over all others (the last step of SplitMix64).
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 /// Which label is a number, which is written in one way, under the newest TYPE.
@@ -49,6 +140,10 @@ impl<'b> SeriesText<'b> {
         Self(Form::Text { bytes, dialect, number })
     }
 
+    pub(super) fn message(series: MessageSeries<'b>) -> Self {
+        Self(Form::Message(series))
+    }
+
     /// A hash by which the series is known again: equal for equal bytes of equal meaning. The same labels may be
     /// written in several ways, which hash differently.
     #[must_use]
@@ -56,6 +151,7 @@ impl<'b> SeriesText<'b> {
         match self.0 {
             // The type is part of the meaning: `le="1"` is another label under another type.
             Form::Text { bytes, number, .. } => hash64(bytes) ^ number as u64,
+            Form::Message(series) => series.identity(),
         }
     }
 
@@ -67,6 +163,7 @@ impl<'b> SeriesText<'b> {
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
         let pairs = match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
+            Form::Message(series) => series.pairs()?,
         };
         check_unique(&pairs)?;
         if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
@@ -81,6 +178,7 @@ impl Display for SeriesText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Form::Text { bytes, .. } => f.write_str(&String::from_utf8_lossy(bytes)),
+            Form::Message(series) => f.write_str(series.family),
         }
     }
 }

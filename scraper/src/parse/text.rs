@@ -86,7 +86,7 @@ impl<'b> TextParser<'b> {
 
     fn fail(&self, reason: &'static str, text: &[u8]) -> ParseError {
         let line = memchr(b'\n', text).map_or(text, |end| &text[..end]);
-        ParseError::new(self.line, reason, line)
+        ParseError::new("line", self.line, reason, line)
     }
 
     /// `line` begins with neither white space nor `#`.
