@@ -138,6 +138,8 @@ impl ParseError {
 }
 
 #[cfg(test)]
+mod compared_tests;
+#[cfg(test)]
 mod parser_tests;
 #[cfg(test)]
 mod printed_tests;

@@ -1,7 +1,10 @@
 //! The interface that all formats have in common.
 
 use promring_model::config::ScrapeProtocol;
-use promring_proto::exposition::{Metric, MetricFamily, MetricType, Value, encode_delimited};
+use promring_proto::exposition::{
+    Bucket, BucketSpan, Exemplar, Histogram, LabelPair, Metric, MetricFamily, MetricType, Value,
+    encode_delimited,
+};
 
 use super::protobuf::HistogramOptions;
 use super::{Format, Item, Parser, UnsupportedContentType};
@@ -57,5 +60,52 @@ fn an_unsupported_content_type_fails_the_scrape() {
 fn an_empty_body_succeeds_whatever_its_content_type() {
     for content_type in ["", "text/html", "application/openmetrics-text", "application/vnd.google.protobuf"] {
         assert_eq!(names(content_type, None, b"").unwrap(), [] as [&str; 0]);
+    }
+}
+
+/// A body of every format, with an exemplar where the format has them.
+fn bodies() -> [(Format, Vec<u8>); 3] {
+    let text =
+        "# HELP h Text.\n# TYPE h histogram\nh_bucket{le=\"1\",x=\"\\\\\"} 1 5\nh_count 1e9\n".repeat(50);
+    let openmetrics = "# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {x=\"y\"} 1 5\nh_count 2 5.5\n".repeat(50);
+    let bucket = Bucket {
+        upper_bound: 1.0,
+        exemplar: Some(Exemplar { label: vec![LabelPair::default()], ..Exemplar::default() }),
+        ..Bucket::default()
+    };
+    let histogram = Histogram {
+        bucket: vec![bucket],
+        positive_span: vec![BucketSpan { offset: 0, length: 1 }],
+        positive_delta: vec![1],
+        ..Histogram::default()
+    };
+    let metric =
+        Metric { label: vec![LabelPair::default()], histogram: Some(histogram), ..Metric::default() };
+    let mut family = MetricFamily { name: "a".into(), metric: vec![metric; 50], ..MetricFamily::default() };
+    family.set_type(MetricType::Histogram);
+    [
+        (Format::Text, text.into_bytes()),
+        (Format::OpenMetrics, (openmetrics + "# EOF\n").into_bytes()),
+        (Format::Protobuf, encode_delimited(&[family])),
+    ]
+}
+
+#[test]
+fn a_steady_scrape_allocates_nothing() {
+    let options = HistogramOptions { native: true, always_classic: true };
+    for (format, body) in bodies() {
+        let mut items = 0;
+        let allocated = allocation_counter::measure(|| {
+            let mut parser = Parser::of(format, options, &body);
+            while let Ok(Some(item)) = parser.next_item() {
+                items += 1;
+                match item {
+                    Item::Sample(sample) => items += usize::from(sample.series.identity() == 0),
+                    Item::Histogram(sample) => items += usize::from(sample.series.identity() == 0),
+                    Item::Metadata(_) => {}
+                }
+            }
+        });
+        assert_eq!((allocated.count_total, items > 100), (0, true), "{format:?}");
     }
 }

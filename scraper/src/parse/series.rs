@@ -16,6 +16,9 @@ pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 /// Up to this many labels, each is compared with each to find a name that is given twice.
 const PAIRWISE_LABELS_MAX: usize = 32;
 
+/// Room for this many pairs is made at once: few series have more.
+const PAIRS_EXPECTED: usize = 8;
+
 /// Name and labels of a series as the body has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SeriesText<'b>(Form<'b>);
@@ -83,7 +86,8 @@ impl<'b> MessageSeries<'b> {
         };
         let name =
             if suffix.is_empty() { self.family.into() } else { (self.family.to_owned() + suffix).into() };
-        let mut pairs = vec![(METRIC_NAME.into(), name)];
+        let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
+        pairs.push((METRIC_NAME.into(), name));
         let mut fields = Fields::new(self.labels);
         while let Some((field_number, field)) = fields.next()? {
             if field_number != LABEL {
@@ -201,7 +205,7 @@ fn text_pairs(
     name_as_label: bool,
 ) -> Result<Pairs<'_>, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
-    let mut pairs = Pairs::new();
+    let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
     let (name, labels) = match text.split_once('{') {
         Some((name, labels)) => (name, Some(labels)),
         None => (text, None),

@@ -3,8 +3,10 @@
 //! Messages are read where they lie, and nothing is allocated for a float sample. Classic histograms and summaries are
 //! expanded into the series that the text formats have. The rules are those of Prometheus's `model/textparse`.
 //!
-//! Known differences, all in messages that no exporter writes: a field of one value that stands several times is read
-//! as its last one, groups are refused, and NaNs are normalised.
+//! Known differences. What is malformed in a field that is not needed goes unnoticed, and one of a single value that
+//! stands several times is read as its last one; groups are refused; NaNs are normalised. And two mistakes of
+//! Prometheus 3.15 are not repeated: there an untyped metric whose value is left out has the value of the metric before
+//! it, and of several native histograms in a family only the first ones keep their exemplars.
 
 mod exemplar;
 mod metric;
@@ -134,8 +136,8 @@ impl<'b> ProtobufParser<'b> {
         let length = usize::try_from(length).map_err(|_| "a metric family is cut off")?;
         let (message, rest) = body.rest().split_at_checked(length).ok_or("a metric family is cut off")?;
         self.rest = rest;
-        let (mut help, mut unit, mut kind, mut has_metrics): (&[u8], _, _, _) = (b"", "", 0, false);
-        let mut name: &[u8] = b"";
+        let (mut name, mut help, mut unit): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
+        let (mut kind, mut has_metrics) = (0, false);
         let mut fields = Fields::new(message);
         while let Some((number, field)) = fields.next()? {
             match number {
@@ -143,7 +145,7 @@ impl<'b> ProtobufParser<'b> {
                 2 => help = field.bytes()?,
                 3 => kind = field.varint()?,
                 METRIC => has_metrics = field.bytes().map(|_| true)?,
-                5 => unit = field.text()?,
+                5 => unit = field.bytes()?,
                 _ => {}
             }
         }
@@ -153,6 +155,7 @@ impl<'b> ProtobufParser<'b> {
         let name =
             std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
         let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
+        let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
         let kind = Kind::from_number(kind).ok_or("unknown metric type")?;
         self.family = Family { name, kind, fields: Fields::new(message) };
         Ok(Some(Metadata {

@@ -19,11 +19,11 @@ fn read(body: &[u8], options: HistogramOptions) -> Result<Vec<String>, String> {
     while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
         out.push(match item {
             Item::Sample(Sample { series, value, timestamp_ms, exemplars }) => {
-                line(series, value.to_string(), timestamp_ms, exemplars)?
+                line(series, &value.to_string(), timestamp_ms, exemplars)?
             }
             Item::Histogram(HistogramSample { series, histogram, timestamp_ms, exemplars }) => {
                 let histogram = histogram.read()?;
-                line(series, format!("{} buckets", histogram.buckets()), timestamp_ms, exemplars)?
+                line(series, &format!("{} buckets", histogram.buckets()), timestamp_ms, exemplars)?
             }
             Item::Metadata(Metadata { family, kind, help, unit }) => {
                 format!(
@@ -39,7 +39,7 @@ fn read(body: &[u8], options: HistogramOptions) -> Result<Vec<String>, String> {
 
 fn line(
     series: SeriesText<'_>,
-    value: String,
+    value: &str,
     timestamp_ms: Option<i64>,
     exemplars: Exemplars<'_>,
 ) -> Result<String, &'static str> {
@@ -229,7 +229,7 @@ fn a_histogram_is_native_by_spans_zero_threshold_or_zero_count() {
 #[test]
 fn the_classic_part_of_a_native_histogram_is_left_out_unless_it_is_asked_for() {
     let both = of_histogram(Histogram { bucket: vec![bucket(1.0, 1)], ..native() });
-    assert_eq!(samples(Type::Histogram, &[both.clone()], NATIVE), ["f{} 2 buckets"]);
+    assert_eq!(samples(Type::Histogram, std::slice::from_ref(&both), NATIVE), ["f{} 2 buckets"]);
     assert_eq!(
         samples(Type::Histogram, &[both, of_histogram(native())], BOTH),
         [
