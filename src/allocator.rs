@@ -13,11 +13,11 @@ use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
-    let config = load::config(&args.config)?;
+    let read = load::read(&args.config);
+    let config = read.config?;
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stopping = Shutdown::new();
-    let files = reload::files(&config, &args.config);
     let (reloader, requests) = channel();
     let allocator = Allocator::new(config, stopping.clone());
     let router = allocator.routes().merge(common_routes(allocator.readiness(), Some(reloader)));
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
         reloaded.apply_config(config);
         Ok(())
     };
-    tokio::spawn(reload::follow(args.config, files, requests, apply));
+    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
     let runner = tokio::spawn(async move { allocator.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "allocator is listening");

@@ -4,7 +4,7 @@ use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 
-use promring_model::config::{Config, Discovery, Loaded, Severity, load};
+use promring_model::config::{Config, Discovery, Loaded, Severity, check};
 use promring_net::files::Disk;
 
 use crate::cli::CheckArgs;
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, String> {
     let mut failed = false;
     let mut out = stdout().lock();
     for file in &args.files {
-        let loaded = load(file, &Disk);
+        let loaded = check(file, &Disk);
         failed |= loaded.config.is_none();
         // A reader that closes the pipe early is no failure of the check.
         let _ = out.write_all(describe(file, &loaded).as_bytes());

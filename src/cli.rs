@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Shows what each relabelling rule of a job does to label sets.
     Relabel(RelabelArgs),
+    /// Shows what lies in a queue on disk, and verifies its checksums. It may be in use.
+    Queue(QueueArgs),
 }
 
 #[derive(Debug, Args)]
@@ -172,6 +174,13 @@ pub(crate) struct RelabelArgs {
     /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line].
     #[arg(value_name = "LABELS")]
     pub(crate) labels: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueueArgs {
+    /// A destination's queue, or a data directory with the queues of all.
+    #[arg(env = "PROMRING_DATA_DIR", default_value = "data/", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// A duration as Prometheus writes it.

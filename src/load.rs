@@ -1,21 +1,28 @@
 //! Loads the configuration of a process that is to run with it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use promring_model::config::{Config, Severity, load};
 use promring_net::files::Disk;
+use promring_net::reload::Watched;
 
 /// The configuration in `path`. Warnings and remarks are logged.
 ///
 /// # Errors
 /// All errors of the file, one after the other.
 pub(crate) fn config(path: &Path) -> Result<Arc<Config>, String> {
-    read(path).0
+    read(path).config
+}
+
+/// A configuration, and what to look at to notice that it changed.
+pub(crate) struct Read {
+    pub(crate) config: Result<Arc<Config>, String>,
+    pub(crate) watched: Watched,
 }
 
 /// The same, with all files that were read or should have been.
-pub(crate) fn read(path: &Path) -> (Result<Arc<Config>, String>, Vec<PathBuf>) {
+pub(crate) fn read(path: &Path) -> Read {
     let loaded = load(path, &Disk);
     let mut errors = Vec::new();
     for diagnostic in &loaded.diagnostics {
@@ -29,5 +36,5 @@ pub(crate) fn read(path: &Path) -> (Result<Arc<Config>, String>, Vec<PathBuf>) {
         errors.push("the configuration cannot be used".to_owned());
         errors.join("\n")
     });
-    (config, loaded.files)
+    Read { config, watched: Watched::new(loaded.files, loaded.patterns) }
 }

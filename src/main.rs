@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod load;
 mod logging;
+mod queue;
 mod relabel;
 mod reload;
 mod scraper;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Check(args) => check::run(&args),
             Command::Relabel(args) => relabel::run(&args),
+            Command::Queue(args) => queue::run(&args),
         }
     });
     // A file read in the background must not keep the process from ending.

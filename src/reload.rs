@@ -1,7 +1,7 @@
 //! Live reload: SIGHUP, `POST /-/reload` and a changed file make a process read its configuration again. A good one takes
 //! over, a bad one is refused whole and the old one stays; log and metrics say which.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use promring_model::config::Config;
@@ -11,11 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load;
 
-/// Follows the configuration in `path` until it is dropped: `apply` gets every good one. `files` are those that the
-/// configuration in force was read from.
+/// Follows the configuration in `path` until it is dropped: `apply` gets every good one. `watched` is what the configuration
+/// in force was read from.
 pub(crate) async fn follow(
     path: PathBuf,
-    files: Vec<PathBuf>,
+    mut watched: Watched,
     mut requests: ReloadRequests,
     apply: impl Fn(Arc<Config>) -> Result<(), String>,
 ) {
@@ -31,7 +31,6 @@ pub(crate) async fn follow(
         tracing::error!("SIGHUP cannot be listened to; the configuration is not reloaded");
         return;
     };
-    let mut watched = Watched::new(files);
     let mut tick = tokio::time::interval(WATCH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -43,9 +42,9 @@ pub(crate) async fn follow(
             },
             _ = tick.tick() => if watched.changed() { ("a changed file", None) } else { continue },
         };
-        let (loaded, files) = load::read(&path);
-        watched = Watched::new(files);
-        let result = loaded.and_then(&apply);
+        let read = load::read(&path);
+        watched = read.watched;
+        let result = read.config.and_then(&apply);
         match &result {
             Ok(()) => {
                 told_success();
@@ -62,13 +61,4 @@ pub(crate) async fn follow(
             let _ = answer.send(result);
         }
     }
-}
-
-/// The files of a configuration, for [`follow`].
-pub(crate) fn files(config: &Config, path: &Path) -> Vec<PathBuf> {
-    let mut files = config.files.clone();
-    if !files.iter().any(|file| file == path) {
-        files.push(path.to_owned());
-    }
-    files
 }

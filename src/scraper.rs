@@ -14,8 +14,8 @@ use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT; then the scrapes in flight end and the queue is sent as far as time allows.
 pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
-    let config = load::config(&args.config)?;
-    let files = reload::files(&config, &args.config);
+    let read = load::read(&args.config);
+    let config = read.config?;
     let name = match args.name {
         Some(name) => name,
         None => host_name()?,
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let server = tokio::spawn(serve(listener, router, served.clone()));
     let reloaded = scraper.clone();
     let apply = move |config| reloaded.apply_config(config);
-    tokio::spawn(reload::follow(args.config, files, requests, apply));
+    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
     let runner = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "scraper is listening");

@@ -21,8 +21,8 @@ const SCRAPER: &str = "standalone";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
-    let config = alone(load::config(&args.config)?);
-    let files = reload::files(&config, &args.config);
+    let read = load::read(&args.config);
+    let config = alone(read.config?);
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let own = format!("http://{}", loopback_of(address));
@@ -49,7 +49,7 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
         allocator_reloaded.apply_config(config);
         Ok(())
     };
-    tokio::spawn(reload::follow(args.config, files, requests, apply));
+    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
     let allocating = tokio::spawn(async move { allocator.run().await });
     let scraping = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());

@@ -337,3 +337,7 @@ fn membership_options(config: &Config) -> MembershipOptions {
 fn job_terms(job: &JobTargets) -> JobTerms {
     JobTerms { config_hash: job.config.scraper_hash, synced: job.is_synced(), refusal: job.refusal() }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -92,7 +92,7 @@ const METRIC_RULES: &[Row] = &[
 
 fn pods() -> Vec<Labels> {
     let meta = |n: usize| {
-        let annotated = n % 4 != 0;
+        let annotated = !n.is_multiple_of(4);
         let pairs = [
             ("__address__", format!("10.0.{}.{}:8080", n / 250, n % 250)),
             ("__meta_kubernetes_namespace", format!("team-{}", n % 7)),
@@ -116,7 +116,10 @@ fn pods() -> Vec<Labels> {
             ("__meta_kubernetes_pod_labelpresent_app_kubernetes_io_name", "true".into()),
             ("__meta_kubernetes_pod_name", format!("service-{}-{:010x}-abcde", n % 40, n * 7919)),
             ("__meta_kubernetes_pod_node_name", format!("node-{}", n % 20)),
-            ("__meta_kubernetes_pod_phase", if n % 10 == 0 { "Succeeded".into() } else { "Running".into() }),
+            (
+                "__meta_kubernetes_pod_phase",
+                if n.is_multiple_of(10) { "Succeeded".into() } else { "Running".into() },
+            ),
             ("__meta_kubernetes_pod_uid", format!("{n:032x}")),
             ("__metrics_path__", "/metrics".into()),
             ("__scheme__", "http".into()),

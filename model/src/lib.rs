@@ -4,6 +4,7 @@
 //! it happens at come in as arguments. That keeps the rules testable as plain functions, and CI checks with
 //! `cargo tree` that neither tokio nor kube is reachable from here.
 
+mod bytes;
 pub mod config;
 pub mod duration;
 pub mod hash;

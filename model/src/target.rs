@@ -27,6 +27,12 @@ pub const METRICS_PATH: &str = "__metrics_path__";
 pub const SCRAPE_INTERVAL: &str = "__scrape_interval__";
 /// How long a scrape may take.
 pub const SCRAPE_TIMEOUT: &str = "__scrape_timeout__";
+/// Whether classic histograms become native ones with custom buckets: `true` or `false`.
+pub const CONVERT_CLASSIC_HISTOGRAMS: &str = "__convert_classic_histograms_to_nhcb__";
+/// Whether classic buckets are kept beside a native histogram: `true` or `false`.
+pub const ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS: &str = "__always_scrape_classic_histograms__";
+/// Whether native histograms are asked for and kept: `true` or `false`.
+pub const SCRAPE_NATIVE_HISTOGRAMS: &str = "__scrape_native_histograms__";
 /// Begins the labels that carry URL parameters.
 pub const PARAM_PREFIX: &str = "__param_";
 /// Begins the labels that discovery attaches; they go after relabelling.
@@ -143,6 +149,14 @@ pub enum TargetError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A label that switches something on or off says neither.
+    #[error("{label} is {value:?}: it must be true or false")]
+    Switch {
+        /// The label's name.
+        label: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// A scrape may not take longer than the interval.
     #[error("the scrape timeout {timeout} is longer than the scrape interval {interval}")]
     TimeoutOverInterval {
@@ -177,7 +191,8 @@ pub fn discovered_labels(config: &ScrapeConfig, group: &Labels, own: &Labels) ->
             builder.set(name, value.to_owned());
         }
     };
-    for (name, value) in group.iter() {
+    // Every target has an address of its own, be it empty; it is never the group's.
+    for (name, value) in group.iter().filter(|(name, _)| *name != ADDRESS) {
         default(name.to_owned().into(), value);
     }
     default("job".into(), &config.job_name);
@@ -185,9 +200,16 @@ pub fn discovered_labels(config: &ScrapeConfig, group: &Labels, own: &Labels) ->
     default(SCRAPE_TIMEOUT.into(), &crate::duration::format_duration(config.scrape_timeout));
     default(METRICS_PATH.into(), &config.metrics_path);
     default(SCHEME.into(), config.scheme.as_str());
+    for (label, on) in [
+        (CONVERT_CLASSIC_HISTOGRAMS, config.convert_classic_histograms_to_nhcb),
+        (ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, config.always_scrape_classic_histograms),
+        (SCRAPE_NATIVE_HISTOGRAMS, config.scrape_native_histograms),
+    ] {
+        default(label.into(), if on { "true" } else { "false" });
+    }
     for (name, values) in &config.params {
         if let Some(first) = values.first() {
-            builder.set(format!("{PARAM_PREFIX}{name}"), first.clone());
+            default(format!("{PARAM_PREFIX}{name}").into(), first);
         }
     }
     builder.build()
@@ -231,6 +253,12 @@ impl Target {
                 interval: labels.get(SCRAPE_INTERVAL).unwrap_or_default().to_owned(),
             });
         }
+        for label in [CONVERT_CLASSIC_HISTOGRAMS, ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, SCRAPE_NATIVE_HISTOGRAMS]
+        {
+            if let Some(value) = labels.get(label).filter(|value| !is_switch(value)) {
+                return Err(TargetError::Switch { label, value: value.to_owned() });
+            }
+        }
         let url = target_url(config, &labels, address)?;
         let mut hasher = FieldHasher::new();
         hasher.field(config.job_name.as_bytes());
@@ -264,6 +292,14 @@ fn duration_label(labels: &Labels, label: &'static str) -> Result<Duration, Targ
     let fail = |reason: String| TargetError::Duration { label, value: value.to_owned(), reason };
     let duration = parse_duration(value).map_err(|error| fail(error.to_string()))?;
     if duration.is_zero() { Err(fail("it must not be zero".to_owned())) } else { Ok(duration) }
+}
+
+/// Whether Go's `strconv.ParseBool` reads it.
+fn is_switch(value: &str) -> bool {
+    matches!(
+        value,
+        "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False"
+    )
 }
 
 /// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.

@@ -102,3 +102,48 @@ fn the_seed_configuration_loads_without_a_finding() {
     let (good, text) = findings(&directory().join("../seed.yml"));
     assert!(good && text.is_empty(), "{text}");
 }
+
+#[test]
+fn there_are_at_least_a_hundred_files() {
+    let files = files(".good.yml").len() + files(".bad.yml").len();
+    assert!(files >= 100, "{files}");
+}
+
+#[test]
+fn no_finding_shows_a_secret() {
+    // Every secret of these files is this word, in the right places and in wrong ones.
+    let secret = "hidden";
+    let with_secret = |path: &&PathBuf| std::fs::read_to_string(path).is_ok_and(|text| text.contains(secret));
+    let bad = files(".bad.yml");
+    let with_secret: Vec<&PathBuf> = bad.iter().filter(with_secret).collect();
+    assert!(with_secret.len() > 10, "{with_secret:?}");
+    for path in with_secret {
+        let (_, text) = findings(path);
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
+#[test]
+fn the_page_of_mistakes_names_files_that_are_there_and_get_a_hint() {
+    let page = std::fs::read_to_string(directory().join("../../docs/mistakes.md")).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| "))
+        .map(|(_, file)| file)
+        .filter(|file| file.ends_with(".yml"))
+        .collect();
+    assert!(rows.len() >= 30, "{}", rows.len());
+    for file in rows {
+        let (_, text) = findings(&directory().join(file));
+        assert!(text.contains("  hint: "), "{file} gets no hint:\n{text}");
+    }
+}
+
+#[test]
+fn the_list_of_divergences_names_files_that_are_there() {
+    let list = std::fs::read_to_string(directory().join("divergences.txt")).unwrap();
+    for line in list.lines().filter(|line| line.contains(".yml ") && !line.starts_with('#')) {
+        let (file, reason) = line.split_once(' ').unwrap();
+        assert!(directory().join(file).exists() && !reason.is_empty(), "{line}");
+    }
+}

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::files::glob_paths;
+
 /// How often watched files are looked at.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -57,28 +59,41 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { modified: meta.modified().ok(), len: meta.len(), inode: meta.ino() })
 }
 
-/// Files, and how they looked when last asked about.
+/// Files and patterns, and how they looked when last asked about.
 #[derive(Debug, Default)]
-pub struct Watched(BTreeMap<PathBuf, Option<Stamp>>);
+pub struct Watched {
+    files: BTreeMap<PathBuf, Option<Stamp>>,
+    patterns: Vec<PathBuf>,
+    matches: Vec<PathBuf>,
+}
 
 impl Watched {
-    /// Watches these files from now on.
-    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self(paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
+    /// Watches these files, and which files match these patterns, from now on.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>, patterns: Vec<PathBuf>) -> Self {
+        let files = paths.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+        Self { files, matches: matches(&patterns), patterns }
     }
 
     /// Whether any of them looks different from when this was last asked (or created).
     pub fn changed(&mut self) -> bool {
         let mut changed = false;
-        for (path, seen) in &mut self.0 {
+        for (path, seen) in &mut self.files {
             let now = stamp(path);
             if now != *seen {
                 *seen = now;
                 changed = true;
             }
         }
+        let matches = matches(&self.patterns);
+        changed |= matches != self.matches;
+        self.matches = matches;
         changed
     }
+}
+
+/// The files that match; a pattern that cannot be used matches none, and the configuration's reader says why.
+fn matches(patterns: &[PathBuf]) -> Vec<PathBuf> {
+    patterns.iter().flat_map(|pattern| glob_paths(pattern).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]
@@ -94,7 +109,7 @@ mod tests {
         }
         let data = dir.path().join("data");
         std::os::unix::fs::symlink("v1", &data).unwrap();
-        let mut watched = Watched::new([data.join("f")]);
+        let mut watched = Watched::new([data.join("f")], Vec::new());
         assert!(!watched.changed());
         std::os::unix::fs::symlink("v2", dir.path().join("new")).unwrap();
         std::fs::rename(dir.path().join("new"), &data).unwrap();
@@ -103,10 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_newly_matches_a_pattern_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watched = Watched::new([], vec![dir.path().join("*.yml")]);
+        assert!(!watched.changed());
+        std::fs::write(dir.path().join("a.yml"), "").unwrap();
+        assert!(watched.changed());
+        assert!(!watched.changed());
+    }
+
+    #[test]
     fn a_file_that_comes_and_goes_is_a_change_each_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
-        let mut watched = Watched::new([path.clone()]);
+        let mut watched = Watched::new([path.clone()], Vec::new());
         std::fs::write(&path, "1").unwrap();
         assert!(watched.changed());
         std::fs::remove_file(&path).unwrap();

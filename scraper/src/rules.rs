@@ -13,8 +13,8 @@ use promring_model::labels::{
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
+use crate::encoded::Encoded;
 use crate::parse::SeriesText;
-use crate::series::Encoded;
 
 /// Why a series, and with it its whole scrape, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use promring_model::hash::hash64;
-use promring_proto::remote_write::{STALE_NAN_BITS, v1};
+use promring_proto::remote_write::STALE_NAN_BITS;
 
+use crate::encoded::Encoded;
 use crate::parse::Sample;
 use crate::rules::{Refusal, SeriesRules};
 
@@ -39,39 +40,6 @@ pub struct Tally {
     pub duplicates: u64,
     /// Samples too far in the future, which were left out.
     pub out_of_bounds: u64,
-}
-
-/// A series' labels in the form that requests are made of, one a class of destinations.
-#[derive(Debug)]
-pub struct Encoded {
-    bytes: Box<[u8]>,
-    /// Where each class but the last ends; empty where there is one class only.
-    ends: Box<[u32]>,
-}
-
-impl Encoded {
-    /// Encodes the label sets of all classes; None for a class that drops the series.
-    #[must_use]
-    pub fn new(sets: &[Option<promring_model::labels::Labels>]) -> Self {
-        let mut bytes = Vec::new();
-        let mut ends = Vec::new();
-        for labels in sets {
-            if let Some(labels) = labels {
-                v1::encode_labels(labels.iter(), &mut bytes);
-            }
-            ends.push(bytes.len() as u32);
-        }
-        ends.pop();
-        Self { bytes: bytes.into_boxed_slice(), ends: ends.into_boxed_slice() }
-    }
-
-    /// The labels for the destinations of a class; None where its rules drop the series.
-    #[must_use]
-    pub fn class(&self, class: usize) -> Option<&[u8]> {
-        let start = if class == 0 { 0 } else { *self.ends.get(class - 1)? as usize };
-        let end = self.ends.get(class).map_or(self.bytes.len(), |end| *end as usize);
-        (start < end).then(|| &self.bytes[start..end])
-    }
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use promring_model::labels::Labels;
 use promring_proto::remote_write::is_stale_marker;
-use promring_proto::remote_write::v1::WriteRequest;
+use promring_proto::remote_write::v1::{self, WriteRequest};
 use prost::Message;
 
 use super::*;
@@ -192,7 +192,8 @@ fn with_honor_labels_the_exposed_label_wins() {
 fn under_new_rules_only_series_that_are_no_more_are_marked() {
     let mut before = Target::new("");
     before.scrape("a 1\nb 2\nc 3\n");
-    let mut after = Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
+    let mut after =
+        Target::new("metric_relabel_configs: [{source_labels: [__name__], regex: b, action: drop}]");
     after.now_ms = before.now_ms;
     after.cache = SeriesCache::succeeding(before.cache);
     assert_eq!(after.fail(""), ["a{} stale", "b{} stale", "c{} stale"]);

@@ -10,8 +10,8 @@ use promring_model::config::RemoteWrite;
 use promring_model::target::TargetKey;
 use promring_proto::remote_write::v1;
 
+use crate::encoded::Encoded;
 use crate::queue::{Encoding, Queue, RecordMeta};
-use crate::series::Encoded;
 
 /// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -69,9 +69,11 @@ impl Sink {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.destinations.len() == other.destinations.len()
-            && self.destinations.iter().zip(&other.destinations).all(|((one, class), (other, other_class))| {
-                Arc::ptr_eq(one, other) && class == other_class
-            })
+            && self
+                .destinations
+                .iter()
+                .zip(&other.destinations)
+                .all(|((one, class), (other, other_class))| Arc::ptr_eq(one, other) && class == other_class)
     }
 
     /// Opens the lanes of the target with this key, so that all samples of a scrape go in one after the other.

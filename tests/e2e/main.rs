@@ -13,4 +13,6 @@ mod support;
 
 mod fleet;
 mod main_job;
+mod promtool;
+mod seed;
 mod servers;

@@ -28,8 +28,9 @@ const SLOTS_MS: i64 = 5_000;
 async fn bad_targets_and_a_refusing_receiver_are_told_and_disturb_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let good = Fleet::start(FleetOptions { targets: 3, ..FleetOptions::default() }).await.unwrap();
-    let bad =
-        Fleet::start(FleetOptions { targets: MISDEEDS.len(), seed: 2, ..FleetOptions::default() }).await.unwrap();
+    let bad = Fleet::start(FleetOptions { targets: MISDEEDS.len(), seed: 2, ..FleetOptions::default() })
+        .await
+        .unwrap();
     for (exporter, (behaviour, _)) in bad.exporters().iter().zip(MISDEEDS) {
         exporter.set(behaviour);
     }
@@ -81,14 +82,17 @@ remote_write:
     let from_ms = eventually("every bad target tells what is wrong with it", async || {
         let answer = get_json(&format!("{base}/api/v1/targets")).await?;
         let targets = answer["data"]["activeTargets"].as_array()?;
-        let of_job = |job: &str| targets.iter().filter(|target| target["scrapePool"] == job).collect::<Vec<_>>();
+        let of_job =
+            |job: &str| targets.iter().filter(|target| target["scrapePool"] == job).collect::<Vec<_>>();
         let told = |target: &&Value| {
             let error = target["lastError"].as_str().unwrap_or_default();
             let instance = target["labels"]["instance"].as_str().unwrap_or_default();
             target["health"] == "down" && error.contains(wanted[instance])
         };
         let (bad, good) = (of_job("bad"), of_job("good"));
-        let all = bad.len() == wanted.len() && bad.iter().all(told) && good.iter().all(|target| target["health"] == "up");
+        let all = bad.len() == wanted.len()
+            && bad.iter().all(told)
+            && good.iter().all(|target| target["health"] == "up");
         (all && good.len() == 3).then(now_ms)
     })
     .await;
@@ -102,7 +106,10 @@ remote_write:
 
     // What the refusing receiver will never take does not stay in its lanes for ever, and is counted.
     let failed = "prometheus_remote_storage_samples_failed_total";
-    eventually("the refused samples are counted", async || metric(&base, failed).await.filter(|&count| count > 0.0)).await;
+    eventually("the refused samples are counted", async || {
+        metric(&base, failed).await.filter(|&count| count > 0.0)
+    })
+    .await;
     assert_eq!(refusing.summary().samples, 0);
     assert!(promring.runs());
     assert!(promring.terminate().success(), "{}", promring.log());

@@ -130,7 +130,9 @@ async fn a_swapped_file_takes_over_without_losing_a_slot_of_any_job() {
             let shown = |series: &Labels| series.get("__name__") == Some(dropped);
             assert!(exporter.series().iter().any(shown), "the exporter does not show {dropped}");
             let instance = exporter.address().to_string();
-            let target = audit.find_target(&Labels::from_pairs([("job", "changing"), ("instance", &instance)])).unwrap();
+            let target = audit
+                .find_target(&Labels::from_pairs([("job", "changing"), ("instance", &instance)]))
+                .unwrap();
             let series = Labels::from_pairs([("__name__", dropped)]);
             // The swap was noticed up to a second before we heard of it.
             audit.expect_series_absence(target, &series, Absence::removed(swapped_ms - 2_000, 4_000));
@@ -140,7 +142,11 @@ async fn a_swapped_file_takes_over_without_losing_a_slot_of_any_job() {
     eventually("slots after the reload", async || (now_ms() > until_ms + 3_000).then_some(())).await;
     let report = world.receiver.audit().report(until_ms);
     let counts = report.counts;
-    assert_eq!((counts.gaps, counts.duplicates, counts.out_of_order, counts.stray_markers), (0, 0, 0, 0), "{report:#?}");
+    assert_eq!(
+        (counts.gaps, counts.duplicates, counts.out_of_order, counts.stray_markers),
+        (0, 0, 0, 0),
+        "{report:#?}"
+    );
     assert_eq!(counts.missing_markers, 0, "{report:#?}");
     assert!(report.slots > 1_000 && until_ms - from_ms > 4_000, "{} slots", report.slots);
 }
@@ -171,14 +177,21 @@ async fn a_bad_file_is_refused_whole_and_told_and_the_old_one_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_added_or_removed_comes_and_goes_with_the_file() {
     let world = World::start().await;
-    let one_job = configuration(world.dir.path(), &world.receiver, "").replace("job_name: changing", "job_name: renamed");
+    let one_job = configuration(world.dir.path(), &world.receiver, "")
+        .replace("job_name: changing", "job_name: renamed");
     std::fs::write(world.config(), one_job).unwrap();
     let pools = async || {
         let text = get(&format!("{}/api/v1/targets", world.base)).await?;
         let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
         let targets = answer["data"]["activeTargets"].as_array().unwrap();
         let up = |target: &&serde_json::Value| target["health"] == "up";
-        Some(targets.iter().filter(up).map(|target| target["scrapePool"].as_str().unwrap().to_owned()).collect::<Vec<_>>())
+        Some(
+            targets
+                .iter()
+                .filter(up)
+                .map(|target| target["scrapePool"].as_str().unwrap().to_owned())
+                .collect::<Vec<_>>(),
+        )
     };
     eventually("the renamed job's targets are up and the old one's gone", async || {
         let pools = pools().await?;

@@ -41,6 +41,8 @@ pub struct Loaded {
     /// Every file that was read or should have been: the file itself and those of `scrape_config_files`.
     /// Whoever reloads on a change watches these.
     pub files: Vec<PathBuf>,
+    /// The patterns of `scrape_config_files`: a file that newly matches one is a change, too.
+    pub patterns: Vec<PathBuf>,
 }
 
 /// Reads and validates a configuration file and the files that it includes.
@@ -62,11 +64,15 @@ pub fn check(path: &Path, source: &dyn ConfigSource) -> Loaded {
 
 fn with_mode(path: &Path, source: &dyn ConfigSource, mode: Mode) -> Loaded {
     let mut report = Report::default();
-    let config = read::<RawFile>(&mut report, source, path)
-        .map(|raw| build::build(&mut report, source, path, &raw, mode))
-        .filter(|_| !report.has_errors());
+    let (config, patterns) = match read::<RawFile>(&mut report, source, path) {
+        Some(raw) => {
+            let (config, patterns) = build::build(&mut report, source, path, &raw, mode);
+            (Some(config).filter(|_| !report.has_errors()), patterns)
+        }
+        None => (None, Vec::new()),
+    };
     let (diagnostics, files) = report.finish();
-    Loaded { config, diagnostics, files }
+    Loaded { config, diagnostics, files, patterns }
 }
 
 /// Reads one file as a section of this type. `None` where it cannot be, after a report of that.

@@ -117,6 +117,11 @@ impl Report {
         self.diagnostics.iter().any(below)
     }
 
+    /// Whether further findings are only counted; hints for them need not be sought.
+    pub(crate) fn is_full(&self) -> bool {
+        self.diagnostics.len() >= DIAGNOSTICS_MAX
+    }
+
     /// How many errors there were so far.
     pub(crate) fn errors(&self) -> usize {
         self.errors

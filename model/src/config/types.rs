@@ -13,7 +13,7 @@ use crate::target::TargetGroup;
 use super::Secret;
 
 /// A whole configuration file (and the files that it includes).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     /// `global.external_labels`, with environment variables expanded.
     pub external_labels: Labels,
@@ -30,7 +30,7 @@ pub struct Config {
 }
 
 /// One entry of `scrape_configs`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ScrapeConfig {
     /// `job_name`, unique.
     pub job_name: String,

@@ -1,5 +1,6 @@
 //! A set of literal texts, asked for each series: one hash, one comparison.
 
+use crate::bytes::equal;
 use crate::hash::hash64;
 
 /// Few texts are compared one by one.
@@ -42,7 +43,7 @@ impl LiteralSet {
             return None;
         }
         if self.table.is_empty() {
-            return self.texts.iter().position(|known| **known == *text);
+            return self.texts.iter().position(|known| equal(known.as_bytes(), text.as_bytes()));
         }
         probe(&self.table, &self.texts, text).ok()
     }
@@ -59,7 +60,9 @@ fn probe(table: &[u32], texts: &[Box<str>], text: &str) -> Result<usize, usize> 
     loop {
         match table[at].checked_sub(1) {
             None => return Err(at),
-            Some(number) if *texts[number as usize] == *text => return Ok(number as usize),
+            Some(number) if equal(texts[number as usize].as_bytes(), text.as_bytes()) => {
+                return Ok(number as usize);
+            }
             Some(_) => at = (at + 1) & mask,
         }
     }

@@ -8,6 +8,7 @@ use regex::{CaptureLocations, Regex, RegexBuilder};
 use super::literals::LiteralSet;
 use super::re2::{DEPTH_MAX, Error, Pattern};
 use super::shape::{Alternative, Gap, Shape, Span};
+use crate::bytes::{ends_with, equal, starts_with};
 
 /// Most bytes of a compiled pattern.
 pub(super) const COMPILED_BYTES_MAX: usize = 8 << 20;
@@ -190,7 +191,7 @@ impl Test {
         match self {
             Self::Always => Some(0),
             Self::NotEmpty => (!text.is_empty()).then_some(0),
-            Self::Literal(literal) => (**literal == *text).then_some(0),
+            Self::Literal(literal) => equal(literal.as_bytes(), text.as_bytes()).then_some(0),
             Self::Glob(glob) => glob.is_match(text).then_some(0),
             Self::Several { literals, globs } => literals
                 .find(text)
@@ -214,11 +215,14 @@ impl Glob {
     }
 
     fn is_match(&self, text: &str) -> bool {
-        let Some(mut rest) =
-            text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_suffix(&*self.suffix))
-        else {
+        let bytes = text.as_bytes();
+        if bytes.len() < self.prefix.len() + self.suffix.len()
+            || !starts_with(bytes, self.prefix.as_bytes())
+            || !ends_with(bytes, self.suffix.as_bytes())
+        {
             return false;
-        };
+        }
+        let mut rest = &text[self.prefix.len()..text.len() - self.suffix.len()];
         // Taking the first place for each literal leaves the most for the ones after it.
         for (gap, literal) in &self.inner {
             let from = match gap {

@@ -4,6 +4,15 @@
 //! prepared; [`Rules::apply`] runs a list of them over a [`LabelsBuilder`], for each target and for each series.
 //! [`Rules::trace`] does the same and tells what each rule did.
 //!
+//! Where this differs from Prometheus, on purpose:
+//! - a regex of more than 1 MiB (512 KiB as the engine gets it), of more than 100 levels or of more than 8 MiB compiled is refused;
+//! - a rule whose joined source values or result would exceed 16 MiB changes nothing and drops nothing;
+//! - Unicode tables are those of the regex crate and of Rust, which may be newer than Go's: letters that Unicode 16 and
+//!   later added have their other case here already;
+//! - scripts with names of two words (`\p{Old_Italic}`) are taken, which Go 1.25 and later refuse;
+//! - all labels that are there when [`Rules::apply`] begins count as original ones. Prometheus counts a target's labels on a
+//!   series as set later; that shows only where a `labelmap` maps two names to one.
+//!
 //! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused), `rule` (the compiled
 //! rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
 //! (RE2's dialect for Rust's regex crate), `shape` and `matcher` (patterns that need no regex engine), `remark` (rules that

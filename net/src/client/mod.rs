@@ -84,7 +84,7 @@ impl HttpClient {
     /// Where certificates, proxy or headers cannot be used.
     pub fn new(config: &HttpClientConfig) -> Result<Self, ClientError> {
         let client = build(config)?;
-        let tls_files = Watched::new(tls::files(&config.tls));
+        let tls_files = Watched::new(tls::files(&config.tls), Vec::new());
         Ok(Self {
             inner: Arc::new(Inner {
                 authenticator: Authenticator::new(config.auth.as_ref())?,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use super::lane::{Lane, LaneId};
 use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX};
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
 use super::shared::{Clock, Counters, DropReason, Shared, segment_age_max_ms, segment_bytes_max};
+use super::stats::QueueStats;
 use super::volume::Volume;
 
 /// A queue's directory.
@@ -25,6 +26,8 @@ pub(crate) struct Directory {
     sets: RwLock<BTreeMap<u32, Set>>,
     lanes_changed: watch::Sender<Vec<LaneId>>,
     last_sync_ms: AtomicI64,
+    /// What was published last.
+    pub(crate) published: Mutex<QueueStats>,
 }
 
 /// A set of lanes.
@@ -73,6 +76,10 @@ impl Directory {
             segment_bytes_max: segment_bytes_max(settings, lanes),
             segment_age_max_ms: segment_age_max_ms(settings),
             counters: Counters::default(),
+            sync_seconds: metrics::histogram!(
+                "promring_queue_fsync_duration_seconds",
+                "remote_name" => destination.to_owned()
+            ),
             disk_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             _lock: lock,
@@ -93,6 +100,7 @@ impl Directory {
             sets: RwLock::new(sets),
             lanes_changed: watch::Sender::new(Vec::new()),
             last_sync_ms: AtomicI64::new(0),
+            published: Mutex::default(),
         });
         directory.set_lanes(lanes)?;
         volume.join(Arc::downgrade(&directory));
@@ -337,6 +345,11 @@ fn tie(older: &Set, newer: &Set) {
             waits_for.push(Arc::clone(before));
             let mut successors = before.successors.lock().unwrap_or_else(PoisonError::into_inner);
             successors.push(Arc::downgrade(lane));
+            drop(successors);
+            // It may have become empty before it knew whom to wake.
+            if before.is_empty() {
+                lane.notify.notify_one();
+            }
         }
     }
 }
@@ -411,12 +424,12 @@ fn lane_name(index: usize) -> String {
     format!("lane-{index:03}")
 }
 
-fn parse_set_name(name: &str) -> Option<u32> {
+pub(crate) fn parse_set_name(name: &str) -> Option<u32> {
     let id = name.strip_prefix("set-")?.parse().ok()?;
     (set_name(id) == name).then_some(id)
 }
 
-fn parse_lane_name(name: &str) -> Option<usize> {
+pub(crate) fn parse_lane_name(name: &str) -> Option<usize> {
     let index = name.strip_prefix("lane-")?.parse().ok().filter(|index| *index < LANES_MAX)?;
     (lane_name(index) == name).then_some(index)
 }

@@ -88,6 +88,8 @@ pub(crate) struct Segment {
     pub(crate) acked_records: u64,
     pub(crate) acked_points: u64,
     pub(crate) acked_bytes: u64,
+    /// No record that is not acknowledged was enqueued before this time.
+    pub(crate) pending_since_ms: i64,
 }
 
 /// Where a segment lies.
@@ -108,6 +110,7 @@ impl Segment {
             acked_records: 0,
             acked_points: 0,
             acked_bytes: 0,
+            pending_since_ms: 0,
         }
     }
 
@@ -238,6 +241,9 @@ impl Lane {
             return Err(io::Error::other("no segment takes records"));
         };
         writer.append(header, body)?;
+        if segment.is_done() {
+            segment.pending_since_ms = header.enqueued_ms;
+        }
         segment.summary.add(header);
         segment.end = writer.end;
         let bytes = writer.end;
@@ -387,7 +393,7 @@ impl Lane {
             pending.records += segment.summary.records - segment.acked_records;
             pending.samples += segment.pending_points();
             pending.bytes += (segment.end - SEGMENT_HEADER_BYTES).saturating_sub(segment.acked_bytes);
-            pending.oldest_ms.get_or_insert(segment.summary.first_enqueued_ms);
+            pending.oldest_ms.get_or_insert(segment.pending_since_ms);
         }
         pending
     }
@@ -468,4 +474,7 @@ pub(crate) fn count_enqueued(shared: &Shared, meta: &RecordMeta, body: &[u8]) {
     add(&shared.counters.enqueued_records, 1);
     add(&shared.counters.enqueued_points, meta.points());
     add(&shared.counters.enqueued_bytes, body.len() as u64);
+    if meta.points() > 0 {
+        shared.counters.newest_sample_ms.fetch_max(meta.last_ms, Ordering::Relaxed);
+    }
 }

@@ -1,7 +1,7 @@
 //! The queue on disk: what is between a scrape and a receiver, and outlives both.
 //!
 //! One directory a destination, in it sets of lanes, in a lane segments of checksummed records, each a finished request
-//! body (docs/format/queue.md). The layers, lowest first: [`files`] is the seam to the operating system, `record`,
+//! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
 //! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` all lanes of a
 //! destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
@@ -10,7 +10,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use promring_model::config::QueueSettings;
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 mod cursor;
 mod directory;
 mod files;
+mod inspect;
 mod lane;
 mod limits;
 mod memory;
@@ -34,6 +35,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};
@@ -260,6 +262,17 @@ impl Queue {
     #[must_use]
     pub fn stats(&self) -> QueueStats {
         stats::gather(&self.directory)
+    }
+
+    /// What is in the queue, and what the last call of this function returned: counters that are published grow by the
+    /// difference, so that they go on over a reload, whoever publishes them.
+    #[must_use]
+    pub fn publish_stats(&self) -> (QueueStats, QueueStats) {
+        let mut published = self.directory.published.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that what is returned never goes back.
+        let now = self.stats();
+        let before = std::mem::replace(&mut *published, now.clone());
+        (now, before)
     }
 
     /// Returns when everything that was appended is on the disk; false where the disk failed.

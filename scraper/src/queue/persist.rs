@@ -78,8 +78,10 @@ pub(crate) fn sync_all<'f>(
 fn timed(shared: &Shared, sync: impl FnOnce() -> io::Result<()>) -> bool {
     let begun = Instant::now();
     let synced = sync();
+    let elapsed = begun.elapsed();
+    shared.sync_seconds.record(elapsed);
     add(&shared.counters.syncs, 1);
-    add(&shared.counters.sync_us, u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+    add(&shared.counters.sync_us, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     if let Err(error) = &synced {
         let before = shared.counters.sync_errors.fetch_add(1, Ordering::Relaxed);
         if before == 0 {

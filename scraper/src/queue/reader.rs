@@ -83,6 +83,7 @@ struct InHand {
     sequence: u64,
     segment: u64,
     next: u64,
+    enqueued_ms: i64,
     points: u64,
     /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
     lost: Option<DropReason>,
@@ -176,6 +177,11 @@ impl LaneReader {
             state.cursor.in_flight = sequence;
             self.lane.write_cursor(&mut state);
         }
+    }
+
+    /// Takes the mark back: what was marked is known not to have been stored, so it may be sent in any other way.
+    pub fn unmark(&mut self) {
+        self.mark(0);
     }
 
     /// Acknowledges all records up to this one: they are never read again.
@@ -326,6 +332,7 @@ impl Lane {
             sequence: header.sequence,
             segment: spot.base,
             next,
+            enqueued_ms: header.enqueued_ms,
             points: header.meta.points(),
             lost: None,
         });
@@ -368,6 +375,7 @@ impl Lane {
                 segment.acked_records += 1;
                 segment.acked_points = segment.acked_points.saturating_add(record.points);
                 segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
+                segment.pending_since_ms = segment.pending_since_ms.max(record.enqueued_ms);
                 state.cursor.segment = record.segment;
                 state.cursor.offset = record.next;
                 state.cursor.segment_records = segment.acked_records;

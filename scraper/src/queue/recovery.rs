@@ -171,6 +171,7 @@ impl<'s> Recovered<'s> {
         }
         let mut segment = Segment::new(base, Place::Disk);
         (segment.summary, segment.end) = (summary, end);
+        segment.pending_since_ms = summary.first_enqueued_ms;
         segment.held_bytes = end + FOOTER_BYTES as u64;
         add(&self.shared.disk_bytes, segment.held_bytes);
         self.segments.push_back(segment);
@@ -219,6 +220,9 @@ impl<'s> Recovered<'s> {
         let fits =
             hint.segment == segment.base && (SEGMENT_HEADER_BYTES..=segment.end).contains(&hint.offset);
         let first = segment::step(&*file, hint.offset, segment.end, acknowledged);
+        if let Ok(Step::Record(header)) = &first {
+            segment.pending_since_ms = header.enqueued_ms;
+        }
         if fits && matches!(first, Ok(Step::Record(_) | Step::End)) {
             segment.acked_records = hint.segment_records.min(segment.summary.records);
             segment.acked_points = hint.segment_points.min(segment.summary.points);
@@ -235,7 +239,11 @@ impl<'s> Recovered<'s> {
                     resume = offset;
                 }
                 Ok(Step::Bad { next }) => offset = next,
-                Ok(Step::Record(_) | Step::End) | Err(_) => break,
+                Ok(Step::Record(header)) => {
+                    segment.pending_since_ms = header.enqueued_ms;
+                    break;
+                }
+                Ok(Step::End) | Err(_) => break,
             }
         }
         segment.acked_bytes = resume - SEGMENT_HEADER_BYTES;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use promring_model::config::QueueSettings;
 
@@ -77,6 +77,7 @@ impl DropReason {
 /// Things that happened, since the queue was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    pub(crate) newest_sample_ms: NewestMs,
     pub(crate) enqueued_records: AtomicU64,
     pub(crate) enqueued_points: AtomicU64,
     pub(crate) enqueued_bytes: AtomicU64,
@@ -89,6 +90,24 @@ pub(crate) struct Counters {
     pub(crate) sync_errors: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) sync_us: AtomicU64,
+}
+
+/// The newest time that was seen; begins before all times.
+#[derive(Debug)]
+pub(crate) struct NewestMs(AtomicI64);
+
+impl Default for NewestMs {
+    fn default() -> Self {
+        Self(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl std::ops::Deref for NewestMs {
+    type Target = AtomicI64;
+
+    fn deref(&self) -> &AtomicI64 {
+        &self.0
+    }
 }
 
 impl Counters {
@@ -105,7 +124,6 @@ pub(crate) fn add(counter: &AtomicU64, by: u64) {
 }
 
 /// What all lanes of a queue share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) destination: String,
     pub(crate) files: Arc<dyn Files>,
@@ -115,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) segment_bytes_max: u64,
     pub(crate) segment_age_max_ms: i64,
     pub(crate) counters: Counters,
+    pub(crate) sync_seconds: metrics::Histogram,
     /// Bytes of segment files.
     pub(crate) disk_bytes: AtomicU64,
     /// Bytes of segments in memory.
@@ -123,9 +142,9 @@ pub(crate) struct Shared {
     pub(crate) _lock: Box<dyn Lock>,
 }
 
-impl fmt::Debug for dyn Lock {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lock")
+        f.debug_struct("Shared").field("destination", &self.destination).finish_non_exhaustive()
     }
 }
 

@@ -15,6 +15,8 @@ pub struct QueueStats {
     pub pending: Pending,
     /// How long the oldest of it has waited.
     pub oldest_age: Option<Duration>,
+    /// Newest time of a sample that was appended, Unix milliseconds; None: none was.
+    pub newest_sample_ms: Option<i64>,
     /// Bytes of segment files, what is acknowledged in them included: what the bound of bytes is about.
     pub disk_bytes: u64,
     /// Bytes of segments in memory: not 0 only while the disk fails.
@@ -82,7 +84,9 @@ pub struct LaneStats {
 pub(crate) fn gather(directory: &Directory) -> QueueStats {
     let shared = &directory.shared;
     let counters = &shared.counters;
+    let newest_sample_ms = counters.newest_sample_ms.load(Ordering::Relaxed);
     let mut stats = QueueStats {
+        newest_sample_ms: (newest_sample_ms != i64::MIN).then_some(newest_sample_ms),
         disk_bytes: shared.disk_bytes.load(Ordering::Relaxed),
         memory_bytes: shared.memory_bytes.load(Ordering::Relaxed),
         enqueued_records: counters.enqueued_records.load(Ordering::Relaxed),

@@ -1,7 +1,8 @@
 //! The series that promring writes about each scrape.
 
+use crate::encoded::Encoded;
 use crate::rules::SeriesRules;
-use crate::series::{Encoded, Tally};
+use crate::series::Tally;
 
 /// `up` and its four companions, encoded once a target.
 #[derive(Debug)]

@@ -14,10 +14,11 @@ use tokio::sync::watch;
 use super::fetch::Fetcher;
 use super::report::ReportSeries;
 use crate::buffers::Buffers;
+use crate::encoded::Encoded;
 use crate::observe::ScrapeMetrics;
 use crate::parse::text::TextParser;
 use crate::rules::SeriesRules;
-use crate::series::{Encoded, SeriesCache, Tally};
+use crate::series::{SeriesCache, Tally};
 use crate::sink::{Outgoing, Sink};
 use crate::statuses::Statuses;
 

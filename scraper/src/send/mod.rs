@@ -1,89 +1,196 @@
-//! temp sender
-use crate::queue::{LaneId, Queue, Volume, Wake};
-use promring_model::config::{QueueSettings, RemoteWrite};
-use promring_net::client::HttpClient;
-use promring_proto::api::QueueReport;
-use std::path::Path;
-use std::sync::Arc;
+//! Sending: what lies in the queues goes to the receivers, at least once, in order within a lane.
+//!
+//! One task a lane, one request in flight. The steady path sends a record's bytes as they lie; only a request that a
+//! receiver does not take as a whole is taken apart (`units`). What an answer means stands in `answer`, when a request is sent
+//! again in `backoff`. A destination that is away holds up its own lanes and nobody else's.
+
+mod answer;
+mod backoff;
+mod gather;
+mod lane;
+mod link;
+mod metrics;
+mod news;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-#[derive(Debug)]
+
+use promring_model::config::{QueueSettings, RemoteWrite};
+use promring_model::hash::FieldHasher;
+use promring_net::client::ClientError;
+use promring_proto::api::QueueReport;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
+use lane::{LaneSender, Phase};
+use link::Link;
+
+/// Lanes of a queue, unless min_shards asks for more or max_shards for fewer.
+pub const LANES: usize = 8;
+
+/// How often metrics of a queue are brought up to date.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long senders may take to put down what they have in hand when their time is over.
+const STOP_MAX: Duration = Duration::from_secs(1);
+
+/// The senders of one destination.
 pub struct Senders {
-    tasks: std::sync::Mutex<Vec<tokio::task::JoinHandle<()>>>,
-    parts: (Arc<RemoteWrite>, Arc<Queue>, HttpClient),
+    phase: watch::Sender<Phase>,
+    link: Arc<Link>,
+    queue: Arc<Queue>,
+    running: Mutex<JoinSet<()>>,
 }
+
+impl std::fmt::Debug for Senders {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Senders({})", self.link.config.name)
+    }
+}
+
 impl Senders {
-    pub fn new(c: &Arc<RemoteWrite>, q: &Arc<Queue>) -> Result<Self, promring_net::client::ClientError> {
-        Ok(Self { parts: (c.clone(), q.clone(), HttpClient::new(&c.http)?), tasks: Default::default() })
+    /// Senders of this queue to this destination.
+    ///
+    /// # Errors
+    /// Where a client cannot be made: certificates, proxies, headers.
+    pub fn new(config: &Arc<RemoteWrite>, queue: &Arc<Queue>) -> Result<Self, ClientError> {
+        Ok(Self {
+            phase: watch::Sender::new(Phase::Run),
+            link: Arc::new(Link::new(Arc::clone(config))?),
+            queue: Arc::clone(queue),
+            running: Mutex::default(),
+        })
     }
+
+    /// Starts sending. It ends with [`Senders::finish`], or when the senders are dropped. Later calls change nothing.
     pub fn start(&self) {
-        let (c, q, h) = &self.parts;
-        let mut t = self.tasks.lock().unwrap();
-        if t.is_empty() {
-            for lane in q.lanes().borrow().iter() {
-                t.push(tokio::spawn(run_lane(c.clone(), q.clone(), h.clone(), *lane)));
-            }
+        let mut running = self.running();
+        if running.is_empty() && *self.phase.borrow() == Phase::Run {
+            let supervisor =
+                supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
+            running.spawn(supervisor);
         }
     }
-    pub async fn finish(&self, t: Duration) {
-        let until = tokio::time::Instant::now() + t;
-        while tokio::time::Instant::now() < until && self.parts.1.stats().pending.samples > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+
+    /// Sends what is queued as far as `time` allows, then ends. A request that is in flight then is abandoned: it is not
+    /// acknowledged, and is sent again with the same boundaries after a restart.
+    pub async fn finish(&self, time: Duration) {
+        // What was never started has something to send all the same.
+        self.start();
+        let mut running = std::mem::take(&mut *self.running());
+        self.phase.send_replace(Phase::Drain);
+        let ended = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(time, ended).await.is_ok() {
+            return;
         }
-        for t in self.tasks.lock().unwrap().drain(..) {
-            t.abort();
+        self.phase.send_replace(Phase::Stop);
+        let ended = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+            tracing::warn!("senders do not end in time and are cut off");
         }
+        running.shutdown().await;
+    }
+
+    fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-async fn run_lane(c: Arc<RemoteWrite>, q: Arc<Queue>, h: HttpClient, lane: LaneId) {
-    let Some(mut r) = q.reader(lane) else { return };
-    let mut body = vec![];
-    loop {
-        let Some(info) = r.peek(&mut body) else {
-            if r.wait().await == Wake::Retired {
-                return;
-            }
-            continue;
-        };
-        let res = h
-            .connections()
-            .post(c.url.clone())
-            .timeout(c.remote_timeout)
-            .header("Content-Encoding", "snappy")
-            .header("Content-Type", "application/x-protobuf")
-            .header("X-Prometheus-Remote-Write-Version", "0.1.0")
-            .body(body.clone())
-            .send()
-            .await;
-        match res {
-            Ok(r2) if r2.status().is_success() => r.ack(info.sequence),
-            Ok(r2) => {
-                tracing::warn!(status=%r2.status(), "refused");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-            Err(e) => {
-                tracing::warn!(%e, "send");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
+
+/// Opens the queue of a destination under `data_dir`. `volume` is what its disk's other queues share with it.
+///
+/// # Errors
+/// Where it cannot be opened, with the reason.
+pub fn open_queue(
+    volume: &Volume,
+    config: &RemoteWrite,
+    settings: &QueueSettings,
+    data_dir: &Path,
+) -> Result<Queue, String> {
+    let dir = queue_dir(data_dir, &config.name);
+    Queue::open_on(volume, &dir, &config.name, lanes(config), settings)
+        .map_err(|error| format!("the queue of {:?}: {error}", config.name))
 }
-pub fn open_queue(v: &Volume, r: &RemoteWrite, s: &QueueSettings, d: &Path) -> Result<Queue, String> {
-    Queue::open_on(
-        v,
-        &d.join("queue").join(&r.name),
-        &r.name,
-        8.clamp(r.queue.min_shards, r.queue.max_shards),
-        s,
-    )
-    .map_err(|e| e.to_string())
+
+/// How many lanes the queue of a destination has.
+#[must_use]
+pub fn lanes(config: &RemoteWrite) -> usize {
+    LANES.max(config.queue.min_shards).min(config.queue.max_shards).clamp(1, LANES_MAX)
 }
-pub fn queue_report(r: &RemoteWrite, q: &Queue) -> QueueReport {
-    let s = q.stats();
+
+/// What a scraper reports of a queue.
+#[must_use]
+pub fn queue_report(config: &RemoteWrite, queue: &Queue) -> QueueReport {
+    let stats = queue.stats();
     QueueReport {
-        destination: r.name.clone(),
-        samples: s.pending.samples,
-        bytes: s.pending.bytes,
-        oldest_seconds: s.oldest_age.map_or(0, |a| a.as_secs()),
-        dropped: 0,
+        destination: config.name.clone(),
+        samples: stats.pending.samples,
+        bytes: stats.pending.bytes,
+        oldest_seconds: stats.oldest_age.unwrap_or_default().as_secs(),
+        dropped: DropReason::ALL.into_iter().map(|reason| stats.dropped(reason)).sum(),
+    }
+}
+
+/// The directory of a destination's queue: its name, where that is a plain one, or else what is plain in it with a hash.
+#[must_use]
+pub fn queue_dir(data_dir: &Path, name: &str) -> PathBuf {
+    const NAME_BYTES_MAX: usize = 100;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let mut dir: String = name.chars().filter(|c| plain(*c)).take(NAME_BYTES_MAX).collect();
+    if dir != name || dir.is_empty() {
+        let mut hasher = FieldHasher::new();
+        hasher.field(name.as_bytes());
+        dir.push_str(&format!(".{:016x}", hasher.finish64()));
+    }
+    data_dir.join("queue").join(dir)
+}
+
+/// Keeps a sender on every lane of a queue, as lanes come and go.
+async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receiver<Phase>) {
+    let mut lanes = queue.lanes();
+    let mut senders: JoinSet<()> = JoinSet::new();
+    let mut by_task: HashMap<tokio::task::Id, LaneId> = HashMap::new();
+    // Lanes that have or had a sender: one that has ended for good gets no other.
+    let mut known: Vec<LaneId> = Vec::new();
+    let mut metrics = tokio::time::interval(METRICS_INTERVAL);
+    metrics.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let current = lanes.borrow_and_update().clone();
+        known.retain(|lane| current.contains(lane));
+        for lane in current {
+            if !known.contains(&lane)
+                && let Some(reader) = queue.reader(lane)
+            {
+                known.push(lane);
+                let sender = LaneSender::new(Arc::clone(&link), reader, phase.clone());
+                by_task.insert(senders.spawn(sender.run()).id(), lane);
+            }
+        }
+        if *phase.borrow_and_update() != Phase::Run && senders.is_empty() {
+            link.metrics.update(&queue);
+            return;
+        }
+        tokio::select! {
+            // An error says that the other end is gone: then there is nothing to be told any more.
+            _changed = lanes.changed() => {}
+            changed = phase.changed() => if changed.is_err() { return },
+            Some(ended) = senders.join_next_with_id() => match ended {
+                Ok((task, ())) => {
+                    by_task.remove(&task);
+                }
+                Err(error) => {
+                    let lane = by_task.remove(&error.id());
+                    tracing::error!(destination = link.config.name, ?lane, %error, "a sender failed and is started again");
+                    known.retain(|known| Some(*known) != lane);
+                }
+            },
+            _ = metrics.tick() => link.metrics.update(&queue),
+        }
     }
 }

@@ -163,7 +163,7 @@ impl Builder<'_> {
         })
     }
 
-    pub(super) fn tls(&mut self, raw: &Given<RawTls>) -> TlsConfig {
+    pub(super) fn tls(&mut self, raw: &Given<Box<RawTls>>) -> TlsConfig {
         let Given::Is(raw, spot) = raw else { return TlsConfig::default() };
         self.no_secret_manager(&[
             ("ca_ref", &raw.ca_ref),

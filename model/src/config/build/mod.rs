@@ -49,18 +49,20 @@ pub(crate) struct Builder<'a> {
     targets_left: usize,
     /// Compiled rules by how they are written: jobs often share them.
     compiled: HashMap<String, Rule>,
+    /// The patterns of `scrape_config_files`.
+    patterns: Vec<PathBuf>,
     /// Where each job name stands that was seen so far.
     jobs: HashMap<String, Spot>,
 }
 
-/// Builds the configuration of a file, and reads the files that it includes.
+/// Builds the configuration of a file, and reads the files that it includes. With it come the patterns of these.
 pub(crate) fn build(
     report: &mut Report,
     source: &dyn ConfigSource,
     path: &Path,
     raw: &RawFile,
     mode: Mode,
-) -> Config {
+) -> (Config, Vec<PathBuf>) {
     let dir = paths::directory(path);
     let mut builder = Builder {
         report,
@@ -69,6 +71,7 @@ pub(crate) fn build(
         mode,
         targets_left: check::TARGETS_MAX,
         compiled: HashMap::new(),
+        patterns: Vec::new(),
         jobs: HashMap::new(),
     };
     builder.server_keys(raw);
@@ -87,8 +90,9 @@ pub(crate) fn build(
             config.scrape_configs.extend(builder.jobs(&included.scrape_configs, &global));
         }
     }
-    config.files = builder.report.files().to_vec();
-    config
+    let patterns = builder.patterns;
+    config.files = report.files().to_vec();
+    (config, patterns)
 }
 
 impl Builder<'_> {
@@ -133,7 +137,9 @@ impl Builder<'_> {
                     .hint("write a directory and a pattern in it, such as jobs/*.yml");
                 continue;
             }
-            match self.source.glob(&paths::join(&self.dir, pattern)) {
+            let path = paths::join(&self.dir, pattern);
+            self.patterns.push(path.clone());
+            match self.source.glob(&path) {
                 Ok(found) => files.extend(found),
                 Err(reason) => {
                     self.report.error(*spot, format!("cannot be searched: {reason}")).value(pattern);

@@ -120,8 +120,8 @@ impl Builder<'_> {
         }
     }
 
-    fn queue_config(&mut self, raw: &Given<RawQueueConfig>) -> QueueConfig {
-        let default = RawQueueConfig::default();
+    fn queue_config(&mut self, raw: &Given<Box<RawQueueConfig>>) -> QueueConfig {
+        let default = Box::default();
         let section = raw.spot().unwrap_or_default();
         let raw = raw.get().unwrap_or(&default);
         let queue = QueueConfig {
@@ -152,7 +152,7 @@ impl Builder<'_> {
         queue
     }
 
-    fn metadata_config(&mut self, raw: &Given<RawMetadataConfig>) -> MetadataConfig {
+    fn metadata_config(&mut self, raw: &Given<Box<RawMetadataConfig>>) -> MetadataConfig {
         if let Given::Null(spot) = raw {
             self.report
                 .warning(
@@ -161,7 +161,7 @@ impl Builder<'_> {
                 )
                 .hint("write send: false, or remove the key");
         }
-        let default = RawMetadataConfig::default();
+        let default = Box::default();
         let raw = raw.get().unwrap_or(&default);
         MetadataConfig {
             send: self.bool(&raw.send, true),

@@ -66,6 +66,10 @@ pub(crate) fn unknown_key(
     key: &str,
     value: &Node,
 ) {
+    if report.is_full() {
+        report.error(spot, "an unknown key");
+        return;
+    }
     let mistaken =
         MISTAKEN_KEYS.iter().find(|(of, wrong, _)| *wrong == key && of.is_none_or(|of| of == section));
     let hint = if let Some((_, _, right)) = mistaken {

@@ -6,12 +6,12 @@ use crate::config::Secret;
 section! {
     /// The HTTP client block.
     RawHttpClient as "the HTTP client settings" {
-        basic_auth: RawBasicAuth,
-        authorization: RawAuthorization,
-        oauth2: RawOAuth2,
+        basic_auth: Box<RawBasicAuth>,
+        authorization: Box<RawAuthorization>,
+        oauth2: Box<RawOAuth2>,
         bearer_token: Secret,
         bearer_token_file: Text,
-        tls_config: RawTls,
+        tls_config: Box<RawTls>,
         follow_redirects: bool,
         enable_http2: bool,
         http_headers: Map<RawHeader>,
@@ -51,7 +51,7 @@ section! {
         scopes: List<Text>,
         token_url: Text,
         endpoint_params: Map<Text>,
-        tls_config: RawTls,
+        tls_config: Box<RawTls>,
         grant_type: Text,
         // Of the JWT bearer grant, which promring does not have.
         client_certificate_key_id: Ignored,

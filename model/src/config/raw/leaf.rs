@@ -166,8 +166,12 @@ impl<T: FromNode> FromNode for List<T> {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
         match reader.kind(at) {
             Kind::Sequence(items) => {
-                let mut list = Vec::with_capacity(items.len());
+                // Items can be aliases, and be many more than what the walk gets to.
+                let mut list = Vec::new();
                 for (index, item) in items.iter().enumerate() {
+                    if reader.is_exhausted() {
+                        break;
+                    }
                     let path = reader.report.index(at.path, index);
                     list.push(reader.given(At { node: *item, path }));
                 }

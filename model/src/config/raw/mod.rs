@@ -68,6 +68,13 @@ pub(crate) trait FromNode: Sized {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self>;
 }
 
+/// Sections that few others have stand in a box, so that jobs without them stay small.
+impl<T: FromNode> FromNode for Box<T> {
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        T::from_node(reader, at).map(Self::new)
+    }
+}
+
 /// A map of the file whose keys are known.
 pub(crate) trait Section: Default {
     /// What messages call it.

@@ -31,3 +31,65 @@ section! {
         fsync_interval: Duration,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::raw::Section;
+    use crate::config::{AllocatorSettings, FsyncPolicy, QueueSettings, ScraperSettings};
+    use crate::duration::format_duration;
+    use crate::size::parse_size;
+
+    const PAGE: &str = include_str!("../../../../docs/configuration.md");
+
+    /// Keys and defaults as the page has them.
+    fn rows() -> BTreeMap<String, String> {
+        let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+        PAGE.lines()
+            .filter(|line| line.starts_with("| `allocator.") || line.starts_with("| `scraper."))
+            .map(|line| line.split('|').map(cell).collect::<Vec<_>>())
+            .map(|cells| (cells[1].clone(), cells[2].clone()))
+            .collect()
+    }
+
+    #[test]
+    fn the_page_has_every_key_of_our_sections_and_no_other() {
+        let sections = [
+            ("allocator.", RawAllocator::keys()),
+            ("scraper.", RawScraper::keys()),
+            ("scraper.queue.", RawQueue::keys()),
+        ];
+        let keys =
+            sections.iter().flat_map(|(prefix, keys)| keys.iter().map(move |key| format!("{prefix}{key}")));
+        let mut keys: Vec<String> = keys.filter(|key| key != "scraper.queue").collect();
+        keys.sort();
+        assert_eq!(rows().into_keys().collect::<Vec<_>>(), keys);
+    }
+
+    #[test]
+    fn the_page_has_the_defaults_that_the_types_have() {
+        let AllocatorSettings { lapse, settle } = AllocatorSettings::default();
+        let ScraperSettings { heartbeat, flush_timeout, body_size_limit, queue } = ScraperSettings::default();
+        let QueueSettings { max_bytes, max_age, fsync } = queue;
+        let FsyncPolicy::Interval(fsync_interval) = fsync else { panic!("the page says interval") };
+        let rows = rows();
+        for (key, default) in [
+            ("allocator.lapse", lapse),
+            ("allocator.settle", settle),
+            ("scraper.heartbeat", heartbeat),
+            ("scraper.flush_timeout", flush_timeout),
+            ("scraper.queue.max_age", max_age),
+            ("scraper.queue.fsync_interval", fsync_interval),
+        ] {
+            assert_eq!(rows[key], format_duration(default), "{key}");
+        }
+        for (key, default) in
+            [("scraper.body_size_limit", body_size_limit), ("scraper.queue.max_bytes", max_bytes)]
+        {
+            assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
+        }
+        assert_eq!(rows["scraper.queue.fsync"], "interval");
+    }
+}

@@ -11,8 +11,9 @@ use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
 /// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
 /// a few hundred bytes of nested aliases can stand for billions.
 const EXTRA_STEPS_MAX: usize = 500_000;
-/// Bytes of a scalar that count as one more step, so that a long text behind many aliases is bounded too.
-const BYTES_A_STEP: usize = 64;
+/// Bytes of a value that count as one more step, so that many copies of a long text, or of a section with many
+/// keys, are bounded too.
+const BYTES_A_STEP: usize = 256;
 
 /// A node to be read, and the key path that led there.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ impl<'a> Reader<'a> {
     /// Reads what a key says.
     pub(crate) fn given<T: FromNode>(&mut self, at: At) -> Given<T> {
         let spot = self.spot(at);
-        if !self.step(at, spot) {
+        if !self.step(at, spot, size_of::<T>()) {
             return Given::Broken(spot);
         }
         match self.kind(at) {
@@ -156,6 +157,13 @@ impl<'a> Reader<'a> {
     /// The key of a pair: any scalar but null.
     fn key(&mut self, at: At) -> Option<&'a Scalar> {
         match self.kind(at) {
+            Kind::Scalar(scalar) if resolve(scalar) == Resolved::Null => {
+                let spot = self.spot(at);
+                self.report
+                    .error(spot, "a key is missing")
+                    .hint("write a name before the colon, or quote it");
+                None
+            }
             Kind::Scalar(scalar) => Some(scalar),
             Kind::Broken => None,
             Kind::Sequence(_) | Kind::Mapping(_) => {
@@ -172,7 +180,7 @@ impl<'a> Reader<'a> {
     fn merged(&mut self, at: At, merges: usize) -> Vec<At> {
         let spot = self.spot(at);
         // Each level is a merge key within a merged map; the tree has no cycles, but it can have many levels.
-        if merges >= MERGES_MAX || !self.step(at, spot) {
+        if merges >= MERGES_MAX || !self.step(at, spot, 0) {
             return Vec::new();
         }
         match self.kind(at) {
@@ -216,12 +224,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Counts a step. False when there were too many, which is reported once.
-    fn step(&mut self, at: At, spot: Spot) -> bool {
-        let cost = match self.kind(at) {
-            Kind::Scalar(scalar) => 1 + scalar.text.len() / BYTES_A_STEP,
-            _ => 1,
+    /// Whether the walk has come to its end before its time.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted
+    }
+
+    /// Counts a step to a value of this size. False when there were too many, which is reported once.
+    fn step(&mut self, at: At, spot: Spot, bytes: usize) -> bool {
+        let bytes = match self.kind(at) {
+            Kind::Scalar(scalar) => scalar.text.len(),
+            _ => bytes,
         };
+        let cost = 1 + bytes / BYTES_A_STEP;
         if self.steps_left >= cost {
             self.steps_left -= cost;
             return true;
@@ -229,7 +243,9 @@ impl<'a> Reader<'a> {
         if !self.exhausted {
             self.exhausted = true;
             self.steps_left = 0;
-            self.report.error(spot, "the aliases of this file stand for too many values");
+            self.report
+                .error(spot, "this file stands for too many values")
+                .hint("each use of an alias counts as much as writing its value again");
         }
         false
     }

@@ -15,8 +15,8 @@ section! {
         send_exemplars: bool,
         send_native_histograms: bool,
         protobuf_message: Text,
-        queue_config: RawQueueConfig,
-        metadata_config: RawMetadataConfig,
+        queue_config: Box<RawQueueConfig>,
+        metadata_config: Box<RawMetadataConfig>,
         // Without effect here.
         round_robin_dns: bool,
         failed_request_logging: bool,

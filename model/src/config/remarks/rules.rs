@@ -19,6 +19,9 @@ pub(crate) enum Stage {
     Write,
 }
 
+/// Rules before and after one that are looked at for it: a longer list gets fewer remarks, not more time.
+const NEIGHBOURS_MAX: usize = 200;
+
 /// A rule as it is written and as it is compiled. `None`: it is refused, which is reported.
 pub(crate) struct Written<'r> {
     pub(crate) raw: &'r RawRule,
@@ -34,8 +37,10 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
             continue;
         }
         alone(report, written);
-        copies(report, written, &rules[at + 1..]);
-        labels_of_another_stage(report, written.raw, stage, &rules[..at]);
+        let later = &rules[at + 1..rules.len().min(at + 1 + NEIGHBOURS_MAX)];
+        let earlier = &rules[at.saturating_sub(NEIGHBOURS_MAX)..at];
+        copies(report, written, later);
+        labels_of_another_stage(report, written.raw, stage, earlier);
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
     }

@@ -11,7 +11,11 @@ use crate::config::source::FILE_BYTES_MAX;
 
 /// Reads the first YAML document of a file, as Prometheus does.
 pub(crate) fn parse(bytes: &[u8]) -> Document {
-    let mut builder = Builder::default();
+    parse_bounded(bytes, NODES_MAX)
+}
+
+fn parse_bounded(bytes: &[u8], nodes_max: usize) -> Document {
+    let mut builder = Builder { nodes_max, ..Builder::default() };
     let text = match text_of(bytes) {
         Ok(text) => text,
         Err(problem) => return builder.fail(problem),
@@ -122,6 +126,7 @@ struct Open {
 
 #[derive(Default)]
 struct Builder {
+    nodes_max: usize,
     tree: Tree,
     open: Vec<Open>,
     /// Finished nodes by the parser's number of their anchor.
@@ -142,8 +147,9 @@ impl Builder {
             }
             return Ok(if matches!(event, Event::StreamStart) { Step::Go } else { Step::Stop });
         }
-        if self.tree.len() >= NODES_MAX {
-            let message = format!("the file has more than {NODES_MAX} values");
+        let adds_a_value = !matches!(event, Event::SequenceEnd | Event::MappingEnd | Event::DocumentEnd);
+        if adds_a_value && self.tree.len() >= self.nodes_max {
+            let message = format!("the file has more than {} values", self.nodes_max);
             return Err(Problem { line, column, message, hint: None });
         }
         match event {
@@ -301,6 +307,16 @@ mod tests {
             let Kind::Scalar(scalar) = &document.tree.node(document.root.unwrap()).kind else { panic!() };
             assert_eq!(&*scalar.text, "a");
         }
+    }
+
+    #[test]
+    fn too_many_values_are_refused() {
+        let message =
+            |text: &str| parse_bounded(text.as_bytes(), 10).problems.pop().map(|found| found.message);
+        assert_eq!(message("[a, b, c, d, e, f, g, h, i]"), None);
+        let refused = Some("the file has more than 10 values".to_owned());
+        assert_eq!(message("[a, b, c, d, e, f, g, h, i, j]"), refused);
+        assert_eq!(message("{a: b, c: d, e: f, g: h, i: [j]}"), refused);
     }
 
     #[test]

@@ -198,6 +198,31 @@ fn what_is_acknowledged_leaves_the_disk() {
     }
 }
 
+#[test]
+fn the_age_of_a_backlog_is_that_of_its_oldest_record_not_of_its_segment() {
+    let world = World::new();
+    let queue = world.open(1);
+    let mut reader = reader(&queue, 0);
+    let age = |queue: &Queue| queue.stats().oldest_age.map(|age| age.as_millis());
+    assert_eq!(age(&queue), None);
+    // One record a second, each acknowledged a second later: the segment grows old, the backlog does not.
+    queue.append(0, samples(1), b"").unwrap();
+    for _ in 0..50 {
+        world.advance(1000);
+        queue.append(0, samples(1), b"").unwrap();
+        let info = reader.peek(&mut Vec::new()).unwrap();
+        reader.ack(info.sequence);
+        assert!(age(&queue).unwrap() <= 1000);
+    }
+    drain(&mut reader);
+    world.advance(100_000);
+    queue.append(0, samples(1), b"").unwrap();
+    world.advance(5);
+    assert_eq!(age(&queue), Some(5));
+    drop((queue, reader));
+    assert_eq!(age(&world.open(1)), Some(5));
+}
+
 #[tokio::test]
 async fn a_reader_is_woken_by_an_append() {
     let world = World::new();

@@ -5,6 +5,7 @@ mod bounds;
 mod damage;
 mod disk;
 mod faults;
+mod inspection;
 mod lanes;
 mod model;
 

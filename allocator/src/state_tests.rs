@@ -1,0 +1,214 @@
+//! What the allocator tells whom, and when.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use promring_model::config::{ConfigSource, Discovery, load};
+use promring_proto::api::Health;
+
+use super::*;
+
+struct Text(String);
+
+impl ConfigSource for Text {
+    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A configuration whose job `web` has the targets `t:1` to `t:n`.
+fn config(targets: usize, keys: &str) -> Config {
+    let targets: Vec<String> = (1..=targets).map(|n| format!("'t:{n}'")).collect();
+    let text = format!(
+        "allocator: {{settle: 5s, lapse: 15s}}\nscrape_configs:\n- job_name: web\n  static_configs: [{{targets: [{}]}}]\n{keys}",
+        targets.join(", ")
+    );
+    let loaded = load(Path::new("test.yml"), &Text(text));
+    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+}
+
+/// Tells the state what its static sources find.
+fn discover(state: &mut State, config: &Config) {
+    for job in &config.scrape_configs {
+        for (source, discovery) in job.discovery.iter().enumerate() {
+            if let Discovery::Static(groups) = discovery {
+                state.discovered(&job.job_name, source, Ok(groups.clone()));
+            }
+        }
+    }
+}
+
+/// A state with these targets and scrapers, at the time 10,000.
+fn settled(config: &Config, scrapers: &[&str]) -> State {
+    let mut state = State::new(config, 0);
+    discover(&mut state, config);
+    for scraper in scrapers {
+        report(&mut state, scraper, 1_000);
+    }
+    state.advance(10_000);
+    state
+}
+
+fn report(state: &mut State, scraper: &str, now_ms: i64) -> ReportAnswer {
+    state.report(scraper, Report { full: true, ..Report::default() }, now_ms).unwrap()
+}
+
+/// The instances that a scraper is told, as if it held nothing.
+fn assigned(state: &State, scraper: &str) -> BTreeSet<String> {
+    let Some(answer) = state.assignment(scraper, None) else { return BTreeSet::new() };
+    let targets = answer.upsert.values().flat_map(|job| &job.targets);
+    targets.map(|target| target.labels.get("instance").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_target_has_exactly_one_owner() {
+    let state = settled(&config(100, ""), &["a", "b", "c"]);
+    let parts = ["a", "b", "c"].map(|scraper| assigned(&state, scraper));
+    assert_eq!(parts.iter().map(BTreeSet::len).sum::<usize>(), 100);
+    assert_eq!(parts.iter().flatten().collect::<BTreeSet<_>>().len(), 100);
+    assert!(parts.iter().all(|part| part.len() > 25), "{:?}", parts.each_ref().map(BTreeSet::len));
+}
+
+#[test]
+fn nothing_is_given_out_before_discovery_has_synced_and_the_scrapers_have_settled() {
+    let config = config(2, "");
+    let mut state = State::new(&config, 0);
+    report(&mut state, "a", 0);
+    assert!(!state.advance(6_000));
+    assert!(state.readiness().unwrap_err().contains("web"));
+    assert_eq!(state.assignment("a", None), None);
+    discover(&mut state, &config);
+    assert!(state.advance(6_001));
+    assert_eq!(state.readiness(), Ok(()));
+
+    let mut state = State::new(&config, 0);
+    discover(&mut state, &config);
+    state.advance(60_000);
+    assert!(state.readiness().unwrap_err().contains("no scraper"));
+    report(&mut state, "a", 60_000);
+    state.advance(64_999);
+    assert!(state.readiness().unwrap_err().contains("settle"));
+    assert!(state.advance(65_000));
+}
+
+#[test]
+fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
+    let keys = "- job_name: cloud\n  http_sd_configs: [{url: 'http://dead/'}]\n";
+    let config = config(2, keys);
+    let mut state = State::new(&config, 0);
+    discover(&mut state, &config);
+    state.discovered("cloud", 0, Err("it is down".to_owned()));
+    report(&mut state, "a", 0);
+    report(&mut state, "a", 29_000);
+    state.advance(29_999);
+    assert!(state.readiness().is_err());
+    assert!(state.advance(30_000));
+    let answer = state.assignment("a", None).unwrap();
+    assert_eq!((answer.upsert["web"].synced, answer.upsert["web"].targets.len()), (true, 2));
+    assert!(!answer.upsert["cloud"].synced, "scrapers keep what they have of it");
+}
+
+#[test]
+fn the_targets_of_a_lost_scraper_go_to_the_others_and_only_those() {
+    let mut state = settled(&config(100, ""), &["a", "b", "c"]);
+    let before = ["a", "b"].map(|scraper| assigned(&state, scraper));
+    for now in [12_000, 17_000] {
+        report(&mut state, "a", now);
+        report(&mut state, "b", now);
+        state.advance(now);
+    }
+    assert_eq!(state.membership().takers().collect::<Vec<_>>(), ["a", "b"]);
+    let after = ["a", "b"].map(|scraper| assigned(&state, scraper));
+    assert!(before[0].is_subset(&after[0]) && before[1].is_subset(&after[1]));
+    assert_eq!(after[0].len() + after[1].len(), 100);
+    let told = state.assignment("c", Some(Version { term: 1, counter: 1 })).unwrap();
+    assert_eq!((told.moved.len(), told.gone.len()), (100 - before[0].len() - before[1].len(), 0));
+}
+
+#[test]
+fn while_no_scraper_is_left_assignments_stay_as_they_are() {
+    let mut state = settled(&config(10, ""), &["a"]);
+    assert!(!state.advance(100_000));
+    assert_eq!(assigned(&state, "a").len(), 10, "it may be alive and cut off");
+}
+
+#[test]
+fn a_restart_of_the_allocator_moves_nothing() {
+    let config = config(100, "");
+    let mut before = settled(&config, &["a", "b"]);
+    // A third scraper that came later leaves owners that no fresh placement would give.
+    report(&mut before, "c", 10_000);
+    report(&mut before, "a", 10_000);
+    report(&mut before, "b", 10_000);
+    before.advance(10_001);
+    let mut after = State::new(&config, 20_000);
+    discover(&mut after, &config);
+    for scraper in ["a", "b", "c"] {
+        let held = before.assignment(scraper, None).unwrap();
+        let targets: Vec<TargetReport> = held
+            .upsert
+            .values()
+            .flat_map(|job| &job.targets)
+            .map(|target| TargetReport {
+                health: Health::Up,
+                samples: 500,
+                ..TargetReport::unknown(target.id)
+            })
+            .collect();
+        after.report(scraper, Report { full: true, targets, ..Report::default() }, 20_000).unwrap();
+    }
+    after.advance(26_000);
+    for scraper in ["a", "b", "c"] {
+        assert_eq!(assigned(&after, scraper), assigned(&before, scraper));
+        assert!(!assigned(&after, scraper).is_empty());
+    }
+}
+
+#[test]
+fn a_scraper_that_tells_only_changes_to_a_new_allocator_is_asked_for_everything() {
+    let mut state = State::new(&config(1, ""), 0);
+    let answer = state.report("a", Report::default(), 0).unwrap();
+    assert!(answer.full);
+    assert!(!report(&mut state, "a", 1).full);
+}
+
+#[test]
+fn a_target_that_is_no_longer_discovered_is_gone_and_a_changed_path_has_moved() {
+    let first = config(2, "");
+    let mut state = settled(&first, &["a"]);
+    let held = state.assignment("a", None).unwrap().version;
+    let second = config(1, "  metrics_path: /other\n");
+    state.apply_config(&second);
+    discover(&mut state, &second);
+    assert!(state.advance(10_001));
+    let answer = state.assignment("a", Some(held)).unwrap();
+    assert_eq!(answer.base, Some(held));
+    assert_eq!(answer.upsert["web"].targets.len(), 1, "t:1 under its new path");
+    assert_eq!((answer.gone.len(), answer.moved.len()), (1, 1), "t:2 is gone, t:1's old self was replaced");
+}
+
+#[test]
+fn over_the_target_limit_every_target_is_listed_with_the_refusal() {
+    let state = settled(&config(3, "  target_limit: 2\n"), &["a"]);
+    let answer = state.assignment("a", None).unwrap();
+    let refusal = answer.upsert["web"].refusal.as_deref();
+    assert_eq!(refusal, Some("target_limit exceeded (number of targets: 3, limit: 2)"));
+}
+
+#[test]
+fn more_scrapers_than_may_be_known_are_refused() {
+    let mut state = State::new(&config(1, ""), 0);
+    for n in 0..SCRAPERS_MAX {
+        report(&mut state, &format!("s-{n}"), 0);
+    }
+    assert!(state.report("one-more", Report::default(), 0).is_err());
+    assert!(state.report("s-1", Report::default(), 0).is_ok());
+}

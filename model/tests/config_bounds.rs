@@ -1,0 +1,111 @@
+//! Files that want too much, and files that chance has written: none may stop or fill the process.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use promring_model::config::{ConfigSource, Loaded, Severity, check, load};
+use proptest::prelude::*;
+
+/// One file, whatever its name.
+struct One(Vec<u8>);
+
+impl ConfigSource for One {
+    fn read(&self, _: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone())
+    }
+
+    fn glob(&self, _: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+fn first_error(text: impl Into<Vec<u8>>) -> String {
+    let Loaded { config, diagnostics, .. } = load(Path::new("a.yml"), &One(text.into()));
+    assert!(config.is_none());
+    diagnostics.iter().find(|found| found.severity == Severity::Error).unwrap().message.clone()
+}
+
+#[test]
+fn a_file_of_100_mb_is_refused_by_its_size() {
+    assert_eq!(first_error(vec![b'#'; 100 << 20]), "the file is larger than 32 MiB");
+}
+
+#[test]
+fn a_list_of_aliases_of_a_job_is_refused_before_it_fills_the_memory() {
+    let text = format!("scrape_configs:\n  - &job {{job_name: a}}\n{}", "  - *job\n".repeat(70_000));
+    assert_eq!(first_error(text), "this file stands for too many values");
+}
+
+#[test]
+fn aliases_of_aliases_are_refused_where_they_are_walked() {
+    let mut text = "x0: &x0 ['a:1', 'b:1', 'c:1', 'd:1', 'e:1', 'f:1', 'g:1', 'h:1']\n".to_owned();
+    for level in 1..12 {
+        let below = vec![format!("*x{}", level - 1); 8].join(", ");
+        text.push_str(&format!("x{level}: &x{level} [{below}]\n"));
+    }
+    // No level but the lowest is a list of texts, so the walk ends there and names what it found instead.
+    text.push_str("scrape_configs: [{job_name: a, static_configs: [{targets: *x11}]}]\n");
+    assert!(first_error(text).contains("has no key x0"));
+}
+
+#[test]
+fn a_regex_that_would_grow_beyond_measure_is_refused() {
+    for regex in ["(((((a{30}){30}){30}){30}){30})", "(?i)[\\pL\\pN]{900}[\\pL]{900}"] {
+        let text = format!(
+            "scrape_configs: [{{job_name: a, relabel_configs: [{{regex: '{regex}', action: labeldrop}}]}}]"
+        );
+        let message = first_error(text);
+        assert!(message.contains("regex"), "{message}");
+    }
+}
+
+/// Texts that mean something to YAML or to a configuration.
+const PIECES: [&str; 32] = [
+    " ", "  ", "\n", "\t", ":", ": ", "- ", "#", "\"", "'", "[", "]", "{", "}", ",", "&a ", "*a", "!!str ",
+    "|", ">", "<<: ", "---\n", "...\n", "? ", "\\", "é", "\u{feff}", "~", "null", "0x", "$1", "\u{7}",
+];
+
+static GOOD_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/config");
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let is_good = |path: &&PathBuf| path.to_string_lossy().ends_with(".good.yml");
+    paths.iter().filter(is_good).map(|path| std::fs::read(path).unwrap()).collect()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn broken_files_are_refused_or_read_and_never_stop_the_process(
+        file in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..PIECES.len(), 0..4_usize), 1..6),
+    ) {
+        let mut text = file.get(&GOOD_FILES).clone();
+        for (at, piece, removed) in changes {
+            let at = at.index(text.len() + 1);
+            let end = (at + removed).min(text.len());
+            text.splice(at..end, PIECES[piece].bytes());
+        }
+        let lines = text.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
+        let Loaded { config, diagnostics, .. } = check(Path::new("a.yml"), &One(text));
+        let errors = diagnostics.iter().any(|found| found.severity == Severity::Error);
+        prop_assert_eq!(config.is_none(), errors);
+        for found in diagnostics {
+            prop_assert!(found.line <= lines, "line {} of {}: {}", found.line, lines, found);
+        }
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_refused_or_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let Loaded { config, diagnostics, .. } = load(Path::new("a.yml"), &One(bytes));
+        prop_assert_eq!(config.is_none(), diagnostics.iter().any(|found| found.severity == Severity::Error));
+    }
+}

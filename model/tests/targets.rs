@@ -1,0 +1,83 @@
+//! From discovered labels to targets, as Prometheus does it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may fail")]
+
+use std::path::{Path, PathBuf};
+
+use promring_model::config::{ConfigSource, ScrapeConfig, load};
+use promring_model::labels::Labels;
+use promring_model::target::{Assembled, TargetError, assemble, discovered_labels};
+
+struct One(&'static str);
+
+impl ConfigSource for One {
+    fn read(&self, _: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.into())
+    }
+
+    fn glob(&self, _: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+fn job(config: &'static str) -> ScrapeConfig {
+    let loaded = load(Path::new("a.yml"), &One(config));
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    ScrapeConfig::clone(&config.scrape_configs[0])
+}
+
+fn labels<const N: usize>(pairs: [(&str, &str); N]) -> Labels {
+    Labels::from_pairs(pairs)
+}
+
+fn error(job: &ScrapeConfig, own: &Labels) -> TargetError {
+    match assemble(job, &discovered_labels(job, &Labels::default(), own)) {
+        Assembled::Invalid(error) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_parameter_of_the_target_or_its_group_beats_the_jobs() {
+    let job = job("scrape_configs: [{job_name: a, params: {module: [http], path: [one], verbose: ['1']}}]");
+    let group = labels([("__param_module", "tcp")]);
+    let own = labels([("__address__", "a:1"), ("__param_path", "two")]);
+    let discovered = discovered_labels(&job, &group, &own);
+    assert_eq!(discovered.get("__param_module"), Some("tcp"));
+    assert_eq!(discovered.get("__param_path"), Some("two"));
+    assert_eq!(discovered.get("__param_verbose"), Some("1"));
+}
+
+#[test]
+fn the_group_gives_a_target_no_address() {
+    let job = job("scrape_configs: [{job_name: a}]");
+    let discovered = discovered_labels(&job, &labels([("__address__", "a:1")]), &Labels::default());
+    assert_eq!(discovered.get("__address__"), None);
+}
+
+#[test]
+fn the_jobs_switches_for_histograms_are_labels_that_rules_and_targets_change() {
+    let job = job("scrape_configs:
+- job_name: a
+  scrape_native_histograms: true
+  relabel_configs: [{target_label: __convert_classic_histograms_to_nhcb__, replacement: 'true'}]");
+    let own = labels([("__address__", "a:1"), ("__always_scrape_classic_histograms__", "1")]);
+    let discovered = discovered_labels(&job, &Labels::default(), &own);
+    assert_eq!(discovered.get("__convert_classic_histograms_to_nhcb__"), Some("false"));
+    let Assembled::Target(target) = assemble(&job, &discovered) else { panic!("a target") };
+    assert_eq!(target.labels.get("__scrape_native_histograms__"), Some("true"));
+    assert_eq!(target.labels.get("__convert_classic_histograms_to_nhcb__"), Some("true"));
+    assert_eq!(target.labels.get("__always_scrape_classic_histograms__"), Some("1"));
+}
+
+#[test]
+fn a_switch_that_is_neither_on_nor_off_makes_no_target() {
+    let job = job("scrape_configs: [{job_name: a}]");
+    let own = labels([("__address__", "a:1"), ("__scrape_native_histograms__", "yes")]);
+    let told = error(&job, &own).to_string();
+    assert_eq!(told, "__scrape_native_histograms__ is \"yes\": it must be true or false");
+}

@@ -1,0 +1,239 @@
+//! Looking at a queue from outside: what `promring queue DIR` shows. Nothing is written and nothing is locked, so it can be
+//! used beside a running scraper, whose newest record may look torn then.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use super::QueueError;
+use super::cursor::{Cursor, CursorFile};
+use super::directory::{parse_lane_name, parse_set_name};
+use super::files::{Files, OsFiles};
+use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
+use super::limits::META_BYTES_MAX;
+use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentError, Step};
+
+/// A queue as it lies on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Whose queue it is; None: its description is damaged.
+    pub destination: Option<String>,
+    /// Its sets of lanes, oldest first.
+    pub sets: Vec<InspectedSet>,
+}
+
+/// A set of lanes on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedSet {
+    /// Its number.
+    pub set: u32,
+    /// What it is for and what it waits for; None: its description is damaged.
+    pub purpose: Option<(SetKind, Hold)>,
+    /// Its lanes.
+    pub lanes: Vec<InspectedLane>,
+}
+
+/// A lane on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedLane {
+    /// Which lane.
+    pub lane: LaneId,
+    /// Files of records.
+    pub segments: usize,
+    /// Bytes of those files.
+    pub bytes: u64,
+    /// What is not acknowledged.
+    pub pending: Pending,
+    /// Everything up to this sequence number is acknowledged.
+    pub acknowledged: u64,
+    /// Up to where a request was in flight when the cursor was written last; None: none was.
+    pub in_flight: Option<u64>,
+    /// Records whose checksums are right.
+    pub good_records: u64,
+    /// Places where they are not.
+    pub bad_records: u64,
+    /// What else is wrong, in words.
+    pub problems: Vec<String>,
+}
+
+impl Inspection {
+    /// Looks at the queue in `dir` and verifies all checksums, which reads all of it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be read or is not a queue that this version knows.
+    pub fn of(dir: &Path) -> Result<Self, QueueError> {
+        inspect(&OsFiles, dir)
+    }
+
+    /// Whether every checksum is right.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let lanes = || self.sets.iter().flat_map(|set| &set.lanes);
+        self.destination.is_some()
+            && self.sets.iter().all(|set| set.purpose.is_some())
+            && lanes().all(|lane| lane.bad_records == 0 && lane.problems.is_empty())
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.destination {
+            Some(name) => writeln!(f, "queue of {name}")?,
+            None => writeln!(f, "queue with a damaged description")?,
+        }
+        for set in &self.sets {
+            match &set.purpose {
+                Some((SetKind::Normal, Hold::None)) => writeln!(f, "set {}", set.set)?,
+                Some((SetKind::Fence, Hold::None)) => writeln!(f, "set {}, a fence", set.set)?,
+                Some((_, Hold::After(older))) => writeln!(f, "set {}, sent after set {older}", set.set)?,
+                Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
+                None => writeln!(f, "set {} with a damaged description", set.set)?,
+            }
+            let head = ["lane", "segments", "bytes", "records", "samples", "oldest (ms)", "good", "bad"];
+            let [lane, segments, bytes, records, samples, oldest, good, bad] = head;
+            writeln!(
+                f,
+                "  {lane:>4} {segments:>8} {bytes:>14} {records:>10} {samples:>12} {oldest:>14} {good:>10} {bad:>6}"
+            )?;
+            for lane in &set.lanes {
+                writeln!(
+                    f,
+                    "  {:>4} {:>8} {:>14} {:>10} {:>12} {:>14} {:>10} {:>6}",
+                    lane.lane.index,
+                    lane.segments,
+                    lane.bytes,
+                    lane.pending.records,
+                    lane.pending.samples,
+                    lane.pending.oldest_ms.map_or("-".to_owned(), |ms| ms.to_string()),
+                    lane.good_records,
+                    lane.bad_records,
+                )?;
+                if let Some(sequence) = lane.in_flight {
+                    let first = lane.acknowledged + 1;
+                    writeln!(f, "       a request of records {first} to {sequence} was in flight")?;
+                }
+                for problem in &lane.problems {
+                    writeln!(f, "       {problem}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn inspect(files: &dyn Files, dir: &Path) -> Result<Inspection, QueueError> {
+    let names = list(files, dir)?;
+    let path = dir.join("meta");
+    let destination = match files.read_small(&path, META_BYTES_MAX).map(|bytes| meta::decode_queue(&bytes)) {
+        Ok(Ok(destination)) => Some(destination),
+        Ok(Err(BadMeta::Foreign)) => return Err(QueueError::Foreign { path }),
+        Ok(Err(BadMeta::Newer(_))) => return Err(QueueError::Newer { path }),
+        Ok(Err(BadMeta::Damaged)) => None,
+        Err(source) => return Err(QueueError::Io { path, source }),
+    };
+    let mut sets = Vec::new();
+    for name in names {
+        if let Some(set) = parse_set_name(&name) {
+            sets.push(inspect_set(files, &dir.join(name), set)?);
+        }
+    }
+    sets.sort_by_key(|set| set.set);
+    Ok(Inspection { destination, sets })
+}
+
+fn inspect_set(files: &dyn Files, dir: &Path, set: u32) -> Result<InspectedSet, QueueError> {
+    let path = dir.join("meta");
+    let purpose = match files.read_small(&path, META_BYTES_MAX).map(|bytes| SetMeta::decode(&bytes)) {
+        Ok(Ok(meta)) => Some((meta.kind, meta.hold)),
+        Ok(Err(BadMeta::Newer(_))) => return Err(QueueError::Newer { path }),
+        Ok(Err(BadMeta::Foreign | BadMeta::Damaged)) | Err(_) => None,
+    };
+    let mut lanes = Vec::new();
+    for name in list(files, dir)? {
+        if let Some(index) = parse_lane_name(&name) {
+            lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index })?);
+        }
+    }
+    lanes.sort_by_key(|lane| lane.lane);
+    Ok(InspectedSet { set, purpose, lanes })
+}
+
+fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<InspectedLane, QueueError> {
+    let mut bases: Vec<u64> = list(files, dir)?.iter().filter_map(|name| parse_segment_name(name)).collect();
+    bases.sort_unstable();
+    let mut problems = Vec::new();
+    let cursor = match files.open(&dir.join("cursor")).and_then(CursorFile::open) {
+        Ok((_, Some(cursor))) => cursor,
+        Ok((_, None)) if bases.is_empty() => Cursor::default(),
+        Ok((_, None)) => {
+            problems.push("the cursor is damaged: the lane will be sent from its oldest record".to_owned());
+            Cursor::default()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Cursor::default(),
+        Err(error) => {
+            problems.push(format!("the cursor cannot be read: {error}"));
+            Cursor::default()
+        }
+    };
+    let mut seen = InspectedLane {
+        lane,
+        segments: bases.len(),
+        bytes: 0,
+        pending: Pending::default(),
+        acknowledged: cursor.acknowledged,
+        in_flight: (cursor.in_flight > cursor.acknowledged).then_some(cursor.in_flight),
+        good_records: 0,
+        bad_records: 0,
+        problems,
+    };
+    for base in bases {
+        let path = segment_path(dir, base);
+        match inspect_segment(files, &path, &mut seen) {
+            Ok(()) => {}
+            Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
+            // A running scraper has deleted it meanwhile.
+            Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => seen.segments -= 1,
+            Err(SegmentError::Io(error)) => seen.problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(seen)
+}
+
+fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> Result<(), SegmentError> {
+    let file = files.open(path)?;
+    let found = segment::open(&*file)?;
+    seen.bytes += file.len()?;
+    if found.torn_bytes > 0 {
+        seen.problems.push(format!("{}: {} bytes of a torn tail", path.display(), found.torn_bytes));
+    }
+    let (mut offset, mut after) = (SEGMENT_HEADER_BYTES, 0);
+    let mut body = Vec::new();
+    loop {
+        match segment::step(&*file, offset, found.end, after)? {
+            Step::Record(header) => {
+                if segment::read_body(&*file, offset, &header, &mut body)? {
+                    seen.good_records += 1;
+                } else {
+                    seen.bad_records += 1;
+                }
+                if header.sequence > seen.acknowledged {
+                    seen.pending.records += 1;
+                    seen.pending.samples = seen.pending.samples.saturating_add(header.meta.points());
+                    seen.pending.bytes += header.record_len();
+                    seen.pending.oldest_ms.get_or_insert(header.enqueued_ms);
+                }
+                (offset, after) = (offset + header.record_len(), header.sequence);
+            }
+            Step::Bad { next } => {
+                seen.bad_records += 1;
+                offset = next;
+            }
+            Step::End => return Ok(()),
+        }
+    }
+}
+
+fn list(files: &dyn Files, dir: &Path) -> Result<Vec<String>, QueueError> {
+    files.list(dir).map_err(|source| QueueError::Io { path: dir.to_owned(), source })
+}

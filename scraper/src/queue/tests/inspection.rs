@@ -1,0 +1,68 @@
+use super::super::inspect::inspect;
+use super::*;
+
+const DIR: &str = "/data/prod";
+
+fn look(world: &World) -> Inspection {
+    inspect(&world.disk, Path::new(DIR)).unwrap()
+}
+
+#[test]
+fn an_inspection_tells_what_is_pending_and_changes_nothing() {
+    let world = World::new();
+    let queue = world.open(2);
+    for samples_ in [10, 20, 30] {
+        queue.append(1, samples(samples_), b"body").unwrap();
+    }
+    let mut reader = reader(&queue, 1);
+    reader.peek(&mut Vec::new()).unwrap();
+    reader.ack(1);
+    reader.peek(&mut Vec::new()).unwrap();
+    reader.mark(2);
+    let (calls, stats) = (world.disk.calls(), queue.stats());
+    // Beside a running process, and after it.
+    let beside = look(&world);
+    assert_eq!(world.disk.calls(), calls);
+    let lane = &beside.sets[0].lanes[1];
+    assert_eq!(lane.pending, stats.pending);
+    assert_eq!((lane.acknowledged, lane.in_flight, lane.good_records, lane.bad_records), (1, Some(2), 3, 0));
+    assert_eq!(beside.destination.as_deref(), Some("prod"));
+    assert!(beside.is_sound());
+    drop((queue, reader));
+    assert_eq!(look(&world).sets[0].lanes[1].pending, stats.pending);
+    let text = look(&world).to_string();
+    assert!(
+        text.contains("queue of prod") && text.contains("a request of records 2 to 2 was in flight"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_inspection_finds_every_flipped_bit_of_a_record() {
+    let world = World::new();
+    let queue = world.open(1);
+    queue.append(0, samples(1), b"first").unwrap();
+    queue.append(0, samples(1), b"second").unwrap();
+    drop(queue);
+    let path = Path::new(DIR).join("set-00000001/lane-000/00000000000000000001.seg");
+    let good = world.disk.bytes(&path);
+    for bit in 32 * 8..(good.len() - 80) * 8 {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        world.disk.put(&path, &bad);
+        let seen = look(&world);
+        let lane = &seen.sets[0].lanes[0];
+        assert_eq!((lane.good_records, lane.bad_records, seen.is_sound()), (1, 1, false), "bit {bit}");
+    }
+    world.disk.put(&path, &good[..good.len() - 81]);
+    assert!(look(&world).to_string().contains("bytes of a torn tail"));
+}
+
+#[test]
+fn a_directory_of_something_else_is_no_queue() {
+    let world = World::new();
+    drop(world.open(1));
+    world.disk.put(&Path::new(DIR).join("meta"), b"{}");
+    assert!(matches!(inspect(&world.disk, Path::new(DIR)), Err(QueueError::Foreign { .. })));
+    assert!(matches!(inspect(&world.disk, Path::new("/data/nothing")), Err(QueueError::Io { .. })));
+}

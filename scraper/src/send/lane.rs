@@ -1,0 +1,308 @@
+//! One lane's sender: one request in flight, in order, until it is accepted or refused for good.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::answer::{Answer, Reason, Refusal};
+use super::backoff::Backoff;
+use super::gather::{Gatherer, Request};
+use super::link::Link;
+use super::units::{self, Counts, Unit};
+use crate::queue::{LaneReader, Wake};
+
+/// What senders are asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Send whatever comes.
+    Run,
+    /// Send what is there, then end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// Sends one lane's records.
+pub(super) struct LaneSender {
+    link: Arc<Link>,
+    reader: LaneReader,
+    phase: watch::Receiver<Phase>,
+    gatherer: Gatherer,
+}
+
+/// What became of a request, or of a piece of one.
+enum Fate {
+    Accepted,
+    Refused(Refusal),
+    TooLarge(Refusal),
+    Unwanted(Refusal),
+    /// Past sample_age_limit.
+    TooOld,
+    /// The queue's bounds dropped its records.
+    Dropped,
+    /// The sender is to end.
+    Stopped,
+}
+
+/// Whether the sender goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    Record,
+    End,
+}
+
+/// What is sent: a whole request, or a piece of one that was refused.
+struct Offer<'o> {
+    body: &'o Bytes,
+    counts: Counts,
+    last_ms: i64,
+}
+
+impl LaneSender {
+    pub(super) fn new(link: Arc<Link>, reader: LaneReader, phase: watch::Receiver<Phase>) -> Self {
+        Self { link, reader, phase, gatherer: Gatherer::default() }
+    }
+
+    /// Sends until the lane is retired or the sender is to end.
+    pub(super) async fn run(mut self) {
+        let samples_max = self.link.config.queue.max_samples_per_send as u64;
+        loop {
+            let phase = *self.phase.borrow_and_update();
+            if phase == Phase::Stop {
+                return;
+            }
+            if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max) {
+                if self.deliver(request).await == Next::End {
+                    return;
+                }
+                continue;
+            }
+            if phase == Phase::Drain {
+                return;
+            }
+            tokio::select! {
+                woken = self.reader.wait() => if woken == Wake::Retired { return },
+                changed = self.phase.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn deliver(&mut self, mut request: Request) -> Next {
+        self.reader.mark(request.upto);
+        let cutoff_ms = self.cutoff_ms();
+        let fate =
+            if request.counts.points() > 0 && request.first_ms < cutoff_ms && request.last_ms >= cutoff_ms {
+                // Some of it is too old: the rest goes piece by piece.
+                return self.deliver_pieces(&request, None).await;
+            } else {
+                let offer = Offer { body: &request.body, counts: request.counts, last_ms: request.last_ms };
+                self.offer(&offer, &mut request.maybe_stored).await
+            };
+        match fate {
+            Fate::Accepted => self.sent(request.last_ms),
+            Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
+            Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &request.counts, &refusal),
+            Fate::Refused(refusal) | Fate::TooLarge(refusal) => {
+                return self.deliver_pieces(&request, Some(refusal)).await;
+            }
+            Fate::Dropped => return Next::Record,
+            Fate::Stopped => {
+                if !request.maybe_stored {
+                    self.reader.unmark();
+                }
+                return Next::End;
+            }
+        }
+        self.reader.ack(request.upto);
+        self.gatherer.give_back(request.body);
+        Next::Record
+    }
+
+    /// Takes a request apart that is not taken as a whole, and halves what is refused until only what is refused alone is
+    /// left, which is given up. Pieces go in the order that they stand in.
+    async fn deliver_pieces(&mut self, request: &Request, refusal: Option<Refusal>) -> Next {
+        let Ok(units) = units::take_apart(&request.body) else {
+            if request.records > 1 {
+                // One of them is no request, and makes none of all. Nobody can have stored anything of it.
+                self.reader.unmark();
+                self.gatherer.leave_alone(request.upto);
+                return Next::Record;
+            }
+            let message = "the queued request cannot be decoded".to_owned();
+            let refusal = refusal.unwrap_or(Refusal { status: 0, message });
+            self.refused(Reason::Rejected, &request.counts, &refusal);
+            self.reader.ack(request.upto);
+            return Next::Record;
+        };
+        let mut stack = match refusal {
+            None => vec![Piece { units: self.young_enough(units), maybe_stored: request.maybe_stored }],
+            Some(refusal) => {
+                let whole = Piece { units, maybe_stored: request.maybe_stored };
+                let mut stack = Vec::new();
+                self.split(whole, &refusal, Reason::of(&refusal, request.maybe_stored), &mut stack);
+                stack
+            }
+        };
+        while let Some(mut piece) = stack.pop() {
+            if piece.units.is_empty() {
+                continue;
+            }
+            let body = units::put_together(&piece.units);
+            let offer = Offer { body: &body, counts: piece.counts(), last_ms: piece.newest_ms() };
+            match self.offer(&offer, &mut piece.maybe_stored).await {
+                Fate::Accepted => self.sent(offer.last_ms),
+                Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
+                Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
+                Fate::Refused(refusal) => {
+                    let reason = Reason::of(&refusal, piece.maybe_stored);
+                    self.split(piece, &refusal, reason, &mut stack);
+                }
+                Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut stack),
+                Fate::Dropped => return Next::Record,
+                // The mark stays: after a restart the whole request is sent again, and what was stored of it is refused.
+                Fate::Stopped => return Next::End,
+            }
+        }
+        self.reader.ack(request.upto);
+        Next::Record
+    }
+
+    /// Puts both halves of a refused piece on the stack; a sample that was refused alone is given up.
+    fn split(&self, mut piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
+        if let [unit] = &*piece.units {
+            match units::one_sample_each(unit) {
+                Some(units) => piece.units = units,
+                None => return self.refused(alone, &unit.counts, refusal),
+            }
+        }
+        let second = piece.units.split_off(piece.units.len() / 2);
+        stack.push(Piece { units: second, maybe_stored: piece.maybe_stored });
+        stack.push(piece);
+    }
+
+    /// Sends until there is an answer that will not change.
+    async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
+        let link = Arc::clone(&self.link);
+        let mut backoff = Backoff::new(link.config.queue.min_backoff, link.config.queue.max_backoff);
+        let mut attempt = 0;
+        loop {
+            if self.reader.is_dropped() {
+                return Fate::Dropped;
+            }
+            if offer.counts.points() > 0 && offer.last_ms < self.cutoff_ms() {
+                return Fate::TooOld;
+            }
+            link.metrics.sent.add(&offer.counts);
+            if attempt > 0 {
+                link.metrics.retried.add(&offer.counts);
+            }
+            let answer = tokio::select! {
+                answer = link.attempt(offer.body.clone(), attempt) => answer,
+                () = stopped(&mut self.phase) => {
+                    // It may be under way.
+                    *maybe_stored = true;
+                    return Fate::Stopped;
+                }
+            };
+            let (why, after) = match answer {
+                Answer::Accepted => return Fate::Accepted,
+                Answer::Refused(refusal) => return Fate::Refused(refusal),
+                Answer::TooLarge(refusal) => return Fate::TooLarge(refusal),
+                Answer::Unwanted(refusal) => return Fate::Unwanted(refusal),
+                Answer::Again { why, after, maybe_stored: stored } => {
+                    *maybe_stored |= stored;
+                    (why, after)
+                }
+            };
+            attempt += 1;
+            let pause = backoff.pause(after);
+            if let Some(untold) = link.retries.tell(Instant::now()) {
+                tracing::warn!(
+                    destination = link.config.name,
+                    why,
+                    attempt,
+                    ?pause,
+                    untold,
+                    "a request is sent again"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stopped(&mut self.phase) => return Fate::Stopped,
+            }
+        }
+    }
+
+    fn sent(&self, last_ms: i64) {
+        self.link.metrics.highest_sent_seconds.set(last_ms as f64 / 1000.0);
+    }
+
+    fn refused(&self, reason: Reason, counts: &Counts, refusal: &Refusal) {
+        self.link.metrics.refused(reason, counts);
+        if reason != Reason::AlreadyStored
+            && let Some(untold) = self.link.refusals.tell(Instant::now())
+        {
+            tracing::error!(
+                destination = self.link.config.name,
+                reason = reason.as_str(),
+                status = refusal.status,
+                message = refusal.message,
+                samples = counts.points(),
+                untold,
+                "the receiver refuses samples for good"
+            );
+        }
+    }
+
+    /// Samples before this time are not sent.
+    fn cutoff_ms(&self) -> i64 {
+        let limit = self.link.config.queue.sample_age_limit;
+        if limit.is_zero() {
+            return i64::MIN;
+        }
+        promring_net::clock::now_ms().saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// What is not past sample_age_limit; the rest is counted.
+    fn young_enough(&self, units: Vec<Unit>) -> Vec<Unit> {
+        let cutoff_ms = self.cutoff_ms();
+        let apart = units.into_iter().flat_map(|unit| match units::one_sample_each(&unit) {
+            Some(units) => units,
+            None => vec![unit],
+        });
+        let (young, old): (Vec<Unit>, Vec<Unit>) =
+            apart.partition(|unit| unit.newest_ms.is_none_or(|newest_ms| newest_ms >= cutoff_ms));
+        for unit in &old {
+            self.link.metrics.too_old.add(&unit.counts);
+        }
+        young
+    }
+}
+
+/// A part of a request.
+struct Piece {
+    units: Vec<Unit>,
+    maybe_stored: bool,
+}
+
+impl Piece {
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for unit in &self.units {
+            counts.add(unit.counts);
+        }
+        counts
+    }
+
+    fn newest_ms(&self) -> i64 {
+        self.units.iter().filter_map(|unit| unit.newest_ms).max().unwrap_or(i64::MAX)
+    }
+}
+
+/// Returns when the sender is to end.
+async fn stopped(phase: &mut watch::Receiver<Phase>) {
+    // An error says that nobody can ask any more, which is an end as well.
+    let _ended = phase.wait_for(|phase| *phase == Phase::Stop).await;
+}

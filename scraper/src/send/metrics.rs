@@ -1,0 +1,224 @@
+//! Metrics of one destination: Prometheus's names where the meaning is Prometheus's, our own for the rest.
+
+use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram};
+use promring_model::config::RemoteWrite;
+
+use super::answer::Reason;
+use super::units::Counts;
+use crate::queue::{DropReason, Queue, QueueStats};
+
+/// Handles, taken once. The recorder must be installed before.
+pub(super) struct SendMetrics {
+    pub(super) sent: Kinds,
+    pub(super) failed: Kinds,
+    pub(super) retried: Kinds,
+    pub(super) too_old: Kinds,
+    pub(super) bytes: Counter,
+    pub(super) duration_seconds: Histogram,
+    pub(super) highest_sent_seconds: Gauge,
+    refused: [Counter; Reason::ALL.len()],
+    queue: QueueMetrics,
+}
+
+/// One counter for each kind of thing that a request holds.
+pub(super) struct Kinds {
+    samples: Counter,
+    histograms: Counter,
+    exemplars: Counter,
+    metadata: Option<Counter>,
+}
+
+struct QueueMetrics {
+    samples_pending: Gauge,
+    lanes: Gauge,
+    highest_seconds: Gauge,
+    records: Gauge,
+    bytes: Gauge,
+    disk_bytes: Gauge,
+    memory_bytes: Gauge,
+    oldest_age_seconds: Gauge,
+    dropped: [Counter; DropReason::ALL.len()],
+    enqueued_samples: Counter,
+    enqueued_bytes: Counter,
+    corrupt_records: Counter,
+    torn_tails: Counter,
+    lost_cursors: Counter,
+    write_errors: Counter,
+    read_errors: Counter,
+    sync_errors: Counter,
+    syncs: Counter,
+}
+
+/// Adds `remote_name` and `url` to the labels of a metric.
+macro_rules! of {
+    ($kind:ident, $config:expr, $name:expr $(, $label:expr => $value:expr)*) => {
+        $kind!($name, "remote_name" => $config.name.clone(), "url" => shown_url($config) $(, $label => $value)*)
+    };
+}
+
+impl SendMetrics {
+    pub(super) fn new(config: &RemoteWrite) -> Self {
+        describe();
+        of!(gauge, config, "prometheus_remote_storage_max_samples_per_send")
+            .set(config.queue.max_samples_per_send as f64);
+        of!(gauge, config, "prometheus_remote_storage_shards_min").set(config.queue.min_shards as f64);
+        of!(gauge, config, "prometheus_remote_storage_shards_max").set(config.queue.max_shards as f64);
+        Self {
+            sent: Kinds::new(config, "total", None),
+            failed: Kinds::new(config, "failed_total", None),
+            retried: Kinds::new(config, "retried_total", None),
+            too_old: Kinds::new(config, "dropped_total", Some("too_old")),
+            bytes: of!(counter, config, "prometheus_remote_storage_bytes_total"),
+            duration_seconds: of!(histogram, config, "prometheus_remote_storage_sent_batch_duration_seconds"),
+            highest_sent_seconds: of!(
+                gauge,
+                config,
+                "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
+            ),
+            refused: Reason::ALL.map(|reason| {
+                of!(counter, config, "promring_remote_write_refused_samples_total", "reason" => reason.as_str())
+            }),
+            queue: QueueMetrics::new(config),
+        }
+    }
+
+    /// Counts what a receiver refused for good. What it had stored already is no failure.
+    pub(super) fn refused(&self, reason: Reason, counts: &Counts) {
+        if let Some(counter) = self.refused.get(reason as usize) {
+            counter.increment(counts.points());
+        }
+        if reason != Reason::AlreadyStored {
+            self.failed.add(counts);
+        }
+    }
+
+    /// Brings what the queue says up to date.
+    pub(super) fn update(&self, queue: &Queue) {
+        let (now, before) = queue.publish_stats();
+        self.queue.update(&now, &before);
+    }
+}
+
+impl Kinds {
+    fn new(config: &RemoteWrite, suffix: &str, reason: Option<&'static str>) -> Self {
+        let counter = |kind: &str| {
+            let name = format!("prometheus_remote_storage_{kind}_{suffix}");
+            match reason {
+                None => of!(counter, config, name),
+                Some(reason) => of!(counter, config, name, "reason" => reason),
+            }
+        };
+        Self {
+            samples: counter("samples"),
+            histograms: counter("histograms"),
+            exemplars: counter("exemplars"),
+            // Prometheus has no metadata that are dropped.
+            metadata: reason.is_none().then(|| counter("metadata")),
+        }
+    }
+
+    pub(super) fn add(&self, counts: &Counts) {
+        self.samples.increment(counts.samples);
+        self.histograms.increment(counts.histograms);
+        self.exemplars.increment(counts.exemplars);
+        if let Some(metadata) = &self.metadata {
+            metadata.increment(counts.metadata);
+        }
+    }
+}
+
+impl QueueMetrics {
+    fn new(config: &RemoteWrite) -> Self {
+        Self {
+            samples_pending: of!(gauge, config, "prometheus_remote_storage_samples_pending"),
+            lanes: of!(gauge, config, "prometheus_remote_storage_shards"),
+            highest_seconds: of!(gauge, config, "prometheus_remote_storage_queue_highest_timestamp_seconds"),
+            records: of!(gauge, config, "promring_queue_records"),
+            bytes: of!(gauge, config, "promring_queue_bytes"),
+            disk_bytes: of!(gauge, config, "promring_queue_disk_bytes"),
+            memory_bytes: of!(gauge, config, "promring_queue_memory_bytes"),
+            oldest_age_seconds: of!(gauge, config, "promring_queue_oldest_age_seconds"),
+            dropped: DropReason::ALL.map(|reason| {
+                of!(counter, config, "promring_queue_dropped_samples_total", "reason" => reason.as_str())
+            }),
+            enqueued_samples: of!(counter, config, "promring_queue_enqueued_samples_total"),
+            enqueued_bytes: of!(counter, config, "promring_queue_enqueued_bytes_total"),
+            corrupt_records: of!(counter, config, "promring_queue_corrupt_records_total"),
+            torn_tails: of!(counter, config, "promring_queue_torn_tails_total"),
+            lost_cursors: of!(counter, config, "promring_queue_lost_cursors_total"),
+            write_errors: of!(counter, config, "promring_queue_write_errors_total"),
+            read_errors: of!(counter, config, "promring_queue_read_errors_total"),
+            sync_errors: of!(counter, config, "promring_queue_sync_errors_total"),
+            syncs: of!(counter, config, "promring_queue_syncs_total"),
+        }
+    }
+
+    fn update(&self, stats: &QueueStats, before: &QueueStats) {
+        self.samples_pending.set(stats.pending.samples as f64);
+        self.lanes.set(stats.sets.iter().map(|set| set.lanes.len()).sum::<usize>() as f64);
+        if let Some(newest_ms) = stats.newest_sample_ms {
+            self.highest_seconds.set(newest_ms as f64 / 1000.0);
+        }
+        self.records.set(stats.pending.records as f64);
+        self.bytes.set(stats.pending.bytes as f64);
+        self.disk_bytes.set(stats.disk_bytes as f64);
+        self.memory_bytes.set(stats.memory_bytes as f64);
+        self.oldest_age_seconds.set(stats.oldest_age.unwrap_or_default().as_secs_f64());
+        for (counter, reason) in self.dropped.iter().zip(DropReason::ALL) {
+            counter.increment(stats.dropped(reason) - before.dropped(reason));
+        }
+        self.enqueued_samples.increment(stats.enqueued_samples - before.enqueued_samples);
+        self.enqueued_bytes.increment(stats.enqueued_bytes - before.enqueued_bytes);
+        self.corrupt_records.increment(stats.corrupt_records - before.corrupt_records);
+        self.torn_tails.increment(stats.torn_tails - before.torn_tails);
+        self.lost_cursors.increment(stats.lost_cursors - before.lost_cursors);
+        self.write_errors.increment(stats.write_errors - before.write_errors);
+        self.read_errors.increment(stats.read_errors - before.read_errors);
+        self.sync_errors.increment(stats.sync_errors - before.sync_errors);
+        self.syncs.increment(stats.syncs - before.syncs);
+    }
+}
+
+/// The URL without a password, as Prometheus's label has it.
+fn shown_url(config: &RemoteWrite) -> String {
+    let mut url = config.url.clone();
+    if url.password().is_some() {
+        // Fails for URLs without a host only, which have no password.
+        let _no_host = url.set_password(Some("xxxxx"));
+    }
+    url.into()
+}
+
+fn describe() {
+    describe_counter!("prometheus_remote_storage_samples_total", "Samples sent, each attempt counted.");
+    describe_counter!(
+        "prometheus_remote_storage_samples_failed_total",
+        "Samples that the receiver refused for good."
+    );
+    describe_counter!("prometheus_remote_storage_samples_retried_total", "Samples sent again.");
+    describe_counter!("prometheus_remote_storage_samples_dropped_total", "Samples not sent, by reason.");
+    describe_gauge!(
+        "prometheus_remote_storage_samples_pending",
+        "Samples in the queue that are not acknowledged."
+    );
+    describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
+    describe_counter!(
+        "promring_remote_write_refused_samples_total",
+        "Samples that the receiver refused alone, by reason; already_stored is no loss."
+    );
+    describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
+    describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");
+    describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's files.");
+    describe_gauge!("promring_queue_memory_bytes", "Bytes that wait in memory because the disk takes none.");
+    describe_gauge!("promring_queue_oldest_age_seconds", "How long the oldest record has waited.");
+    describe_counter!("promring_queue_dropped_samples_total", "Samples that the queue dropped, by reason.");
+    describe_counter!("promring_queue_enqueued_samples_total", "Samples appended to the queue.");
+    describe_counter!("promring_queue_enqueued_bytes_total", "Bytes of bodies appended to the queue.");
+    describe_counter!("promring_queue_corrupt_records_total", "Damaged records that were skipped.");
+    describe_counter!("promring_queue_torn_tails_total", "Segments of which a torn tail was cut off.");
+    describe_counter!("promring_queue_lost_cursors_total", "Lanes that began again at their oldest record.");
+    describe_counter!("promring_queue_write_errors_total", "Writes that the disk refused.");
+    describe_counter!("promring_queue_read_errors_total", "Reads that the disk refused.");
+    describe_counter!("promring_queue_sync_errors_total", "Syncs that failed.");
+    describe_counter!("promring_queue_syncs_total", "Syncs of files and directories.");
+}

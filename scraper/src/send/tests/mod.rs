@@ -1,0 +1,157 @@
+//! Senders against real receivers on loopback.
+
+mod delivery;
+mod receiver;
+mod refusals;
+mod restarts;
+
+use std::path::{Path, PathBuf};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use promring_model::config::{ConfigSource, QueueSettings, load};
+use promring_proto::remote_write::v1;
+
+use super::*;
+use crate::queue::{Encoding, RecordMeta};
+use receiver::{Action, Receiver};
+
+/// Senders with their queues, on a directory that vanishes.
+struct Sending {
+    senders: Vec<Senders>,
+    queues: Vec<Arc<Queue>>,
+    metrics: PrometheusHandle,
+}
+
+struct Text(String);
+
+impl ConfigSource for Text {
+    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// A destination of one lane with short pauses; `keys` are added to its `queue_config`.
+fn destination(name: &str, url: &str, keys: &str) -> Arc<RemoteWrite> {
+    let text = format!(
+        "remote_write:\n- name: {name}\n  url: {url}\n  headers: {{X-Tenant: a}}\n  \
+         queue_config: {{max_shards: 1, min_backoff: 1ms, max_backoff: 5ms{keys}}}\n"
+    );
+    let loaded = load(Path::new("test.yml"), &Text(text));
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    Arc::clone(&config.remote_write[0])
+}
+
+impl Sending {
+    /// Opens queues in `dir` and starts nothing yet.
+    fn open(dir: &Path, configs: &[Arc<RemoteWrite>], settings: &QueueSettings) -> Self {
+        Self::open_with(dir, configs, settings, &PrometheusBuilder::new().build_recorder())
+    }
+
+    fn open_with(
+        dir: &Path,
+        configs: &[Arc<RemoteWrite>],
+        settings: &QueueSettings,
+        recorder: &PrometheusRecorder,
+    ) -> Self {
+        let open = |config: &Arc<RemoteWrite>| {
+            Arc::new(
+                Queue::open(&queue_dir(dir, &config.name), &config.name, lanes(config), settings).unwrap(),
+            )
+        };
+        let queues: Vec<Arc<Queue>> = configs.iter().map(open).collect();
+        let metrics = recorder.handle();
+        let senders = ::metrics::with_local_recorder(recorder, || {
+            let parts = configs.iter().zip(&queues);
+            parts.map(|(config, queue)| Senders::new(config, queue).unwrap()).collect()
+        });
+        Self { senders, queues, metrics }
+    }
+
+    fn start(&self) {
+        self.senders.iter().for_each(Senders::start);
+    }
+
+    /// A record of these samples for the first destination.
+    fn append(&self, samples: &[(&str, i64)]) {
+        append(&self.queues[0], 0, samples);
+    }
+
+    /// Waits until the first queue is empty.
+    async fn drained(&self) {
+        // Nobody tells when an acknowledgement is through, so this asks now and then.
+        while self.queues[0].stats().pending.records > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// The value of a metric of the first destination, 0 if it is not there; `labels` as they are written.
+    fn metric(&self, name: &str, labels: &str) -> u64 {
+        let text = self.metrics.render();
+        let lines =
+            text.lines().filter(|line| line.starts_with(&format!("{name}{{")) && line.contains(labels));
+        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap() as u64).next().unwrap_or(0)
+    }
+
+    fn refused(&self, reason: &str) -> u64 {
+        self.metric("promring_remote_write_refused_samples_total", &format!("reason=\"{reason}\""))
+    }
+
+    /// Ends without an answer to anything that is under way.
+    async fn kill(self) {
+        for senders in &self.senders {
+            senders.finish(Duration::ZERO).await;
+        }
+    }
+}
+
+fn body(samples: &[(&str, i64)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, time) in samples {
+        let mut labels = Vec::new();
+        v1::encode_labels([("__name__", *name)], &mut labels);
+        v1::push_series(&labels, *time as f64, *time, &mut bytes);
+    }
+    snap::raw::Encoder::new().compress_vec(&bytes).unwrap()
+}
+
+/// Text that does not compress.
+fn noise(len: usize) -> String {
+    let mut state = 1_u64;
+    let mut next = || {
+        // xorshift64 (Marsaglia 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b'!' + (state % 90) as u8)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn append(queue: &Queue, lane: usize, samples: &[(&str, i64)]) {
+    let times = || samples.iter().map(|(_, time)| *time);
+    let meta = RecordMeta {
+        samples: u32::try_from(samples.len()).unwrap(),
+        first_ms: times().min().unwrap_or(0),
+        last_ms: times().max().unwrap_or(0),
+        encoding: Encoding::V1,
+        ..RecordMeta::default()
+    };
+    queue.append(lane, meta, &body(samples)).unwrap();
+}
+
+/// One destination with one receiver, started.
+async fn sending_to(receiver: &Receiver, keys: &str) -> (Sending, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, keys);
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    sending.start();
+    (sending, dir)
+}

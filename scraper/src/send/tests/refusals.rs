@@ -1,0 +1,162 @@
+use super::*;
+
+#[tokio::test]
+async fn one_bad_series_costs_itself_only() {
+    let receiver = Receiver::start(|_, request| {
+        let bad = request.samples().iter().any(|(name, _)| name == "bad");
+        if bad { Action::Answer(400, "label value is not valid") } else { Action::Store }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names: Vec<String> =
+        (0..100).map(|at| if at == 37 { "bad".to_owned() } else { format!("good_{at}") }).collect();
+    let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    sending.append(&samples);
+    sending.append(&[("good_0", 2)]);
+    receiver.samples(100).await;
+    sending.drained().await;
+    assert_eq!(receiver.stored()["good_0"], [1, 2]);
+    assert!(!receiver.stored().contains_key("bad"));
+    assert_eq!(sending.refused("rejected"), 1);
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 1);
+    // Halving, not one by one.
+    assert!(receiver.received().len() < 20, "{}", receiver.received().len());
+}
+
+#[tokio::test]
+async fn of_a_series_with_several_samples_only_those_refused_alone_are_given_up() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    sending.append(&[("a", 10)]);
+    receiver.samples(1).await;
+    // One series of three samples, as explicit timestamps make it.
+    let mut labels = Vec::new();
+    v1::encode_labels([("__name__", "a")], &mut labels);
+    let request = v1::WriteRequest {
+        timeseries: vec![v1::TimeSeries {
+            labels: vec![v1::Label { name: "__name__".to_owned(), value: "a".to_owned() }],
+            samples: [5, 20, 30].map(|timestamp| v1::Sample { value: 1.0, timestamp }).to_vec(),
+        }],
+        metadata: Vec::new(),
+    };
+    let bytes = snap::raw::Encoder::new().compress_vec(&prost::Message::encode_to_vec(&request)).unwrap();
+    let meta = RecordMeta { samples: 3, first_ms: 5, last_ms: 30, ..RecordMeta::default() };
+    sending.queues[0].append(0, meta, &bytes).unwrap();
+    sending.drained().await;
+    assert_eq!(receiver.stored()["a"], [10, 20, 30]);
+    assert_eq!(sending.refused("out_of_order"), 1);
+    assert_eq!(sending.refused("already_stored"), 0);
+}
+
+#[tokio::test]
+async fn requests_that_are_too_large_are_halved() {
+    let receiver =
+        Receiver::start(
+            |_, request| {
+                if request.samples().len() > 10 { Action::Answer(413, "") } else { Action::Store }
+            },
+        )
+        .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let times: Vec<(&str, i64)> = (1..=100).map(|time| ("a", time)).collect();
+    sending.append(&times);
+    sending.drained().await;
+    assert_eq!(receiver.stored()["a"], (1..=100).collect::<Vec<_>>());
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+}
+
+#[tokio::test]
+async fn a_sample_that_is_too_large_alone_is_given_up() {
+    let receiver = Receiver::start(|_, request| {
+        if request.body.len() > 500 { Action::Answer(413, "too large") } else { Action::Store }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let noise = noise(5_000);
+    sending.append(&[("a", 1), (&noise, 1), ("b", 1)]);
+    sending.drained().await;
+    assert_eq!(receiver.stored().into_keys().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(sending.refused("too_large"), 1);
+}
+
+#[tokio::test]
+async fn a_refused_copy_of_what_was_stored_is_no_loss() {
+    for gateway in [false, true] {
+        let receiver = Receiver::start(move |number, _| match number {
+            0 if gateway => Action::StoreAndAnswer(504),
+            0 => Action::StoreAndReset,
+            _ => Action::Store,
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let config = destination("prod", &receiver.url, "");
+        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        // Joined: two samples a series, so that the first of each is out of order the second time.
+        sending.append(&[("a", 1), ("b", 1), ("c", 1)]);
+        sending.append(&[("a", 2), ("b", 2), ("d", 2)]);
+        sending.start();
+        sending.drained().await;
+        let received = receiver.received();
+        assert_eq!(received[0].body, received[1].body);
+        let stored: Vec<(String, Vec<i64>)> = receiver.stored().into_iter().collect();
+        let expected = [("a", vec![1, 2]), ("b", vec![1, 2]), ("c", vec![1]), ("d", vec![2])];
+        assert_eq!(stored, expected.map(|(name, times)| (name.to_owned(), times)));
+        // c's and d's copies are the newest of their series: they are taken again, and change nothing.
+        assert_eq!(sending.refused("already_stored"), 2);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_definite_answers_is_loss_and_counted_as_such() {
+    let receiver = Receiver::start(|number, _| match number {
+        // Not stored, and it says so.
+        1 => Action::Answer(429, ""),
+        _ => Action::Store,
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    sending.append(&[("a", 10)]);
+    receiver.samples(1).await;
+    sending.append(&[("a", 5)]);
+    sending.drained().await;
+    assert_eq!((sending.refused("out_of_order"), sending.refused("already_stored")), (1, 0));
+}
+
+#[tokio::test]
+async fn a_429_that_must_not_be_tried_again_is_given_up_at_once() {
+    let receiver =
+        Receiver::start(|number, _| if number == 0 { Action::Answer(429, "slow") } else { Action::Store })
+            .await;
+    let (sending, _dir) = sending_to(&receiver, ", retry_on_http_429: false").await;
+    sending.append(&[("a", 1), ("b", 1)]);
+    receiver.requests(1).await;
+    sending.append(&[("a", 2)]);
+    receiver.samples(1).await;
+    assert_eq!(receiver.received().len(), 2);
+    assert_eq!(sending.refused("rate_limited"), 2);
+}
+
+#[tokio::test]
+async fn a_record_that_is_no_request_does_not_block_its_lane() {
+    let receiver = Receiver::start(|_, request| {
+        if request.samples().is_empty() {
+            Action::Answer(400, "snappy: corrupt input")
+        } else {
+            Action::Store
+        }
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let sending =
+        Sending::open(dir.path(), &[destination("prod", &receiver.url, "")], &QueueSettings::default());
+    // Its neighbours are joined to it, and must not go with it.
+    sending.append(&[("a", 1)]);
+    let meta = RecordMeta { samples: 7, ..RecordMeta::default() };
+    sending.queues[0].append(0, meta, b"\x05no request").unwrap();
+    sending.append(&[("a", 2)]);
+    sending.start();
+    sending.drained().await;
+    assert_eq!(receiver.stored()["a"], [1, 2]);
+    assert_eq!(sending.refused("rejected"), 7);
+}

@@ -1,0 +1,36 @@
+//! `promring queue DIR`: what lies in queues on disk, with every checksum verified.
+
+use std::io::{Write, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use promring_scraper::queue::{Inspection, QueueError};
+
+use crate::cli::QueueArgs;
+
+/// Shows a queue, or all queues of a data directory. Exit code 1 if anything in them is damaged.
+pub(crate) fn run(args: &QueueArgs) -> Result<ExitCode, String> {
+    let dirs = queues(&args.dir)?;
+    let mut sound = true;
+    let mut out = stdout().lock();
+    for dir in dirs {
+        let inspection = Inspection::of(&dir).map_err(|error: QueueError| error.to_string())?;
+        sound &= inspection.is_sound();
+        // Who closed the pipe does not want to read on; the exit code still counts.
+        let _ = writeln!(out, "{}\n{inspection}", dir.display());
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The directory itself, or the queues under it where it is a data directory.
+fn queues(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let parent = dir.join("queue");
+    if !parent.is_dir() {
+        return Ok(vec![dir.to_owned()]);
+    }
+    let entries = std::fs::read_dir(&parent).map_err(|error| format!("{}: {error}", parent.display()))?;
+    let mut dirs: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    dirs.sort();
+    if dirs.is_empty() { Err(format!("{} holds no queue", parent.display())) } else { Ok(dirs) }
+}
