@@ -4,5 +4,7 @@
 //! hand, and tests prove it against the types byte for byte.
 
 pub mod api;
+pub mod exposition;
+pub mod histogram;
 pub mod remote_write;
 pub mod varint;

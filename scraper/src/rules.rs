@@ -115,7 +115,7 @@ impl SeriesRules {
     pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
         let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
             reason,
-            excerpt: String::from_utf8_lossy(series.bytes).chars().take(80).collect(),
+            excerpt: series.to_string().chars().take(80).collect(),
         })?;
         let mut labels = LabelsBuilder::new();
         for (name, value) in pairs {

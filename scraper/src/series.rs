@@ -214,7 +214,7 @@ impl SeriesCache {
         scratch: &mut Scratch,
     ) -> Result<(), Refusal> {
         self.tally.scraped += 1;
-        let text_hash = hash64(sample.series.bytes);
+        let text_hash = sample.series.identity();
         let index = match self.entries.get(scratch.expected) {
             Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => {
                 scratch.expected
@@ -236,7 +236,7 @@ impl SeriesCache {
         entry.flags = if tracked { entry.flags | TRACKED } else { entry.flags & !TRACKED };
         self.tally.kept += 1;
         let timestamp_ms = own_time.unwrap_or(time_ms);
-        if timestamp_ms - time_ms > FUTURE_MS_MAX {
+        if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Remote write: what samples travel in.
 
+pub mod histogram;
 pub mod v1;
 pub mod v2;
 

@@ -1,12 +1,91 @@
 //! Parsing: from a scraped body to samples, borrowing from the body.
 //!
 //! A parser splits each sample's line into the text of its series and its value. The text of the series is taken
-//! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never.
+//! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never. Exemplars are treated
+//! likewise.
 
+mod exemplar;
+mod format;
+mod lex;
+mod metadata;
 pub mod number;
+pub mod openmetrics;
+pub mod protobuf;
+mod series;
 pub mod text;
 
-use std::borrow::Cow;
+use self::openmetrics::OpenMetricsParser;
+use self::protobuf::{HistogramOptions, HistogramText, ProtobufParser};
+use self::text::TextParser;
+
+pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
+pub use format::{Format, UnsupportedContentType};
+pub use metadata::Metadata;
+pub use series::{Pairs, SeriesText};
+
+/// A parser of any format.
+#[derive(Debug)]
+pub enum Parser<'b> {
+    /// Of the Prometheus text format.
+    Text(TextParser<'b>),
+    /// Of OpenMetrics.
+    OpenMetrics(OpenMetricsParser<'b>),
+    /// Of protobuf.
+    Protobuf(ProtobufParser<'b>),
+}
+
+impl<'b> Parser<'b> {
+    /// The parser for a body of this `Content-Type` (empty where there is none), or else of the fallback's format.
+    /// An empty body is good whatever its type, as in Prometheus.
+    ///
+    /// # Errors
+    /// Where the type names no known format and there is no fallback.
+    pub fn new(
+        content_type: &str,
+        fallback: Option<Format>,
+        options: HistogramOptions,
+        body: &'b [u8],
+    ) -> Result<Self, UnsupportedContentType> {
+        if body.is_empty() {
+            return Ok(Self::Text(TextParser::new(body)));
+        }
+        Ok(Self::of(Format::choose(content_type, fallback)?, options, body))
+    }
+
+    /// The parser for a format.
+    #[must_use]
+    pub fn of(format: Format, options: HistogramOptions, body: &'b [u8]) -> Self {
+        match format {
+            Format::Text => Self::Text(TextParser::new(body)),
+            Format::OpenMetrics => Self::OpenMetrics(OpenMetricsParser::new(body)),
+            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, options)),
+        }
+    }
+
+    /// The next sample, or what is said of a metric family; None at the end of the body.
+    ///
+    /// # Errors
+    /// Where the body is malformed: the whole scrape fails. The parser must not be asked again then.
+    #[inline]
+    pub fn next_item(&mut self) -> Result<Option<Item<'b>>, ParseError> {
+        match self {
+            Self::Text(parser) => parser.next_item(),
+            Self::OpenMetrics(parser) => parser.next_item(),
+            Self::Protobuf(parser) => parser.next_item(),
+        }
+    }
+}
+
+/// What a parser finds next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item<'b> {
+    /// A sample whose value is a float.
+    Sample(Sample<'b>),
+    /// A sample whose value is a native histogram.
+    Histogram(HistogramSample<'b>),
+    /// What is said of a metric family.
+    Metadata(Metadata<'b>),
+}
 
 /// One sample as it stands in the body.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,29 +96,34 @@ pub struct Sample<'b> {
     pub value: f64,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// Exemplars, as written.
+    pub exemplars: Exemplars<'b>,
 }
 
-/// Name and labels of a series as the body has them: `name{a="b"}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeriesText<'b> {
-    /// The bytes, without the white space around them.
-    pub bytes: &'b [u8],
-    /// The family's type said that `le` or `quantile` is a number, which is written in one way.
-    pub normalise: Option<&'static str>,
+/// One native histogram as it stands in the body.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HistogramSample<'b> {
+    /// Name and labels, as written.
+    pub series: SeriesText<'b>,
+    /// The histogram, as written.
+    pub histogram: HistogramText<'b>,
+    /// The exposed timestamp in Unix milliseconds.
+    pub timestamp_ms: Option<i64>,
+    /// Exemplars with timestamps, as written.
+    pub exemplars: Exemplars<'b>,
 }
-
-/// Name (as the label `__name__`) and labels of a series, taken apart.
-pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
 /// Why a body is refused. The whole scrape fails, as in Prometheus.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {reason}: {excerpt:?}")]
+#[error("{unit} {line}: {reason}: {excerpt:?}")]
 pub struct ParseError {
-    /// 1-based.
+    /// What is counted: lines, or metric families in protobuf.
+    pub unit: &'static str,
+    /// Where it is, 1-based.
     pub line: usize,
     /// What is wrong.
     pub reason: &'static str,
-    /// The beginning of the line.
+    /// The beginning of the line, or of the family's name.
     pub excerpt: String,
 }
 
@@ -47,8 +131,15 @@ pub struct ParseError {
 const EXCERPT_BYTES_MAX: usize = 80;
 
 impl ParseError {
-    pub(crate) fn new(line: usize, reason: &'static str, text: &[u8]) -> Self {
+    pub(crate) fn new(unit: &'static str, line: usize, reason: &'static str, text: &[u8]) -> Self {
         let excerpt = String::from_utf8_lossy(&text[..text.len().min(EXCERPT_BYTES_MAX)]).into_owned();
-        Self { line, reason, excerpt }
+        Self { unit, line, reason, excerpt }
     }
 }
+
+#[cfg(test)]
+mod compared_tests;
+#[cfg(test)]
+mod parser_tests;
+#[cfg(test)]
+mod printed_tests;

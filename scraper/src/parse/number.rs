@@ -28,6 +28,11 @@ fn parse_word(text: &[u8]) -> Option<f64> {
     (word.eq_ignore_ascii_case(b"nan") && sign.is_none()).then_some(f64::from_bits(NORMAL_NAN_BITS))
 }
 
+/// Makes every NaN the same one: an exposed staleness marker is none.
+pub fn normalise_nan(value: f64) -> f64 {
+    if value.is_nan() { f64::from_bits(NORMAL_NAN_BITS) } else { value }
+}
+
 /// Reads a timestamp in Unix milliseconds: digits only, since the text format has no negative times.
 pub fn parse_timestamp_ms(text: &[u8]) -> Option<i64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
@@ -36,18 +41,33 @@ pub fn parse_timestamp_ms(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Reads OpenMetrics' timestamp, seconds as a float, into Unix milliseconds. It may be negative; infinities and NaN
+/// are no times. What milliseconds cannot hold becomes the nearest that they can.
+pub fn parse_timestamp_seconds(text: &[u8]) -> Option<i64> {
+    let seconds = parse_float(text).filter(|seconds| seconds.is_finite())?;
+    // As Prometheus does it, towards zero.
+    Some((seconds * 1_000.0) as i64)
+}
+
 /// Writes a bucket's bound or a quantile in the one way that Prometheus writes it: `1` becomes `1.0`.
 /// None where the text is no number or is written so already.
 pub fn normalise_float(text: &str) -> Option<String> {
-    let value = parse_float(text.as_bytes())?;
-    let written = if value.is_infinite() {
+    let written = format_float(parse_float(text.as_bytes())?);
+    (written != text).then_some(written)
+}
+
+/// A bucket's bound or a quantile as Prometheus writes it in a label.
+pub fn format_float(value: f64) -> String {
+    if value.is_infinite() {
         if value > 0.0 { "+Inf".to_owned() } else { "-Inf".to_owned() }
     } else if value.is_nan() {
         "NaN".to_owned()
+    } else if value == 0.0 {
+        // A negative zero loses its sign.
+        "0.0".to_owned()
     } else {
         go_shortest(value)
-    };
-    (written != text).then_some(written)
+    }
 }
 
 /// Go's format 'g' with the shortest digits, and `.0` where neither a point nor an exponent is left
@@ -56,10 +76,8 @@ fn go_shortest(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let digits = mantissa.bytes().filter(u8::is_ascii_digit).count() as i32;
-    // 'g' with shortest digits takes an exponent below -4 or from max(digits, 21) on.
-    let limit = if digits > 21 { digits } else { 21 };
-    if (-4..limit).contains(&exponent) {
+    // 'g' with the shortest digits takes an exponent below -4 or from 6 on.
+    if (-4..6).contains(&exponent) {
         let plain = format!("{value}");
         if plain.contains('.') { plain } else { format!("{plain}.0") }
     } else {
@@ -105,13 +123,33 @@ mod tests {
             ("0.05", None),
             ("5e-3", Some("0.005")),
             ("+Inf", None),
+            ("-0", Some("0.0")),
             ("Inf", Some("+Inf")),
-            ("1e6", Some("1000000.0")),
+            ("1000000", Some("1e+06")),
+            ("123456", Some("123456.0")),
+            ("1234567.5", Some("1.2345675e+06")),
+            ("0.0001", None),
             ("1e22", Some("1e+22")),
             ("0.00001", Some("1e-05")),
             ("x", None),
         ] {
             assert_eq!(normalise_float(text).as_deref(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_become_milliseconds() {
+        for (text, ms) in [
+            ("1.5", Some(1_500)),
+            ("1700000000.1239", Some(1_700_000_000_123)),
+            ("-1.0015", Some(-1_001)),
+            ("1e3", Some(1_000_000)),
+            ("1e300", Some(i64::MAX)),
+            ("NaN", None),
+            ("+Inf", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_timestamp_seconds(text.as_bytes()), ms, "{text}");
         }
     }
 

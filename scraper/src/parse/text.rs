@@ -2,14 +2,24 @@
 //!
 //! The rules are those of Prometheus's `model/textparse`: the final newline may be missing, white space between
 //! tokens is free, `#` begins a comment unless TYPE or HELP follows, a malformed line fails the whole body.
+//!
+//! Known differences, all in bodies that no exporter means. Prometheus takes white space before a plain name into
+//! the name; here it is free. And Prometheus stops in silence at a NUL that stands where a line begins, it reads
+//! `a.5 7` as `a` with the value 0.5, and a label value may hold a newline even where what is before that newline
+//! looks like a whole sample (`a{x="} 1`): here these fail the scrape.
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr2, memchr3, memrchr};
-use promring_model::labels::METRIC_NAME;
+use memchr::{memchr, memchr_iter, memchr3, memrchr};
+use promring_proto::remote_write::v1::MetricType;
 
-use super::number::{normalise_float, parse_float, parse_timestamp_ms};
-use super::{Pairs, ParseError, Sample, SeriesText};
+use super::exemplar::Exemplars;
+use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
+use super::metadata::{Metadata, family_name, number_label};
+use super::number::{parse_float, parse_timestamp_ms};
+pub use super::series::label_set;
+use super::series::{NumberLabel, SeriesText};
+use super::{Item, ParseError, Sample};
 
 /// Reads a body line by line.
 #[derive(Debug)]
@@ -17,23 +27,15 @@ pub struct TextParser<'b> {
     body: &'b [u8],
     at: usize,
     line: usize,
-    family: &'b [u8],
-    kind: Kind,
-}
-
-/// What the newest TYPE line said, as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Histogram,
-    Summary,
-    Other,
+    /// As in Prometheus, a TYPE line holds until the next one, whatever the names of the series between them.
+    number: NumberLabel,
 }
 
 impl<'b> TextParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, line: 0, family: b"", kind: Kind::Other }
+        Self { body, at: 0, line: 0, number: NumberLabel::None }
     }
 
     /// The next sample; None at the end of the body.
@@ -41,266 +43,149 @@ impl<'b> TextParser<'b> {
     /// # Errors
     /// Where a line is malformed. The parser must not be asked again then.
     pub fn next_sample(&mut self) -> Result<Option<Sample<'b>>, ParseError> {
-        while self.at < self.body.len() {
-            let rest = &self.body[self.at..];
-            let end = memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = &rest[..end];
-            self.at += end + 1;
-            self.line += 1;
-            let text = trim_start(line);
-            match text.first() {
-                None => {}
-                Some(b'#') => self.comment(text)?,
-                Some(_) => return self.sample(text).map(Some),
+        while let Some((line, start)) = self.next_line() {
+            if line[0] != b'#' {
+                return self.sample(line, start).map(Some);
+            }
+            self.comment(line, start)?;
+        }
+        Ok(None)
+    }
+
+    /// The next sample or line of metadata; None at the end of the body.
+    ///
+    /// # Errors
+    /// Where a line is malformed. The parser must not be asked again then.
+    pub fn next_item(&mut self) -> Result<Option<Item<'b>>, ParseError> {
+        while let Some((line, start)) = self.next_line() {
+            if line[0] != b'#' {
+                return self.sample(line, start).map(|sample| Some(Item::Sample(sample)));
+            }
+            if let Some(metadata) = self.comment(line, start)? {
+                return Ok(Some(Item::Metadata(metadata)));
             }
         }
         Ok(None)
     }
 
-    fn fail(&self, reason: &'static str, text: &[u8]) -> ParseError {
-        ParseError::new(self.line, reason, text)
+    /// The next line that is not blank, without the white space before it, and where it begins.
+    fn next_line(&mut self) -> Option<(&'b [u8], usize)> {
+        while self.at < self.body.len() {
+            let rest = &self.body[self.at..];
+            let end = memchr(b'\n', rest).unwrap_or(rest.len());
+            let text = trim_start(&rest[..end]);
+            let start = self.at + end - text.len();
+            self.at += end + 1;
+            self.line += 1;
+            if !text.is_empty() {
+                return Some((text, start));
+            }
+        }
+        None
     }
 
-    /// `text` begins with neither white space nor `#`.
-    fn sample(&self, text: &'b [u8]) -> Result<Sample<'b>, ParseError> {
+    fn fail(&self, reason: &'static str, text: &[u8]) -> ParseError {
+        let line = memchr(b'\n', text).map_or(text, |end| &text[..end]);
+        ParseError::new("line", self.line, reason, line)
+    }
+
+    /// `line` begins with neither white space nor `#`.
+    fn sample(&mut self, line: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
-        let end = match memrchr(b'}', text) {
-            Some(brace) => brace + 1,
-            None => memchr2(b' ', b'\t', text)
-                .ok_or_else(|| self.fail("expected a value after the name", text))?,
+        let end = match memrchr(b'}', line) {
+            Some(brace) => Some(brace + 1),
+            None => memchr3(b' ', b'\t', b'{', line).filter(|&at| line[at] != b'{'),
         };
-        let (series, rest) = text.split_at(end);
-        let rest = trim(rest);
-        let (value, timestamp) = match memchr2(b' ', b'\t', rest) {
-            None => (rest, None),
-            Some(space) => (&rest[..space], Some(trim_start(&rest[space..]))),
+        if let Some(end) = end
+            && let Ok((value, timestamp_ms)) = value_and_time(&line[end..])
+        {
+            let series = SeriesText::text(&line[..end], Dialect::Prometheus, self.number);
+            return Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() });
+        }
+        self.any_sample(&self.body[start..], start)
+    }
+
+    /// A sample at the beginning of `rest`, token by token: a label value may hold newlines.
+    fn any_sample(&mut self, rest: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
+        let end = series_end(rest, Dialect::Prometheus).map_err(|reason| self.fail(reason, rest))?;
+        let (series, after) = rest.split_at(end);
+        let newline = memchr(b'\n', after).unwrap_or(after.len());
+        let (value, timestamp_ms) =
+            value_and_time(&after[..newline]).map_err(|reason| self.fail(reason, rest))?;
+        self.at = start + end + newline + 1;
+        self.line += memchr_iter(b'\n', series).count();
+        let series = SeriesText::text(series, Dialect::Prometheus, self.number);
+        Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() })
+    }
+
+    /// `line` begins with `#`.
+    fn comment(&mut self, line: &'b [u8], start: usize) -> Result<Option<Metadata<'b>>, ParseError> {
+        let text = trim_start(&line[1..]);
+        let keyword = text.len() < line.len() - 1;
+        let is_kind = match text.get(..4) {
+            Some(b"TYPE") => true,
+            Some(b"HELP") => false,
+            _ => return Ok(None),
         };
-        let value = parse_float(value).ok_or_else(|| self.fail("expected a number as the value", text))?;
-        let timestamp_ms = match timestamp {
-            None => None,
-            Some(digits) => Some(parse_timestamp_ms(digits).ok_or_else(|| {
-                self.fail("expected a timestamp in milliseconds or the end of the line", text)
-            })?),
+        // Without a blank after it, it is a comment like any other.
+        if !keyword || !text.get(4).copied().is_some_and(is_blank) {
+            return Ok(None);
+        }
+        let name = trim_start(&text[4..]);
+        // A quoted name may hold newlines, so the line may be longer than it seemed.
+        let rest = &self.body[start + line.len() - name.len()..];
+        let (family, end) = match name {
+            b"" => Err("expected a metric name"),
+            _ => family_name(rest),
+        }
+        .map_err(|reason| self.fail(reason, line))?;
+        let after = &rest[end..];
+        let newline = memchr(b'\n', after).unwrap_or(after.len());
+        // One byte separates name and text, and it is not looked at.
+        let text = after[..newline].get(1..).unwrap_or_default();
+        let read = if is_kind { self.kind(family, text) } else { help(family, text) };
+        let metadata = read.map_err(|reason| self.fail(reason, line))?;
+        self.at = start + line.len() - name.len() + end + newline + 1;
+        self.line += memchr_iter(b'\n', &rest[..end]).count();
+        Ok(Some(metadata))
+    }
+
+    fn kind(&mut self, family: Cow<'b, str>, text: &[u8]) -> Result<Metadata<'b>, &'static str> {
+        let kind = match text {
+            b"counter" => MetricType::Counter,
+            b"gauge" => MetricType::Gauge,
+            b"histogram" => MetricType::Histogram,
+            b"summary" => MetricType::Summary,
+            b"untyped" => MetricType::Unknown,
+            _ => return Err("invalid metric type"),
         };
-        Ok(Sample {
-            series: SeriesText { bytes: series, normalise: self.normalised_label(series) },
-            value,
-            timestamp_ms,
-        })
+        self.number = number_label(kind);
+        Ok(Metadata { kind: Some(kind), ..Metadata::of(family) })
     }
+}
 
-    /// Which label of this series is a number in the family at hand.
-    fn normalised_label(&self, series: &[u8]) -> Option<&'static str> {
-        let label = match self.kind {
-            Kind::Other => return None,
-            Kind::Histogram => "le",
-            Kind::Summary => "quantile",
-        };
-        series.starts_with(self.family).then_some(label)
-    }
+fn help<'b>(family: Cow<'b, str>, text: &'b [u8]) -> Result<Metadata<'b>, &'static str> {
+    let text = std::str::from_utf8(text).map_err(|_| "the help text is not UTF-8")?;
+    Ok(Metadata { help: Some(unescape_help(text)), ..Metadata::of(family) })
+}
 
-    fn comment(&mut self, text: &'b [u8]) -> Result<(), ParseError> {
-        let (keyword, rest) = split_token(trim_start(&text[1..]));
-        match keyword {
-            b"TYPE" => {
-                let (name, rest) = self.family_name(rest, text)?;
-                let kind = trim(rest);
-                self.kind = match kind {
-                    b"histogram" => Kind::Histogram,
-                    b"summary" => Kind::Summary,
-                    b"counter" | b"gauge" | b"untyped" => Kind::Other,
-                    _ => return Err(self.fail("invalid metric type", text)),
-                };
-                self.family = name;
-            }
-            b"HELP" => {
-                let (_, rest) = self.family_name(rest, text)?;
-                if std::str::from_utf8(rest).is_err() {
-                    return Err(self.fail("the help text is not UTF-8", text));
-                }
-            }
-            _ => {}
+/// Reads `value` or `value timestamp`, with any blanks around them.
+fn value_and_time(text: &[u8]) -> Result<(f64, Option<i64>), &'static str> {
+    let text = trim(text);
+    let (value, time) = match memchr::memchr2(b' ', b'\t', text) {
+        None => (text, None),
+        Some(blank) => (&text[..blank], Some(trim_start(&text[blank..]))),
+    };
+    let value = parse_float(value).ok_or("expected a number as the value")?;
+    let timestamp_ms = match time {
+        None => None,
+        Some(time) => {
+            let time = parse_timestamp_ms(time);
+            Some(time.ok_or("expected a timestamp in milliseconds or the end of the line")?)
         }
-        Ok(())
-    }
-
-    /// The name after TYPE or HELP, which may be quoted.
-    fn family_name(&self, rest: &'b [u8], line: &'b [u8]) -> Result<(&'b [u8], &'b [u8]), ParseError> {
-        let rest = trim_start(rest);
-        if rest.first() == Some(&b'"') {
-            let end = closing_quote(rest).ok_or_else(|| self.fail("a quoted name does not end", line))?;
-            return Ok((&rest[1..end], &rest[end + 1..]));
-        }
-        let (name, rest) = split_token(rest);
-        if name.is_empty() { Err(self.fail("expected a metric name", line)) } else { Ok((name, rest)) }
-    }
-}
-
-/// Name, if there is one, and labels of a label set as people write it: `name{a="b"}`, `{a="b"}` or `name`.
-///
-/// # Errors
-/// What is malformed.
-pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
-    SeriesText { bytes: text.as_bytes(), normalise: None }.any_pairs(true)
-}
-
-impl<'b> SeriesText<'b> {
-    /// Name and labels, with the name as `__name__`; labels with an empty value are left out, since that is what
-    /// an absent label is.
-    ///
-    /// # Errors
-    /// What is malformed.
-    pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        let pairs = self.any_pairs(false)?;
-        if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
-            Ok(pairs)
-        } else {
-            Err("the series has no metric name")
-        }
-    }
-
-    /// The same without asking for a name. An exposition cannot give the name as a label; people do.
-    fn any_pairs(&self, name_as_label: bool) -> Result<Pairs<'b>, &'static str> {
-        let text = std::str::from_utf8(self.bytes).map_err(|_| "the line is not UTF-8")?;
-        let mut pairs = Pairs::new();
-        let Some(brace) = text.find('{') else {
-            check_metric_name(text)?;
-            pairs.push((METRIC_NAME.into(), text.into()));
-            return Ok(pairs);
-        };
-        let name = text[..brace].trim_end_matches([' ', '\t']);
-        if !name.is_empty() {
-            check_metric_name(name)?;
-            pairs.push((METRIC_NAME.into(), name.into()));
-        }
-        self.labels(&text[brace + 1..], name_as_label, &mut pairs)?;
-        Ok(pairs)
-    }
-
-    /// Reads `a="b", c="d"}`; a quoted text without `=` is the metric name.
-    fn labels(&self, text: &'b str, name_as_label: bool, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
-        let mut rest = skip_blank(text);
-        loop {
-            if let Some(after) = rest.strip_prefix('}') {
-                return if after.is_empty() { Ok(()) } else { Err("unexpected text after the labels") };
-            }
-            let name: Cow<'b, str>;
-            let quoted = rest.starts_with('"');
-            if quoted {
-                (name, rest) = quoted_text(rest)?;
-            } else {
-                let end = rest.find(['=', ' ', '\t', ',', '}']).ok_or("expected a label name")?;
-                let plain = &rest[..end];
-                if !promring_model::labels::is_legacy_label_name(plain) {
-                    return Err("expected a label name");
-                }
-                (name, rest) = (Cow::Borrowed(plain), &rest[end..]);
-            }
-            rest = skip_blank(rest);
-            if let Some(after) = rest.strip_prefix('=') {
-                let (value, after) = quoted_text(skip_blank(after))?;
-                if (name == METRIC_NAME && !name_as_label) || pairs.iter().any(|(known, _)| *known == name) {
-                    return Err("a label name is given twice");
-                }
-                if !value.is_empty() {
-                    let value = self.normalised(&name, value);
-                    pairs.push((name, value));
-                }
-                rest = skip_blank(after);
-            } else if quoted {
-                if pairs.iter().any(|(known, _)| known == METRIC_NAME) {
-                    return Err("the metric name is given twice");
-                }
-                if name.is_empty() {
-                    return Err("the metric name is empty");
-                }
-                pairs.push((METRIC_NAME.into(), name));
-            } else {
-                return Err("expected = after a label name");
-            }
-            match rest.strip_prefix(',') {
-                Some(after) => rest = skip_blank(after),
-                None if rest.starts_with('}') => {}
-                None => return Err("expected a comma or } after a label"),
-            }
-        }
-    }
-
-    fn normalised(&self, name: &str, value: Cow<'b, str>) -> Cow<'b, str> {
-        match self.normalise {
-            Some(label) if label == name => normalise_float(&value).map_or(value, Cow::Owned),
-            Some(_) | None => value,
-        }
-    }
-}
-
-fn check_metric_name(name: &str) -> Result<(), &'static str> {
-    if promring_model::labels::is_legacy_metric_name(name) { Ok(()) } else { Err("invalid metric name") }
-}
-
-/// A quoted text at the beginning of `text`, and what follows it. `\\`, `\"` and `\n` are the only escapes; another
-/// backslash stands for itself.
-fn quoted_text(text: &str) -> Result<(Cow<'_, str>, &str), &'static str> {
-    if !text.starts_with('"') {
-        return Err("expected a quoted text");
-    }
-    let end = closing_quote(text.as_bytes()).ok_or("a quoted text does not end")?;
-    let (inner, rest) = (&text[1..end], &text[end + 1..]);
-    if !inner.contains('\\') {
-        return Ok((Cow::Borrowed(inner), rest));
-    }
-    let mut plain = String::with_capacity(inner.len());
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            plain.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('n') => plain.push('\n'),
-            Some(c @ ('\\' | '"')) => plain.push(c),
-            Some(c) => plain.extend(['\\', c]),
-            None => plain.push('\\'),
-        }
-    }
-    Ok((Cow::Owned(plain), rest))
-}
-
-/// Where the quote that opens `text` is closed.
-fn closing_quote(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        at += memchr3(b'"', b'\\', b'\n', text.get(at..)?)?;
-        match text[at] {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            _ => return None,
-        }
-    }
-}
-
-fn is_blank(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t'
-}
-
-fn trim_start(text: &[u8]) -> &[u8] {
-    let blank = text.iter().take_while(|&&byte| is_blank(byte)).count();
-    &text[blank..]
-}
-
-fn trim(text: &[u8]) -> &[u8] {
-    let text = trim_start(text);
-    let blank = text.iter().rev().take_while(|&&byte| is_blank(byte)).count();
-    &text[..text.len() - blank]
-}
-
-fn skip_blank(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t'])
-}
-
-fn split_token(text: &[u8]) -> (&[u8], &[u8]) {
-    text.split_at(memchr2(b' ', b'\t', text).unwrap_or(text.len()))
+    };
+    Ok((value, timestamp_ms))
 }
 
 #[cfg(test)]

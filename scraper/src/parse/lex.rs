@@ -1,0 +1,199 @@
+//! What the two text formats have in common below the level of lines: quotes, escapes, labels.
+//!
+//! The formats differ in white space, commas and newlines ([`Dialect`]). Offsets and errors are as small as they
+//! can be: whoever calls knows the line.
+
+use std::borrow::Cow;
+
+use memchr::{memchr2, memchr3};
+use promring_model::labels::is_legacy_label_name;
+
+/// Which text format a series is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// Blanks are free between tokens, the comma between labels may be missing, a label value may hold a newline.
+    Prometheus,
+    /// No blanks, commas, no newline in a label value.
+    OpenMetrics,
+}
+
+/// One piece of what stands in braces, still escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'b> {
+    /// A quoted text alone: the metric's name.
+    Name(&'b str),
+    /// A label's name and value.
+    Label(&'b str, &'b str),
+}
+
+/// Reads what stands in braces, piece by piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pieces<'b> {
+    rest: &'b str,
+    dialect: Dialect,
+}
+
+impl<'b> Pieces<'b> {
+    /// `text` follows the opening brace.
+    pub(super) fn new(text: &'b str, dialect: Dialect) -> Self {
+        let mut pieces = Self { rest: text, dialect };
+        pieces.skip_blank();
+        pieces
+    }
+
+    /// What follows the closing brace; to be asked for once `next` has given None.
+    pub(super) fn rest(&self) -> &'b str {
+        self.rest
+    }
+
+    /// The next piece; None where the brace closes.
+    pub(super) fn next(&mut self) -> Result<Option<Piece<'b>>, &'static str> {
+        if let Some(after) = self.rest.strip_prefix('}') {
+            self.rest = after;
+            return Ok(None);
+        }
+        let quoted = self.rest.starts_with('"');
+        let name = if quoted { self.quoted(true)? } else { self.plain_name()? };
+        self.skip_blank();
+        if let Some(after) = self.rest.strip_prefix('=') {
+            self.rest = after;
+            self.skip_blank();
+            let value = self.quoted(self.dialect == Dialect::Prometheus)?;
+            self.skip_blank();
+            // Prometheus's text parser does not miss a comma here.
+            self.comma(self.dialect == Dialect::Prometheus)?;
+            return Ok(Some(Piece::Label(name, value)));
+        }
+        if !quoted {
+            return Err("expected = after a label name");
+        }
+        self.comma(false)?;
+        Ok(Some(Piece::Name(name)))
+    }
+
+    fn comma(&mut self, optional: bool) -> Result<(), &'static str> {
+        if let Some(after) = self.rest.strip_prefix(',') {
+            self.rest = after;
+            self.skip_blank();
+        } else if !optional && !self.rest.starts_with('}') {
+            return Err("expected a comma or } after a label");
+        }
+        Ok(())
+    }
+
+    fn plain_name(&mut self) -> Result<&'b str, &'static str> {
+        let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let (name, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        if !is_legacy_label_name(name) {
+            return Err("expected a label name");
+        }
+        self.rest = rest;
+        Ok(name)
+    }
+
+    fn quoted(&mut self, newlines: bool) -> Result<&'b str, &'static str> {
+        if !self.rest.starts_with('"') {
+            return Err("expected a quoted text");
+        }
+        let end = closing_quote(self.rest.as_bytes(), newlines).ok_or("a quoted text does not end")?;
+        let inner = &self.rest[1..end];
+        self.rest = &self.rest[end + 1..];
+        Ok(inner)
+    }
+
+    fn skip_blank(&mut self) {
+        if self.dialect == Dialect::Prometheus {
+            self.rest = self.rest.trim_start_matches([' ', '\t']);
+        }
+    }
+}
+
+/// `\\`, `\"` and `\n` are the only escapes; another backslash stands for itself.
+pub(super) fn unescape(text: &str) -> Cow<'_, str> {
+    unescape_but(text, None)
+}
+
+/// The same for help texts of the Prometheus format, where `\"` is no escape.
+pub(super) fn unescape_help(text: &str) -> Cow<'_, str> {
+    unescape_but(text, Some('"'))
+}
+
+fn unescape_but(text: &str, literal: Option<char>) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            plain.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('n') => plain.push('\n'),
+            Some(c @ ('\\' | '"')) if Some(c) != literal => plain.push(c),
+            Some(c) => plain.extend(['\\', c]),
+            None => plain.push('\\'),
+        }
+    }
+    Cow::Owned(plain)
+}
+
+/// Where the quote that opens `text` is closed. A newline after a backslash is never part of a quoted text.
+pub(super) fn closing_quote(text: &[u8], newlines: bool) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        let rest = text.get(at..)?;
+        at += if newlines { memchr2(b'"', b'\\', rest)? } else { memchr3(b'"', b'\\', b'\n', rest)? };
+        match text[at] {
+            b'"' => return Some(at),
+            b'\\' if text.get(at + 1) != Some(&b'\n') => at += 2,
+            _ => return None,
+        }
+    }
+}
+
+/// Where the series at the beginning of `text` ends, found token by token: for the lines that are not as simple as
+/// nearly all are. Whether the series is well-formed is not looked at.
+pub(super) fn series_end(text: &[u8], dialect: Dialect) -> Result<usize, &'static str> {
+    let name = name_end(text);
+    let mut at = name;
+    if dialect == Dialect::Prometheus {
+        at += text[at..].iter().take_while(|&&byte| is_blank(byte)).count();
+    }
+    if text.get(at) != Some(&b'{') {
+        return if name == 0 { Err("expected a metric name or {") } else { Ok(name) };
+    }
+    loop {
+        at += 1;
+        match text.get(at) {
+            Some(b'}') => return Ok(at + 1),
+            Some(b'"') => at += closing_quote(&text[at..], true).ok_or("a quoted text does not end")?,
+            Some(b'\n') | None => return Err("expected } after the labels"),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Where the metric name at the beginning of `text` ends; 0 where there is none.
+pub(super) fn name_end(text: &[u8]) -> usize {
+    if text.first().is_some_and(u8::is_ascii_digit) {
+        return 0;
+    }
+    text.iter().take_while(|&&byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':').count()
+}
+
+pub(super) fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+pub(super) fn trim_start(text: &[u8]) -> &[u8] {
+    let blank = text.iter().take_while(|&&byte| is_blank(byte)).count();
+    &text[blank..]
+}
+
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    let text = trim_start(text);
+    let blank = text.iter().rev().take_while(|&&byte| is_blank(byte)).count();
+    &text[..text.len() - blank]
+}

@@ -1,0 +1,300 @@
+//! The exposition in protobuf: `io.prometheus.client.MetricFamily` messages, each after its length.
+//!
+//! Messages are read where they lie, and nothing is allocated for a float sample. Classic histograms and summaries are
+//! expanded into the series that the text formats have. The rules are those of Prometheus's `model/textparse`.
+//!
+//! Known differences. What is malformed in a field that is not needed goes unnoticed, and one of a single value that
+//! stands several times is read as its last one; groups are refused; NaNs are normalised. And two mistakes of
+//! Prometheus 3.15 are not repeated: there an untyped metric whose value is left out has the value of the metric before
+//! it, and of several native histograms in a family only the first ones keep their exemplars.
+
+mod exemplar;
+mod metric;
+mod native;
+mod wire;
+
+use promring_proto::remote_write::v1::MetricType;
+
+pub(super) use self::exemplar::{NativeExemplars, exemplar_of, read_exemplar};
+pub(super) use self::metric::read_label;
+use self::metric::{Bucket, HistogramHead, Metric, next_message, read_quantile, read_summary, read_value};
+pub use self::native::HistogramText;
+pub(super) use self::wire::Fields;
+use super::exemplar::Exemplars;
+use super::metadata::Metadata;
+use super::series::{MessageSeries, Part, SeriesText};
+use super::{HistogramSample, Item, ParseError, Sample};
+
+/// What is made of histograms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistogramOptions {
+    /// `scrape_native_histograms`: otherwise every histogram is a classic one.
+    pub native: bool,
+    /// `always_scrape_classic_histograms`: classic buckets beside native ones are kept.
+    pub always_classic: bool,
+}
+
+/// Reads a body family by family, metric by metric.
+#[derive(Debug)]
+pub struct ProtobufParser<'b> {
+    rest: &'b [u8],
+    options: HistogramOptions,
+    /// Families so far, for errors.
+    families: usize,
+    family: Family<'b>,
+    /// The metric that is being expanded.
+    expansion: Option<Expansion<'b>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Family<'b> {
+    name: &'b str,
+    kind: Kind,
+    /// The fields of the family that are not read yet.
+    fields: Fields<'b>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Summary,
+    Untyped,
+    Histogram,
+    GaugeHistogram,
+}
+
+/// The series that a metric still has to be expanded into.
+#[derive(Clone, Copy, Debug)]
+struct Expansion<'b> {
+    series: MessageSeries<'b>,
+    timestamp_ms: Option<i64>,
+    count: f64,
+    sum: f64,
+    /// What comes next.
+    step: Step,
+    /// The fields that are not read yet, for buckets or quantiles.
+    fields: Fields<'b>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Count,
+    Sum,
+    Quantiles,
+    Buckets,
+    Done,
+}
+
+impl<'b> ProtobufParser<'b> {
+    /// A parser at the beginning of `body`.
+    #[must_use]
+    pub fn new(body: &'b [u8], options: HistogramOptions) -> Self {
+        let family = Family { name: "", kind: Kind::Untyped, fields: Fields::default() };
+        Self { rest: body, options, families: 0, family, expansion: None }
+    }
+
+    /// The next sample, or what is said of the next family; None at the end of the body.
+    ///
+    /// # Errors
+    /// Where the body is malformed. The parser must not be asked again then.
+    pub fn next_item(&mut self) -> Result<Option<Item<'b>>, ParseError> {
+        self.advance().map_err(|reason| {
+            ParseError::new("metric family", self.families, reason, self.family.name.as_bytes())
+        })
+    }
+
+    fn advance(&mut self) -> Result<Option<Item<'b>>, &'static str> {
+        loop {
+            if let Some(mut expansion) = self.expansion.take()
+                && let Some(sample) = expansion.next(self.family.kind == Kind::Summary)?
+            {
+                self.expansion = Some(expansion);
+                return Ok(Some(Item::Sample(sample)));
+            }
+            if let Some(message) = next_message(&mut self.family.fields, METRIC)? {
+                if let Some(item) = self.metric(message)? {
+                    return Ok(Some(item));
+                }
+            } else if self.rest.is_empty() {
+                return Ok(None);
+            } else if let Some(metadata) = self.next_family()? {
+                return Ok(Some(Item::Metadata(metadata)));
+            }
+        }
+    }
+
+    /// Enters the next family; None where it has no metric.
+    fn next_family(&mut self) -> Result<Option<Metadata<'b>>, &'static str> {
+        self.families += 1;
+        self.family.name = "";
+        let mut body = Fields::new(self.rest);
+        let length = body.varint()?;
+        if self.rest.len() - body.rest().len() > LENGTH_BYTES_MAX {
+            return Err("the length of a metric family is too long");
+        }
+        let length = usize::try_from(length).map_err(|_| "a metric family is cut off")?;
+        let (message, rest) = body.rest().split_at_checked(length).ok_or("a metric family is cut off")?;
+        self.rest = rest;
+        let (mut name, mut help, mut unit): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
+        let (mut kind, mut has_metrics) = (0, false);
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => name = field.bytes()?,
+                2 => help = field.bytes()?,
+                3 => kind = field.varint()?,
+                METRIC => has_metrics = field.bytes().map(|_| true)?,
+                5 => unit = field.bytes()?,
+                _ => {}
+            }
+        }
+        if !has_metrics {
+            return Ok(None);
+        }
+        let name =
+            std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
+        let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
+        let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
+        let kind = Kind::from_number(kind).ok_or("unknown metric type")?;
+        self.family = Family { name, kind, fields: Fields::new(message) };
+        Ok(Some(Metadata {
+            family: name.into(),
+            kind: Some(kind.metric_type()),
+            help: Some(help.into()),
+            unit: Some(unit).filter(|unit| !unit.is_empty()),
+        }))
+    }
+
+    /// The first item of a metric; None where it is to be expanded.
+    fn metric(&mut self, message: &'b [u8]) -> Result<Option<Item<'b>>, &'static str> {
+        let Family { name, kind, .. } = self.family;
+        let Metric { labels, value: message, timestamp_ms } = Metric::read(message, kind.field())?;
+        let series = MessageSeries::new(name, labels);
+        let fields = Fields::new(message);
+        match kind {
+            Kind::Counter | Kind::Gauge | Kind::Untyped => {
+                let (value, exemplar) = read_value(message)?;
+                let exemplars = match exemplar {
+                    Some(message) if kind == Kind::Counter => Exemplars::message(message)?,
+                    Some(_) | None => Exemplars::default(),
+                };
+                let series = SeriesText::message(series);
+                Ok(Some(Item::Sample(Sample { series, value, timestamp_ms, exemplars })))
+            }
+            Kind::Summary => {
+                let (count, sum) = read_summary(message)?;
+                self.expansion =
+                    Some(Expansion { series, timestamp_ms, count, sum, step: Step::Count, fields });
+                Ok(None)
+            }
+            Kind::Histogram | Kind::GaugeHistogram => {
+                let head = HistogramHead::read(message)?;
+                let is_native = self.options.native && head.is_native;
+                if !is_native || (self.options.always_classic && head.has_buckets) {
+                    let HistogramHead { count, sum, .. } = head;
+                    self.expansion =
+                        Some(Expansion { series, timestamp_ms, count, sum, step: Step::Count, fields });
+                }
+                if !is_native {
+                    return Ok(None);
+                }
+                let exemplars = NativeExemplars::new(message)?;
+                Ok(Some(Item::Histogram(HistogramSample {
+                    series: SeriesText::message(series),
+                    histogram: HistogramText::new(message, kind == Kind::GaugeHistogram),
+                    timestamp_ms,
+                    exemplars: exemplars.map_or_else(Exemplars::default, Exemplars::native),
+                })))
+            }
+        }
+    }
+}
+
+/// Number of the field `metric` in `MetricFamily`.
+const METRIC: u32 = 4;
+
+/// Bytes that the length before a family may take, as in Prometheus.
+const LENGTH_BYTES_MAX: usize = 5;
+
+impl Kind {
+    fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            0 => Self::Counter,
+            1 => Self::Gauge,
+            2 => Self::Summary,
+            3 => Self::Untyped,
+            4 => Self::Histogram,
+            5 => Self::GaugeHistogram,
+            _ => return None,
+        })
+    }
+
+    /// Number of the field of `Metric` that holds the value.
+    fn field(self) -> u32 {
+        match self {
+            Self::Gauge => 2,
+            Self::Counter => 3,
+            Self::Summary => 4,
+            Self::Untyped => 5,
+            Self::Histogram | Self::GaugeHistogram => 7,
+        }
+    }
+
+    fn metric_type(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Summary => MetricType::Summary,
+            Self::Untyped => MetricType::Unknown,
+            Self::Histogram => MetricType::Histogram,
+            Self::GaugeHistogram => MetricType::GaugeHistogram,
+        }
+    }
+}
+
+impl<'b> Expansion<'b> {
+    /// The next series: count, sum, and then the quantiles, or the buckets up to the one of infinity, which is made
+    /// up where it is missing.
+    fn next(&mut self, is_summary: bool) -> Result<Option<Sample<'b>>, &'static str> {
+        match self.step {
+            Step::Count => {
+                self.step = Step::Sum;
+                Ok(Some(self.sample(Part::Count, self.count)))
+            }
+            Step::Sum => {
+                self.step = if is_summary { Step::Quantiles } else { Step::Buckets };
+                Ok(Some(self.sample(Part::Sum, self.sum)))
+            }
+            Step::Quantiles => {
+                let Some(message) = next_message(&mut self.fields, 3)? else { return Ok(None) };
+                let (quantile, value) = read_quantile(message)?;
+                Ok(Some(self.sample(Part::Quantile(quantile.to_bits()), value)))
+            }
+            Step::Buckets => {
+                let Some(message) = next_message(&mut self.fields, 3)? else {
+                    self.step = Step::Done;
+                    return Ok(Some(self.sample(Part::Bucket(f64::INFINITY.to_bits()), self.count)));
+                };
+                let bucket = Bucket::read(message)?;
+                if bucket.upper_bound == f64::INFINITY {
+                    self.step = Step::Done;
+                }
+                let mut sample = self.sample(Part::Bucket(bucket.upper_bound.to_bits()), bucket.count);
+                if let Some(message) = bucket.exemplar {
+                    sample.exemplars = Exemplars::message(message)?;
+                }
+                Ok(Some(sample))
+            }
+            Step::Done => Ok(None),
+        }
+    }
+
+    fn sample(&self, part: Part, value: f64) -> Sample<'b> {
+        let series = SeriesText::message(self.series.part(part));
+        Sample { series, value, timestamp_ms: self.timestamp_ms, exemplars: Exemplars::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! A series as a body has it, which is taken apart only where it was not seen before.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+
+use promring_model::hash::hash64;
+use promring_model::labels::{METRIC_NAME, is_legacy_metric_name};
+
+use super::lex::{Dialect, Piece, Pieces, unescape};
+use super::number::{format_float, normalise_float};
+use super::protobuf::{Fields, read_label};
+
+/// Name (as the label `__name__`) and labels of a series, taken apart.
+pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
+
+/// Up to this many labels, each is compared with each to find a name that is given twice.
+const PAIRWISE_LABELS_MAX: usize = 32;
+
+/// Room for this many pairs is made at once: few series have more.
+const PAIRS_EXPECTED: usize = 8;
+
+/// Name and labels of a series as the body has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesText<'b>(Form<'b>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form<'b> {
+    /// `name{a="b"}`, without the white space around it.
+    Text {
+        bytes: &'b [u8],
+        dialect: Dialect,
+        number: NumberLabel,
+    },
+    Message(MessageSeries<'b>),
+}
+
+/// A series in protobuf: a part of a metric of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MessageSeries<'b> {
+    family: &'b str,
+    /// The label fields of the metric's message, and what may lie between them.
+    labels: &'b [u8],
+    /// Hash of family and labels, of which all parts of a metric have the same.
+    hash: u64,
+    part: Part,
+}
+
+/// Which of its metric's series one is. Floats are kept as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Whole,
+    Count,
+    Sum,
+    Bucket(u64),
+    Quantile(u64),
+}
+
+impl<'b> MessageSeries<'b> {
+    pub(super) fn new(family: &'b str, labels: &'b [u8]) -> Self {
+        let hash = mix(hash64(labels) ^ mix(hash64(family.as_bytes())));
+        Self { family, labels, hash, part: Part::Whole }
+    }
+
+    pub(super) fn part(self, part: Part) -> Self {
+        Self { part, ..self }
+    }
+
+    fn identity(&self) -> u64 {
+        let part = match self.part {
+            Part::Whole => return self.hash,
+            Part::Count => 1,
+            Part::Sum => 2,
+            Part::Bucket(bits) => mix(bits ^ 3),
+            Part::Quantile(bits) => mix(bits ^ 4),
+        };
+        mix(self.hash ^ mix(part))
+    }
+
+    fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
+        let (suffix, number) = match self.part {
+            Part::Whole => ("", None),
+            Part::Count => ("_count", None),
+            Part::Sum => ("_sum", None),
+            Part::Bucket(bits) => ("_bucket", Some((NumberLabel::Bound, bits))),
+            Part::Quantile(bits) => ("", Some((NumberLabel::Quantile, bits))),
+        };
+        let name =
+            if suffix.is_empty() { self.family.into() } else { (self.family.to_owned() + suffix).into() };
+        let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
+        pairs.push((METRIC_NAME.into(), name));
+        let mut fields = Fields::new(self.labels);
+        while let Some((field_number, field)) = fields.next()? {
+            if field_number != LABEL {
+                continue;
+            }
+            let (name, value) = read_label(field)?;
+            if name.is_empty() {
+                return Err("a name is empty");
+            }
+            if !value.is_empty() {
+                pairs.push((name.into(), value.into()));
+            }
+        }
+        if let Some((label, bits)) = number
+            && let Some(name) = label.name()
+        {
+            pairs.push((name.into(), format_float(f64::from_bits(bits)).into()));
+        }
+        Ok(pairs)
+    }
+}
+
+/// Number of the field `label` in `Metric`.
+const LABEL: u32 = 1;
+
+/// Spreads every bit over all others (the last step of SplitMix64).
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// Which label is a number, which is written in one way, under the newest TYPE.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum NumberLabel {
+    #[default]
+    None,
+    Bound,
+    Quantile,
+}
+
+impl NumberLabel {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Bound => Some("le"),
+            Self::Quantile => Some("quantile"),
+        }
+    }
+}
+
+impl<'b> SeriesText<'b> {
+    pub(super) fn text(bytes: &'b [u8], dialect: Dialect, number: NumberLabel) -> Self {
+        Self(Form::Text { bytes, dialect, number })
+    }
+
+    pub(super) fn message(series: MessageSeries<'b>) -> Self {
+        Self(Form::Message(series))
+    }
+
+    /// A hash by which the series is known again: equal for equal bytes of equal meaning. The same labels may be
+    /// written in several ways, which hash differently.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        match self.0 {
+            // The type is part of the meaning: `le="1"` is another label under another type.
+            Form::Text { bytes, number, .. } => hash64(bytes) ^ number as u64,
+            Form::Message(series) => series.identity(),
+        }
+    }
+
+    /// Name and labels, with the name as `__name__`; labels with an empty value are left out, since that is what
+    /// an absent label is.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
+        let pairs = match self.0 {
+            Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
+            Form::Message(series) => series.pairs()?,
+        };
+        check_unique(&pairs)?;
+        if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
+            Ok(pairs)
+        } else {
+            Err("the series has no metric name")
+        }
+    }
+}
+
+impl Display for SeriesText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Form::Text { bytes, .. } => f.write_str(&String::from_utf8_lossy(bytes)),
+            Form::Message(series) => f.write_str(series.family),
+        }
+    }
+}
+
+/// Name, if there is one, and labels of a label set as people write it: `name{a="b"}`, `{a="b"}` or `name`. The
+/// name may be given as a label; an exposition cannot do that.
+///
+/// # Errors
+/// What is malformed.
+pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
+    let pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    check_unique(&pairs)?;
+    Ok(pairs)
+}
+
+fn text_pairs(
+    bytes: &[u8],
+    dialect: Dialect,
+    number: NumberLabel,
+    name_as_label: bool,
+) -> Result<Pairs<'_>, &'static str> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
+    let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
+    let (name, labels) = match text.split_once('{') {
+        Some((name, labels)) => (name, Some(labels)),
+        None => (text, None),
+    };
+    let name = if dialect == Dialect::Prometheus { name.trim_end_matches([' ', '\t']) } else { name };
+    if !name.is_empty() || labels.is_none() {
+        if !is_legacy_metric_name(name) {
+            return Err("invalid metric name");
+        }
+        pairs.push((METRIC_NAME.into(), name.into()));
+    }
+    let Some(labels) = labels else { return Ok(pairs) };
+    let mut pieces = Pieces::new(labels, dialect);
+    let mut named = !pairs.is_empty();
+    while let Some(piece) = pieces.next()? {
+        match piece {
+            Piece::Name(name) => {
+                if std::mem::replace(&mut named, true) {
+                    return Err("the metric name is given twice");
+                }
+                pairs.push((METRIC_NAME.into(), quoted_name(name)?));
+            }
+            Piece::Label(name, value) => {
+                let name = quoted_name(name)?;
+                if name == METRIC_NAME && !name_as_label {
+                    return Err("a label name is given twice");
+                }
+                let value = normalised(&name, unescape(value), number);
+                if !value.is_empty() {
+                    pairs.push((name, value));
+                }
+            }
+        }
+    }
+    if pieces.rest().is_empty() { Ok(pairs) } else { Err("unexpected text after the labels") }
+}
+
+fn quoted_name(name: &str) -> Result<Cow<'_, str>, &'static str> {
+    if name.is_empty() {
+        return Err("a name is empty");
+    }
+    if name.contains('\0') { Err("a name holds a NUL") } else { Ok(unescape(name)) }
+}
+
+fn normalised<'b>(name: &str, value: Cow<'b, str>, number: NumberLabel) -> Cow<'b, str> {
+    match number.name() {
+        Some(label) if label == name => normalise_float(&value).map_or(value, Cow::Owned),
+        Some(_) | None => value,
+    }
+}
+
+/// A name that is given twice fails the scrape. A hostile body has lines of a million labels, so the work must not
+/// grow with the square of their number.
+fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
+    let twice = if pairs.len() <= PAIRWISE_LABELS_MAX {
+        (1..pairs.len()).any(|at| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0))
+    } else {
+        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        names.windows(2).any(|two| two[0] == two[1])
+    };
+    if twice { Err("a label name is given twice") } else { Ok(()) }
+}
