@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::assignment::{Change, Held};
 use crate::destinations::Prepared;
+use crate::parse::Format;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::{Carried, Command, Environment, Keep, TargetLoop};
@@ -173,6 +174,7 @@ impl Manager {
             fetcher,
             rules,
             own.config.limits.samples,
+            own.config.fallback_scrape_protocol.map(Format::from),
             Arc::clone(&self.sink),
             Arc::clone(&self.environment),
         );

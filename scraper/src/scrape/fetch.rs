@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use promring_model::config::{ScrapeConfig, ScrapeProtocol};
+use promring_model::config::{NameEscaping, ScrapeConfig, ScrapeProtocol};
 use promring_net::client::{ClientError, HttpClient, REDIRECTS_MAX, USER_AGENT};
 use reqwest::header::HeaderMap;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -37,9 +37,6 @@ pub enum FetchError {
     /// The content is packed in a way that was not asked for, or does not unpack.
     #[error("the body cannot be unpacked: {0}")]
     Encoding(String),
-    /// A format that promring does not read.
-    #[error("unsupported Content-Type {0:?}; the target may be asked for text by fallback_scrape_protocol")]
-    ContentType(String),
 }
 
 /// What came with a body.
@@ -62,7 +59,6 @@ pub struct Fetcher {
     /// Everything goes by the HTTP library, since a proxy may be in between.
     by_library: bool,
     body_bytes_max: u64,
-    has_fallback: bool,
 }
 
 /// Lines that the HTTP client block adds, ready to be sent; made anew where its files changed.
@@ -91,7 +87,7 @@ impl Fetcher {
         let encoding = if config.enable_compression { "gzip" } else { "identity" };
         let fixed = format!(
             "User-Agent: {USER_AGENT}\r\nAccept: {}\r\nAccept-Encoding: {encoding}\r\n",
-            accept(&config.scrape_protocols)
+            accept(config)
         );
         let http = &config.http;
         let server_name = match &http.tls.server_name {
@@ -111,7 +107,6 @@ impl Fetcher {
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
             body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default),
-            has_fallback: config.fallback_scrape_protocol.is_some(),
         })
     }
 
@@ -150,12 +145,7 @@ impl Fetcher {
             buffers.give(plain);
             unpacked?;
         }
-        // An empty body is no samples, whatever it says that it is.
-        if body.is_empty() || self.has_fallback || is_text(&content_type) {
-            Ok(Fetched { content_type })
-        } else {
-            Err(FetchError::ContentType(content_type.to_string()))
-        }
+        Ok(Fetched { content_type })
     }
 
     /// Asks `url` and whoever it leads to. True: the body is packed by gzip.
@@ -274,25 +264,32 @@ fn timeout_line(timeout: Duration, room: &mut [u8; TIMEOUT_LINE_BYTES_MAX]) -> &
     if written.is_err() { b"" } else { &room[..TIMEOUT_LINE_BYTES_MAX - left] }
 }
 
-/// The formats that the parser reads.
-fn is_text(content_type: &str) -> bool {
-    content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/plain"))
-}
-
-/// The Accept header: what the job's scrape_protocols name, as far as the parser reads it, best first.
-fn accept(protocols: &[ScrapeProtocol]) -> String {
+/// The Accept header that Prometheus sends for these protocols: the first one has the highest weight.
+fn accept(config: &ScrapeConfig) -> String {
+    let escaping = match config.metric_name_escaping_scheme {
+        NameEscaping::AllowUtf8 => "allow-utf-8",
+        NameEscaping::Underscores => "underscores",
+        NameEscaping::Dots => "dots",
+        NameEscaping::Values => "values",
+    };
     let mut accept = String::new();
-    let mut weight = protocols.len() + 1;
-    for protocol in protocols {
-        let kind = match protocol {
-            ScrapeProtocol::PrometheusText1_0_0 => "text/plain;version=1.0.0;escaping=allow-utf-8",
-            ScrapeProtocol::PrometheusText0_0_4 => "text/plain;version=0.0.4",
-            // Not read yet, so not asked for.
-            ScrapeProtocol::OpenMetricsText0_0_1
-            | ScrapeProtocol::OpenMetricsText1_0_0
-            | ScrapeProtocol::PrometheusProto => continue,
+    // Of the protocols that there are and the wildcard, each can have a weight of one digit of its own.
+    let mut weight = ScrapeProtocol::ALL.len() + 1;
+    for protocol in &config.scrape_protocols {
+        let (kind, escaped) = match protocol {
+            ScrapeProtocol::PrometheusProto => (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+                false,
+            ),
+            ScrapeProtocol::PrometheusText0_0_4 => ("text/plain;version=0.0.4", false),
+            ScrapeProtocol::PrometheusText1_0_0 => ("text/plain;version=1.0.0", true),
+            ScrapeProtocol::OpenMetricsText0_0_1 => ("application/openmetrics-text;version=0.0.1", false),
+            ScrapeProtocol::OpenMetricsText1_0_0 => ("application/openmetrics-text;version=1.0.0", true),
         };
-        let _ = write!(accept, "{kind};q=0.{weight},");
+        let _ = match escaped {
+            true => write!(accept, "{kind};escaping={escaping};q=0.{weight},"),
+            false => write!(accept, "{kind};q=0.{weight},"),
+        };
         weight -= 1;
     }
     let _ = write!(accept, "*/*;q=0.{weight}");

@@ -11,13 +11,14 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
-use super::fetch::Fetcher;
+use super::fetch::{Fetched, Fetcher};
 use super::http::Connection;
 use super::report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::observe::ScrapeMetrics;
-use crate::parse::text::TextParser;
+use crate::parse::protobuf::HistogramOptions;
+use crate::parse::{Format, Item, Parser};
 use crate::rules::SeriesRules;
 use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
 use crate::sink::{Outgoing, Sink};
@@ -82,6 +83,8 @@ pub struct TargetLoop {
     connection: Connection,
     rules: SeriesRules,
     sample_limit: Option<u64>,
+    /// How a body is read whose Content-Type says nothing of use.
+    fallback: Option<Format>,
     slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
@@ -98,6 +101,7 @@ impl TargetLoop {
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
         sample_limit: Option<u64>,
+        fallback: Option<Format>,
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
@@ -109,6 +113,7 @@ impl TargetLoop {
             fetcher,
             rules,
             sample_limit,
+            fallback,
             sink,
             environment,
             reported: false,
@@ -187,12 +192,12 @@ impl TargetLoop {
                 let Self { fetcher, connection, target, environment, .. } = &mut *self;
                 let buffers = &environment.buffers;
                 let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
-                result.map(drop).map_err(|error| error.to_string())
+                result.map_err(|error| error.to_string())
             }
         };
         let mut scratch = self.environment.scratches.take();
         self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|()| self.stage(&body, time_ms, &mut scratch));
+        let result = fetched.and_then(|fetched| self.stage(&body, &fetched, time_ms, &mut scratch));
         self.environment.buffers.give(body);
         let seconds = started.elapsed().as_secs_f64();
         let tally = self.append(&result, time_ms, seconds, &mut scratch);
@@ -201,9 +206,19 @@ impl TargetLoop {
     }
 
     /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(&mut self, body: &[u8], time_ms: i64, scratch: &mut Scratch) -> Result<(), String> {
-        let mut parser = TextParser::new(body);
-        while let Some(sample) = parser.next_sample().map_err(|error| error.to_string())? {
+    fn stage(
+        &mut self,
+        body: &[u8],
+        fetched: &Fetched,
+        time_ms: i64,
+        scratch: &mut Scratch,
+    ) -> Result<(), String> {
+        let options = HistogramOptions::default();
+        let parser = Parser::new(&fetched.content_type, self.fallback, options, body);
+        let mut parser = parser.map_err(|error| error.to_string())?;
+        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
+            // Native histograms are not asked for, and what is said of families is not sent yet.
+            let Item::Sample(sample) = item else { continue };
             self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
             if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
                 self.environment.metrics.exceeded_sample_limit.increment(1);
