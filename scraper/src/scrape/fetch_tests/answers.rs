@@ -52,13 +52,6 @@ async fn only_status_200_succeeds() {
 }
 
 #[tokio::test]
-async fn a_body_without_a_content_type_needs_a_fallback() {
-    assert!(fetch("", answer("200 OK", b"a 1\n")).await.unwrap_err().contains("Content-Type"));
-    let config = "fallback_scrape_protocol: PrometheusText0.0.4";
-    assert_eq!(fetch(config, answer("200 OK", b"a 1\n")).await, Ok("a 1\n".to_owned()));
-}
-
-#[tokio::test]
 async fn a_body_over_the_limit_is_refused_however_it_comes() {
     let config = "body_size_limit: 1KB";
     let large = vec![b'\n'; 2_000];

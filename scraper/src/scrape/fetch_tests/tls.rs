@@ -330,7 +330,7 @@ async fn http_2_is_spoken_where_the_server_chooses_it() {
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
     let answer = async |request: axum::extract::Request| {
         let headers = request.headers();
-        let ours = headers["accept"].to_str().unwrap().starts_with("text/plain")
+        let ours = headers["accept"].to_str().unwrap().starts_with("application/openmetrics-text")
             && headers["x-prometheus-scrape-timeout-seconds"] == "10"
             && headers["user-agent"].to_str().unwrap().starts_with("promring/")
             && headers["authorization"] == "Bearer t";
