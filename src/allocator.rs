@@ -6,13 +6,15 @@ use promring_allocator::Allocator;
 use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes, serve};
-use promring_net::shutdown::{Shutdown, stop_signal};
+use promring_net::shutdown::{Shutdown, StopSignals};
 
 use crate::cli::AllocatorArgs;
 use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
+    // Before anything is opened that a signal should not cut off.
+    let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = read.config?;
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
@@ -31,7 +33,7 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
     let runner = tokio::spawn(async move { allocator.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "allocator is listening");
-    let signal = stop_signal().await.map_err(|error| error.to_string())?;
+    let signal = signals.next().await;
     tracing::info!(signal, "stopping");
     stopping.trigger();
     let _ = runner.await;

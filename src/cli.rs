@@ -85,10 +85,10 @@ pub(crate) struct ScraperArgs {
     pub(crate) config: PathBuf,
     /// Name of this scraper, unique among an allocator's scrapers and the same after a restart
     /// [default: the host's name, as a StatefulSet sets it].
-    #[arg(long, env = "PROMRING_NAME", value_name = "NAME")]
+    #[arg(long, env = "PROMRING_NAME", value_parser = scraper_name, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// The allocator.
-    #[arg(long, env = "PROMRING_ALLOCATOR", value_name = "URL")]
+    #[arg(long, env = "PROMRING_ALLOCATOR", value_parser = http_url, value_name = "URL")]
     pub(crate) allocator: url::Url,
     /// Directory of the queues on disk.
     #[arg(long, env = "PROMRING_DATA_DIR", default_value = "data/", value_name = "DIR")]
@@ -136,13 +136,13 @@ pub(crate) enum DemoPart {
 #[derive(Debug, Args)]
 pub(crate) struct ExportersArgs {
     /// How many exporters.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
+    #[arg(long, env = "PROMRING_DEMO_TARGETS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "N")]
     pub(crate) targets: u32,
-    /// Series of each exporter, about; by default what its kind of service has.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
+    /// Series of each exporter, about [default: what its kind of service has].
+    #[arg(long, env = "PROMRING_DEMO_SERIES", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub(crate) series: Option<u32>,
     /// File to write the targets to, for file_sd_configs [default: standard output].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "PROMRING_DEMO_TARGETS_FILE", value_name = "FILE")]
     pub(crate) targets_file: Option<PathBuf>,
 }
 
@@ -166,10 +166,10 @@ pub(crate) struct RelabelArgs {
     #[arg(long, env = "PROMRING_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// The job whose rules are applied.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "PROMRING_JOB", value_name = "NAME")]
     pub(crate) job: String,
     /// Apply metric_relabel_configs to series, instead of relabel_configs to discovered targets.
-    #[arg(long)]
+    #[arg(long, env = "PROMRING_METRIC")]
     pub(crate) metric: bool,
     /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line].
     #[arg(value_name = "LABELS")]
@@ -181,6 +181,20 @@ pub(crate) struct QueueArgs {
     /// A destination's queue, or a data directory with the queues of all.
     #[arg(env = "PROMRING_DATA_DIR", default_value = "data/", value_name = "DIR")]
     pub(crate) dir: PathBuf,
+}
+
+/// A name as the allocator takes it.
+fn scraper_name(text: &str) -> Result<String, String> {
+    promring_proto::api::check_scraper_name(text).map(|()| text.to_owned())
+}
+
+/// An absolute URL of HTTP.
+fn http_url(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text).map_err(|error| format!("{error}; write http://host:port"))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(format!("the scheme is {other:?}; write http://host:port or https://host:port")),
+    }
 }
 
 /// A duration as Prometheus writes it.
@@ -201,5 +215,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable_and_says_its_default() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments().filter(|argument| argument.get_long().is_some()) {
+                let name = format!("{} --{}", command.get_name(), argument.get_long().unwrap_or_default());
+                let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                assert!(variable.starts_with("PROMRING_"), "{name} has no environment variable");
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let takes_value = argument.get_action().takes_values();
+                let optional = !argument.is_required_set() && argument.get_default_values().is_empty();
+                assert!(
+                    !(takes_value && optional) || help.contains("default"),
+                    "{name} does not say what holds without it"
+                );
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
     }
 }

@@ -5,6 +5,7 @@ mod allocator;
 mod check;
 mod cli;
 mod demo;
+mod gaps;
 mod load;
 mod logging;
 mod queue;
@@ -17,17 +18,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, LogFormat};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // The demo talks by itself; a log between its lines would only hide them.
     let level_default = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
     logging::install(&cli.log, level_default);
+    let json = cli.log.log_format == LogFormat::Json;
     promring_net::observe::install_metrics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot start the runtime: {error}")),
+        Err(error) => return fail(&format!("cannot start the runtime: {error}"), json),
     };
     let result = runtime.block_on(async {
         match cli.command {
@@ -44,12 +46,16 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(message) => fail(&message),
+        Err(message) => fail(&message, json),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "the last word of a process that fails")]
-fn fail(message: &str) -> ExitCode {
-    eprintln!("promring: {message}");
+fn fail(message: &str, json: bool) -> ExitCode {
+    if json {
+        tracing::error!("{message}");
+    } else {
+        eprintln!("promring: {message}");
+    }
     ExitCode::FAILURE
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes, serve};
-use promring_net::shutdown::{Shutdown, stop_signal};
+use promring_net::shutdown::{Shutdown, StopSignals};
 use promring_scraper::{Scraper, ScraperOptions};
 
 use crate::cli::ScraperArgs;
@@ -14,6 +14,8 @@ use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT; then the scrapes in flight end and the queue is sent as far as time allows.
 pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
+    // Before anything is opened that a signal should not cut off.
+    let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = read.config?;
     let name = match args.name {
@@ -41,8 +43,11 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let runner = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "scraper is listening");
-    let signal = stop_signal().await.map_err(|error| error.to_string())?;
-    tracing::info!(signal, "stopping: scrapes in flight end, the queue is flushed");
+    let signal = signals.next().await;
+    tracing::info!(
+        signal,
+        "stopping: scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
+    );
     stopping.trigger();
     let _ = runner.await;
     served.trigger();

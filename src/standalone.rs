@@ -10,7 +10,7 @@ use promring_model::config::Config;
 use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{Readiness, bind, common_routes, loopback_of, serve};
-use promring_net::shutdown::{Shutdown, stop_signal};
+use promring_net::shutdown::{Shutdown, StopSignals};
 use promring_scraper::{Scraper, ScraperOptions};
 
 use crate::cli::StandaloneArgs;
@@ -21,6 +21,8 @@ const SCRAPER: &str = "standalone";
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
+    // Before anything is opened that a signal should not cut off.
+    let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = alone(read.config?);
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
@@ -54,8 +56,11 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     let scraping = tokio::spawn(async move { scraper.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(page = own, "promring is running");
-    let signal = stop_signal().await.map_err(|error| error.to_string())?;
-    tracing::info!(signal, "stopping: scrapes in flight end, the queue is flushed");
+    let signal = signals.next().await;
+    tracing::info!(
+        signal,
+        "stopping: scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
+    );
     stopping.trigger();
     let _ = scraping.await;
     served.trigger();

@@ -11,6 +11,7 @@ use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
     ActiveTarget, ApiResponse, Health, Report, ScraperList, ScraperState, ScraperStatus, TargetList, Version,
+    check_scraper_name,
 };
 use serde::Deserialize;
 
@@ -19,9 +20,6 @@ use crate::targets::Discovered;
 
 /// A poll waits this long unless it says otherwise, and at most twice as long.
 const POLL_WAIT: Duration = Duration::from_secs(30);
-
-/// A scraper's name may have this many bytes: a DNS name's length, as a pod's host name is one.
-const SCRAPER_NAME_BYTES_MAX: usize = 253;
 
 pub(crate) fn routes(allocator: Allocator) -> Router {
     Router::new()
@@ -53,6 +51,7 @@ async fn assignment(
         Some(Ok(wait)) => wait.min(POLL_WAIT * 2),
         Some(Err(error)) => return (StatusCode::BAD_REQUEST, format!("wait: {error}\n")).into_response(),
     };
+    metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
     let deadline = tokio::time::Instant::now() + wait;
@@ -85,6 +84,7 @@ async fn report(
     if let Err(refusal) = check_name(&scraper) {
         return refusal;
     }
+    metrics::counter!("promring_allocator_reports_total").increment(1);
     let result = allocator.state().report(&scraper, report, now_ms());
     match result {
         Ok(answer) => Json(answer).into_response(),
@@ -94,14 +94,8 @@ async fn report(
 
 #[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a bad request")]
 fn check_name(scraper: &str) -> Result<(), Response> {
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-    if !scraper.is_empty() && scraper.len() <= SCRAPER_NAME_BYTES_MAX && scraper.bytes().all(valid) {
-        return Ok(());
-    }
-    let message = format!(
-        "{scraper:?} is no scraper name: letters, digits, '-', '.' and '_', at most {SCRAPER_NAME_BYTES_MAX} bytes\n"
-    );
-    Err((StatusCode::BAD_REQUEST, message).into_response())
+    check_scraper_name(scraper)
+        .map_err(|message| (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response())
 }
 
 async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<ScraperList>> {

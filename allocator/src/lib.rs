@@ -109,7 +109,15 @@ impl Allocator {
         let changed = {
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
-            state.advance(now_ms()) || was_ready != state.readiness().is_ok()
+            let changed = state.advance(now_ms());
+            let ready = state.readiness().is_ok();
+            metrics::gauge!("promring_allocator_ready").set(f64::from(u8::from(ready)));
+            metrics::gauge!("promring_allocator_assignment_version").set(state.version().counter as f64);
+            let takers = state.membership().takers().count();
+            metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
+            let others = state.membership().len() - takers;
+            metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
+            changed || was_ready != ready
         };
         if changed {
             self.shared.changed.send_modify(|count| *count += 1);

@@ -10,6 +10,7 @@ use promring_model::placement::{self, Held, PlacementOptions, Previous};
 use promring_model::target::{TargetGroup, TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
+use crate::discovery::Failure;
 use crate::ledger::{JobTerms, Ledger};
 use crate::targets::{Discovered, JobTargets};
 
@@ -92,7 +93,7 @@ impl State {
     }
 
     /// A source has told its groups.
-    pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, String>) {
+    pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, Failure>) {
         if let Some(job) = self.jobs.get_mut(job) {
             let count =
                 groups.as_ref().map_or(0, |groups| groups.iter().map(|group| group.targets.len()).sum());
@@ -139,8 +140,8 @@ impl State {
 
     fn become_ready(&mut self, now_ms: i64) {
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
-        let answered = self.jobs.values().all(|job| job.is_synced() || (job.has_answered() && waited));
-        if (answered || waited) && self.membership.is_settled() {
+        let awaited = self.jobs.values().any(JobTargets::is_awaited);
+        if (!awaited || waited) && self.membership.is_settled() {
             for job in self.jobs.values_mut().filter(|job| !job.is_synced()) {
                 job.rebuild();
             }

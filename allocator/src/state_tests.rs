@@ -105,7 +105,8 @@ fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
     let config = config(2, keys);
     let mut state = State::new(&config, 0);
     discover(&mut state, &config);
-    state.discovered("cloud", 0, Err("it is down".to_owned()));
+    let failure = |for_good| Err(Failure { message: "it is down".to_owned(), for_good });
+    state.discovered("cloud", 0, failure(false));
     report(&mut state, "a", 0);
     report(&mut state, "a", 29_000);
     state.advance(29_999);
@@ -114,6 +115,12 @@ fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
     let answer = state.assignment("a", None).unwrap();
     assert_eq!((answer.upsert["web"].synced, answer.upsert["web"].targets.len()), (true, 2));
     assert!(!answer.upsert["cloud"].synced, "scrapers keep what they have of it");
+
+    let mut state = State::new(&config, 0);
+    discover(&mut state, &config);
+    state.discovered("cloud", 0, failure(true));
+    report(&mut state, "a", 0);
+    assert!(state.advance(5_000), "nobody waits for a source that will never sync");
 }
 
 #[test]

@@ -8,6 +8,8 @@ use promring_model::labels::Labels;
 use promring_model::target::{Assembled, Target, TargetGroup, TargetId, assemble, discovered_labels};
 use promring_proto::api::DroppedTarget;
 
+use crate::discovery::Failure;
+
 /// Dropped targets kept to look at, for each job, unless `keep_dropped_targets` says less.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
@@ -26,7 +28,7 @@ struct Source {
     groups: Vec<TargetGroup>,
     synced: bool,
     /// Why it has told nothing (yet), or failed last.
-    error: Option<String>,
+    failure: Option<Failure>,
 }
 
 /// Everything that is known of one job's targets.
@@ -69,20 +71,20 @@ impl JobTargets {
     }
 
     /// A source told its groups, or why it can't. Returns whether the job's targets may have changed.
-    pub fn update(&mut self, source: usize, groups: Result<Vec<TargetGroup>, String>) -> bool {
+    pub fn update(&mut self, source: usize, groups: Result<Vec<TargetGroup>, Failure>) -> bool {
         let Some(source) = self.sources.get_mut(source) else { return false };
         match groups {
             Ok(groups) => {
                 let changed = !source.synced || source.groups != groups;
-                *source = Source { groups, synced: true, error: None };
+                *source = Source { groups, synced: true, failure: None };
                 // Until all have synced, targets of a source that has not must not vanish.
                 if changed && self.is_synced() {
                     self.rebuild();
                 }
                 changed
             }
-            Err(error) => {
-                source.error = Some(error);
+            Err(failure) => {
+                source.failure = Some(failure);
                 false
             }
         }
@@ -94,10 +96,11 @@ impl JobTargets {
         self.sources.iter().all(|source| source.synced)
     }
 
-    /// Whether every source has synced or said why it can't.
+    /// Whether a source has not synced that still may.
     #[must_use]
-    pub fn has_answered(&self) -> bool {
-        self.sources.iter().all(|source| source.synced || source.error.is_some())
+    pub fn is_awaited(&self) -> bool {
+        let hopeless = |source: &Source| source.failure.as_ref().is_some_and(|failure| failure.for_good);
+        self.sources.iter().any(|source| !source.synced && !hopeless(source))
     }
 
     /// Takes the targets of the sources that have synced, although others have not.

@@ -1,5 +1,6 @@
 //! Stopping: one signal that every task can wait for.
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Tells tasks that the process (or a part of it) is to stop. Clones share one state.
@@ -40,16 +41,47 @@ impl Shutdown {
     }
 }
 
-/// Waits for SIGTERM or SIGINT (Ctrl-C) and says which one came.
-///
-/// # Errors
-/// Where the handlers cannot be installed.
-pub async fn stop_signal() -> std::io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// The signals that ask a process to stop. From the moment this exists they no longer kill it.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Option<Signal>,
+}
+
+impl StopSignals {
+    /// SIGTERM and SIGINT (Ctrl-C).
+    ///
+    /// # Errors
+    /// Where the handlers cannot be installed.
+    pub fn install() -> Result<Self, String> {
+        let handler = |kind| signal(kind).map_err(|error| format!("signals cannot be listened to: {error}"));
+        let (terminate, interrupt) = (handler(SignalKind::terminate())?, handler(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, hangup: None })
+    }
+
+    /// These and SIGHUP, for what has no configuration to reload and ends with its terminal.
+    ///
+    /// # Errors
+    /// Where the handlers cannot be installed.
+    pub fn with_hangup() -> Result<Self, String> {
+        let hangup = signal(SignalKind::hangup())
+            .map_err(|error| format!("signals cannot be listened to: {error}"))?;
+        Ok(Self { hangup: Some(hangup), ..Self::install()? })
+    }
+
+    /// Waits for the next one and gives its name.
+    pub async fn next(&mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = hangup => "SIGHUP",
+        }
     }
 }

@@ -63,6 +63,23 @@ impl<'de> Deserialize<'de> for Version {
     }
 }
 
+/// A scraper's name may have this many bytes: a DNS name's length, as a pod's host name is one.
+pub const SCRAPER_NAME_BYTES_MAX: usize = 253;
+
+/// Whether a text can name a scraper.
+///
+/// # Errors
+/// What a name looks like.
+pub fn check_scraper_name(name: &str) -> Result<(), String> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if !name.is_empty() && name.len() <= SCRAPER_NAME_BYTES_MAX && name.bytes().all(valid) {
+        return Ok(());
+    }
+    Err(format!(
+        "{name:?} is no scraper name: letters, digits, '-', '.' and '_', at most {SCRAPER_NAME_BYTES_MAX} bytes"
+    ))
+}
+
 /// Answer of `GET /api/v1/assignments/{scraper}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assignment {

@@ -110,7 +110,6 @@ impl Scraper {
                 "no remote_write in the configuration: targets are scraped and shown, nothing is sent"
             );
         }
-        warn_of_gaps(&config);
         let labels = Arc::new(SharedLabels::default());
         let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
@@ -136,7 +135,6 @@ impl Scraper {
     /// Where a destination cannot be set up; the old configuration stays in force as a whole.
     pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
         let prepared = self.shared.destinations.apply(&config)?;
-        warn_of_gaps(&config);
         self.manager().apply_config(&config, prepared);
         self.shared.config.send_replace(config);
         self.shared.in_force.notify_one();
@@ -167,6 +165,13 @@ impl Scraper {
         }
         let flush_timeout = self.config().scraper.flush_timeout;
         shared.destinations.finish(flush_timeout).await;
+        let left: u64 = self.queues().iter().map(|queue| queue.samples).sum();
+        if left > 0 {
+            tracing::warn!(
+                samples = left,
+                "not sent in time; they stay on disk and are sent after the next start"
+            );
+        }
     }
 
     fn config(&self) -> Arc<Config> {
@@ -289,22 +294,6 @@ impl Scraper {
 
     fn manager(&self) -> MutexGuard<'_, Manager> {
         self.shared.manager.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Names what the configuration asks for and this version does not do, instead of leaving it out silently.
-fn warn_of_gaps(config: &Config) {
-    for destination in &config.remote_write {
-        let name = &destination.name;
-        if destination.send_exemplars || destination.send_native_histograms {
-            tracing::warn!(
-                destination = name,
-                "exemplars and native histograms are not read yet; none are sent"
-            );
-        }
-    }
-    for job in config.scrape_configs.iter().filter(|job| job.scrape_native_histograms) {
-        tracing::warn!(job = job.job_name, "native histograms are not read yet; their classic form is");
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use promring_model::duration::format_duration;
 use promring_net::clock::now_ms;
-use promring_net::shutdown::stop_signal;
+use promring_net::shutdown::StopSignals;
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::{Receiver, ReceiverError};
 use tokio::time::Instant;
@@ -36,20 +36,16 @@ const LAST_SLOT_GRACE: Duration = Duration::from_secs(1);
 
 /// Runs the demo, or the part of it that was asked for.
 pub(crate) async fn run(args: DemoArgs) -> Result<ExitCode, String> {
+    // Before anything is put on disk, so that no signal leaves it behind.
+    let mut signals = StopSignals::with_hangup()?;
     match &args.part {
-        Some(DemoPart::Exporters(args)) => parts::exporters(args).await,
-        Some(DemoPart::Receiver(args)) => parts::receiver(args).await,
-        None => {
-            tokio::select! {
-                result = whole(&args) => result,
-                // Before the first slot is audited there is nothing to sum up.
-                signal = stop_signal() => signal.map(|_| ExitCode::SUCCESS).map_err(|error| error.to_string()),
-            }
-        }
+        Some(DemoPart::Exporters(args)) => parts::exporters(args, &mut signals).await,
+        Some(DemoPart::Receiver(args)) => parts::receiver(args, &mut signals).await,
+        None => whole(&args, &mut signals).await,
     }
 }
 
-async fn whole(args: &DemoArgs) -> Result<ExitCode, String> {
+async fn whole(args: &DemoArgs, signals: &mut StopSignals) -> Result<ExitCode, String> {
     let dir = tempfile::Builder::new()
         .prefix("promring-demo-")
         .tempdir()
@@ -71,14 +67,24 @@ async fn whole(args: &DemoArgs) -> Result<ExitCode, String> {
         dir.path().display()
     ));
     let roles = Roles::start(config, args.scrapers, dir.path()).await?;
-    roles.wait_until_in_force(START_MAX).await?;
+    let early = tokio::select! {
+        started = roles.wait_until_in_force(START_MAX) => started.map(|()| None),
+        signal = signals.next() => Ok(Some(signal)),
+    };
+    if !matches!(early, Ok(None)) {
+        roles.stop().await;
+        if let Some(signal) = early? {
+            say(&format!("ended by {signal} before the first slot that is audited"));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     // From here on every slot of every target has its owner, so every one of them is to arrive.
     let from_ms = now_ms();
     receiver.audit().window(from_ms, i64::MAX);
     say(&format!("page:      http://{}/", receiver.address()));
     say(&format!("allocator: {}/  (targets, scrapers, who has what)", roles.allocator_url()));
 
-    let stopped_by = watch(&receiver, &roles, args.duration).await?;
+    let stopped_by = watch(&receiver, &roles, args.duration, signals).await;
     // The window ends now; scraping goes on until its last slot has begun.
     let to_ms = now_ms();
     receiver.audit().window(from_ms, to_ms);
@@ -98,7 +104,8 @@ async fn watch(
     receiver: &Receiver,
     roles: &Roles,
     duration: Option<Duration>,
-) -> Result<&'static str, String> {
+    signals: &mut StopSignals,
+) -> &'static str {
     let live = stdout().is_terminal();
     let mut tick = tokio::time::interval(if live { LIVE_INTERVAL } else { PRINT_INTERVAL });
     let end = duration.map(|duration| Instant::now() + duration);
@@ -109,8 +116,6 @@ async fn watch(
         }
     };
     tokio::pin!(over);
-    let signal = stop_signal();
-    tokio::pin!(signal);
     if duration.is_none() {
         say("Ctrl-C ends it with a summary.");
     }
@@ -123,13 +128,13 @@ async fn watch(
                 if live { show(&format!("\r\x1b[K{line}")) } else { say(&line) }
             }
             () = &mut over => break "its time is over",
-            result = &mut signal => break result.map_err(|error| error.to_string())?,
+            signal = signals.next() => break signal,
         }
     };
     if live {
         say("");
     }
-    Ok(reason)
+    reason
 }
 
 /// The receiver on the address asked for, or on another port where that one is busy.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use promring_net::shutdown::stop_signal;
+use promring_net::shutdown::StopSignals;
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 
@@ -11,7 +11,7 @@ use super::say;
 use crate::cli::{ExportersArgs, ReceiverArgs};
 
 /// Runs exporters until a signal comes.
-pub(super) async fn exporters(args: &ExportersArgs) -> Result<ExitCode, String> {
+pub(super) async fn exporters(args: &ExportersArgs, signals: &mut StopSignals) -> Result<ExitCode, String> {
     let options = FleetOptions {
         targets: args.targets as usize,
         series: args.series.map(|series| series as usize),
@@ -26,14 +26,14 @@ pub(super) async fn exporters(args: &ExportersArgs) -> Result<ExitCode, String> 
             say(&format!("{} exporters; their addresses are in {}", args.targets, path.display()));
         }
     }
-    stop_signal().await.map_err(|error| error.to_string())?;
+    signals.next().await;
     say(&format!("{} scrapes were answered", fleet.scrapes()));
     fleet.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Runs the receiver until a signal comes.
-pub(super) async fn receiver(args: &ReceiverArgs) -> Result<ExitCode, String> {
+pub(super) async fn receiver(args: &ReceiverArgs, signals: &mut StopSignals) -> Result<ExitCode, String> {
     let listen: SocketAddr = args
         .listen
         .parse()
@@ -41,7 +41,7 @@ pub(super) async fn receiver(args: &ReceiverArgs) -> Result<ExitCode, String> {
     let receiver = Receiver::start(listen).await.map_err(|error| error.to_string())?;
     say(&format!("remote write goes to {}", receiver.write_url()));
     say(&format!("page: http://{}/", receiver.address()));
-    stop_signal().await.map_err(|error| error.to_string())?;
+    signals.next().await;
     let summary = receiver.summary();
     say(&format!(
         "{} samples of {} series in {} requests; duplicates {}, out of order {}",

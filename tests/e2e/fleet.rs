@@ -11,7 +11,7 @@ use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use serde_json::Value;
 
-use crate::support::{Process, eventually, free_port, get_json};
+use crate::support::{Process, eventually, free_port, get_json, scaled};
 
 const TARGETS: usize = 12;
 const SCRAPERS: usize = 3;
@@ -112,7 +112,7 @@ scraper: {{heartbeat: 500ms}}
     assert_eq!(told, own, "the allocator names the owners that really scrape");
 
     // And what arrives has one sample a slot.
-    let slots = 5;
+    let slots = scaled(5, 60);
     let audited = |from_ms: i64| now_ms() - from_ms >= (slots + 3) * 1_000;
     eventually("some slots to audit", async || audited(from_ms).then_some(())).await;
     let report = receiver.audit().report(from_ms + slots * 1_000);

@@ -14,7 +14,7 @@ use promring_model::labels::Labels;
 use promring_testkit::exporter::{Fleet, FleetOptions};
 
 use crate::servers::{Store, Stored, part};
-use crate::support::{Process, client, eventually, free_port, get as fetch, metric};
+use crate::support::{Process, client, eventually, free_port, get as fetch, metric, scaled};
 
 /// Stands between promring and an exporter and keeps every body that passes, so that what is stored can be compared
 /// with what was really shown.
@@ -70,7 +70,7 @@ fn expected(body: &str, instance: &SocketAddr) -> BTreeMap<Labels, f64> {
             labels.insert("dev".to_owned(), device);
         }
         labels.insert("__name__".to_owned(), sample.metric);
-        for (name, value) in [("job", "node"), ("host", "here"), ("cluster", "e2e")] {
+        for (name, value) in [("job", "node"), ("host", "here"), ("place", "at-here"), ("cluster", "e2e")] {
             labels.insert(name.to_owned(), value.to_owned());
         }
         labels.insert("instance".to_owned(), instance.to_string());
@@ -122,6 +122,7 @@ global: {{scrape_interval: 1s, external_labels: {{cluster: e2e}}}}
 scrape_configs:
 - job_name: node
   static_configs: [{{targets: ['{tap_address}'], labels: {{host: here}}}}]
+  relabel_configs: [{{source_labels: [host], regex: (.*), target_label: place, replacement: 'at-$1'}}]
   metric_relabel_configs:
   - {{source_labels: [__name__], regex: 'node_scrape_collector_.+', action: drop}}
   - {{source_labels: [device], regex: '(.+)', target_label: dev}}
@@ -171,7 +172,7 @@ remote_write:
         assert_eq!(store.value(&alive).await, Some(1.0), "a target that stops disturbs no other");
     }
 
-    let until = tap.count() + 5;
+    let until = tap.count() + scaled(5, 50);
     eventually("more scrapes", async || (tap.count() >= until).then_some(())).await;
     for name in
         ["prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total"]

@@ -13,5 +13,7 @@ mod support;
 
 mod bad_input;
 mod command_line;
+mod demo;
 mod reload;
 mod remote_write;
+mod stop;

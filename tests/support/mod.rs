@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long an event may take before the test fails. Generous: two cores may be busy with other things.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A process that is killed when the test ends, however it ends. Its output goes to a file.
 pub struct Process {
@@ -21,10 +21,22 @@ pub struct Process {
 impl Process {
     /// Starts `program` with these arguments; `dir` takes its log.
     pub fn start(name: &str, program: impl AsRef<Path>, arguments: &[&str], dir: &Path) -> Self {
+        Self::start_with(name, program, arguments, dir, &[])
+    }
+
+    /// The same with environment variables.
+    pub fn start_with(
+        name: &str,
+        program: impl AsRef<Path>,
+        arguments: &[&str],
+        dir: &Path,
+        variables: &[(&str, &Path)],
+    ) -> Self {
         let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let child = Command::new(program.as_ref())
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -92,6 +104,11 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// `full` where tests/e2e.sh runs in its full form, `short` otherwise.
+pub fn scaled<T>(short: T, full: T) -> T {
+    if std::env::var("PROMRING_E2E_FULL").is_ok_and(|value| value == "1") { full } else { short }
 }
 
 /// A port of loopback that is free now.

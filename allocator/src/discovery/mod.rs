@@ -22,7 +22,16 @@ pub struct Update {
     /// Which of the job's sources: its index in `discovery`.
     pub source: usize,
     /// All groups of the source, or why it has none to tell.
-    pub groups: Result<Vec<TargetGroup>, String>,
+    pub groups: Result<Vec<TargetGroup>, Failure>,
+}
+
+/// Why a source has nothing to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// In words.
+    pub message: String,
+    /// It never will: nobody needs to wait for it.
+    pub for_good: bool,
 }
 
 /// Running sources. Dropping it stops them.
@@ -81,7 +90,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    async fn send(&self, groups: Result<Vec<TargetGroup>, String>) {
+    async fn send(&self, groups: Result<Vec<TargetGroup>, Failure>) {
         let update =
             Update { generation: self.generation, job: Arc::clone(&self.job), source: self.source, groups };
         // Nobody listens any more only when the allocator stops.
@@ -92,7 +101,7 @@ impl Reporter {
         tasks.spawn(async move {
             let message = format!("{key} is not supported yet; use static_configs or file_sd_configs");
             tracing::error!(job = %self.job, "{message}");
-            self.send(Err(message)).await;
+            self.send(Err(Failure { message, for_good: true })).await;
         });
     }
 }

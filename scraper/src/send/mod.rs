@@ -119,7 +119,7 @@ pub fn open_queue(
 ) -> Result<Queue, String> {
     let dir = queue_dir(data_dir, &config.name);
     Queue::open_on(volume, &dir, &config.name, lanes(config), settings)
-        .map_err(|error| format!("the queue of {:?}: {error}", config.name))
+        .map_err(|error| format!("the queue of {:?} (--data-dir says where): {error}", config.name))
 }
 
 /// How many lanes the queue of a destination has.

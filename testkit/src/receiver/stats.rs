@@ -40,11 +40,16 @@ pub(super) struct Rate {
     second: i64,
     /// Counts by second modulo their number: the running second, and whole ones before it.
     counts: [u64; RATE_SECONDS + 1],
+    /// The second in which the first samples came; zero: none came yet.
+    first: i64,
 }
 
 impl Rate {
     pub(super) fn add(&mut self, samples: u64, now_ms: i64) {
         self.advance(now_ms);
+        if self.first == 0 {
+            self.first = self.second;
+        }
         let at = self.slot(self.second);
         self.counts[at] += samples;
     }
@@ -53,7 +58,9 @@ impl Rate {
     pub(super) fn per_second(&mut self, now_ms: i64) -> f64 {
         self.advance(now_ms);
         let running = self.counts[self.slot(self.second)];
-        (self.counts.iter().sum::<u64>() - running) as f64 / RATE_SECONDS as f64
+        // At the beginning there are fewer whole seconds; the first one was none.
+        let whole = (self.second - self.first - 1).clamp(1, RATE_SECONDS as i64);
+        (self.counts.iter().sum::<u64>() - running) as f64 / whole as f64
     }
 
     fn slot(&self, second: i64) -> usize {
