@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_config;
 mod bad_input;
 mod command_line;
 mod demo;

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Fuzzing: the seeds again, then each target with new inputs for a while. A crash, a hang or too much memory fails it.
+#
+#   tests/fuzz.sh                20 seconds a target
+#   tests/fuzz.sh 600            10 minutes a target
+#   tests/fuzz.sh 600 relabel    10 minutes of one target
+#
+# A nightly toolchain must be there; cargo-fuzz is installed where it is missing. What a run learns stays in
+# fuzz/corpus and is where the next one begins; an input that fails is left in fuzz/artifacts. Once its cause is
+# mended, the input goes to fuzz/seeds.
+set -euo pipefail
+cd "$(dirname "$0")/../fuzz"
+
+CARGO_FUZZ_VERSION=0.13.2
+# Limits for one input. The slowest rules that are not refused take a second to compile.
+INPUT_SECONDS_MAX=10
+INPUT_BYTES_MAX=65536
+MEMORY_MIB_MAX=2048
+
+seconds=20
+targets=()
+for argument in "$@"; do
+  case "$argument" in
+    -h | --help) sed -n '2,10p' ../tests/fuzz.sh | cut -c3-; exit 0 ;;
+    *[!0-9]*) targets+=("$argument") ;;
+    *) seconds=$argument ;;
+  esac
+done
+[ ${#targets[@]} -gt 0 ] || targets=(config relabel text)
+
+cargo +nightly --version >/dev/null 2>&1 || { echo "fuzz: 'rustup toolchain install nightly' first" >&2; exit 1; }
+if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $CARGO_FUZZ_VERSION" ]; then
+  echo "fuzz: installing cargo-fuzz $CARGO_FUZZ_VERSION (a minute, once)" >&2
+  cargo install cargo-fuzz --locked --version "$CARGO_FUZZ_VERSION"
+fi
+
+# Our code has nothing unsafe in it, so the address sanitizer would find nothing there, at half the speed.
+fuzz() { cargo +nightly fuzz "$@" --fuzz-dir . --sanitizer none; }
+
+for target in "${targets[@]}"; do
+  fuzz build "$target"
+done
+for target in "${targets[@]}"; do
+  seeds=("seeds/$target")
+  [ "$target" != config ] || seeds+=(../testdata/config)
+  mkdir -p "corpus/$target"
+  limits=("-timeout=$INPUT_SECONDS_MAX" "-rss_limit_mb=$MEMORY_MIB_MAX" "-max_len=$INPUT_BYTES_MAX" -print_final_stats=1)
+  echo "fuzz: $target, $(find "${seeds[@]}" -type f | wc -l) seeds, then $seconds s" >&2
+  fuzz run "$target" "${seeds[@]}" -- -runs=0 "${limits[@]}" 2>&1 | tail -3
+  log=$(mktemp)
+  fuzz run "$target" "corpus/$target" "${seeds[@]}" -- "-max_total_time=$seconds" "-dict=dictionaries/$target.dict" \
+    "${limits[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  grep '^stat::number_of_executed_units\|^stat::peak_rss_mb' "$log"
+  rm "$log"
+done
