@@ -35,7 +35,20 @@ if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $CARGO_FUZZ_VERSION" ]
 fi
 
 # Our code has nothing unsafe in it, so the address sanitizer would find nothing there, at half the speed.
-fuzz() { cargo +nightly fuzz "$@" --fuzz-dir . --sanitizer none; }
+fuzz() {
+  local command=$1
+  shift
+  cargo +nightly fuzz "$command" --fuzz-dir . --sanitizer none "$@"
+}
+
+# quietly COMMAND…: shows what it said only where it fails, or as much of it as $show matches.
+quietly() {
+  local log
+  log=$(mktemp)
+  "$@" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
+  grep -E "$show" "$log" || true
+  rm "$log"
+}
 
 for target in "${targets[@]}"; do
   fuzz build "$target"
@@ -44,12 +57,9 @@ for target in "${targets[@]}"; do
   seeds=("seeds/$target")
   [ "$target" != config ] || seeds+=(../testdata/config)
   mkdir -p "corpus/$target"
-  limits=("-timeout=$INPUT_SECONDS_MAX" "-rss_limit_mb=$MEMORY_MIB_MAX" "-max_len=$INPUT_BYTES_MAX" -print_final_stats=1)
-  echo "fuzz: $target, $(find "${seeds[@]}" -type f | wc -l) seeds, then $seconds s" >&2
-  fuzz run "$target" "${seeds[@]}" -- -runs=0 "${limits[@]}" 2>&1 | tail -3
-  log=$(mktemp)
-  fuzz run "$target" "corpus/$target" "${seeds[@]}" -- "-max_total_time=$seconds" "-dict=dictionaries/$target.dict" \
-    "${limits[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
-  grep '^stat::number_of_executed_units\|^stat::peak_rss_mb' "$log"
-  rm "$log"
+  limits=("-timeout=$INPUT_SECONDS_MAX" "-rss_limit_mb=$MEMORY_MIB_MAX" "-max_len=$INPUT_BYTES_MAX")
+  echo "fuzz: $target: $(find "${seeds[@]}" -maxdepth 1 -type f | wc -l) seeds, then $seconds s" >&2
+  show='^Done' quietly fuzz run "$target" "${seeds[@]}" -- -runs=0 "${limits[@]}"
+  show='^Done|^stat::peak_rss_mb' quietly fuzz run "$target" "corpus/$target" "${seeds[@]}" -- \
+    "-max_total_time=$seconds" "-dict=dictionaries/$target.dict" -print_final_stats=1 "${limits[@]}"
 done
