@@ -58,8 +58,8 @@ impl Rate {
     pub(super) fn per_second(&mut self, now_ms: i64) -> f64 {
         self.advance(now_ms);
         let running = self.counts[self.slot(self.second)];
-        // At the beginning there are fewer whole seconds; the first one was none.
-        let whole = (self.second - self.first - 1).clamp(1, RATE_SECONDS as i64);
+        // At the beginning there are fewer whole seconds.
+        let whole = (self.second - self.first).clamp(1, RATE_SECONDS as i64);
         (self.counts.iter().sum::<u64>() - running) as f64 / whole as f64
     }
 
@@ -181,6 +181,7 @@ mod tests {
         let mut rate = Rate::default();
         rate.add(10, 50_000);
         rate.add(10, 20_000);
-        assert_eq!(rate.per_second(51_000), 2.0);
+        assert_eq!(rate.per_second(51_000), 20.0, "one whole second has passed");
+        assert_eq!(rate.per_second(55_000), 4.0);
     }
 }
