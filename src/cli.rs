@@ -169,7 +169,7 @@ pub(crate) struct RelabelArgs {
     #[arg(long, env = "PROMRING_JOB", value_name = "NAME")]
     pub(crate) job: String,
     /// Apply metric_relabel_configs to series, instead of relabel_configs to discovered targets.
-    #[arg(long, env = "PROMRING_METRIC")]
+    #[arg(long, env = "PROMRING_METRIC", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) metric: bool,
     /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line].
     #[arg(value_name = "LABELS")]

@@ -31,6 +31,8 @@ pub(crate) async fn follow(
         tracing::error!("SIGHUP cannot be listened to; the configuration is not reloaded");
         return;
     };
+    // A change was seen, and the files are given until the next look to stay as they are.
+    let mut settling = false;
     let mut tick = tokio::time::interval(WATCH_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -40,10 +42,17 @@ pub(crate) async fn follow(
                 Some(answer) => ("POST /-/reload", Some(answer)),
                 None => return,
             },
-            _ = tick.tick() => if watched.changed() { ("a changed file", None) } else { continue },
+            _ = tick.tick() => {
+                // A file that is still being written may already be valid, and mean something else.
+                let changed = watched.changed();
+                if !std::mem::replace(&mut settling, changed) || changed {
+                    continue;
+                }
+                ("a changed file", None)
+            }
         };
         let read = load::read(&path);
-        watched = read.watched;
+        watched = read.watched.keeping(&watched);
         let result = read.config.and_then(&apply);
         match &result {
             Ok(()) => {

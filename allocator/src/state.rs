@@ -89,17 +89,18 @@ impl State {
             };
             self.jobs.insert(job.job_name.clone(), targets);
         }
+        for name in before.into_keys() {
+            metrics::gauge!("prometheus_sd_discovered_targets", "config" => name).set(0.0);
+        }
         self.stale = true;
     }
 
     /// A source has told its groups.
     pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, Failure>) {
         if let Some(job) = self.jobs.get_mut(job) {
-            let count =
-                groups.as_ref().map_or(0, |groups| groups.iter().map(|group| group.targets.len()).sum());
-            metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
-                .set(count as f64);
             self.stale |= job.update(source, groups);
+            metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
+                .set(job.discovered() as f64);
         }
     }
 

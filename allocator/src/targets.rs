@@ -90,6 +90,12 @@ impl JobTargets {
         }
     }
 
+    /// How many targets the sources have found, before relabelling.
+    #[must_use]
+    pub fn discovered(&self) -> usize {
+        self.sources.iter().flat_map(|source| &source.groups).map(|group| group.targets.len()).sum()
+    }
+
     /// Whether every source has told its groups.
     #[must_use]
     pub fn is_synced(&self) -> bool {

@@ -74,6 +74,17 @@ impl Watched {
         Self { files, matches: matches(&patterns), patterns }
     }
 
+    /// Counts as a change what has changed since `before` was last asked: what was read in between may be older.
+    #[must_use]
+    pub fn keeping(mut self, before: &Self) -> Self {
+        for (path, seen) in &mut self.files {
+            if let Some(earlier) = before.files.get(path) {
+                seen.clone_from(earlier);
+            }
+        }
+        self
+    }
+
     /// Whether any of them looks different from when this was last asked (or created).
     pub fn changed(&mut self) -> bool {
         let mut changed = false;

@@ -1,7 +1,7 @@
 //! The destinations: one entry of `remote_write` each, with its queue, its half-filled requests and its senders. Here is
 //! what happens to them at start, on a reload, and at the end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use promring_model::config::{Config, RemoteWrite};
 use promring_proto::api::QueueReport;
 
 use crate::labelsets::Shared;
-use crate::queue::Volume;
+use crate::queue::{Inspection, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
 use crate::sink::{Destination, Sink};
@@ -77,6 +77,9 @@ impl Destinations {
         }
         let (classes, class_of) = Classes::of(&config.remote_write);
         let destinations = next.iter().map(|open| Arc::clone(&open.destination)).zip(class_of).collect();
+        if before.is_empty() {
+            warn_of_stranded(&self.data_dir, &config.remote_write);
+        }
         self.take(before, leaving, next);
         Ok(Prepared { sink: Arc::new(Sink::new(destinations)), classes })
     }
@@ -149,6 +152,27 @@ impl Open {
         let senders = Senders::new(&destination.config, &destination.queue)
             .map_err(|error| format!("the destination {name:?}: {error}"))?;
         Ok(Self { destination: Arc::new(destination), senders: Arc::new(senders) })
+    }
+}
+
+/// Names queues of an earlier run whose destination is no longer configured: nobody sends them.
+fn warn_of_stranded(data_dir: &Path, configured: &[Arc<RemoteWrite>]) {
+    let claimed: Vec<PathBuf> =
+        configured.iter().map(|entry| send::queue_dir(data_dir, &entry.name)).collect();
+    // Where there is no directory, there are no queues.
+    let Ok(entries) = std::fs::read_dir(data_dir.join("queue")) else { return };
+    for dir in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !claimed.contains(path)) {
+        let Ok(found) = Inspection::of(&dir) else { continue };
+        let samples: u64 =
+            found.sets.iter().flat_map(|set| &set.lanes).map(|lane| lane.pending.samples).sum();
+        if samples > 0 {
+            tracing::warn!(
+                queue = %dir.display(),
+                destination = found.destination.as_deref().unwrap_or("unknown"),
+                samples,
+                "a queue of an earlier run has no destination in the configuration any more; it stays as it is (a destination keeps its queue over a changed URL if it has a name)"
+            );
+        }
     }
 }
 

@@ -200,3 +200,19 @@ async fn a_job_that_is_added_or_removed_comes_and_goes_with_the_file() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_being_written_is_not_taken_half() {
+    let world = World::start().await;
+    let before = world.reloaded_at().await;
+    let good = std::fs::read_to_string(world.config()).unwrap();
+    // Empty is valid, and would end every target. The writer takes its time, and touches the file meanwhile.
+    for part in [0, 10, 20, 30] {
+        std::fs::write(world.config(), &good[..part]).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    }
+    std::fs::write(world.config(), &good).unwrap();
+    world.wait_for_reload(before).await;
+    let log = world.promring.log();
+    assert!(!log.contains("jobs=0") && !log.contains("refused"), "{log}");
+}

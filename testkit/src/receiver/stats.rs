@@ -58,9 +58,13 @@ impl Rate {
     pub(super) fn per_second(&mut self, now_ms: i64) -> f64 {
         self.advance(now_ms);
         let running = self.counts[self.slot(self.second)];
-        // At the beginning there are fewer whole seconds.
-        let whole = (self.second - self.first).clamp(1, RATE_SECONDS as i64);
-        (self.counts.iter().sum::<u64>() - running) as f64 / whole as f64
+        let mut samples = self.counts.iter().sum::<u64>() - running;
+        // At the beginning there are fewer whole seconds, and the first one was none.
+        let age = self.second - self.first;
+        if (1..=RATE_SECONDS as i64).contains(&age) {
+            samples -= self.counts[self.slot(self.first)];
+        }
+        samples as f64 / (age - 1).clamp(1, RATE_SECONDS as i64) as f64
     }
 
     fn slot(&self, second: i64) -> usize {
@@ -181,7 +185,8 @@ mod tests {
         let mut rate = Rate::default();
         rate.add(10, 50_000);
         rate.add(10, 20_000);
-        assert_eq!(rate.per_second(51_000), 20.0, "one whole second has passed");
-        assert_eq!(rate.per_second(55_000), 4.0);
+        rate.add(30, 51_000);
+        assert_eq!(rate.per_second(52_000), 30.0, "the second in which the first came was no whole one");
+        assert_eq!(rate.per_second(55_000), 7.5);
     }
 }
