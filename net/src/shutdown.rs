@@ -27,12 +27,6 @@ impl Shutdown {
         self.state.send_replace(true);
     }
 
-    /// Whether the stop has started.
-    #[must_use]
-    pub fn is_triggered(&self) -> bool {
-        *self.state.borrow()
-    }
-
     /// Returns when the stop starts, at once where it has started already.
     pub async fn wait(&self) {
         let mut state = self.state.subscribe();

@@ -135,7 +135,7 @@ impl LabelSets {
         (self.shapes.len() - 1, known)
     }
 
-    /// Gives back what the label sets that begin with `sets` hold.
+    /// Gives back what the label sets that begin with `sets` hold: nothing, where there are none.
     pub fn remove(&self, sets: &[u8], classes: usize) {
         let mut symbols = Vec::new();
         let mut rest = sets;

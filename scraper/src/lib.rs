@@ -104,7 +104,7 @@ impl Scraper {
     /// Where a queue cannot be opened or a client not be made.
     pub fn new(config: Arc<Config>, options: ScraperOptions, stopping: Shutdown) -> Result<Self, StartError> {
         let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
-        let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name)?;
+        let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name);
         if config.remote_write.is_empty() {
             tracing::warn!(
                 "no remote_write in the configuration: targets are scraped and shown, nothing is sent"

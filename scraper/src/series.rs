@@ -367,7 +367,7 @@ impl SeriesCache {
             if self.live && !replaced && entry.flags & (TRACKED | DROPPED) == TRACKED {
                 sample(Series::new(&self.labels, self.sets(entry)), STALE_NAN_BITS, time_ms);
             }
-            self.labels.remove(self.sets(entry), self.classes * usize::from(entry.len > 0));
+            self.labels.remove(self.sets(entry), self.classes);
         }
         let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
         self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
@@ -406,7 +406,7 @@ impl SeriesCache {
     /// was live. What is known of them stays, for when the target is back.
     pub fn fail(&mut self, time_ms: i64, sample: impl FnMut(Series<'_>, u64, i64)) {
         for entry in &self.entries[self.settled..] {
-            self.labels.remove(self.sets(entry), self.classes * usize::from(entry.len > 0));
+            self.labels.remove(self.sets(entry), self.classes);
             self.garbage += entry.len as usize;
         }
         self.entries.truncate(self.settled);
@@ -464,7 +464,7 @@ impl Drop for SeriesCache {
     fn drop(&mut self) {
         let sets = self.entries.iter().map(|entry| self.sets(entry));
         for sets in sets.chain(self.report.iter().map(|sets| &**sets)) {
-            self.labels.remove(sets, self.classes * usize::from(!sets.is_empty()));
+            self.labels.remove(sets, self.classes);
         }
     }
 }

@@ -139,19 +139,7 @@ remote_write:
         victoria.write_url(),
     );
     std::fs::write(&config, text).unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
-    let data = dir.path().join("data");
-    let arguments = [
-        "standalone",
-        "--config",
-        config.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--listen",
-        &listen,
-    ];
-    let mut promring = Process::promring("promring", &arguments, dir.path());
-    let base = format!("http://{listen}");
+    let (mut promring, base) = Process::standalone("promring", &config, dir.path());
 
     for store in [&prometheus, &victoria] {
         eventually("every target is up", async || (store.value("sum(up)").await == Some(3.0)).then_some(()))

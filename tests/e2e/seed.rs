@@ -7,7 +7,7 @@ use promring_model::labels::Labels;
 use promring_testkit::exporter::{Exporter, Fleet, FleetOptions};
 
 use crate::servers::Store;
-use crate::support::{Process, eventually, free_port};
+use crate::support::{Process, eventually};
 
 /// The metric rules of testdata/seed.yml, as they stand there.
 fn seed_rules() -> String {
@@ -73,18 +73,7 @@ async fn the_seed_rules_keep_drop_and_rename_at_a_real_receiver() {
         store.write_url()
     );
     std::fs::write(&config, text).unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
-    let data = dir.path().join("data");
-    let arguments = [
-        "standalone",
-        "--config",
-        config.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--listen",
-        &listen,
-    ];
-    let _promring = Process::promring("promring", &arguments, dir.path());
+    let (_promring, _) = Process::standalone("promring", &config, dir.path());
 
     let wanted: BTreeSet<Labels> = fleet.exporters().iter().flat_map(expected).collect();
     let all: usize = fleet.exporters().iter().map(|exporter| exporter.series().len()).sum();

@@ -61,19 +61,7 @@ remote_write:
     let job = load(&config, &Disk).config.unwrap().scrape_configs[0].clone();
     good.expect(&mut receiver.audit(), &job, &Labels::default()).unwrap();
 
-    let base = format!("http://127.0.0.1:{}", free_port());
-    let listen = base.strip_prefix("http://").unwrap();
-    let data = dir.path().join("data");
-    let arguments = [
-        "standalone",
-        "--config",
-        config.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--listen",
-        listen,
-    ];
-    let mut promring = Process::promring("promring", &arguments, dir.path());
+    let (mut promring, base) = Process::standalone("promring", &config, dir.path());
 
     let mut wanted: BTreeMap<String, &str> = BTreeMap::from([(unreachable, "refused")]);
     for (exporter, (_, message)) in bad.exporters().iter().zip(MISDEEDS) {

@@ -11,7 +11,7 @@ use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use rustix::process::Signal;
 
-use crate::support::{Process, client, eventually, free_port, get, metric};
+use crate::support::{Process, client, eventually, get, metric};
 
 const SETTLED: &str = "prometheus_config_last_reload_success_timestamp_seconds";
 
@@ -34,19 +34,8 @@ impl World {
         let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         std::fs::write(dir.path().join("kept.json"), kept.file_sd_json()).unwrap();
         std::fs::write(dir.path().join("changing.json"), changing.file_sd_json()).unwrap();
-        let base = format!("http://127.0.0.1:{}", free_port());
         let config = publish(dir.path(), "v1", &configuration(dir.path(), &receiver, ""));
-        let data = dir.path().join("queues");
-        let arguments = [
-            "standalone",
-            "--config",
-            config.to_str().unwrap(),
-            "--data-dir",
-            data.to_str().unwrap(),
-            "--listen",
-            base.strip_prefix("http://").unwrap(),
-        ];
-        let promring = Process::promring("promring", &arguments, dir.path());
+        let (promring, base) = Process::standalone("promring", &config, dir.path());
         let world = Self { dir, kept, changing, receiver, promring, base };
         eventually("every target was scraped", async || {
             let fleets = [&world.kept, &world.changing];

@@ -7,7 +7,7 @@ use promring_net::files::Disk;
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::{Fault, Receiver};
 
-use crate::support::{Process, eventually, free_port};
+use crate::support::{Process, eventually};
 
 const SLOTS_MS: i64 = 4_000;
 
@@ -43,18 +43,7 @@ remote_write:
     for receiver in &receivers {
         fleet.expect(&mut receiver.audit(), &config.scrape_configs[0], &config.external_labels).unwrap();
     }
-    let listen = format!("127.0.0.1:{}", free_port());
-    let data = dir.path().join("data");
-    let arguments = [
-        "standalone",
-        "--config",
-        path.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-        "--listen",
-        &listen,
-    ];
-    let mut promring = Process::promring("promring", &arguments, dir.path());
+    let (mut promring, _) = Process::standalone("promring", &path, dir.path());
     eventually("every target is up everywhere", async || {
         let up = Labels::from_pairs([("__name__", "up")]);
         let all = |receiver: &Receiver| receiver.audit().last_samples(up.get("__name__").unwrap()).len() == 5;

@@ -1,18 +1,17 @@
 //! What happens to samples when a process is asked to stop.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use promring_net::clock::now_ms;
 use promring_testkit::exporter::{Behaviour, Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 
-use crate::support::{Process, eventually, free_port, run};
+use crate::support::{Process, eventually, run};
 
 struct World {
     dir: tempfile::TempDir,
     fleet: Fleet,
-    config: String,
-    data: String,
+    config: PathBuf,
 }
 
 impl World {
@@ -30,16 +29,12 @@ remote_write: [{{url: '{write_url}', name: audit}}]
 "
         );
         std::fs::write(&config, text).unwrap();
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let (config, data) = (text(&config), text(&dir.path().join("data")));
-        Self { dir, fleet, config, data }
+        Self { dir, fleet, config }
     }
 
+    /// A process with the same queues as the one before it.
     fn start(&self, name: &str) -> Process {
-        let listen = format!("127.0.0.1:{}", free_port());
-        let arguments =
-            ["standalone", "--config", &self.config, "--data-dir", &self.data, "--listen", &listen];
-        Process::promring(name, &arguments, self.dir.path())
+        Process::standalone(name, &self.config, self.dir.path()).0
     }
 }
 
@@ -70,7 +65,7 @@ async fn what_cannot_be_sent_stays_on_disk_and_is_sent_by_the_next_start() {
     eventually("two scrapes", async || (exporter.scrapes() >= 2).then_some(())).await;
     assert!(promring.terminate().success(), "{}", promring.log());
     assert!(promring.log().contains("stay on disk"), "{}", promring.log());
-    let (code, shown, _) = run(&["queue", &world.data]);
+    let (code, shown, _) = run(&["queue", world.dir.path().join("data").to_str().unwrap()]);
     assert_eq!(code, Some(0), "{shown}");
     let series = exporter.series().len() as u64 + 5;
 

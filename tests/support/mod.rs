@@ -50,6 +50,15 @@ impl Process {
         Self::start(name, env!("CARGO_BIN_EXE_promring"), arguments, dir)
     }
 
+    /// Starts promring standalone on a free port, with its queues in `dir/data`; gives its URL as well.
+    pub fn standalone(name: &str, config: &Path, dir: &Path) -> (Self, String) {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let data = dir.join("data");
+        let (config, data) = (config.to_str().unwrap(), data.to_str().unwrap());
+        let arguments = ["standalone", "--config", config, "--data-dir", data, "--listen", &listen];
+        (Self::promring(name, &arguments, dir), format!("http://{listen}"))
+    }
+
     /// Everything that it has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

@@ -25,8 +25,6 @@ pub struct Config {
     pub allocator: AllocatorSettings,
     /// The section `scraper:`.
     pub scraper: ScraperSettings,
-    /// Every file that was read for this configuration: the file itself and `scrape_config_files`.
-    pub files: Vec<PathBuf>,
 }
 
 /// One entry of `scrape_configs`.

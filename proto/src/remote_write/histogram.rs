@@ -1,92 +1,8 @@
-//! Native histograms as remote write sends them: the same message in 1.0 and 2.0, but for the start time that only
-//! 2.0 has.
+//! Native histograms to and from the message that remote write has for them: the same in 1.0 and 2.0, but for the start
+//! time that only 2.0 has.
 
-use prost::Message;
-
+use super::v2::{BucketSpan, Count, Histogram, ZeroCount};
 use crate::histogram::{Counts, NativeHistogram, ResetHint, Span};
-
-/// `prometheus.Histogram` and `io.prometheus.write.v2.Histogram`.
-#[derive(Clone, PartialEq, Message)]
-pub struct Histogram {
-    /// Number of observations.
-    #[prost(oneof = "Count", tags = "1, 2")]
-    pub count: Option<Count>,
-    /// Sum of observations; the staleness marker where the series is stale.
-    #[prost(double, tag = "3")]
-    pub sum: f64,
-    /// The resolution.
-    #[prost(sint32, tag = "4")]
-    pub schema: i32,
-    /// Width of the zero bucket.
-    #[prost(double, tag = "5")]
-    pub zero_threshold: f64,
-    /// Observations in the zero bucket.
-    #[prost(oneof = "ZeroCount", tags = "6, 7")]
-    pub zero_count: Option<ZeroCount>,
-    /// Buckets of negative observations.
-    #[prost(message, repeated, tag = "8")]
-    pub negative_spans: Vec<BucketSpan>,
-    /// Whole numbers, as differences.
-    #[prost(sint64, repeated, tag = "9")]
-    pub negative_deltas: Vec<i64>,
-    /// Floats, absolute.
-    #[prost(double, repeated, tag = "10")]
-    pub negative_counts: Vec<f64>,
-    /// Buckets of positive observations.
-    #[prost(message, repeated, tag = "11")]
-    pub positive_spans: Vec<BucketSpan>,
-    /// Whole numbers, as differences.
-    #[prost(sint64, repeated, tag = "12")]
-    pub positive_deltas: Vec<i64>,
-    /// Floats, absolute.
-    #[prost(double, repeated, tag = "13")]
-    pub positive_counts: Vec<f64>,
-    /// What is known of counter resets.
-    #[prost(enumeration = "ResetHint", tag = "14")]
-    pub reset_hint: i32,
-    /// Unix milliseconds.
-    #[prost(int64, tag = "15")]
-    pub timestamp: i64,
-    /// Upper bounds of custom buckets; 1.0 asks senders not to use it.
-    #[prost(double, repeated, tag = "16")]
-    pub custom_values: Vec<f64>,
-    /// When counting began, in Unix milliseconds; 0 where that is unknown. 2.0 only.
-    #[prost(int64, tag = "17")]
-    pub start_timestamp: i64,
-}
-
-/// Number of observations.
-#[derive(Clone, Copy, PartialEq, prost::Oneof)]
-pub enum Count {
-    /// Whole.
-    #[prost(uint64, tag = "1")]
-    Int(u64),
-    /// Float.
-    #[prost(double, tag = "2")]
-    Float(f64),
-}
-
-/// Observations in the zero bucket.
-#[derive(Clone, Copy, PartialEq, prost::Oneof)]
-pub enum ZeroCount {
-    /// Whole.
-    #[prost(uint64, tag = "6")]
-    Int(u64),
-    /// Float.
-    #[prost(double, tag = "7")]
-    Float(f64),
-}
-
-/// Consecutive buckets.
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
-pub struct BucketSpan {
-    /// Buckets since the span before.
-    #[prost(sint32, tag = "1")]
-    pub offset: i32,
-    /// Number of buckets.
-    #[prost(uint32, tag = "2")]
-    pub length: u32,
-}
 
 impl Histogram {
     /// The message for `histogram` at `timestamp` in Unix milliseconds.
@@ -170,6 +86,8 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
 
     fn histogram(counts: Counts) -> NativeHistogram {

@@ -6,6 +6,7 @@
 
 use prost::Message;
 
+use crate::histogram::ResetHint;
 use crate::varint::{push_varint, varint_len};
 
 /// A request. Its fields can stand in any order: the table of symbols may follow what refers to it.
@@ -162,20 +163,6 @@ pub struct BucketSpan {
     /// Buckets in the run.
     #[prost(uint32, tag = "2")]
     pub length: u32,
-}
-
-/// Whether a histogram begins anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-pub enum ResetHint {
-    /// To be found out by comparing.
-    Unspecified = 0,
-    /// It does.
-    Yes = 1,
-    /// It goes on.
-    No = 2,
-    /// It can go down.
-    Gauge = 3,
 }
 
 /// Appends one text to the request's table of symbols. The first one of a request must be empty.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use promring_net::client::{ClientError, HttpClient, describe};
+use promring_net::client::{HttpClient, describe};
 use promring_proto::api::{Assignment, Report, ReportAnswer, Version};
 use reqwest::StatusCode;
 use reqwest::header::IF_NONE_MATCH;
@@ -44,11 +44,9 @@ pub enum Poll {
 
 impl AllocatorClient {
     /// A client for the allocator at `url` (`http://host:port`), on behalf of the scraper of this name.
-    ///
-    /// # Errors
-    /// Where the client block cannot be used.
-    pub fn new(client: HttpClient, url: &str, scraper: &str) -> Result<Self, ClientError> {
-        Ok(Self { client, base: url.trim_end_matches('/').to_owned(), scraper: scraper.to_owned() })
+    #[must_use]
+    pub fn new(client: HttpClient, url: &str, scraper: &str) -> Self {
+        Self { client, base: url.trim_end_matches('/').to_owned(), scraper: scraper.to_owned() }
     }
 
     /// Asks for what is newer than `held`, and waits for it.

@@ -82,7 +82,6 @@ pub(crate) fn build(
         remote_write: builder.remote_writes(&raw.remote_write, &global),
         allocator: builder.allocator(&raw.allocator),
         scraper: builder.scraper(&raw.scraper),
-        files: Vec::new(),
     };
     for file in builder.included(&raw.scrape_config_files) {
         builder.dir = paths::directory(&file);
@@ -91,7 +90,6 @@ pub(crate) fn build(
         }
     }
     let patterns = builder.patterns;
-    config.files = report.files().to_vec();
     (config, patterns)
 }
 
