@@ -1,29 +1,20 @@
-//! Any bytes as a scraped body: each line is a sample or the end with an error, and taking a series apart does the
-//! same.
+//! Any bytes as a scraped body in text, and as a label set that a person writes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use promring_fuzz::drain;
+use promring_scraper::parse::protobuf::HistogramOptions;
 use promring_scraper::parse::text::{TextParser, label_set};
+use promring_scraper::parse::{Format, Parser};
 
 fuzz_target!(|body: &[u8]| {
-    let mut parser = TextParser::new(body);
-    let mut samples = 0;
-    loop {
-        match parser.next_sample() {
-            Ok(Some(sample)) => {
-                samples += 1;
-                if let Ok(pairs) = sample.series.pairs() {
-                    assert!(!pairs.is_empty());
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                assert!(error.line > 0 && !error.to_string().is_empty());
-                break;
-            }
-        }
+    for format in [Format::Text, Format::OpenMetrics] {
+        let samples = drain(Parser::of(format, HistogramOptions::default(), body));
+        let lines = body.iter().filter(|byte| **byte == b'\n').count() + 1;
+        assert!(samples <= lines, "{samples} samples in {lines} lines");
     }
-    assert!(samples <= body.len());
+    let mut parser = TextParser::new(body);
+    while let Ok(Some(_)) = parser.next_sample() {}
     if let Ok(text) = std::str::from_utf8(body) {
         for line in text.lines() {
             drop(label_set(line));

@@ -1,0 +1,44 @@
+//! What the targets of the parsers share.
+
+use promring_scraper::parse::{Exemplars, Item, Parser};
+
+/// Reads a body to its end or to its first error, takes apart all that it finds, and gives the number of samples.
+///
+/// # Panics
+/// Where the parser breaks a promise.
+pub fn drain(mut parser: Parser<'_>) -> usize {
+    let mut samples = 0;
+    loop {
+        match parser.next_item() {
+            Ok(Some(Item::Sample(sample))) => {
+                samples += 1;
+                // A series is taken apart later, when the scrape may still fail for it.
+                if let Ok(pairs) = sample.series.pairs() {
+                    assert!(!pairs.is_empty() && pairs.iter().all(|(_, value)| !value.is_empty()));
+                    assert_eq!(sample.series.identity(), sample.series.identity());
+                }
+                check_exemplars(sample.exemplars);
+            }
+            Ok(Some(Item::Histogram(sample))) => {
+                samples += 1;
+                drop(sample.series.pairs());
+                if let Ok(histogram) = sample.histogram.read() {
+                    drop(histogram.validate());
+                }
+                check_exemplars(sample.exemplars);
+            }
+            Ok(Some(Item::Metadata(_))) => {}
+            Ok(None) => return samples,
+            Err(error) => {
+                assert!(error.line > 0 && error.to_string().len() < 1 << 10);
+                return samples;
+            }
+        }
+    }
+}
+
+fn check_exemplars(exemplars: Exemplars<'_>) {
+    for exemplar in exemplars {
+        let _ = exemplar.is_storable();
+    }
+}
