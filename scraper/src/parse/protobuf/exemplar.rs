@@ -73,7 +73,7 @@ const BUCKET: u32 = 3;
 const OWN: u32 = 16;
 
 /// A `google.protobuf.Timestamp` in Unix milliseconds.
-fn read_timestamp(message: &[u8]) -> WireResult<i64> {
+pub(super) fn read_timestamp(message: &[u8]) -> WireResult<i64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i32);
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
