@@ -300,7 +300,8 @@ fn merge<C: Copy>(
                 }
                 (last, _) => {
                     let offset = if last.is_some() { target - newest - 1 } else { target };
-                    let offset = i32::try_from(offset).map_err(|_| "the histogram has a bucket out of range")?;
+                    let offset =
+                        i32::try_from(offset).map_err(|_| "the histogram has a bucket out of range")?;
                     merged_spans.push(Span { offset, length: 1 });
                     merged.push(counts[at]);
                 }

@@ -8,7 +8,7 @@ use promring_proto::exposition::{
 };
 
 /// Samples a body has, about.
-pub const SAMPLES: usize = 10_000;
+const SAMPLES: usize = 10_000;
 
 fn labels(pairs: &[(&str, String)]) -> Vec<LabelPair> {
     pairs.iter().map(|(name, value)| LabelPair { name: (*name).into(), value: value.clone() }).collect()
@@ -90,7 +90,7 @@ fn histogram(samples: usize, exemplars: bool) -> MetricFamily {
     family("http_request_duration_seconds".into(), "Duration.", MetricType::Histogram, metrics)
 }
 
-pub fn families(exemplars: bool) -> Vec<MetricFamily> {
+pub(crate) fn families(exemplars: bool) -> Vec<MetricFamily> {
     let third = SAMPLES / 3;
     node(third).chain(containers(third)).chain([histogram(third, exemplars)]).collect()
 }
@@ -108,7 +108,7 @@ fn series(name: &str, label: &[LabelPair], extra: Option<f64>) -> String {
 }
 
 /// The same in text; as OpenMetrics with exemplars and the end.
-pub fn print(families: &[MetricFamily], openmetrics: bool) -> String {
+pub(crate) fn print(families: &[MetricFamily], openmetrics: bool) -> String {
     let mut text = String::new();
     for family in families {
         let name = &family.name;

@@ -77,7 +77,12 @@ impl ClassicHistogram {
                 own.wrapping_sub(std::mem::replace(&mut before, own))
             };
             let positive_deltas = counts.map(delta).collect();
-            Counts::Integer { count: count as u64, zero_count: 0, positive_deltas, negative_deltas: Vec::new() }
+            Counts::Integer {
+                count: count as u64,
+                zero_count: 0,
+                positive_deltas,
+                negative_deltas: Vec::new(),
+            }
         } else {
             let mut below = 0.0;
             let own = |count: f64| count - std::mem::replace(&mut below, count);
@@ -90,7 +95,12 @@ impl ClassicHistogram {
             reset_hint: if is_gauge { ResetHint::Gauge } else { ResetHint::Unknown },
             positive_spans: vec![Span { offset: 0, length }],
             counts,
-            custom_values: self.buckets.iter().map(|(bound, _)| *bound).filter(|b| *b != f64::INFINITY).collect(),
+            custom_values: self
+                .buckets
+                .iter()
+                .map(|(bound, _)| *bound)
+                .filter(|b| *b != f64::INFINITY)
+                .collect(),
             ..NativeHistogram::default()
         };
         histogram.compact();
@@ -103,7 +113,11 @@ impl ClassicHistogram {
 mod tests {
     use super::*;
 
-    fn converted(buckets: &[(f64, f64)], count: Option<f64>, sum: f64) -> Result<NativeHistogram, &'static str> {
+    fn converted(
+        buckets: &[(f64, f64)],
+        count: Option<f64>,
+        sum: f64,
+    ) -> Result<NativeHistogram, &'static str> {
         let mut classic = ClassicHistogram::default();
         buckets.iter().for_each(|(bound, count)| classic.bucket(*bound, *count));
         count.into_iter().for_each(|count| classic.count(count));

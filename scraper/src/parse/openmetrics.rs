@@ -65,7 +65,13 @@ impl<'b> OpenMetricsParser<'b> {
         {
             self.at += line.len() + 1;
             let series = SeriesText::text(&line[..end], Dialect::OpenMetrics, self.number);
-            return Ok(Item::Sample(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() }));
+            return Ok(Item::Sample(Sample {
+                series,
+                value,
+                timestamp_ms,
+                start_ms: 0,
+                exemplars: Exemplars::default(),
+            }));
         }
         self.any_sample(&self.body[self.at..])
     }

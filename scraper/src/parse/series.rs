@@ -196,7 +196,9 @@ impl<'b> SeriesText<'b> {
 impl Display for SeriesText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Form::Text { bytes, .. } | Form::Classic { bytes, .. } => f.write_str(&String::from_utf8_lossy(bytes)),
+            Form::Text { bytes, .. } | Form::Classic { bytes, .. } => {
+                f.write_str(&String::from_utf8_lossy(bytes))
+            }
             Form::Message(series) => f.write_str(series.family),
         }
     }

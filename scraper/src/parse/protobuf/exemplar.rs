@@ -54,6 +54,11 @@ impl<'b> NativeExemplars<'b> {
         Ok(some.then_some(exemplars))
     }
 
+    /// The message that they stand in.
+    pub(in crate::parse) fn bytes(&self) -> &'b [u8] {
+        self.fields.rest()
+    }
+
     pub(in crate::parse) fn next(&mut self) -> WireResult<Option<Exemplar<'b>>> {
         let wanted = if self.in_buckets { BUCKET } else { OWN };
         while let Some(message) = next_message(&mut self.fields, wanted)? {

@@ -199,8 +199,7 @@ impl<'b> ProtobufParser<'b> {
             Kind::Summary => {
                 let (count, sum, start_ms) = read_summary(message)?;
                 let step = Step::Count;
-                self.expansion =
-                    Some(Expansion { series, timestamp_ms, start_ms, count, sum, step, fields });
+                self.expansion = Some(Expansion { series, timestamp_ms, start_ms, count, sum, step, fields });
                 Ok(None)
             }
             Kind::Histogram | Kind::GaugeHistogram => {
