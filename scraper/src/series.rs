@@ -255,7 +255,7 @@ impl SeriesCache {
             _ => self.find(series, text_hash, rules, scratch)?,
         };
         scratch.expected = index + 1;
-        if scratch.family.unsettled {
+        if scratch.family.unsettled && index < self.settled {
             self.settle_family(index, series, scratch);
         }
         let entry = &mut self.entries[index];

@@ -82,7 +82,7 @@ impl Destination {
     }
 
     fn sharing(config: Arc<RemoteWrite>, queue: Arc<Queue>, lanes: Arc<[Mutex<Batch>]>) -> Self {
-        let dropped_custom = send::dropped_histograms(&config, "nhcb_in_rw1_not_supported");
+        let dropped_custom = send::dropped_custom(&config);
         Self { content: Content::of(&config), dropped_custom, config, queue, lanes }
     }
 

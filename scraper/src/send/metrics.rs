@@ -13,6 +13,8 @@ pub(super) struct SendMetrics {
     pub(super) failed: Kinds,
     pub(super) retried: Kinds,
     pub(super) too_old: Kinds,
+    /// Native histograms that 1.0 cannot carry.
+    pub(super) dropped_custom: Counter,
     pub(super) bytes: Counter,
     pub(super) duration_seconds: Histogram,
     pub(super) highest_sent_seconds: Gauge,
@@ -73,6 +75,7 @@ impl SendMetrics {
             failed: Kinds::new(config, "failed_total", None),
             retried: Kinds::new(config, "retried_total", None),
             too_old: Kinds::new(config, "dropped_total", Some("too_old")),
+            dropped_custom: dropped_custom(config),
             bytes: of!(counter, config, "prometheus_remote_storage_bytes_total"),
             duration_seconds: of!(histogram, config, "prometheus_remote_storage_sent_batch_duration_seconds"),
             highest_sent_seconds: of!(
@@ -184,9 +187,10 @@ impl QueueMetrics {
     }
 }
 
-/// Counts native histograms that are not sent, for this reason.
-pub(crate) fn dropped_histograms(config: &RemoteWrite, reason: &'static str) -> Counter {
-    of!(counter, config, "prometheus_remote_storage_histograms_dropped_total", "reason" => reason)
+/// Counts native histograms with bounds of their own that are not sent, since remote write 1.0 cannot carry them.
+pub(crate) fn dropped_custom(config: &RemoteWrite) -> Counter {
+    let name = "prometheus_remote_storage_histograms_dropped_total";
+    of!(counter, config, name, "reason" => "nhcb_in_rw1_not_supported")
 }
 
 /// The URL without a password, as Prometheus's label has it.
