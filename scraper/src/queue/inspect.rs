@@ -220,6 +220,7 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
                 if header.sequence > seen.acknowledged {
                     seen.pending.records += 1;
                     seen.pending.samples = seen.pending.samples.saturating_add(header.meta.points());
+                    seen.pending.beside.add(header.meta.beside());
                     seen.pending.bytes += header.record_len();
                     seen.pending.oldest_ms.get_or_insert(header.enqueued_ms);
                 }

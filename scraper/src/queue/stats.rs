@@ -113,6 +113,7 @@ pub(crate) fn gather(directory: &Directory) -> QueueStats {
         for LaneStats { pending, .. } in &lanes {
             stats.pending.records += pending.records;
             stats.pending.samples += pending.samples;
+            stats.pending.beside.add(pending.beside);
             stats.pending.bytes += pending.bytes;
             stats.pending.oldest_ms = match (stats.pending.oldest_ms, pending.oldest_ms) {
                 (Some(a), Some(b)) => Some(a.min(b)),

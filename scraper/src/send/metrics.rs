@@ -5,7 +5,7 @@ use promring_model::config::RemoteWrite;
 
 use super::answer::Reason;
 use super::units::Counts;
-use crate::queue::{DropReason, Queue, QueueStats};
+use crate::queue::{Beside, DropReason, Queue, QueueStats};
 
 /// Handles, taken once. The recorder must be installed before.
 pub(super) struct SendMetrics {
@@ -34,6 +34,9 @@ pub(super) struct Kinds {
 
 struct QueueMetrics {
     samples_pending: Gauge,
+    histograms_pending: Gauge,
+    exemplars_pending: Gauge,
+    metadata_pending: Gauge,
     lanes: Gauge,
     highest_seconds: Gauge,
     records: Gauge,
@@ -139,6 +142,9 @@ impl QueueMetrics {
     fn new(config: &RemoteWrite) -> Self {
         Self {
             samples_pending: of!(gauge, config, "prometheus_remote_storage_samples_pending"),
+            histograms_pending: of!(gauge, config, "prometheus_remote_storage_histograms_pending"),
+            exemplars_pending: of!(gauge, config, "prometheus_remote_storage_exemplars_pending"),
+            metadata_pending: of!(gauge, config, "prometheus_remote_storage_metadata_pending"),
             lanes: of!(gauge, config, "prometheus_remote_storage_shards"),
             highest_seconds: of!(gauge, config, "prometheus_remote_storage_queue_highest_timestamp_seconds"),
             records: of!(gauge, config, "promring_queue_records"),
@@ -162,7 +168,11 @@ impl QueueMetrics {
     }
 
     fn update(&self, stats: &QueueStats, before: &QueueStats) {
-        self.samples_pending.set(stats.pending.samples as f64);
+        let Beside { histograms, exemplars, metadata } = stats.pending.beside;
+        self.samples_pending.set(stats.pending.samples.saturating_sub(histograms) as f64);
+        self.histograms_pending.set(histograms as f64);
+        self.exemplars_pending.set(exemplars as f64);
+        self.metadata_pending.set(metadata as f64);
         self.lanes.set(stats.sets.iter().map(|set| set.lanes.len()).sum::<usize>() as f64);
         if let Some(newest_ms) = stats.newest_sample_ms {
             self.highest_seconds.set(newest_ms as f64 / 1000.0);
@@ -204,17 +214,19 @@ fn shown_url(config: &RemoteWrite) -> String {
 }
 
 fn describe() {
-    describe_counter!("prometheus_remote_storage_samples_total", "Samples sent, each attempt counted.");
-    describe_counter!(
-        "prometheus_remote_storage_samples_failed_total",
-        "Samples that the receiver refused for good."
-    );
-    describe_counter!("prometheus_remote_storage_samples_retried_total", "Samples sent again.");
-    describe_counter!("prometheus_remote_storage_samples_dropped_total", "Samples not sent, by reason.");
-    describe_gauge!(
-        "prometheus_remote_storage_samples_pending",
-        "Samples in the queue that are not acknowledged."
-    );
+    for (kind, what) in [
+        ("samples", "Float samples"),
+        ("histograms", "Native histograms"),
+        ("exemplars", "Exemplars"),
+        ("metadata", "Metadata entries"),
+    ] {
+        let name = |suffix: &str| format!("prometheus_remote_storage_{kind}_{suffix}");
+        describe_counter!(name("total"), format!("{what} sent, each attempt counted."));
+        describe_counter!(name("failed_total"), format!("{what} that the receiver refused for good."));
+        describe_counter!(name("retried_total"), format!("{what} sent again."));
+        describe_counter!(name("dropped_total"), format!("{what} not sent, by reason."));
+        describe_gauge!(name("pending"), format!("{what} in the queue that are not acknowledged."));
+    }
     describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
     describe_counter!(
         "promring_remote_write_refused_samples_total",

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod metadata;
+mod payload;
 mod receiver;
 mod refusals;
 mod restarts;
