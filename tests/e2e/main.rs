@@ -11,8 +11,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
+mod divergences;
 mod fleet;
 mod main_job;
 mod promtool;
+mod recorder;
 mod seed;
 mod servers;

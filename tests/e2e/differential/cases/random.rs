@@ -1,0 +1,76 @@
+//! Expositions made by chance: good lines with a byte changed here and there.
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::{Case, OPENMETRICS, Step, TEXT, family};
+
+/// Lines that all have a meaning.
+const LINES: &[&str] = &[
+    "a 1",
+    "a{x=\"1\"} 2.5",
+    "a{x=\"1\",y=\"\"} -3e2",
+    "b{le=\"1\",z=\"}\"} +Inf",
+    "# TYPE b histogram",
+    "# TYPE c summary",
+    "# HELP b Some \\\\ text.",
+    "c{quantile=\"0.90\"} NaN",
+    "{\"d.e\",\"f g\"=\"é\"} 4",
+    "h:i_total 5",
+    "job_x{job=\"j\",instance=\"i\"} 6",
+    "k{l=\"\\\"m\\\\\"} 7",
+];
+
+/// Bytes that mean something somewhere.
+const BYTES: &[u8] = b" \t\n\r\"\\{}=,#:._-+eExX019aINn\0\xc3\xff";
+
+/// `jobs` jobs of `steps` steps each.
+pub(in super::super) fn random(seed: u64, jobs: usize, steps: usize) -> Vec<Case> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut cases = Vec::new();
+    for job in 0..jobs {
+        let open = job % 2 == 1;
+        let step = |number: usize, random: &mut SmallRng| {
+            let body = body(open, random);
+            Step::new(&format!("{number}"), if open { OPENMETRICS } else { TEXT }, body)
+        };
+        let steps: Vec<Step> = (0..steps).map(|number| step(number, &mut random)).collect();
+        let mut case = Case {
+            family: format!("random-{job}"),
+            job: format!("random-{job}"),
+            settings: String::new(),
+            steps,
+        };
+        case.steps.extend(family("", "", vec![Step::new("", TEXT, "")]).remove(0).steps.pop());
+        cases.push(case);
+    }
+    cases
+}
+
+fn body(open: bool, random: &mut SmallRng) -> Vec<u8> {
+    let mut body = Vec::new();
+    for _ in 0..random.random_range(1..8) {
+        body.extend_from_slice(LINES[random.random_range(0..LINES.len())].as_bytes());
+        body.push(b'\n');
+    }
+    if open {
+        body.extend_from_slice(b"# EOF\n");
+    }
+    for _ in 0..random.random_range(0..3) {
+        let at = random.random_range(0..body.len());
+        let byte = BYTES[random.random_range(0..BYTES.len())];
+        match random.random_range(0..4) {
+            0 => body[at] = byte,
+            1 => body.insert(at, byte),
+            2 => drop(body.remove(at)),
+            _ => {
+                let other = random.random_range(0..body.len());
+                body.swap(at, other);
+            }
+        }
+        if body.is_empty() {
+            body.push(byte);
+        }
+    }
+    body
+}
