@@ -15,6 +15,8 @@ pub struct ScrapeMetrics {
     pub duplicates: Counter,
     /// Samples too far in the future.
     pub out_of_bounds: Counter,
+    /// Samples with a time of their own that is not after their series' last one.
+    pub out_of_order: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
     /// Slots in which no scrape could begin.
@@ -41,6 +43,7 @@ impl ScrapeMetrics {
             samples: counter!("promring_scrape_samples_total"),
             duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
+            out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrape_slots_skipped_total"),
             lateness: histogram!("promring_scrape_lateness_seconds"),

@@ -29,9 +29,6 @@ impl Divergences {
             assert!(!reason.trim().is_empty(), "no reason: {line}");
             sections.entry(section).or_default().push(name.to_owned());
         }
-        if self.0.starts_with("scrape") {
-            return sections.remove(heading).unwrap_or_default();
-        }
         sections.remove(heading).unwrap_or_else(|| panic!("{} has no heading [{heading}]", self.0))
     }
 

@@ -7,6 +7,8 @@ mod golden;
 mod random;
 mod verdicts;
 
+pub use random::SEED_VARIABLE;
+
 use crate::servers::part;
 
 /// A version of promtool.

@@ -220,7 +220,7 @@ impl TargetLoop {
             // Native histograms are not asked for, and what is said of families is not sent yet.
             let Item::Sample(sample) = item else { continue };
             self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
+            if self.sample_limit.is_some_and(|limit| self.cache.tally().to_store() > limit) {
                 self.environment.metrics.exceeded_sample_limit.increment(1);
                 return Err("sample limit exceeded".to_owned());
             }
@@ -275,6 +275,7 @@ impl TargetLoop {
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
             tracing::debug!(target = %self.target.url, error, "scrape failed");

@@ -11,6 +11,10 @@ use crate::recorder::{Pairs, Record, Recorded, What};
 /// The label that every target has: its job, whatever the exposition says that the job is.
 const CASE: &str = "case";
 
+/// A divergence that shows in every family: which series are marked, and which count as added, when a scrape fails after
+/// a part of its body was read.
+pub(super) const AFTER_A_FAILURE: &str = "any/markers-after-a-failed-scrape";
+
 /// What one client sent of one case: for each scrape, and apart from them where an exposition had times of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -61,14 +65,20 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
     let mut before: Option<String> = None;
     for (at, step) in case.steps.iter().enumerate() {
         let (more, less) = difference(&ours.scrapes[at], &theirs.scrapes[at]);
+        // What is known of a body that was not taken as a whole is one divergence for all of them.
+        let is_down = |line: &String| line.starts_with("up{") && line.ends_with(" 0.0");
+        let failed = [ours, theirs].iter().all(|sent| sent.scrapes[at].iter().any(is_down));
         if more.is_empty() && less.is_empty() {
-            before = None;
+            before = failed.then(|| AFTER_A_FAILURE.to_owned());
             continue;
         }
         // What a step left behind shows in the next one as markers and as series that are new.
         let aftermath = |line: &&String| line.ends_with(" stale") || line.starts_with("scrape_series_added{");
         let name = match before.take() {
             Some(name) if more.iter().chain(&less).all(|line| aftermath(&line)) => name,
+            _ if failed && more.iter().chain(&less).all(|line| aftermath(&line)) => {
+                AFTER_A_FAILURE.to_owned()
+            }
             _ => format!("{}/{}", case.family, step.name),
         };
         let body = String::from_utf8_lossy(&step.body);
@@ -77,7 +87,7 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
         text.push_str(&format!("scrape {at} of {}, body {excerpt:?}\n", case.job));
         more.iter().for_each(|line| text.push_str(&format!("   only promring: {line}\n")));
         less.iter().for_each(|line| text.push_str(&format!("   only Prometheus: {line}\n")));
-        before = Some(name);
+        before = Some(if failed { AFTER_A_FAILURE.to_owned() } else { name });
     }
     let (more, less) = difference(&ours.apart, &theirs.apart);
     if !more.is_empty() || !less.is_empty() {

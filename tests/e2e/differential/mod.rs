@@ -12,6 +12,7 @@ use std::time::Duration;
 use promring_net::clock::now_ms;
 
 use crate::divergences::SCRAPE;
+use crate::promtool::SEED_VARIABLE;
 use crate::recorder::{Recorder, What};
 use crate::servers::part;
 use crate::support::{Process, eventually, free_port, get, scaled};
@@ -25,11 +26,14 @@ struct Side {
     recorders: [Recorder; 2],
 }
 
+/// Whether promring sends native histograms, exemplars and metadata.
+const PAYLOAD: bool = false;
+
 /// Which of what is sent is compared.
 fn is_compared(what: &What) -> bool {
     match what {
         What::Sample(_) => true,
-        What::Histogram(_) | What::Exemplar { .. } => false,
+        What::Histogram(_) | What::Exemplar { .. } => PAYLOAD,
     }
 }
 
@@ -158,20 +162,23 @@ async fn differing(cases: &[Case], dir: &Path) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_odd_exposition_yields_what_it_yields_with_prometheus() {
     let dir = tempfile::tempdir().unwrap();
-    let mut cases = cases::all(now_ms());
+    // Prometheus does not send what is older than itself.
+    let mut cases = cases::all(now_ms() + 120_000);
     cases.extend(real_expositions(dir.path()).await);
+    cases.retain(|case| PAYLOAD || !case.settings.contains("scrape_native_histograms"));
     SCRAPE.settle("scrapes of 3.15", &differing(&cases, dir.path()).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn expositions_made_by_chance_yield_what_they_yield_with_prometheus() {
     let dir = tempfile::tempdir().unwrap();
-    let seed = std::env::var("PROMRING_SEED").ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
-    eprintln!("expositions by chance: PROMRING_SEED={seed}");
+    let seed = std::env::var(SEED_VARIABLE).ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
+    eprintln!("seed {seed}; {SEED_VARIABLE}={seed} repeats this run");
     let cases = cases::random(seed, scaled(20, 40), scaled(10, 200));
-    let found = differing(&cases, dir.path()).await;
+    let mut found = differing(&cases, dir.path()).await;
+    found.remove(compare::AFTER_A_FAILURE);
     let shown: Vec<String> = found.into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
-    assert!(shown.is_empty(), "PROMRING_SEED={seed}: {} differ:\n{}", shown.len(), shown.join("\n"));
+    assert!(shown.is_empty(), "{SEED_VARIABLE}={seed}: {} differ:\n{}", shown.len(), shown.join("\n"));
 }
 
 /// What real programs show: node_exporter and Prometheus itself, in each format, several times.

@@ -17,9 +17,15 @@ pub(super) fn cases() -> Vec<Case> {
         ("with-labels-of-two-underscores", "a{__x=\"1\",__address__=\"2\",__meta_y=\"3\"} 1\n"),
     ];
     let target = "\
-static_configs: [{targets: ['ADDRESS'], labels: {case: 'JOB', zone: target, taken: 't', exported_taken: 'e'}}]";
+static_configs: [{targets: ['ADDRESS'], labels: {case: 'JOB', zone: target, taken: t}}]";
     let mut cases = bodies("honor-labels-off", target, TEXT, conflicts);
     cases.extend(bodies("honor-labels-on", &format!("{target}\nhonor_labels: true"), TEXT, conflicts));
+    cases.extend(bodies(
+        "target-label-called-exported",
+        "static_configs: [{targets: ['ADDRESS'], labels: {case: 'JOB', taken: 't', exported_taken: 'e'}}]",
+        TEXT,
+        &[("none", "a{x=\"1\"} 1\n"), ("taken", "a{taken=\"1\"} 1\n")],
+    ));
     let plain =
         "a{x=\"1\",secret=\"s\",host=\"h-1.example\"} 1\nb{x=\"2\"} 2\ndropped_a 3\ngo_b{x=\"1\"} 4\n";
     cases.extend(rules(

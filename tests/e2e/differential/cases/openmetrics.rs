@@ -73,7 +73,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "gaugehistogram",
-        "# TYPE h gaugehistogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_gcount 2\nh_gsum 1.5\n# EOF\n",
+        "# TYPE gh gaugehistogram\ngh_bucket{le=\"1\"} 1\ngh_bucket{le=\"+Inf\"} 2\ngh_gcount 2\ngh_gsum 1.5\n# EOF\n",
     ),
     ("summary", "# TYPE s summary\ns{quantile=\"1\"} 1\ns_count 2\ns_sum 1.5\n# EOF\n"),
     ("utf8-name", "# TYPE \"my.name\" gauge\n{\"my.name\",\"label.x\"=\"v\"} 1\n# EOF\n"),

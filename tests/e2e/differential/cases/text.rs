@@ -179,7 +179,7 @@ const COMMENTS: &[(&str, &str)] = &[
         "quantile-under-summary",
         "# TYPE s summary\ns{quantile=\"1\"} 1\ns{quantile=\"0.90\"} 1\ns{quantile=\"1e-1\"} 1\ns_sum 1\ns_count 1\n",
     ),
-    ("quantile-under-histogram", "# TYPE s histogram\ns{quantile=\"1\"} 1\n"),
+    ("quantile-under-histogram", "# TYPE sh histogram\nsh{quantile=\"1\"} 1\n"),
     ("le-quoted", "# TYPE h histogram\n{\"h_bucket\",\"le\"=\"1\"} 1\n"),
     ("le-with-spaces", "# TYPE h histogram\nh_bucket { le = \"1\" } 1\n"),
 ];
