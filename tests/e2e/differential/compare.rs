@@ -15,6 +15,15 @@ const CASE: &str = "case";
 /// a part of its body was read.
 pub(super) const AFTER_A_FAILURE: &str = "any/markers-after-a-failed-scrape";
 
+/// Another one: where two texts are one series, Prometheus's agent sends both samples.
+pub(super) const TWO_TEXTS: &str = "any/two-texts-of-one-series";
+
+/// And another: Prometheus does not send samples from before its start.
+pub(super) const BEFORE_THE_START: &str = "any/samples-from-before-the-start";
+
+/// Unix milliseconds with fewer digits than this are long ago.
+const BEFORE_DIGITS: usize = 13;
+
 /// What one client sent of one case: for each scrape, and apart from them where an exposition had times of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -41,11 +50,11 @@ pub(super) fn scrape_times(records: &[&Record]) -> Vec<i64> {
     times
 }
 
-/// What was sent of a case in its first `scrapes` scrapes. `kinds`: which records are looked at.
-pub(super) fn sent(records: &[&Record], scrapes: usize, kinds: fn(&What) -> bool) -> Sent {
+/// What was sent of a case in its first `scrapes` scrapes. `counts`: which records are looked at.
+pub(super) fn sent(records: &[&Record], scrapes: usize, counts: fn(&Record) -> bool) -> Sent {
     let times = scrape_times(records);
     let mut sent = Sent { scrapes: vec![Vec::new(); scrapes], apart: Vec::new() };
-    for record in records.iter().filter(|record| kinds(&record.what)) {
+    for record in records.iter().filter(|record| counts(record)) {
         let text = shown(record);
         match times.binary_search(&record.time_ms) {
             Ok(at) if at < scrapes => sent.scrapes[at].push(text),
@@ -63,13 +72,20 @@ pub(super) fn sent(records: &[&Record], scrapes: usize, kinds: fn(&What) -> bool
 pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut before: Option<String> = None;
+    let mut failed_once = false;
     for (at, step) in case.steps.iter().enumerate() {
         let (more, less) = difference(&ours.scrapes[at], &theirs.scrapes[at]);
         // What is known of a body that was not taken as a whole is one divergence for all of them.
         let is_down = |line: &String| line.starts_with("up{") && line.ends_with(" 0.0");
         let failed = [ours, theirs].iter().all(|sent| sent.scrapes[at].iter().any(is_down));
+        failed_once |= failed;
         if more.is_empty() && less.is_empty() {
             before = failed.then(|| AFTER_A_FAILURE.to_owned());
+            continue;
+        }
+        if more.is_empty() && less.iter().all(|line| is_second(line, &ours.scrapes[at])) {
+            let text: &mut String = found.entry(TWO_TEXTS.to_owned()).or_default();
+            text.push_str(&format!("scrape {at} of {}: {less:?}\n", case.job));
             continue;
         }
         // What a step left behind shows in the next one as markers and as series that are new.
@@ -79,6 +95,13 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
             _ if failed && more.iter().chain(&less).all(|line| aftermath(&line)) => {
                 AFTER_A_FAILURE.to_owned()
             }
+            // Prometheus goes on knowing what a refused body has shown.
+            _ if failed_once
+                && more.iter().chain(&less).all(|line| line.starts_with("scrape_series_added{")) =>
+            {
+                AFTER_A_FAILURE.to_owned()
+            }
+
             _ => format!("{}/{}", case.family, step.name),
         };
         let body = String::from_utf8_lossy(&step.body);
@@ -89,7 +112,13 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
         less.iter().for_each(|line| text.push_str(&format!("   only Prometheus: {line}\n")));
         before = Some(if failed { AFTER_A_FAILURE.to_owned() } else { name });
     }
-    let (more, less) = difference(&ours.apart, &theirs.apart);
+    let (mut more, less) = difference(&ours.apart, &theirs.apart);
+    let is_old =
+        |line: &mut String| line[1..].split(' ').next().is_some_and(|time| time.len() < BEFORE_DIGITS);
+    let old: Vec<String> = more.extract_if(.., is_old).collect();
+    if !old.is_empty() {
+        found.insert(BEFORE_THE_START.to_owned(), format!("{old:?}\n"));
+    }
     if !more.is_empty() || !less.is_empty() {
         let mut text = format!("times of {}\n", case.job);
         more.iter().for_each(|line| text.push_str(&format!("   only promring: {line}\n")));
@@ -97,6 +126,12 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
         found.insert(format!("{}/times", case.family), text);
     }
     found
+}
+
+/// Whether a sample is of a series that has one among `sent`.
+fn is_second(line: &str, sent: &[String]) -> bool {
+    let series = line.rsplit_once(' ').map(|(series, _)| series).unwrap_or_default();
+    sent.iter().any(|other| other.rsplit_once(' ').is_some_and(|(other, _)| other == series))
 }
 
 /// What only the one has, and what only the other has, of two sorted lists.
@@ -126,6 +161,8 @@ fn shown(record: &Record) -> String {
             format!("{series} some seconds")
         }
         What::Sample(bits) => match f64::from_bits(*bits) {
+            // Prometheus's encoder loses the sign of a zero.
+            0.0 => format!("{series} 0.0"),
             nan if nan.is_nan() => format!("{series} NaN of {bits:x}"),
             value => format!("{series} {value:?}"),
         },

@@ -165,14 +165,14 @@ const COMMENTS: &[(&str, &str)] = &[
         "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"0.5\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1\nh_count 2\n",
     ),
     (
-        "le-in-odd-forms",
-        "# TYPE h histogram\nh_bucket{le=\"1e3\"} 1\nh_bucket{le=\"+1\"} 1\nh_bucket{le=\"inf\"} 1\nh_bucket{le=\"1e21\"} 1\nh_bucket{le=\"1e-7\"} 1\nh_bucket{le=\"0.00001\"} 1\nh_bucket{le=\"100000000\"} 1\nh_bucket{le=\"-0\"} 1\nh_bucket{le=\"NaN\"} 1\nh_bucket{le=\"0x10\"} 1\nh_bucket{le=\"1_0\"} 1\nh_bucket{le=\"\"} 1\nh_bucket{le=\"x\"} 1\n",
-    ),
-    (
         "le-that-become-one",
         "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"1.0\"} 2\nh_bucket{le=\"1.00\"} 3\n",
     ),
     ("le-under-another-name", "# TYPE h histogram\nother{le=\"1\"} 1\n"),
+    (
+        "le-in-odd-forms",
+        "# TYPE h histogram\nh_bucket{le=\"1e3\"} 1\nh_bucket{le=\"+1\"} 1\nh_bucket{le=\"inf\"} 1\nh_bucket{le=\"1e21\"} 1\nh_bucket{le=\"1e-7\"} 1\nh_bucket{le=\"0.00001\"} 1\nh_bucket{le=\"100000000\"} 1\nh_bucket{le=\"-0\"} 1\nh_bucket{le=\"NaN\"} 1\nh_bucket{le=\"0x10\"} 1\nh_bucket{le=\"1_0\"} 1\nh_bucket{le=\"\"} 1\nh_bucket{le=\"x\"} 1\n",
+    ),
     ("le-of-a-gauge", "# TYPE h gauge\nh{le=\"1\"} 1\n"),
     ("le-without-type", "h_bucket{le=\"1\"} 1\n"),
     (
