@@ -16,6 +16,7 @@ mod divergences;
 mod fleet;
 mod main_job;
 mod promtool;
+mod receivers;
 mod recorder;
 mod seed;
 mod servers;

@@ -3,7 +3,7 @@
 
 mod cases;
 mod compare;
-mod script;
+pub mod script;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +25,9 @@ struct Side {
     /// One for remote write 1.0, one for 2.0.
     recorders: [Recorder; 2],
 }
+
+/// So many scrapes may take as long as an event.
+const STEPS_AT_ONCE: usize = 50;
 
 /// Whether promring sends native histograms, exemplars and metadata.
 const PAYLOAD: bool = false;
@@ -105,9 +108,9 @@ fn configure(
     path
 }
 
-/// The same without the number of new series: promring takes the same text under another TYPE for another one.
+/// The same without what is told of each scrape, but for `up`: the list of divergences has what differs there.
 fn is_compared_by_chance(record: &Record) -> bool {
-    is_compared(record) && value(&record.labels, "__name__") != Some("scrape_series_added")
+    is_compared(record) && !value(&record.labels, "__name__").is_some_and(|name| name.starts_with("scrape_"))
 }
 
 /// Lets both scrape all cases to their ends, and gives what differs, by `family/step`. `counts`: which records are looked
@@ -116,16 +119,21 @@ async fn differing(cases: &[Case], counts: fn(&Record) -> bool, dir: &Path) -> B
     let script = Script::start(cases).await;
     let mut ours = Side::promring(cases, &script, dir).await;
     let mut theirs = Side::prometheus(cases, &script, dir).await;
-    for side in [&ours, &theirs] {
-        for case in cases {
-            eventually(&format!("all scrapes of {}", case.job), async || {
-                let done = side.scrapes(&case.job) > case.steps.len();
-                if !done {
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                done.then_some(())
-            })
-            .await;
+    // In steps, so that the patience is for each of them.
+    let steps_max = cases.iter().map(|case| case.steps.len()).max().unwrap_or_default();
+    for steps in (0..=steps_max + STEPS_AT_ONCE).step_by(STEPS_AT_ONCE) {
+        for side in [&ours, &theirs] {
+            for case in cases {
+                let wanted = steps.min(case.steps.len()) + 1;
+                eventually(&format!("{wanted} scrapes of {}", case.job), async || {
+                    let done = side.scrapes(&case.job) >= wanted;
+                    if !done {
+                        tokio::time::sleep(Duration::from_millis(500)).await;
+                    }
+                    done.then_some(())
+                })
+                .await;
+            }
         }
     }
     assert!(ours.process.terminate().success(), "{}", ours.process.log());

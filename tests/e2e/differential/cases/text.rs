@@ -27,6 +27,7 @@ const LINES: &[(&str, &str)] = &[
     ("escapes", "a{x=\"\\\\ \\\" \\n\"} 1\n"),
     ("other-backslashes", "a{x=\"\\d \\t \\x41\"} 1\n"),
     ("newline-in-a-value", "a{x=\"one\ntwo\"} 1\n"),
+    ("newline-after-a-brace-in-a-value", "a{x=\"{} 6\nb\"} 1\n"),
     ("braces-in-a-value", "a{x=\"} 1\",y=\"{,\"} 1\n"),
     ("hash-in-a-value", "a{x=\"# HELP\"} 1\n"),
     ("carriage-return", "a 1\r\nb 2\r\n"),
