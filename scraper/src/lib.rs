@@ -7,6 +7,7 @@ mod api;
 pub mod assignment;
 pub mod buffers;
 pub mod destinations;
+mod filling;
 pub mod labelsets;
 pub mod manager;
 pub mod observe;
@@ -18,6 +19,7 @@ pub mod scrape;
 pub mod send;
 pub mod series;
 pub mod sink;
+pub mod spread;
 pub mod statuses;
 pub mod symbols;
 #[cfg(test)]
@@ -43,6 +45,7 @@ use labelsets::Shared as SharedLabels;
 use manager::Manager;
 use observe::ScrapeMetrics;
 use scrape::Environment;
+use spread::SpreadTargets;
 use statuses::Statuses;
 
 /// The first pause after a poll that failed; it doubles with every further one.
@@ -119,6 +122,7 @@ impl Scraper {
             scratches: Scratches::default(),
             labels,
             metrics: ScrapeMetrics::new(),
+            spread: SpreadTargets::open(&options.data_dir, destinations.are_idle()),
             stopping: stopping.clone(),
         });
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
