@@ -17,4 +17,5 @@ mod command_line;
 mod demo;
 mod reload;
 mod remote_write;
+mod scale_in;
 mod stop;
