@@ -14,7 +14,7 @@ use crate::labelsets::Shared;
 use crate::queue::{Inspection, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
-use crate::sink::{Destination, FLUSH_INTERVAL, Sink};
+use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink};
 
 /// A destination and what sends to it.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ pub struct Destinations {
     open: Mutex<Vec<Open>>,
     leaving: Mutex<Vec<Leaving>>,
     parked: Mutex<Vec<Parked>>,
+    incoming: Arc<Incoming>,
     /// Whether queues of an earlier run were looked for.
     searched: AtomicBool,
     /// Whether the last look found no room for another scrape.
@@ -80,6 +81,7 @@ impl Destinations {
             open: Mutex::default(),
             leaving: Mutex::default(),
             parked: Mutex::default(),
+            incoming: Arc::default(),
             searched: AtomicBool::new(false),
             full: AtomicBool::new(false),
         }
@@ -116,7 +118,7 @@ impl Destinations {
             self.find_parked(&config.remote_write);
         }
         self.take(before, leaving, next, config);
-        Ok(Prepared { sink: Arc::new(Sink::new(destinations)), classes })
+        Ok(Prepared { sink: Arc::new(Sink::new(destinations, Arc::clone(&self.incoming))), classes })
     }
 
     /// Puts the new ones into force and lets go of those that they replace.

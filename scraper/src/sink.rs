@@ -4,9 +4,11 @@
 //! A series always uses the same lane, so that its samples stay in order: that of its target's key, or, where the target
 //! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use promring_model::config::{ProtobufMessage, RemoteWrite};
 use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
@@ -44,9 +46,17 @@ pub struct Destination {
 }
 
 /// The destinations of a configuration, each with the class of encodings that it gets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sink {
     destinations: Vec<(Arc<Destination>, usize)>,
+    incoming: Arc<Incoming>,
+}
+
+/// What scrapes hand in, however many destinations there are: Prometheus's metrics without labels.
+pub struct Incoming {
+    samples: Counter,
+    highest_seconds: Gauge,
+    highest_ms: AtomicI64,
 }
 
 /// The request that a lane is filling.
@@ -81,8 +91,8 @@ pub struct Outgoing<'s> {
 impl Sink {
     /// A sink for these destinations; each comes with its class.
     #[must_use]
-    pub fn new(destinations: Vec<(Arc<Destination>, usize)>) -> Self {
-        Self { destinations }
+    pub fn new(destinations: Vec<(Arc<Destination>, usize)>, incoming: Arc<Incoming>) -> Self {
+        Self { destinations, incoming }
     }
 
     /// Whether samples take the same way through both.
@@ -105,6 +115,9 @@ impl Sink {
         Lanes {
             open: destinations.map(|(destination, class)| destination.open(key, spread, *class)).collect(),
             together: false,
+            incoming: &self.incoming,
+            samples: 0,
+            highest_ms: i64::MIN,
             symbols: labels.symbols.reading(),
             labels,
         }
@@ -205,6 +218,10 @@ pub struct Lanes<'s> {
     open: Vec<OpenLanes<'s>>,
     /// What is pushed goes to the lane of the target's key, spread or not.
     together: bool,
+    incoming: &'s Incoming,
+    /// How many were pushed, and the newest time of them.
+    samples: u64,
+    highest_ms: i64,
     symbols: Reading<'s>,
     labels: &'s Shared,
 }
@@ -224,6 +241,8 @@ struct OpenLanes<'s> {
 impl Lanes<'_> {
     /// Adds a sample to the request of each destination that takes the series.
     pub fn push(&mut self, sample: &Outgoing<'_>) {
+        self.samples += 1;
+        self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
         for open in &mut self.open {
             let Some(labels) = sample.series.class(open.class) else { continue };
             let at = match open.batches.len() {
@@ -255,6 +274,51 @@ impl Lanes<'_> {
                 batch.cut(open.destination, lane, &self.symbols, &self.labels.symbols);
             }
         }
+    }
+}
+
+impl Drop for Lanes<'_> {
+    fn drop(&mut self) {
+        self.incoming.add(self.samples, self.highest_ms);
+    }
+}
+
+impl Incoming {
+    /// Takes the handles. The recorder must be installed before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_counter!(
+            "prometheus_remote_storage_samples_in_total",
+            "Samples that scrapes handed in, to be sent to each destination that takes their series."
+        );
+        describe_gauge!(
+            "prometheus_remote_storage_highest_timestamp_in_seconds",
+            "The newest time of a sample that scrapes handed in."
+        );
+        Self {
+            samples: counter!("prometheus_remote_storage_samples_in_total"),
+            highest_seconds: gauge!("prometheus_remote_storage_highest_timestamp_in_seconds"),
+            highest_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    fn add(&self, samples: u64, highest_ms: i64) {
+        self.samples.increment(samples);
+        if samples > 0 && self.highest_ms.fetch_max(highest_ms, Ordering::Relaxed) < highest_ms {
+            self.highest_seconds.set(highest_ms as f64 / 1_000.0);
+        }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
     }
 }
 

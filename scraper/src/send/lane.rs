@@ -298,7 +298,7 @@ impl LaneSender {
     }
 
     fn sent(&self, last_ms: i64) {
-        self.link.metrics.highest_sent_seconds.set(last_ms as f64 / 1000.0);
+        self.link.metrics.sent_up_to(last_ms);
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
