@@ -21,6 +21,8 @@ pub struct ScrapeMetrics {
     pub exceeded_sample_limit: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
+    /// Slots without a scrape because the queue has no room and drops nothing.
+    pub held_back_slots: Counter,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -35,6 +37,10 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
         describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
+        describe_counter!(
+            "promring_scrape_slots_held_back_total",
+            "Slots without a scrape because the queue was full and drops nothing (when_full: back_pressure)."
+        );
         describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
         describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
         Self {
@@ -46,6 +52,7 @@ impl ScrapeMetrics {
             out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrape_slots_skipped_total"),
+            held_back_slots: counter!("promring_scrape_slots_held_back_total"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }
