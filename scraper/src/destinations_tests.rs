@@ -7,7 +7,7 @@ use promring_model::target::TargetKey;
 use super::*;
 use crate::labelsets::LabelSets;
 use crate::queue::SetKind;
-use crate::send::tests::receiver::{Action, Receiver};
+use crate::send::tests::receiver::{Action, Received, Receiver};
 use crate::series::Series;
 use crate::sink::Outgoing;
 
@@ -200,7 +200,7 @@ async fn half_filled_requests_of_1_0_are_finished_as_such_when_a_reload_asks_for
     world.scrape(1, false, &names(2), 2);
     world.destinations.finish(Duration::from_secs(60)).await;
     let received = receiver.received();
-    assert_eq!(received.iter().map(receiver::Received::is_v2).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(received.iter().map(Received::is_v2).collect::<Vec<_>>(), [false, true]);
     assert!(receiver.stored().values().all(|times| *times == [1, 2]));
 }
 
