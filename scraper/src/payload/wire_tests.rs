@@ -80,7 +80,7 @@ impl Way {
             rules,
             labels,
             scratch: Scratch::default(),
-            sink: Sink::new(destinations.iter().cloned().zip(class_of).collect()),
+            sink: Sink::new(destinations.iter().cloned().zip(class_of).collect(), Arc::default()),
             readers: destinations.iter().map(reader).collect(),
             destinations,
             now_ms: 1_800_000_000_000,
@@ -99,7 +99,7 @@ impl Way {
         let into = (&mut self.cache, &mut self.scratch);
         let metrics = ScrapeMetrics::new();
         let result = self.body_rules.stage(body, content_type, self.now_ms, &self.rules, into, &metrics);
-        let mut lanes = self.sink.lanes(TargetKey(0), &self.labels);
+        let mut lanes = self.sink.lanes(TargetKey(0), false, &self.labels);
         match &result {
             Ok(()) => {
                 self.cache.commit(self.now_ms, &mut self.scratch, |outgoing| lanes.push(outgoing));
@@ -657,7 +657,7 @@ fn in_protobuf_metadata_exemplars_and_start_times_are_sent_together() {
 fn the_series_about_a_scrape_have_metadata_and_three_more_where_they_are_wanted() {
     for (job, count) in [("", 5), ("extra_scrape_metrics: true", 8)] {
         let mut way = Way::new(job, EVERYTHING);
-        let mut lanes = way.sink.lanes(TargetKey(0), &way.labels);
+        let mut lanes = way.sink.lanes(TargetKey(0), false, &way.labels);
         let report = way.cache.report(std::iter::repeat(1.0_f64.to_bits()), 7);
         report.for_each(|outgoing| lanes.push(&outgoing));
         drop(lanes);

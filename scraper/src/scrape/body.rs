@@ -80,7 +80,7 @@ impl BodyRules {
                 }
                 return Err(refusal.to_string());
             }
-            if self.sample_limit.is_some_and(|limit| cache.tally().kept > limit) {
+            if self.sample_limit.is_some_and(|limit| cache.tally().to_store() > limit) {
                 metrics.exceeded_sample_limit.increment(1);
                 return Err("sample limit exceeded".to_owned());
             }

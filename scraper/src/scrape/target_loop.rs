@@ -19,8 +19,9 @@ use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::observe::ScrapeMetrics;
 use crate::rules::SeriesRules;
-use crate::series::{Scratch, SeriesCache};
+use crate::series::{Scratch, SeriesCache, Tally};
 use crate::sink::Sink;
+use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
@@ -39,6 +40,8 @@ pub struct Environment {
     pub labels: Arc<Shared>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
+    /// Targets whose series go to all lanes.
+    pub spread: SpreadTargets,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -59,6 +62,8 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
 }
@@ -88,6 +93,10 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
+    /// It is to be spread once all of this is sent.
+    spread_after: Option<Passed>,
 }
 
 impl TargetLoop {
@@ -104,6 +113,8 @@ impl TargetLoop {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            spread: environment.spread.contains(target.key),
+            spread_after: None,
             connection: Connection::new(&target),
             target,
             fetcher,
@@ -127,6 +138,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
                 Keep::Markers => self.cache.succeeding(carried.cache),
@@ -144,8 +156,8 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, done_ms });
+                    let Self { cache, reported, spread, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -154,7 +166,11 @@ impl TargetLoop {
                 }
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
-                    self.scrape(slot_ms, refusal).await;
+                    if self.sink.has_room() {
+                        self.scrape(slot_ms, refusal).await;
+                    } else {
+                        self.environment.metrics.held_back_slots.increment(1);
+                    }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
@@ -169,7 +185,11 @@ impl TargetLoop {
         let missed = (current - slot_ms) / self.slots.interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
-            tracing::debug!(target = %self.target.url, missed, "slots were skipped: the one before took too long");
+            tracing::debug!(
+                target = self.target.scrape_url(),
+                missed,
+                "slots were skipped: the one before took too long"
+            );
         }
         current
     }
@@ -182,12 +202,13 @@ impl TargetLoop {
         metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
         let mut body = self.environment.buffers.take();
         let mut body_bytes = 0;
-        let fetched = match refusal {
-            Some(message) => Err(message),
-            None => {
-                let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let fetched = match (refusal, &target.url) {
+            (Some(message), _) => Err(message),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(url)) => {
                 let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
+                let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
                 body_bytes = match &result {
                     Ok(_) => body.len() as i64,
                     Err(FetchError::BodySize) => -1,
@@ -216,26 +237,40 @@ impl TargetLoop {
             sample_limit: self.body_rules.sample_limit,
             body_bytes,
         };
-        self.append(&report, time_ms, &mut scratch);
+        let tally = self.append(&report, time_ms, &mut scratch);
         self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, &report);
+        self.tell(&result, started_ms, &Report { tally, ..report });
     }
 
-    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+    /// What the scrape yielded once it took effect.
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
+        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
+            self.spread = self.environment.spread.add(self.target.key);
+        }
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
+        let mut tally = report.tally;
         if report.up {
-            self.cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing));
+            tally = self.cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing));
         } else {
             self.cache.fail(time_ms, scratch, |outgoing| lanes.push(outgoing));
         }
+        lanes.keep_together();
         let values = report.values().map(f64::to_bits);
         self.cache.report(values, time_ms).for_each(|outgoing| lanes.push(&outgoing));
         self.reported = true;
+        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
+        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+            lanes.flush();
+            drop(lanes);
+            self.spread_after = Some(self.sink.passed());
+        }
+        tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
         self.cache.end(time_ms, |outgoing| lanes.push(outgoing));
+        lanes.keep_together();
         if std::mem::take(&mut self.reported) {
             let stale = std::iter::repeat(STALE_NAN_BITS);
             self.cache.report(stale, time_ms).for_each(|outgoing| lanes.push(&outgoing));
@@ -255,9 +290,10 @@ impl TargetLoop {
         if report.body_bytes < 0 {
             metrics.exceeded_body_size.increment(1);
         }
+        metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,

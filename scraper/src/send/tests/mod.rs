@@ -3,7 +3,7 @@
 mod delivery;
 mod metadata;
 mod payload;
-mod receiver;
+pub(crate) mod receiver;
 mod refusals;
 mod restarts;
 mod v2_delivery;
