@@ -15,6 +15,7 @@ mod differential;
 mod divergences;
 mod fleet;
 mod main_job;
+mod payload;
 mod promtool;
 mod receivers;
 mod recorder;
