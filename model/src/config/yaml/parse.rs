@@ -429,6 +429,7 @@ mod tests {
             ("{a b\n c: d}\n", "2:3 "),
             ("%YAML 1.2\n---\na: b\n", "1:1 "),
             ("#\n...\na: b\n", "2:1 "),
+            ("...\n", "1:1 "),
         ] {
             let problem = problem(text);
             assert!(problem.starts_with(place), "{text:?}: {problem}");
@@ -449,6 +450,8 @@ mod tests {
             "a: '\n\tb'\n",
             "%YAML 1.1\n%TAG !e! x\n--- \ta\n",
             "---\n...\n",
+            "---\n...\n\t\n",
+            "  a:\n- b:\n-\tc\n",
             "a: &b-_1 c\nd: *b-_1\n",
         ] {
             let document = parse(text.as_bytes());
