@@ -23,6 +23,7 @@ impl Divergences {
         for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
             if let Some(heading) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
                 section = heading;
+                sections.entry(section).or_default();
                 continue;
             }
             let (name, reason) = line.split_once(' ').unwrap_or_else(|| panic!("no reason: {line}"));

@@ -174,7 +174,11 @@ impl TargetLoop {
         let missed = (current - slot_ms) / self.slots.interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
-            tracing::debug!(target = %self.target.url, missed, "slots were skipped: the one before took too long");
+            tracing::debug!(
+                target = self.target.scrape_url(),
+                missed,
+                "slots were skipped: the one before took too long"
+            );
         }
         current
     }
@@ -186,12 +190,13 @@ impl TargetLoop {
         let metrics = &self.environment.metrics;
         metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
         let mut body = self.environment.buffers.take();
-        let fetched = match refusal {
-            Some(message) => Err(message),
-            None => {
-                let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let fetched = match (refusal, &target.url) {
+            (Some(message), _) => Err(message),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(url)) => {
                 let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
+                let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
                 result.map_err(|error| error.to_string())
             }
         };
@@ -278,7 +283,7 @@ impl TargetLoop {
         metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,

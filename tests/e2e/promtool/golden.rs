@@ -50,8 +50,6 @@ enum Word {
     Dropped,
     /// The labels make no target.
     Invalid,
-    /// The labels make no URL, which promring alone looks at.
-    NoUrl,
     /// The configuration is refused, or the file of targets.
     Refused,
 }
@@ -226,7 +224,6 @@ impl Want {
             }
             Self::Word(Word::Dropped) => Some(Finding::Dropped),
             Self::Word(Word::Invalid) => Some(Finding::Invalid),
-            Self::Word(Word::NoUrl) => Some(Finding::NoUrl),
             Self::Word(Word::Refused) => None,
         }
     }

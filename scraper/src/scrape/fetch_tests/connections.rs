@@ -154,11 +154,12 @@ async fn a_target_is_reached_by_a_unix_socket() {
     let mut client = Client::new(&config);
     let target: Target = crate::testing::target_of(&job(&config));
     client.connection = Connection::new(&target);
-    assert_eq!(client.fetch(&target.url).await, Ok("a 1\n".to_owned()));
-    assert_eq!(client.fetch(&target.url).await, Ok("b 2\n".to_owned()));
+    let url = target.url.as_ref().unwrap();
+    assert_eq!(client.fetch(url).await, Ok("a 1\n".to_owned()));
+    assert_eq!(client.fetch(url).await, Ok("b 2\n".to_owned()));
     assert!(served.await.unwrap()[1].contains("Host: nowhere.invalid:1\r\n"));
     std::fs::remove_file(&path).unwrap();
-    assert!(client.fetch(&target.url).await.unwrap_err().contains("dial unix"));
+    assert!(client.fetch(url).await.unwrap_err().contains("dial unix"));
 }
 
 #[tokio::test]
