@@ -186,7 +186,11 @@ impl LaneSender {
                 continue;
             }
             if piece.encoding() == Encoding::V2 && (as_v1 || self.link.lacks_v2()) {
-                stack.extend(piece.into_v1().into_iter().rev());
+                let histograms = piece.counts().histograms;
+                let pieces = piece.into_v1();
+                let left: u64 = pieces.iter().map(|piece| piece.counts().histograms).sum();
+                self.link.metrics.dropped_custom.increment(histograms.saturating_sub(left));
+                stack.extend(pieces.into_iter().rev());
                 continue;
             }
             let body = units::put_together(&piece.units);
