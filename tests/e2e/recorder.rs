@@ -137,6 +137,13 @@ impl Recorder {
     }
 }
 
+/// What a request holds, by the version of remote write that it is of.
+pub fn read(version: u8, message: &[u8]) -> Recorded {
+    let mut recorded = Recorded::default();
+    let _ = if version == 1 { read_v1(message, &mut recorded) } else { read_v2(message, &mut recorded) };
+    recorded
+}
+
 /// Samples, histograms and exemplars of a request.
 type Counts = (usize, usize, usize);
 

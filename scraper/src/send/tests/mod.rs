@@ -1,6 +1,8 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
+mod metadata;
+mod payload;
 pub(crate) mod receiver;
 mod refusals;
 mod restarts;
