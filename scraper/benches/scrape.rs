@@ -1,7 +1,11 @@
 //! What a scrape costs between the body in memory and the encoded, compressed block in the queue (on the disk of the
 //! temporary directory): a steady one, by both versions of remote write, and a first one with five relabelling rules.
 
-#![allow(clippy::panic, clippy::print_stderr, reason = "a benchmark that cannot go on has failed, and tells figures")]
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a benchmark that cannot go on has failed, and tells figures"
+)]
 
 #[path = "common/bodies.rs"]
 mod bodies;

@@ -11,12 +11,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chance;
 mod differential;
 mod divergences;
 mod fleet;
+mod kill;
 mod main_job;
 mod payload;
 mod promtool;
+mod proxy;
 mod receivers;
 mod recorder;
 mod seed;
