@@ -8,11 +8,15 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../support/host.rs"]
+mod host;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod disk;
 mod fleet;
 mod main_job;
+mod memory;
 mod promtool;
 mod seed;
 mod servers;

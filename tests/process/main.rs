@@ -16,6 +16,7 @@ mod bad_input;
 mod command_line;
 mod demo;
 mod metrics;
+mod outage;
 mod reload;
 mod remote_write;
 mod scale_in;
