@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use promring_testkit::exporter::{Fleet, FleetOptions};
-use promring_testkit::receiver::Receiver;
+use promring_testkit::receiver::{Fault, Receiver};
 
 use crate::host::Disk;
 use crate::support::{Process, eventually, get, metric, metric_of, run};
@@ -28,8 +28,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let options = FleetOptions { targets, series: Some(series), ..FleetOptions::default() };
         let fleet = Fleet::start(options).await.unwrap();
-        let mut large = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let mut small = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let large = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let small = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
         let config = dir.path().join("prometheus.yml");
         let text = format!(
@@ -47,8 +47,8 @@ remote_write:
             small.write_url()
         );
         std::fs::write(&config, text).unwrap();
-        large.close().await;
-        small.close().await;
+        large.add_fault(Fault::Reset).unwrap();
+        small.add_fault(Fault::Reset).unwrap();
         Self { dir, fleet, large, small, config }
     }
 
@@ -76,7 +76,7 @@ remote_write:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing_else() {
-    let mut world = World::new(10, 800).await;
+    let world = World::new(10, 800).await;
     let disk = Disk::tmpfs(&world.data(), 2);
     let (mut promring, base) = world.start("promring");
     let gone = eventually("the largest backlog has given way", async || {
@@ -91,8 +91,8 @@ async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing
     let (code, shown, _) = run(&["queue", world.data().to_str().unwrap()]);
     assert!(shown.contains("queue of large") && code.is_some(), "{shown}");
 
-    world.large.reopen().await.unwrap();
-    world.small.reopen().await.unwrap();
+    world.large.clear_faults();
+    world.small.clear_faults();
     eventually("the backlogs are sent", async || {
         metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 25_000.0)
     })
@@ -118,7 +118,7 @@ async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_disk_that_others_have_filled_the_oldest_gives_way_until_there_is_room_again() {
-    let mut world = World::new(2, 300).await;
+    let world = World::new(2, 300).await;
     let disk = Disk::ext4(&world.data(), 24);
     let (mut promring, base) = world.start("promring");
     eventually("a backlog", async || {
@@ -141,8 +141,8 @@ async fn on_a_disk_that_others_have_filled_the_oldest_gives_way_until_there_is_r
     let after = world.fleet.scrapes() + 8;
     eventually("and more of them", async || (world.fleet.scrapes() >= after).then_some(())).await;
     assert_eq!(metric(&base, DROPPED).await, dropped, "there is room again");
-    world.large.reopen().await.unwrap();
-    world.small.reopen().await.unwrap();
+    world.large.clear_faults();
+    world.small.clear_faults();
     eventually("all is sent", async || {
         metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 2_000.0)
     })
@@ -153,7 +153,7 @@ async fn on_a_disk_that_others_have_filled_the_oldest_gives_way_until_there_is_r
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_disk_is_sent_from_and_used_again_when_it_takes_writes() {
-    let mut world = World::new(2, 200).await;
+    let world = World::new(2, 200).await;
     let disk = Disk::ext4(&world.data(), 24);
     let (mut promring, base) = world.start("promring");
     eventually("a backlog", async || {
@@ -168,13 +168,13 @@ async fn a_read_only_disk_is_sent_from_and_used_again_when_it_takes_writes() {
         metric(&base, MEMORY).await.filter(|bytes| *bytes > 20_000.0)
     })
     .await;
-    world.small.reopen().await.unwrap();
+    world.small.clear_faults();
     // From the disk, and then from memory.
     let scrapes = world.fleet.scrapes();
     eventually("the small destination has all of it", async || (world.ups() >= scrapes).then_some(())).await;
     disk.remount("rw");
     eventually("all is on the disk", async || (metric(&base, MEMORY).await? == 0.0).then_some(())).await;
-    world.large.reopen().await.unwrap();
+    world.large.clear_faults();
     eventually("all is sent", async || {
         metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 2_000.0)
     })
@@ -189,7 +189,7 @@ async fn a_read_only_disk_is_sent_from_and_used_again_when_it_takes_writes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_system_that_gives_up_under_the_queue_stops_nobody() {
-    let mut world = World::new(2, 200).await;
+    let world = World::new(2, 200).await;
     let disk = Disk::ext4(&world.data(), 24);
     let (mut promring, base) = world.start("promring");
     eventually("a backlog", async || {
@@ -204,8 +204,8 @@ async fn a_file_system_that_gives_up_under_the_queue_stops_nobody() {
         (memory > 20_000.0 && errors > 0.0).then_some(())
     })
     .await;
-    world.large.reopen().await.unwrap();
-    world.small.reopen().await.unwrap();
+    world.large.clear_faults();
+    world.small.clear_faults();
     eventually("all is sent, from the disk and from memory", async || {
         metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 2_000.0)
     })

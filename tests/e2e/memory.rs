@@ -3,7 +3,7 @@
 
 use promring_scraper::queue::Inspection;
 use promring_testkit::exporter::{Fleet, FleetOptions};
-use promring_testkit::receiver::Receiver;
+use promring_testkit::receiver::{Fault, Receiver};
 use rustix::process::Signal;
 
 use crate::host::MemoryLimit;
@@ -17,9 +17,9 @@ async fn an_oom_kill_loses_nothing_that_was_enqueued() {
     // Far more than the limit allows.
     let huge = FleetOptions { targets: 2, series: Some(500_000), ..options };
     let huge = Fleet::start(huge).await.unwrap();
-    let mut receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let write_url = receiver.write_url();
-    receiver.close().await;
+    receiver.add_fault(Fault::Reset).unwrap();
     std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
     std::fs::write(dir.path().join("huge.json"), huge.file_sd_json()).unwrap();
     let config = dir.path().join("prometheus.yml");
@@ -58,7 +58,7 @@ scrape_configs:
     let left = Inspection::of(&queue).unwrap().pending().samples;
     assert!(left as f64 >= enqueued, "{left} of {enqueued}");
     std::fs::write(&config, text).unwrap();
-    receiver.reopen().await.unwrap();
+    receiver.clear_faults();
     let (mut again, _) = Process::standalone("promring-again", &config, dir.path());
     eventually("all of it arrives", async || (receiver.summary().samples >= left).then_some(())).await;
     assert!(again.terminate().success(), "{}", again.log());

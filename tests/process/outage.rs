@@ -5,7 +5,7 @@ use promring_model::config::load;
 use promring_net::clock::now_ms;
 use promring_net::files::Disk;
 use promring_testkit::exporter::{Fleet, FleetOptions};
-use promring_testkit::receiver::Receiver;
+use promring_testkit::receiver::{Fault, Receiver};
 
 use crate::support::{Process, eventually, metric, scaled};
 
@@ -14,7 +14,7 @@ async fn an_outage_costs_no_slot_and_its_backlog_is_gone_soon_after() {
     let outage_ms: i64 = scaled(6_000, 600_000);
     let dir = tempfile::tempdir().unwrap();
     let fleet = Fleet::start(FleetOptions { targets: 10, ..FleetOptions::default() }).await.unwrap();
-    let mut receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
     std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
     let path = dir.path().join("prometheus.yml");
     let text = format!(
@@ -38,7 +38,7 @@ remote_write: [{{url: '{}', name: audit}}]
     let from_ms = now_ms();
     receiver.audit().window(from_ms, i64::MAX);
 
-    receiver.close().await;
+    receiver.add_fault(Fault::Reset).unwrap();
     let until_ms = from_ms + outage_ms;
     // Ten minutes are longer than anything else is waited for.
     while now_ms() < until_ms {
@@ -48,7 +48,7 @@ remote_write: [{{url: '{}', name: audit}}]
     let series = receiver.audit().report(from_ms).series as f64;
     let slots = (outage_ms / 1_000 - 2) as f64;
     assert!(pending >= slots * series, "{pending} of {series} series wait after {slots} slots");
-    receiver.reopen().await.unwrap();
+    receiver.clear_faults();
     // The lanes ask again within max_backoff; what two slots bring may be under way at any moment.
     eventually("the backlog is sent", async || {
         let pending = metric(&base, "prometheus_remote_storage_samples_pending").await?;
