@@ -15,6 +15,7 @@ mod support;
 
 mod disk;
 mod fleet;
+mod heavy_target;
 mod main_job;
 mod memory;
 mod promtool;
