@@ -6,14 +6,10 @@ use promring_model::target::TargetKey;
 
 use super::*;
 use crate::labelsets::LabelSets;
+use crate::payload::Outgoing;
 use crate::queue::SetKind;
+use crate::send::tests::receiver::{Action, Received, Receiver};
 use crate::series::Series;
-use crate::sink::Outgoing;
-use receiver::{Action, Receiver};
-
-#[path = "send/tests/receiver.rs"]
-#[allow(dead_code, reason = "shared with the tests of the senders, which use more of it")]
-mod receiver;
 
 struct Text(String);
 
@@ -75,7 +71,7 @@ impl World {
         let mut lanes = self.sink.lanes(TargetKey(key), spread, &self.labels);
         for bytes in &added {
             let series = Series::new(&sets, bytes);
-            lanes.push(&Outgoing { series, value_bits: (time as f64).to_bits(), timestamp_ms: time });
+            lanes.push(&Outgoing::float(series, (time as f64).to_bits(), time));
         }
     }
 
@@ -204,7 +200,7 @@ async fn half_filled_requests_of_1_0_are_finished_as_such_when_a_reload_asks_for
     world.scrape(1, false, &names(2), 2);
     world.destinations.finish(Duration::from_secs(60)).await;
     let received = receiver.received();
-    assert_eq!(received.iter().map(receiver::Received::is_v2).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(received.iter().map(Received::is_v2).collect::<Vec<_>>(), [false, true]);
     assert!(receiver.stored().values().all(|times| *times == [1, 2]));
 }
 

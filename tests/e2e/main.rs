@@ -13,11 +13,18 @@ mod host;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chance;
+mod differential;
 mod disk;
+mod divergences;
 mod fleet;
 mod heavy_target;
+mod kill;
 mod main_job;
 mod memory;
 mod promtool;
+mod proxy;
+mod receivers;
+mod recorder;
 mod seed;
 mod servers;

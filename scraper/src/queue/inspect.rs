@@ -16,6 +16,7 @@ use super::files::{Files, OsFiles};
 use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::record::Beside;
 use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
 /// A queue as it lies on the disk.
@@ -149,7 +150,7 @@ impl fmt::Display for Inspection {
                 }
             }
         }
-        let Pending { records, samples, bytes, oldest_ms } = self.pending();
+        let Pending { records, samples, bytes, oldest_ms, .. } = self.pending();
         let state = if self.is_sound() { "every checksum is right" } else { "damaged, see above" };
         let oldest = age(oldest_ms);
         writeln!(f, "to send: {records} records, {samples} samples, {bytes} bytes, oldest {oldest}; {state}")
@@ -277,6 +278,8 @@ fn index_segment(
         samples: summary.points.saturating_sub(points),
         bytes: end.saturating_sub(offset.max(SEGMENT_HEADER_BYTES)),
         oldest_ms: Some(summary.first_enqueued_ms),
+        // A finished segment does not tell.
+        beside: Beside::default(),
     });
     Ok(())
 }
@@ -301,6 +304,7 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
                 if header.sequence > seen.acknowledged {
                     seen.pending.records += 1;
                     seen.pending.samples = seen.pending.samples.saturating_add(header.meta.points());
+                    seen.pending.beside.add(header.meta.beside());
                     seen.pending.bytes += header.record_len();
                     seen.pending.oldest_ms.get_or_insert(header.enqueued_ms);
                 }

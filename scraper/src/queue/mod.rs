@@ -42,7 +42,7 @@ pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};
 pub use reader::{LaneReader, RecordInfo, Wake};
-pub use record::{Encoding, RecordMeta};
+pub use record::{Beside, Encoding, RecordMeta};
 pub use shared::DropReason;
 pub use stats::{LaneStats, QueueStats, SetStats};
 pub use volume::Volume;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
-use super::record::{Encoding, RecordHeader, RecordMeta};
+use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -85,6 +85,7 @@ struct InHand {
     next: u64,
     enqueued_ms: i64,
     points: u64,
+    beside: Beside,
     /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
     lost: Option<DropReason>,
 }
@@ -351,6 +352,7 @@ impl Lane {
             next,
             enqueued_ms: header.enqueued_ms,
             points: header.meta.points(),
+            beside: header.meta.beside(),
             lost: None,
         });
         (state.read.offset, state.read.after) = (next, header.sequence);
@@ -391,6 +393,7 @@ impl Lane {
             if let Some(segment) = state.segments.get_mut(at) {
                 segment.acked_records += 1;
                 segment.acked_points = segment.acked_points.saturating_add(record.points);
+                segment.acked_beside.add(record.beside);
                 segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
                 segment.pending_since_ms = segment.pending_since_ms.max(record.enqueued_ms);
                 state.cursor.segment = record.segment;

@@ -2,7 +2,9 @@
 
 mod delivery;
 mod links;
-mod receiver;
+mod metadata;
+mod payload;
+pub(crate) mod receiver;
 mod refusals;
 mod restarts;
 mod v2_delivery;
