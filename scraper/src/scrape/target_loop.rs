@@ -11,17 +11,17 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
-use super::fetch::{Fetched, Fetcher};
+use super::body::BodyRules;
+use super::fetch::{FetchError, Fetched, Fetcher};
 use super::http::Connection;
-use super::report;
+use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::observe::ScrapeMetrics;
-use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser};
 use crate::rules::SeriesRules;
-use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
-use crate::sink::{Outgoing, Sink};
+use crate::series::{Scratch, SeriesCache, Tally};
+use crate::sink::Sink;
+use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
@@ -40,6 +40,8 @@ pub struct Environment {
     pub labels: Arc<Shared>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
+    /// Targets whose series go to all lanes.
+    pub spread: SpreadTargets,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -60,6 +62,8 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
 }
@@ -82,15 +86,17 @@ pub struct TargetLoop {
     fetcher: Arc<Fetcher>,
     connection: Connection,
     rules: SeriesRules,
-    sample_limit: Option<u64>,
-    /// How a body is read whose Content-Type says nothing of use.
-    fallback: Option<Format>,
+    body_rules: BodyRules,
     slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
+    /// It is to be spread once all of this is sent.
+    spread_after: Option<Passed>,
 }
 
 impl TargetLoop {
@@ -100,20 +106,20 @@ impl TargetLoop {
         target: Arc<Target>,
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
-        sample_limit: Option<u64>,
-        fallback: Option<Format>,
+        body_rules: BodyRules,
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            spread: environment.spread.contains(target.key),
+            spread_after: None,
             connection: Connection::new(&target),
             target,
             fetcher,
             rules,
-            sample_limit,
-            fallback,
+            body_rules,
             sink,
             environment,
             reported: false,
@@ -132,6 +138,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
                 Keep::Markers => self.cache.succeeding(carried.cache),
@@ -149,8 +156,8 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, done_ms });
+                    let Self { cache, reported, spread, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -159,7 +166,11 @@ impl TargetLoop {
                 }
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
-                    self.scrape(slot_ms, refusal).await;
+                    if self.sink.has_room() {
+                        self.scrape(slot_ms, refusal).await;
+                    } else {
+                        self.environment.metrics.held_back_slots.increment(1);
+                    }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
@@ -190,6 +201,7 @@ impl TargetLoop {
         let metrics = &self.environment.metrics;
         metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
         let mut body = self.environment.buffers.take();
+        let mut body_bytes = 0;
         let Self { fetcher, connection, target, environment, .. } = &mut *self;
         let fetched = match (refusal, &target.url) {
             (Some(message), _) => Err(message),
@@ -197,89 +209,87 @@ impl TargetLoop {
             (None, Ok(url)) => {
                 let buffers = &environment.buffers;
                 let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
+                body_bytes = match &result {
+                    Ok(_) => body.len() as i64,
+                    Err(FetchError::BodySize) => -1,
+                    Err(_) => 0,
+                };
                 result.map_err(|error| error.to_string())
             }
         };
         let mut scratch = self.environment.scratches.take();
         self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|fetched| self.stage(&body, &fetched, time_ms, &mut scratch));
+        let result = fetched.and_then(|Fetched { content_type }| {
+            let Self { cache, rules, body_rules, environment, .. } = &mut *self;
+            let into = (cache, &mut scratch);
+            body_rules.stage(&body, &content_type, time_ms, rules, into, &environment.metrics)
+        });
         self.environment.buffers.give(body);
-        let seconds = started.elapsed().as_secs_f64();
-        let tally = self.append(&result, time_ms, seconds, &mut scratch);
-        self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, seconds, tally);
-    }
-
-    /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(
-        &mut self,
-        body: &[u8],
-        fetched: &Fetched,
-        time_ms: i64,
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        let options = HistogramOptions::default();
-        let parser = Parser::new(&fetched.content_type, self.fallback, options, body);
-        let mut parser = parser.map_err(|error| error.to_string())?;
-        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-            // Native histograms are not asked for, and what is said of families is not sent yet.
-            let Item::Sample(sample) = item else { continue };
-            self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().to_store() > limit) {
-                self.environment.metrics.exceeded_sample_limit.increment(1);
-                return Err("sample limit exceeded".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    fn append(
-        &mut self,
-        result: &Result<(), String>,
-        time_ms: i64,
-        seconds: f64,
-        scratch: &mut Scratch,
-    ) -> Tally {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let push = |series: Series<'_>, value_bits, timestamp_ms| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms });
-        };
         let tally = match result {
-            Ok(()) => self.cache.commit(time_ms, scratch, push),
-            Err(_) => {
-                let tally = self.cache.failed_tally();
-                self.cache.fail(time_ms, push);
-                tally
-            }
+            Ok(()) => self.cache.tally(),
+            Err(_) => self.cache.failed_tally(),
         };
-        for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
-            let series = self.cache.report_series(place);
-            lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
+        let report = Report {
+            up: result.is_ok(),
+            seconds: started.elapsed().as_secs_f64(),
+            tally,
+            timeout: self.target.timeout,
+            sample_limit: self.body_rules.sample_limit,
+            body_bytes,
+        };
+        let tally = self.append(&report, time_ms, &mut scratch);
+        self.environment.scratches.give(scratch);
+        self.tell(&result, started_ms, &Report { tally, ..report });
+    }
+
+    /// What the scrape yielded once it took effect.
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
+        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
+            self.spread = self.environment.spread.add(self.target.key);
         }
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
+        let mut tally = report.tally;
+        if report.up {
+            tally = self.cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing));
+        } else {
+            self.cache.fail(time_ms, scratch, |outgoing| lanes.push(outgoing));
+        }
+        lanes.keep_together();
+        let values = report.values().map(f64::to_bits);
+        self.cache.report(values, time_ms).for_each(|outgoing| lanes.push(&outgoing));
         self.reported = true;
+        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
+        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+            lanes.flush();
+            drop(lanes);
+            self.spread_after = Some(self.sink.passed());
+        }
         tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let mut push = |series: Series<'_>, value_bits| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
-        };
-        self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
+        self.cache.end(time_ms, |outgoing| lanes.push(outgoing));
+        lanes.keep_together();
         if std::mem::take(&mut self.reported) {
-            for place in 0..REPORT_SERIES.len() {
-                push(self.cache.report_series(place), STALE_NAN_BITS);
-            }
+            let stale = std::iter::repeat(STALE_NAN_BITS);
+            self.cache.report(stale, time_ms).for_each(|outgoing| lanes.push(&outgoing));
         }
     }
 
-    fn tell(&self, result: &Result<(), String>, started_ms: i64, seconds: f64, tally: Tally) {
+    fn tell(&self, result: &Result<(), String>, started_ms: i64, report: &Report) {
+        let Report { seconds, tally, .. } = *report;
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
         metrics.duration.record(seconds);
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.histograms.increment(tally.histograms);
+        metrics.exemplars_out_of_order.increment(tally.exemplars_out_of_order);
+        if report.body_bytes < 0 {
+            metrics.exceeded_body_size.increment(1);
+        }
         metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);

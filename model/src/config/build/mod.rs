@@ -85,13 +85,12 @@ pub(crate) fn build(
     };
     builder.server_keys(raw);
     let global = builder.global(&raw.global);
-    let mut config = Config {
-        external_labels: builder.external_labels(&raw.global, &global),
-        scrape_configs: builder.jobs(&raw.scrape_configs, &global),
-        remote_write: builder.remote_writes(&raw.remote_write, &global),
-        allocator: builder.allocator(&raw.allocator),
-        scraper: builder.scraper(&raw.scraper),
-    };
+    let external_labels = builder.external_labels(&raw.global, &global);
+    let scrape_configs = builder.jobs(&raw.scrape_configs, &global);
+    let remote_write = builder.remote_writes(&raw.remote_write, &global);
+    let allocator = builder.allocator(&raw.allocator);
+    let scraper = builder.scraper(&raw.scraper, remote_write.len());
+    let mut config = Config { external_labels, scrape_configs, remote_write, allocator, scraper };
     for file in builder.included(&raw.scrape_config_files) {
         builder.dir = paths::directory(&file);
         if let Some(included) = super::read::<RawScrapeConfigFile>(builder.report, source, &file) {
