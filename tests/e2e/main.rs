@@ -22,6 +22,7 @@ mod heavy_target;
 mod kill;
 mod main_job;
 mod memory;
+mod payload;
 mod promtool;
 mod proxy;
 mod receivers;
