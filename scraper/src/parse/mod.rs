@@ -10,6 +10,7 @@ mod lex;
 mod metadata;
 pub mod number;
 pub mod openmetrics;
+mod pieces;
 pub mod protobuf;
 mod series;
 pub mod text;
@@ -21,6 +22,7 @@ use self::text::TextParser;
 pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
+pub use pieces::{CARRY_BYTES_MAX, PieceParser};
 pub use series::{Pairs, SeriesText};
 
 /// A parser of any format.

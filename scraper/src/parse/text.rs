@@ -19,6 +19,7 @@ use super::metadata::{Metadata, family_name, number_label};
 use super::number::{parse_float, parse_timestamp_ms};
 pub use super::series::label_set;
 use super::series::{NumberLabel, SeriesText};
+use super::pieces::Mark;
 use super::{Item, ParseError, Sample};
 
 /// Reads a body line by line.
@@ -35,7 +36,18 @@ impl<'b> TextParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, line: 0, number: NumberLabel::None }
+        Self::resume(body, Mark::default())
+    }
+
+    /// A parser at a mark in `body`, where another one stood that had read what is before it.
+    pub(super) fn resume(body: &'b [u8], Mark { at, line, number }: Mark) -> Self {
+        Self { body, at, line, number }
+    }
+
+    /// Where the next item begins, to be asked for between items.
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.at.min(self.body.len()), line: self.line, number: self.number }
     }
 
     /// The next sample; None at the end of the body.
