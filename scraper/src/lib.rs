@@ -6,9 +6,11 @@
 mod api;
 pub mod assignment;
 pub mod buffers;
+mod chunked;
 pub mod destinations;
 pub mod labelsets;
 pub mod manager;
+pub mod memory;
 pub mod observe;
 pub mod parse;
 pub mod queue;
@@ -42,7 +44,9 @@ use destinations::Destinations;
 use labelsets::Shared as SharedLabels;
 use manager::Manager;
 use observe::ScrapeMetrics;
+use memory::Memory;
 use scrape::Environment;
+use scrape::cores::Cores;
 use statuses::Statuses;
 
 /// The first pause after a poll that failed; it doubles with every further one.
@@ -113,7 +117,11 @@ impl Scraper {
         let labels = Arc::new(SharedLabels::default());
         let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
+        let memory = Memory::new(config.scraper.memory_limit);
         let environment = Arc::new(Environment {
+            cores: Cores::default(),
+            symbols_hold: Mutex::new(memory.keep()),
+            memory,
             statuses: Statuses::default(),
             buffers: Buffers::default(),
             scratches: Scratches::default(),
@@ -136,6 +144,7 @@ impl Scraper {
     pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
         let prepared = self.shared.destinations.apply(&config)?;
         self.manager().apply_config(&config, prepared);
+        self.shared.environment.memory.set_limit(config.scraper.memory_limit);
         self.shared.config.send_replace(config);
         self.shared.in_force.notify_one();
         Ok(())

@@ -1,6 +1,8 @@
 //! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
 
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram,
+};
 
 /// What target loops count.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct ScrapeMetrics {
     pub exceeded_sample_limit: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
+    /// Slots in which no scrape could begin because of the memory limit.
+    pub skipped_for_memory: Counter,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -32,7 +36,11 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrapes_total", "Scrapes made.");
         describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
-        describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
+        describe_counter!(
+            "promring_scrapes_skipped_total",
+            "Slots without a scrape, by reason: the one before took too long (slow), or scraper.memory_limit was reached (memory)."
+        );
+        describe_gauge!("promring_memory_limit_bytes", "The memory limit in force; 0 without one.");
         describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
         describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
         Self {
@@ -42,7 +50,8 @@ impl ScrapeMetrics {
             duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
-            skipped_slots: counter!("promring_scrape_slots_skipped_total"),
+            skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
+            skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

@@ -12,9 +12,11 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
+use hashbrown::HashTable;
 use promring_model::hash::hash64;
 use promring_proto::remote_write::STALE_NAN_BITS;
 
+use crate::chunked::Chunked;
 use crate::labelsets::{LabelSet, LabelSets, Shared};
 use crate::parse::Sample;
 use crate::rules::{Refusal, SeriesRules};
@@ -112,14 +114,20 @@ pub struct SeriesCache {
 /// What is needed while a scrape is staged.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    staged: Vec<Staged>,
+    staged: Chunked<Staged>,
     /// Entries in the order of this scrape, once it is another than the last one's.
-    current: Vec<u32>,
+    current: Chunked<u32>,
+    /// `current` is not 0, 1, 2 and so on.
+    reordered: bool,
     /// Whether every entry so far stood where it was expected.
     differs: bool,
     expected: usize,
-    by_text: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
-    by_labels: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
+    /// Entries by the hash of their text, once it is needed.
+    by_text: HashTable<u32>,
+    /// Entries by the hash of their labels, once it is needed; of several with the same labels, the first one.
+    by_labels: HashTable<u32>,
+    /// Whether `by_labels` was made.
+    has_labels: bool,
     new_bytes: Vec<u8>,
 }
 
@@ -137,6 +145,9 @@ const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
 /// An arena is rewritten when more of it than this is garbage, in bytes, and more than half of it.
 const GARBAGE_BYTES_MIN: usize = 4 << 10;
+
+/// A list of entries with room for more than this many is made smaller where most of it is unused.
+const SHRINK_LEN_MIN: usize = 10_000;
 
 /// Label sets of a series may take this many bytes: more cannot be, as labels and classes are limited.
 const SETS_BYTES_MAX: usize = u16::MAX as usize;
@@ -226,6 +237,7 @@ impl SeriesCache {
         let first = entry.met != self.scrape;
         entry.met = self.scrape;
         if first && scratch.differs {
+            scratch.reordered |= index != scratch.current.len();
             scratch.current.push(index as u32);
         }
         if entry.flags & DROPPED != 0 {
@@ -259,10 +271,13 @@ impl SeriesCache {
     ) -> Result<usize, Refusal> {
         if !scratch.differs {
             scratch.differs = true;
-            scratch.current.extend(0..scratch.expected as u32);
-            scratch.by_text.extend((0..).zip(&self.entries).map(|(at, entry)| (entry.text_hash, at)));
+            (0..scratch.expected as u32).for_each(|at| scratch.current.push(at));
+            for (at, entry) in (0..).zip(&self.entries) {
+                scratch.by_text.insert_unique(entry.text_hash, at, |&at| self.entries[at as usize].text_hash);
+            }
         }
-        if let Some(&index) = scratch.by_text.get(&text_hash) {
+        let is_same = |&at: &u32| self.entries[at as usize].text_hash == text_hash;
+        if let Some(&index) = scratch.by_text.find(text_hash, is_same) {
             return Ok(index as usize);
         }
         let series = rules.resolve(&sample.series)?;
@@ -284,22 +299,27 @@ impl SeriesCache {
         let index = self.entries.len();
         let len = (self.arena.len() - at as usize) as u16;
         self.entries.push(Entry { text_hash, at, met: 0, len, flags });
-        scratch.by_text.insert(text_hash, index as u32);
+        scratch.by_text.insert_unique(text_hash, index as u32, |&at| self.entries[at as usize].text_hash);
         self.note_shared_labels(index, scratch);
         Ok(index)
     }
 
     /// Finds out whether another text leads to the labels of a new entry.
     fn note_shared_labels(&mut self, index: usize, scratch: &mut Scratch) {
-        if scratch.by_labels.is_empty() {
-            for (at, entry) in (0..).zip(&self.entries[..index]) {
-                if let Some(hash) = self.labels_hash(entry) {
-                    scratch.by_labels.insert(hash, at);
+        let hash_of = |&at: &u32| self.labels_hash(&self.entries[at as usize]).unwrap_or_default();
+        if !std::mem::replace(&mut scratch.has_labels, true) {
+            for at in 0..index as u32 {
+                let entry = &self.entries[at as usize];
+                if let Some(hash) = self.labels_hash(entry)
+                    && scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)).is_none()
+                {
+                    scratch.by_labels.insert_unique(hash, at, hash_of);
                 }
             }
         }
-        let Some(hash) = self.labels_hash(&self.entries[index]) else { return };
-        if let Some(&other) = scratch.by_labels.get(&hash) {
+        let entry = &self.entries[index];
+        let Some(hash) = self.labels_hash(entry) else { return };
+        if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
             let other = &mut self.entries[other as usize];
             other.flags |= SHARED;
             // What the other text has already brought in this scrape counts.
@@ -307,8 +327,12 @@ impl SeriesCache {
             self.entries[index].flags |= SHARED;
             self.shared.entry(hash).or_insert(staged);
         } else {
-            scratch.by_labels.insert(hash, index as u32);
+            scratch.by_labels.insert_unique(hash, index as u32, hash_of);
         }
+    }
+
+    fn has_labels_of(&self, known: u32, entry: &Entry) -> bool {
+        self.sets(&self.entries[known as usize]) == self.sets(entry)
     }
 
     /// Equal label sets are written as equal bytes. None where no class has any.
@@ -341,7 +365,7 @@ impl SeriesCache {
         scratch: &mut Scratch,
         mut sample: impl FnMut(Series<'_>, u64, i64),
     ) -> Tally {
-        for staged in &scratch.staged {
+        for staged in scratch.staged.iter() {
             let bytes = self.sets(&self.entries[staged.entry as usize]);
             sample(Series::new(&self.labels, bytes), staged.value_bits, staged.timestamp_ms);
         }
@@ -350,6 +374,7 @@ impl SeriesCache {
                 self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
             predecessor.mark_live(time_ms, Some(&going_on), &mut sample);
         }
+        scratch.staged.clear();
         let met_all = !scratch.differs && scratch.expected == self.settled;
         if !met_all {
             self.settle(time_ms, scratch, &mut sample);
@@ -371,10 +396,10 @@ impl SeriesCache {
         }
         let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
         self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
-        if scratch.differs {
+        if scratch.differs && scratch.reordered {
             self.entries = scratch.current.iter().map(|&at| self.entries[at as usize]).collect();
         } else {
-            self.entries.truncate(scratch.expected);
+            self.entries.truncate(if scratch.differs { scratch.current.len() } else { scratch.expected });
         }
         self.settled = self.entries.len();
         let scrape = self.scrape;
@@ -382,8 +407,17 @@ impl SeriesCache {
         self.compact();
     }
 
+    /// Gives back what a much larger scrape needed.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > SHRINK_LEN_MIN && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to_fit();
+            self.arena.shrink_to_fit();
+        }
+    }
+
     /// Rewrites the arena where more than half of it is garbage.
     fn compact(&mut self) {
+        self.shrink();
         if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 2 < self.arena.len() {
             return;
         }
@@ -405,13 +439,27 @@ impl SeriesCache {
     /// The scrape failed: forgets what it brought, and hands a staleness marker to `sample` for every series that
     /// was live. What is known of them stays, for when the target is back.
     pub fn fail(&mut self, time_ms: i64, sample: impl FnMut(Series<'_>, u64, i64)) {
+        self.roll_back();
+        self.end(time_ms, sample);
+    }
+
+    /// Forgets what the scrape at hand brought.
+    pub fn roll_back(&mut self) {
         for entry in &self.entries[self.settled..] {
             self.labels.remove(self.sets(entry), self.classes);
-            self.garbage += entry.len as usize;
+        }
+        if let Some(first) = self.entries.get(self.settled) {
+            // What was added last lies at the end.
+            self.arena.truncate(first.at as usize);
         }
         self.entries.truncate(self.settled);
-        self.compact();
-        self.end(time_ms, sample);
+        self.shrink();
+    }
+
+    /// Memory held for series, in bytes, about, without the strings that they share.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.arena.capacity() + self.shared.capacity() * 16
     }
 
     /// The target ends: hands a staleness marker to `sample` for every live series. A second call hands nothing.
@@ -470,20 +518,27 @@ impl Drop for SeriesCache {
 }
 
 impl Scratch {
-    fn clear(&mut self) {
+    /// Forgets everything and keeps some memory.
+    pub(crate) fn clear(&mut self) {
         self.staged.clear();
         self.current.clear();
         self.by_text.clear();
         self.by_labels.clear();
-        (self.differs, self.expected) = (false, 0);
+        (self.differs, self.reordered, self.has_labels, self.expected) = (false, false, false, 0);
+    }
+
+    /// Samples that are ready to be encoded.
+    #[must_use]
+    pub fn staged(&self) -> usize {
+        self.staged.len()
     }
 
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.staged.capacity() * size_of::<Staged>()
-            + self.current.capacity() * 4
-            + (self.by_text.capacity() + self.by_labels.capacity()) * 16
+        // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
+        let slots = (self.by_text.capacity() + self.by_labels.capacity()) * 8 / 7;
+        self.staged.bytes() + self.current.bytes() + slots * 5
     }
 }
 

@@ -547,6 +547,8 @@ pub struct ScraperSettings {
     pub flush_timeout: Duration,
     /// Bytes of an uncompressed body where neither job nor global section sets a limit.
     pub body_size_limit: u64,
+    /// Bytes that series and scrapes in flight may take. None: what the system allows; an explicit 0 becomes `u64::MAX`.
+    pub memory_limit: Option<u64>,
     /// The queue on disk.
     pub queue: QueueSettings,
 }
@@ -557,6 +559,7 @@ impl Default for ScraperSettings {
             heartbeat: Duration::from_secs(2),
             flush_timeout: Duration::from_secs(5),
             body_size_limit: 64 << 20,
+            memory_limit: None,
             queue: QueueSettings::default(),
         }
     }

@@ -1,5 +1,9 @@
 //! Scraping: one task a target, which wakes at the target's slots, fetches, parses and appends.
 
+mod append;
+mod attempt;
+pub mod body;
+pub mod cores;
 pub mod fetch;
 pub mod http;
 mod library;

@@ -1,6 +1,6 @@
 //! The loop of one target: sleep to the next slot, scrape, append, tell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use promring_model::slots::Slots;
@@ -11,21 +11,27 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
-use super::fetch::{Fetched, Fetcher};
+use super::append::Appender;
+use super::attempt::{Attempt, Failure, PIECE_BYTES, SCRAPE_BYTES_MIN};
+use super::cores::Cores;
+use super::fetch::Fetcher;
 use super::http::Connection;
 use super::report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
+use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
-use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser};
+use crate::parse::Format;
 use crate::rules::SeriesRules;
 use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
-use crate::sink::{Outgoing, Sink};
+use crate::sink::Sink;
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
+/// Appending a sample takes about as long as parsing this many bytes.
+const APPEND_BYTES: usize = 100;
 
 /// What all loops of a scraper share.
 #[derive(Debug)]
@@ -36,8 +42,14 @@ pub struct Environment {
     pub buffers: Buffers,
     /// What is needed only while a body is read.
     pub scratches: Scratches,
+    /// Where the work of large scrapes is done.
+    pub cores: Cores,
+    /// What series and scrapes may take.
+    pub memory: Arc<Memory>,
     /// Strings of all series.
     pub labels: Arc<Shared>,
+    /// What those strings take.
+    pub symbols_hold: Mutex<Hold>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
     /// Ends every loop without staleness markers.
@@ -91,6 +103,10 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// What the next scrape asks for.
+    expected_bytes: u64,
+    /// What the series take.
+    series_hold: Hold,
 }
 
 impl TargetLoop {
@@ -115,8 +131,10 @@ impl TargetLoop {
             sample_limit,
             fallback,
             sink,
+            series_hold: environment.memory.keep(),
             environment,
             reported: false,
+            expected_bytes: SCRAPE_BYTES_MIN,
         }
     }
 
@@ -179,96 +197,118 @@ impl TargetLoop {
         current
     }
 
+    /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
     async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>) {
-        let started = Instant::now();
-        let started_ms = now_ms();
-        let time_ms = self.slots.sample_time(slot_ms, started_ms);
-        let metrics = &self.environment.metrics;
-        metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
-        let mut body = self.environment.buffers.take();
-        let fetched = match refusal {
-            Some(message) => Err(message),
-            None => {
-                let Self { fetcher, connection, target, environment, .. } = &mut *self;
-                let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
-                result.map_err(|error| error.to_string())
+        loop {
+            let Some(mut hold) = self.admitted(slot_ms).await else { return };
+            let started = Instant::now();
+            let started_ms = now_ms();
+            let time_ms = self.slots.sample_time(slot_ms, started_ms);
+            let lateness = (started_ms - slot_ms).max(0) as f64 / 1_000.0;
+            self.environment.metrics.lateness.record(lateness);
+            let mut scratch = self.environment.scratches.take();
+            self.cache.begin(&mut scratch);
+            let mut body_bytes = 0;
+            let result = match &refusal {
+                Some(message) => Err(Failure::Refused(message.clone())),
+                None => {
+                    let mut attempt = Attempt {
+                        target: &self.target,
+                        fetcher: &self.fetcher,
+                        connection: &mut self.connection,
+                        rules: &self.rules,
+                        cache: &mut self.cache,
+                        scratch: &mut scratch,
+                        environment: &self.environment,
+                        hold: &mut hold,
+                        sample_limit: self.sample_limit,
+                        fallback: self.fallback,
+                        time_ms,
+                    };
+                    attempt.run(&mut body_bytes).await
+                }
+            };
+            let environment = Arc::clone(&self.environment);
+            let work = (self.cache.len() + scratch.staged()) * APPEND_BYTES;
+            if let Err(Failure::Memory(Full { alone: false })) = result {
+                // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
+                self.expected_bytes = hold.bytes().saturating_mul(2);
+                environment.cores.run_sized(work, || self.cache.roll_back()).await;
+                self.keep_series();
+                continue;
             }
-        };
-        let mut scratch = self.environment.scratches.take();
-        self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|fetched| self.stage(&body, &fetched, time_ms, &mut scratch));
-        self.environment.buffers.give(body);
-        let seconds = started.elapsed().as_secs_f64();
-        let tally = self.append(&result, time_ms, seconds, &mut scratch);
-        self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, seconds, tally);
+            let used = (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
+            self.expected_bytes = used;
+            let seconds = started.elapsed().as_secs_f64();
+            let append = || self.append(&result, time_ms, seconds, &mut scratch);
+            let tally = environment.cores.run_sized(work, append).await;
+            environment.scratches.give(scratch);
+            self.keep_series();
+            self.tell(&result, started_ms, seconds, tally);
+            return;
+        }
     }
 
-    /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(
-        &mut self,
-        body: &[u8],
-        fetched: &Fetched,
-        time_ms: i64,
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        let options = HistogramOptions::default();
-        let parser = Parser::new(&fetched.content_type, self.fallback, options, body);
-        let mut parser = parser.map_err(|error| error.to_string())?;
-        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-            // Native histograms are not asked for, and what is said of families is not sent yet.
-            let Item::Sample(sample) = item else { continue };
-            self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
-                self.environment.metrics.exceeded_sample_limit.increment(1);
-                return Err("sample limit exceeded".to_owned());
-            }
+    /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.
+    async fn admitted(&self, slot_ms: i64) -> Option<Hold> {
+        let Environment { memory, metrics, stopping, .. } = &*self.environment;
+        if let Some(hold) = memory.try_admit(self.expected_bytes) {
+            return Some(hold);
         }
-        Ok(())
+        tokio::select! {
+            hold = memory.admit(self.expected_bytes) => Some(hold),
+            () = wait_until(self.slots.next_after(slot_ms)) => {
+                metrics.skipped_for_memory.increment(1);
+                tracing::debug!(target = %self.target.url, "a slot was skipped: scraper.memory_limit is reached");
+                None
+            }
+            () = stopping.wait() => None,
+        }
+    }
+
+    /// Counts what the target's series take.
+    fn keep_series(&mut self) {
+        self.series_hold.set(self.cache.bytes() as u64);
+        let Environment { labels, symbols_hold, .. } = &*self.environment;
+        let symbols = labels.symbols.bytes() as u64;
+        symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
     }
 
     fn append(
         &mut self,
-        result: &Result<(), String>,
+        result: &Result<(), Failure>,
         time_ms: i64,
         seconds: f64,
         scratch: &mut Scratch,
     ) -> Tally {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let push = |series: Series<'_>, value_bits, timestamp_ms| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms });
-        };
+        let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
+        let push = |series: Series<'_>, bits, time_ms| appender.push(series, bits, time_ms);
         let tally = match result {
             Ok(()) => self.cache.commit(time_ms, scratch, push),
-            Err(_) => {
-                let tally = self.cache.failed_tally();
+            Err(failure) => {
+                let tally = if failure.was_read() { self.cache.failed_tally() } else { Tally::default() };
                 self.cache.fail(time_ms, push);
                 tally
             }
         };
         for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
-            let series = self.cache.report_series(place);
-            lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
+            appender.push(self.cache.report_series(place), value.to_bits(), time_ms);
         }
         self.reported = true;
         tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let mut push = |series: Series<'_>, value_bits| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
-        };
-        self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
+        let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
+        self.cache.end(time_ms, |series, bits, time_ms| appender.push(series, bits, time_ms));
         if std::mem::take(&mut self.reported) {
             for place in 0..REPORT_SERIES.len() {
-                push(self.cache.report_series(place), STALE_NAN_BITS);
+                appender.push(self.cache.report_series(place), STALE_NAN_BITS, time_ms);
             }
         }
     }
 
-    fn tell(&self, result: &Result<(), String>, started_ms: i64, seconds: f64, tally: Tally) {
+    fn tell(&self, result: &Result<(), Failure>, started_ms: i64, seconds: f64, tally: Tally) {
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
         metrics.duration.record(seconds);
@@ -277,12 +317,12 @@ impl TargetLoop {
         metrics.out_of_bounds.increment(tally.out_of_bounds);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, error, "scrape failed");
+            tracing::debug!(target = %self.target.url, %error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,
             health: if result.is_ok() { Health::Up } else { Health::Down },
-            last_error: result.as_ref().err().cloned().unwrap_or_default(),
+            last_error: result.as_ref().err().map(Failure::to_string).unwrap_or_default(),
             last_scrape_ms: started_ms,
             last_scrape_duration: seconds,
             samples: tally.scraped,

@@ -24,6 +24,11 @@ impl Builder<'_> {
             heartbeat: self.positive(&raw.heartbeat, default.heartbeat),
             flush_timeout: self.own_duration(&raw.flush_timeout, default.flush_timeout),
             body_size_limit: self.positive_size(&raw.body_size_limit, default.body_size_limit),
+            memory_limit: match &raw.memory_limit {
+                Given::Is(Size(0), _) => Some(u64::MAX),
+                Given::Is(Size(bytes), _) => Some(*bytes),
+                _ => default.memory_limit,
+            },
             queue: self.queue(&raw.queue, &default.queue),
         }
     }

@@ -18,6 +18,7 @@ section! {
         heartbeat: Duration,
         flush_timeout: Duration,
         body_size_limit: Size,
+        memory_limit: Size,
         queue: RawQueue,
     }
 }
@@ -71,7 +72,8 @@ mod tests {
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
         let AllocatorSettings { lapse, settle } = AllocatorSettings::default();
-        let ScraperSettings { heartbeat, flush_timeout, body_size_limit, queue } = ScraperSettings::default();
+        let ScraperSettings { heartbeat, flush_timeout, body_size_limit, memory_limit, queue } =
+            ScraperSettings::default();
         let QueueSettings { max_bytes, max_age, fsync } = queue;
         let FsyncPolicy::Interval(fsync_interval) = fsync else { panic!("the page says interval") };
         let rows = rows();
@@ -91,5 +93,6 @@ mod tests {
             assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
+        assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
     }
 }

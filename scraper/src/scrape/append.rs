@@ -1,0 +1,43 @@
+//! Handing the samples of a scrape to the sink, in turns: a large scrape does not keep a lane for itself.
+
+use std::time::Duration;
+
+use promring_model::target::TargetKey;
+
+use crate::labelsets::Shared;
+use crate::series::Series;
+use crate::sink::{Lanes, Outgoing, Sink};
+
+/// Samples that are appended before others that use the lane get their turn: about a millisecond.
+const TURN_SAMPLES: usize = 8_192;
+
+/// Who waits for the lane, or for new strings, gets it in this time. Letting go and taking again at once would leave
+/// them asleep.
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// The way of one target's samples to the sink.
+#[derive(Debug)]
+pub(super) struct Appender<'s> {
+    sink: &'s Sink,
+    key: TargetKey,
+    labels: &'s Shared,
+    open: Option<Lanes<'s>>,
+    left: usize,
+}
+
+impl<'s> Appender<'s> {
+    pub(super) fn new(sink: &'s Sink, key: TargetKey, labels: &'s Shared) -> Self {
+        Self { sink, key, labels, open: None, left: TURN_SAMPLES }
+    }
+
+    pub(super) fn push(&mut self, series: Series<'_>, value_bits: u64, timestamp_ms: i64) {
+        if self.left == 0 {
+            self.open = None;
+            std::thread::sleep(PAUSE);
+            self.left = TURN_SAMPLES;
+        }
+        self.left -= 1;
+        let lanes = self.open.get_or_insert_with(|| self.sink.lanes(self.key, self.labels));
+        lanes.push(&Outgoing { series, value_bits, timestamp_ms });
+    }
+}
