@@ -68,7 +68,11 @@ impl Memory {
     pub fn set_limit(&self, limit: Option<u64>) {
         let limit = limit.or_else(system_limit).unwrap_or(u64::MAX);
         self.limit.store(limit, Ordering::Relaxed);
-        metrics::gauge!("promring_memory_limit_bytes").set(if limit == u64::MAX { 0.0 } else { limit as f64 });
+        metrics::gauge!("promring_memory_limit_bytes").set(if limit == u64::MAX {
+            0.0
+        } else {
+            limit as f64
+        });
         self.given_back.notify_waiters();
     }
 
@@ -124,7 +128,9 @@ impl Hold {
         let memory = &self.memory;
         let (limit, before) = (memory.limit.load(Ordering::Relaxed), self.bytes);
         let more = bytes - before;
-        let room = |held: u64| (memory.base + held).checked_add(more).filter(|&all| all <= limit).map(|_| held + more);
+        let room = |held: u64| {
+            (memory.base + held).checked_add(more).filter(|&all| all <= limit).map(|_| held + more)
+        };
         if memory.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
             return Err(Full { alone: memory.in_flight.load(Ordering::Acquire) <= before });
         }
@@ -139,7 +145,11 @@ impl Hold {
     pub fn set(&mut self, bytes: u64) {
         let before = std::mem::replace(&mut self.bytes, bytes);
         let memory = &self.memory;
-        let counts = if self.in_flight { [Some(&memory.held), Some(&memory.in_flight)] } else { [Some(&memory.held), None] };
+        let counts = if self.in_flight {
+            [Some(&memory.held), Some(&memory.in_flight)]
+        } else {
+            [Some(&memory.held), None]
+        };
         for count in counts.into_iter().flatten() {
             if bytes > before {
                 count.fetch_add(bytes - before, Ordering::AcqRel);
@@ -186,7 +196,9 @@ fn limit_of(groups: &str, root: &Path) -> Option<u64> {
         let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let (mount, file) = match controllers {
             "" => (root.to_owned(), "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => (root.join("memory"), "memory.limit_in_bytes"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
             _ => return Vec::new(),
         };
         let own = mount.join(path.trim_start_matches('/'));

@@ -1,8 +1,6 @@
 //! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
 
-use metrics::{
-    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram,
-};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
 /// What target loops count.
 #[derive(Clone, Debug)]

@@ -12,6 +12,8 @@
 mod support;
 
 mod fleet;
+mod generator;
+mod large;
 mod main_job;
 mod promtool;
 mod seed;

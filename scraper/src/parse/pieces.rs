@@ -89,7 +89,9 @@ impl PieceParser {
         if whole == 0 && !last {
             return match piece.len() < CARRY_BYTES_MAX {
                 true => Ok(0),
-                false => Err(ParseError::new("line", self.mark.line + 1, "the line is too long", piece).into()),
+                false => {
+                    Err(ParseError::new("line", self.mark.line + 1, "the line is too long", piece).into())
+                }
             };
         }
         let mut parser = resume(&piece[..whole], self.mark);

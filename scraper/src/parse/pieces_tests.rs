@@ -91,7 +91,9 @@ fn openmetrics_may_be_cut_anywhere() {
 
 #[test]
 fn openmetrics_ends_with_its_end_and_nothing_after_it() {
-    for body in [&b"a 1\n"[..], b"a 1\n# EOF\nb 1\n", b"a 1\n# EOF\n\n", b"# EOF\n# EOF\n", b"a 1\n# EO", b"a 1"] {
+    for body in
+        [&b"a 1\n"[..], b"a 1\n# EOF\nb 1\n", b"a 1\n# EOF\n\n", b"# EOF\n# EOF\n", b"a 1\n# EO", b"a 1"]
+    {
         assert!(whole(Format::OpenMetrics, body).is_err());
         check(Format::OpenMetrics, body);
     }

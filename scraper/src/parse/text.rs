@@ -17,9 +17,9 @@ use super::exemplar::Exemplars;
 use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
 use super::metadata::{Metadata, family_name, number_label};
 use super::number::{parse_float, parse_timestamp_ms};
+use super::pieces::Mark;
 pub use super::series::label_set;
 use super::series::{NumberLabel, SeriesText};
-use super::pieces::Mark;
 use super::{Item, ParseError, Sample};
 
 /// Reads a body line by line.

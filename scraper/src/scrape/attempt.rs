@@ -3,8 +3,8 @@
 
 use promring_model::target::Target;
 
-use super::body::Body;
 use super::cores::Cores;
+use super::download::Body;
 use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::target_loop::Environment;
@@ -91,7 +91,8 @@ impl Attempt<'_> {
     /// Fetches the body and stages its samples. Bytes of the unpacked body are added to `body_bytes`.
     pub(super) async fn run(&mut self, body_bytes: &mut u64) -> Result<(), Failure> {
         let Environment { buffers, cores, .. } = self.environment;
-        let wanted = usize::try_from(self.hold.bytes()).map_or(PIECE_BYTES, |held| (held / 2).min(PIECE_BYTES));
+        let wanted =
+            usize::try_from(self.hold.bytes()).map_or(PIECE_BYTES, |held| (held / 2).min(PIECE_BYTES));
         let Target { url, timeout, .. } = self.target;
         let opened = self.fetcher.open(self.connection, url, *timeout, wanted, buffers, cores).await;
         let mut body = opened?;
@@ -102,8 +103,7 @@ impl Attempt<'_> {
     }
 
     async fn read(&mut self, body: &mut Body, cores: &Cores) -> Result<(), Failure> {
-        let before =
-            Held { series: self.cache.bytes(), symbols: self.environment.labels.symbols.bytes() };
+        let before = Held { series: self.cache.bytes(), symbols: self.environment.labels.symbols.bytes() };
         if !body.has_ended() && body.bytes().len() < PIECE_BYTES {
             self.hold.grow_to((PIECE_BYTES * 2) as u64)?;
             body.fill(PIECE_BYTES, cores).await?;

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
-use super::body::{Body, Bounds};
 use super::cores::Cores;
+use super::download::{Body, Bounds};
 use super::http::{Ask, Connection, Outcome, Tls, redirect};
 use super::library;
 use crate::buffers::Buffers;
@@ -156,8 +156,7 @@ impl Fetcher {
         let mut credentials = true;
         for _ in 0..=REDIRECTS_MAX {
             let is_own = redirect::same_origin(&here, url);
-            let connection =
-                if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
+            let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
             // A credential never comes back on its way, whoever leads it there.
             credentials &= redirect::keeps_credentials(url, &here);
             let outcome = if self.is_for_library(connection, &here) {

@@ -2,8 +2,8 @@
 
 mod append;
 mod attempt;
-pub mod body;
 pub mod cores;
+pub mod download;
 pub mod fetch;
 pub mod http;
 mod library;

@@ -237,7 +237,8 @@ impl TargetLoop {
                 self.keep_series();
                 continue;
             }
-            let used = (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
+            let used =
+                (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
             self.expected_bytes = used;
             let seconds = started.elapsed().as_secs_f64();
             let append = || self.append(&result, time_ms, seconds, &mut scratch);

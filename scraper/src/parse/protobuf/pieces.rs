@@ -44,7 +44,8 @@ impl FamilyPieces {
             let rest = &piece[used..];
             if let Some(open) = &mut self.open {
                 let available = &rest[..usize::try_from(open.left).unwrap_or(usize::MAX).min(rest.len())];
-                let fail = |reason| ParseError::new("metric family", self.families, reason, open.name.as_bytes());
+                let fail =
+                    |reason| ParseError::new("metric family", self.families, reason, open.name.as_bytes());
                 let whole = whole_fields(available).map_err(fail)?;
                 let family =
                     Family { name: &open.name, kind: open.kind, fields: Fields::new(&available[..whole]) };
@@ -115,7 +116,9 @@ fn whole_fields(bytes: &[u8]) -> WireResult<usize> {
     loop {
         let whole = bytes.len() - fields.rest().len();
         match fields.next() {
-            Ok(Some((1 | 3, _))) => return Err("a large metric family has its name or type after its metrics"),
+            Ok(Some((1 | 3, _))) => {
+                return Err("a large metric family has its name or type after its metrics");
+            }
             Ok(Some(_)) => {}
             // Incomplete or malformed: the end of the message, or of the patience, tells.
             Ok(None) | Err(_) => return Ok(whole),

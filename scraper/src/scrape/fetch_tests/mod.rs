@@ -29,7 +29,12 @@ struct Client {
 impl Client {
     fn new(config: &str) -> Self {
         let fetcher = Fetcher::new(&job(config), 1 << 20).unwrap();
-        Self { fetcher, connection: Connection::default(), buffers: Buffers::default(), cores: Cores::default() }
+        Self {
+            fetcher,
+            connection: Connection::default(),
+            buffers: Buffers::default(),
+            cores: Cores::default(),
+        }
     }
 
     /// The body, or the error's words.

@@ -67,7 +67,8 @@ impl Unpacker {
         let (buffer, end) = incoming.buffer();
         // Lent, so that nothing is copied.
         *decoder.get_mut() = Feed { bytes: std::mem::take(buffer), at: 0, end, is_last };
-        let result = Self::members(decoder, &mut self.between, &mut self.total, self.bytes_max, plain, wanted);
+        let result =
+            Self::members(decoder, &mut self.between, &mut self.total, self.bytes_max, plain, wanted);
         let Feed { bytes, at, .. } = std::mem::take(decoder.get_mut());
         *incoming.buffer().0 = bytes;
         incoming.consume(at);

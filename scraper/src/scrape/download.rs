@@ -57,11 +57,8 @@ impl Body {
         buffers: &Buffers,
     ) -> Self {
         let Bounds { bytes_max, deadline, timeout } = bounds;
-        let packed = gzip.then(|| Packed {
-            unpacker: Unpacker::new(bytes_max),
-            plain: buffers.take(),
-            consumed: 0,
-        });
+        let packed =
+            gzip.then(|| Packed { unpacker: Unpacker::new(bytes_max), plain: buffers.take(), consumed: 0 });
         Self { content_type, incoming, packed, keep, deadline, timeout, ended: false }
     }
 
@@ -100,7 +97,8 @@ impl Body {
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.incoming.held() + self.packed.as_ref().map_or(0, |packed| packed.plain.capacity() + DECODER_BYTES)
+        self.incoming.held()
+            + self.packed.as_ref().map_or(0, |packed| packed.plain.capacity() + DECODER_BYTES)
     }
 
     /// What is there and was not consumed.
