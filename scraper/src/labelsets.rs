@@ -13,6 +13,7 @@ use promring_model::labels::LabelsBuilder;
 use promring_proto::remote_write::v1;
 use promring_proto::varint::{self, push_varint};
 
+use crate::families::FamilyLists;
 use crate::symbols::{Reading, Symbol, Symbols};
 
 /// Where the label of a shape comes from.
@@ -39,6 +40,8 @@ struct Shape {
 pub struct Shared {
     /// Names and values.
     pub symbols: Symbols,
+    /// What targets say of their metric families.
+    pub families: FamilyLists,
     shapes: Mutex<HashMap<Box<[Slot]>, Weak<Shape>>>,
 }
 

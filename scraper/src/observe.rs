@@ -17,6 +17,14 @@ pub struct ScrapeMetrics {
     pub out_of_bounds: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
+    /// Scrapes that hit native_histogram_bucket_limit.
+    pub exceeded_bucket_limit: Counter,
+    /// Scrapes whose body was longer than body_size_limit.
+    pub exceeded_body_size: Counter,
+    /// Native histograms scraped, after metric relabelling.
+    pub histograms: Counter,
+    /// Exemplars that came before the last one of their series.
+    pub exemplars_out_of_order: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
     /// Slots in which no scrape could begin because of the memory limit.
@@ -39,6 +47,10 @@ impl ScrapeMetrics {
             "Slots without a scrape, by reason: the one before took too long (slow), or scraper.memory_limit was reached (memory)."
         );
         describe_gauge!("promring_memory_limit_bytes", "The memory limit in force; 0 without one.");
+        describe_counter!(
+            "promring_scrape_histograms_total",
+            "Native histograms scraped, after metric relabelling."
+        );
         describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
         describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
         Self {
@@ -50,6 +62,12 @@ impl ScrapeMetrics {
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
             skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
+            exceeded_bucket_limit: counter!(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total"
+            ),
+            exceeded_body_size: counter!("prometheus_target_scrapes_exceeded_body_size_limit_total"),
+            histograms: counter!("promring_scrape_histograms_total"),
+            exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

@@ -3,22 +3,21 @@
 //!
 //! A target always uses the same lane, by its key, so that its samples stay in order.
 
+mod batch;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use promring_model::config::{ProtobufMessage, RemoteWrite};
+use metrics::Counter;
+use promring_model::config::RemoteWrite;
 use promring_model::target::TargetKey;
-use promring_proto::remote_write::{v1, v2};
-use promring_proto::varint::push_varint;
 
-use crate::labelsets::{LabelSet, Shared};
-use crate::queue::{Encoding, Queue, RecordMeta};
-use crate::request_symbols::RequestSymbols;
-use crate::series::Series;
-use crate::symbols::{Reading, Symbols};
-
-/// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+use crate::labelsets::Shared;
+use crate::payload::{Outgoing, Value};
+use crate::queue::{Encoding, Queue};
+use crate::send;
+use crate::symbols::Reading;
+use batch::{Batch, Content};
 
 /// A sample waits at most this long for its request to fill, even where batch_send_deadline allows more: what is
 /// not in the queue is lost with the process.
@@ -31,6 +30,9 @@ pub struct Destination {
     pub config: Arc<RemoteWrite>,
     /// Its queue.
     pub queue: Arc<Queue>,
+    content: Content,
+    /// Native histograms that its version of remote write cannot carry.
+    dropped_custom: Counter,
     lanes: Arc<[Mutex<Batch>]>,
 }
 
@@ -38,33 +40,6 @@ pub struct Destination {
 #[derive(Debug, Default)]
 pub struct Sink {
     destinations: Vec<(Arc<Destination>, usize)>,
-}
-
-/// The request that a lane is filling.
-#[derive(Debug, Default)]
-struct Batch {
-    /// The series, encoded.
-    body: Vec<u8>,
-    /// The table of symbols of a remote write 2.0 request.
-    table: RequestSymbols,
-    samples: u32,
-    first_ms: i64,
-    last_ms: i64,
-    since: Option<Instant>,
-    /// Labels of the series at hand, or the request as a whole.
-    labels: Vec<u8>,
-    compressed: Vec<u8>,
-}
-
-/// One sample on its way to the sink.
-#[derive(Debug)]
-pub struct Outgoing<'s> {
-    /// Labels.
-    pub series: Series<'s>,
-    /// The value's bits.
-    pub value_bits: u64,
-    /// Unix milliseconds.
-    pub timestamp_ms: i64,
 }
 
 impl Sink {
@@ -103,14 +78,36 @@ impl Destination {
     #[must_use]
     pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
         let lanes = (0..queue.lane_count()).map(|_| Mutex::default()).collect();
-        Self { config, queue, lanes }
+        Self::sharing(config, queue, lanes)
+    }
+
+    fn sharing(config: Arc<RemoteWrite>, queue: Arc<Queue>, lanes: Arc<[Mutex<Batch>]>) -> Self {
+        let dropped_custom = send::dropped_histograms(&config, "nhcb_in_rw1_not_supported");
+        Self { content: Content::of(&config), dropped_custom, config, queue, lanes }
+    }
+
+    /// Whether a sample is sent there.
+    #[inline]
+    fn takes(&self, sample: &Outgoing<'_>) -> bool {
+        match sample.value {
+            Value::Float(_) => true,
+            Value::Histogram { is_custom, is_stale, .. } => self.takes_histogram(is_custom, is_stale),
+        }
+    }
+
+    fn takes_histogram(&self, is_custom: bool, is_stale: bool) -> bool {
+        let carried = !(is_custom && self.content.encoding == Encoding::V1);
+        if self.config.send_native_histograms && !carried && !is_stale {
+            self.dropped_custom.increment(1);
+        }
+        self.config.send_native_histograms && carried
     }
 
     /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
     /// still being appended by the old one is not left behind.
     #[must_use]
     pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self { config, queue: Arc::clone(&self.queue), lanes: Arc::clone(&self.lanes) }
+        Self::sharing(config, Arc::clone(&self.queue), Arc::clone(&self.lanes))
     }
 
     /// Puts every request that has waited long enough into the queue.
@@ -130,14 +127,6 @@ impl Destination {
             if due(&batch) {
                 batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
             }
-        }
-    }
-
-    /// How its requests are encoded.
-    fn encoding(&self) -> Encoding {
-        match self.config.protobuf_message {
-            ProtobufMessage::V1 => Encoding::V1,
-            ProtobufMessage::V2 => Encoding::V2,
         }
     }
 
@@ -164,94 +153,19 @@ struct OpenLane<'s> {
 }
 
 impl Lanes<'_> {
-    /// Adds a sample to the request of each destination that takes the series.
+    /// Adds a sample to the request of each destination that takes it.
+    #[inline]
     pub fn push(&mut self, sample: &Outgoing<'_>) {
         for open in &mut self.open {
             if let Some(labels) = sample.series.class(open.class)
                 && let Some(batch) = &mut open.batch
+                && open.destination.takes(sample)
             {
-                batch.push(labels, sample, &self.symbols, open.destination.encoding());
-                if batch.is_full(open.destination) {
+                batch.push(labels, sample, &self.symbols, &open.destination.content);
+                if batch.is_full(&open.destination.config) {
                     batch.cut(open.destination, open.lane, &self.symbols, &self.labels.symbols);
                 }
             }
-        }
-    }
-}
-
-impl Batch {
-    fn push(
-        &mut self,
-        labels: LabelSet<'_>,
-        sample: &Outgoing<'_>,
-        symbols: &Reading<'_>,
-        encoding: Encoding,
-    ) {
-        if self.samples == 0 {
-            self.since = Some(Instant::now());
-            (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
-        }
-        self.labels.clear();
-        match encoding {
-            Encoding::V1 => {
-                labels.write_v1(symbols, &mut self.labels);
-                let value = f64::from_bits(sample.value_bits);
-                v1::push_series(&self.labels, value, sample.timestamp_ms, &mut self.body);
-            }
-            Encoding::V2 => {
-                let (table, refs) = (&mut self.table, &mut self.labels);
-                labels.for_each_symbol(|symbol| push_varint(refs, table.reference(symbol, symbols).into()));
-                v2::push_series(refs, sample.value_bits, sample.timestamp_ms, &mut self.body);
-            }
-        }
-        self.samples += 1;
-        self.first_ms = self.first_ms.min(sample.timestamp_ms);
-        self.last_ms = self.last_ms.max(sample.timestamp_ms);
-    }
-
-    fn is_full(&self, destination: &Destination) -> bool {
-        self.samples as usize >= destination.config.queue.max_samples_per_send
-            || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
-    }
-
-    /// Makes a record of what has gathered.
-    fn cut(&mut self, destination: &Destination, lane: usize, symbols: &Reading<'_>, of: &Symbols) {
-        let samples = std::mem::take(&mut self.samples);
-        self.since = None;
-        if samples == 0 {
-            return;
-        }
-        let encoding = destination.encoding();
-        if encoding == Encoding::V2 {
-            // The table goes before what refers to it.
-            self.labels.clear();
-            self.table.finish(symbols, of, &mut self.labels);
-            self.labels.extend_from_slice(&self.body);
-            std::mem::swap(&mut self.labels, &mut self.body);
-        }
-        self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
-        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
-        self.body.clear();
-        let meta = RecordMeta {
-            samples,
-            first_ms: self.first_ms,
-            last_ms: self.last_ms,
-            encoding,
-            ..RecordMeta::default()
-        };
-        let result = match compressed {
-            Ok(len) => destination
-                .queue
-                .append(lane, meta, &self.compressed[..len])
-                .map_err(|error| error.to_string()),
-            // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = result {
-            let name = &destination.config.name;
-            metrics::counter!("promring_queue_append_failed_samples_total", "remote_name" => name.clone())
-                .increment(u64::from(samples));
-            tracing::error!(destination = name, samples, error, "samples could not be queued and are lost");
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use memchr::memrchr;
 
+use super::converter::Converter;
 use super::openmetrics::OpenMetricsParser;
 use super::protobuf::{FamilyPieces, HistogramOptions};
 use super::series::NumberLabel;
 use super::text::TextParser;
-use super::{Format, Item, ParseError};
+use super::{Format, Item, ParseError, Parser};
 
 /// What is carried from piece to piece may have this many bytes. A longer line, or a metric of protobuf that is larger,
 /// fails the scrape where its body does not come as a whole.
@@ -35,13 +36,17 @@ pub struct PieceParser {
     mark: Mark,
     /// Of protobuf.
     families: FamilyPieces,
+    options: HistogramOptions,
+    /// Where classic histograms are converted, the one that the newest TYPE line names.
+    family: Option<String>,
 }
 
 impl PieceParser {
     /// A parser at the beginning of a body.
     #[must_use]
     pub fn new(format: Format, options: HistogramOptions) -> Self {
-        Self { format, mark: Mark::default(), families: FamilyPieces::new(options) }
+        let families = FamilyPieces::new(options);
+        Self { format, mark: Mark::default(), families, options, family: None }
     }
 
     /// Hands each item of `piece` to `each` and tells how many bytes it has read; the others have to stand at the
@@ -56,6 +61,9 @@ impl PieceParser {
         mut each: impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         match self.format {
+            Format::Text | Format::OpenMetrics if self.options.convert_classic => {
+                self.converted(piece, last, &mut each)
+            }
             Format::Text => self.lines(
                 piece,
                 last,
@@ -85,14 +93,9 @@ impl PieceParser {
         mark_of: impl Fn(&P) -> Mark,
         each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let whole = if last { piece.len() } else { memrchr(b'\n', piece).map_or(0, |end| end + 1) };
+        let whole = self.whole_lines(piece, last)?;
         if whole == 0 && !last {
-            return match piece.len() < CARRY_BYTES_MAX {
-                true => Ok(0),
-                false => {
-                    Err(ParseError::new("line", self.mark.line + 1, "the line is too long", piece).into())
-                }
-            };
+            return Ok(0);
         }
         let mut parser = resume(&piece[..whole], self.mark);
         let mark = loop {
@@ -108,6 +111,69 @@ impl PieceParser {
         };
         self.mark = Mark { at: 0, ..mark };
         Ok(if last { piece.len() } else { mark.at })
+    }
+
+    /// How many bytes of the piece are whole lines.
+    fn whole_lines(&self, piece: &[u8], last: bool) -> Result<usize, ParseError> {
+        match memrchr(b'\n', piece) {
+            _ if last => Ok(piece.len()),
+            Some(end) => Ok(end + 1),
+            None if piece.len() < CARRY_BYTES_MAX => Ok(0),
+            None => Err(ParseError::new("line", self.mark.line + 1, "the line is too long", piece)),
+        }
+    }
+
+    /// The same where classic histograms become native ones: their series may not be cut apart, so a first look tells
+    /// how far the piece can be read.
+    fn converted<E: From<ParseError>>(
+        &mut self,
+        piece: &[u8],
+        last: bool,
+        each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let whole = self.whole_lines(piece, last)?;
+        let mut cut = Mark { at: piece.len(), ..self.mark };
+        if !last {
+            let mut ahead = self.converter(&piece[..whole]);
+            let error = loop {
+                match ahead.next_item() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break None,
+                    Err(error) => break Some(error),
+                }
+            };
+            cut = ahead.safe();
+            if piece.len() - cut.at >= CARRY_BYTES_MAX {
+                let too_long =
+                    || ParseError::new("line", cut.line + 1, "the histogram is too long", &piece[cut.at..]);
+                return Err(error.unwrap_or_else(too_long).into());
+            }
+        }
+        let mut parser = self.converter(&piece[..cut.at]);
+        loop {
+            match parser.next_item() {
+                Ok(Some(item)) => each(item)?,
+                Ok(None) => break,
+                Err(error) if last => return Err(error.into()),
+                // OpenMetrics misses its end where the piece is cut.
+                Err(_) => break,
+            }
+        }
+        let (converted, family) = parser.finish();
+        if let Some(item) = converted {
+            each(item)?;
+        }
+        self.family = family;
+        self.mark = Mark { at: 0, ..cut };
+        Ok(cut.at)
+    }
+
+    fn converter<'b>(&self, piece: &'b [u8]) -> Converter<'b> {
+        let parser = match self.format {
+            Format::OpenMetrics => Parser::OpenMetrics(OpenMetricsParser::resume(piece, self.mark)),
+            Format::Text | Format::Protobuf => Parser::Text(TextParser::resume(piece, self.mark)),
+        };
+        Converter::resume(parser, self.options.always_classic, self.family.clone())
     }
 }
 

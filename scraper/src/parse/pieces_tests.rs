@@ -7,7 +7,8 @@ use promring_proto::exposition::{
 use super::*;
 use crate::parse::Parser;
 
-const OPTIONS: HistogramOptions = HistogramOptions { native: true, always_classic: true };
+const OPTIONS: HistogramOptions =
+    HistogramOptions { native: true, always_classic: true, convert_classic: false };
 
 /// What there is to tell of an item.
 fn shown(item: &Item<'_>) -> String {
@@ -19,12 +20,19 @@ fn shown(item: &Item<'_>) -> String {
             format!("{pairs:?} {identity:x} {bits:x} {:?} {exemplars:?}", sample.timestamp_ms)
         }
         Item::Histogram(sample) => format!("{:?} {:?}", sample.series.pairs(), sample.timestamp_ms),
+        Item::Converted(sample) => {
+            format!("{:?} {:?} {:?}", sample.series.pairs(), sample.histogram, sample.timestamp_ms)
+        }
         Item::Metadata(metadata) => format!("{metadata:?}"),
     }
 }
 
 fn whole(format: Format, body: &[u8]) -> Result<Vec<String>, String> {
-    let mut parser = Parser::of(format, OPTIONS, body);
+    whole_with(OPTIONS, format, body)
+}
+
+fn whole_with(options: HistogramOptions, format: Format, body: &[u8]) -> Result<Vec<String>, String> {
+    let mut parser = Parser::of(format, options, body);
     let mut out = Vec::new();
     while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
         out.push(shown(&item));
@@ -34,7 +42,16 @@ fn whole(format: Format, body: &[u8]) -> Result<Vec<String>, String> {
 
 /// Reads `body` as it would come in pieces of `step` bytes.
 fn in_pieces(format: Format, body: &[u8], step: usize) -> Result<Vec<String>, String> {
-    let mut parser = PieceParser::new(format, OPTIONS);
+    in_pieces_with(OPTIONS, format, body, step)
+}
+
+fn in_pieces_with(
+    options: HistogramOptions,
+    format: Format,
+    body: &[u8],
+    step: usize,
+) -> Result<Vec<String>, String> {
+    let mut parser = PieceParser::new(format, options);
     let (mut out, mut carried) = (Vec::new(), Vec::new());
     let mut pieces = body.chunks(step).peekable();
     while let Some(piece) = pieces.next() {
@@ -64,6 +81,28 @@ fn text_may_be_cut_anywhere() {
         Format::Text,
         b"# HELP a of\\nit\n# TYPE a histogram\n\n# a comment\na_bucket{le=\"1\"} 1\na_bucket{le=\"+Inf\"} 2 1000\r\nb{x=\"one\ntwo } 1\n\",y=\"}\"} 3\n# TYPE \"c\nd\" gauge\n{\"c\nd\"} 4\n  \n# TYPE e summary\ne{quantile=\"1\"} 0.5",
     );
+}
+
+#[test]
+fn a_classic_histogram_that_is_converted_is_not_cut_apart() {
+    let series = "# TYPE a histogram\na_bucket{x=\"1\",le=\"1\"} 1\na_bucket{x=\"1\",le=\"+Inf\"} 2\na_count{x=\"1\"} 2\na_sum{x=\"1\"} 3\na_bucket{x=\"2\",le=\"+Inf\"} 4\nother 1\na_bucket{x=\"3\",le=\"+Inf\"} 5\n# TYPE b gauge\nb 1\n# TYPE c histogram\nc_bucket{le=\"+Inf\"} 6\nc_count 6\n";
+    for always_classic in [false, true] {
+        let options = HistogramOptions { native: true, always_classic, convert_classic: true };
+        for (format, end) in [
+            (Format::Text, ""),
+            (Format::Text, "d{ 1\n"),
+            (Format::OpenMetrics, "# EOF\n"),
+            (Format::OpenMetrics, "# EOF\nd 1\n"),
+        ] {
+            let body = format!("{series}{end}");
+            let expected = whole_with(options, format, body.as_bytes());
+            assert!(expected.as_ref().map_or(!end.is_empty(), |items| items.len() > 8));
+            for step in 1..=body.len() {
+                let found = in_pieces_with(options, format, body.as_bytes(), step);
+                assert_eq!(found, expected, "in pieces of {step} bytes");
+            }
+        }
+    }
 }
 
 #[test]

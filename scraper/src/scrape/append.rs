@@ -5,8 +5,8 @@ use std::time::Duration;
 use promring_model::target::TargetKey;
 
 use crate::labelsets::Shared;
-use crate::series::Series;
-use crate::sink::{Lanes, Outgoing, Sink};
+use crate::payload::Outgoing;
+use crate::sink::{Lanes, Sink};
 
 /// Samples that are appended before others that use the lane get their turn: about a millisecond.
 const TURN_SAMPLES: usize = 8_192;
@@ -30,7 +30,7 @@ impl<'s> Appender<'s> {
         Self { sink, key, labels, open: None, left: TURN_SAMPLES }
     }
 
-    pub(super) fn push(&mut self, series: Series<'_>, value_bits: u64, timestamp_ms: i64) {
+    pub(super) fn push(&mut self, outgoing: &Outgoing<'_>) {
         if self.left == 0 {
             self.open = None;
             std::thread::sleep(PAUSE);
@@ -38,6 +38,6 @@ impl<'s> Appender<'s> {
         }
         self.left -= 1;
         let lanes = self.open.get_or_insert_with(|| self.sink.lanes(self.key, self.labels));
-        lanes.push(&Outgoing { series, value_bits, timestamp_ms });
+        lanes.push(outgoing);
     }
 }

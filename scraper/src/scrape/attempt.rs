@@ -3,13 +3,13 @@
 
 use promring_model::target::Target;
 
+use super::body::BodyRules;
 use super::cores::Cores;
 use super::download::Body;
 use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::target_loop::Environment;
 use crate::memory::{Full, Hold};
-use crate::parse::protobuf::HistogramOptions;
 use crate::parse::{Format, Item, ParseError, Parser, PieceParser, UnsupportedContentType};
 use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache};
@@ -75,8 +75,7 @@ pub(super) struct Attempt<'a> {
     pub(super) scratch: &'a mut Scratch,
     pub(super) environment: &'a Environment,
     pub(super) hold: &'a mut Hold,
-    pub(super) sample_limit: Option<u64>,
-    pub(super) fallback: Option<Format>,
+    pub(super) body_rules: BodyRules,
     pub(super) time_ms: i64,
 }
 
@@ -103,7 +102,7 @@ impl Attempt<'_> {
     }
 
     async fn read(&mut self, body: &mut Body, cores: &Cores) -> Result<(), Failure> {
-        let before = Held { series: self.cache.bytes(), symbols: self.environment.labels.symbols.bytes() };
+        let before = Held { series: self.cache.memory(), symbols: self.environment.labels.symbols.bytes() };
         if !body.has_ended() && body.bytes().len() < PIECE_BYTES {
             self.hold.grow_to((PIECE_BYTES * 2) as u64)?;
             body.fill(PIECE_BYTES, cores).await?;
@@ -113,8 +112,8 @@ impl Attempt<'_> {
             let bytes = body.bytes();
             return cores.run_sized(bytes.len(), || self.stage_whole(&body.content_type, bytes)).await;
         }
-        let format = Format::choose(&body.content_type, self.fallback)?;
-        let mut parser = PieceParser::new(format, HistogramOptions::default());
+        let format = Format::choose(&body.content_type, self.body_rules.fallback)?;
+        let mut parser = PieceParser::new(format, self.body_rules.histograms);
         loop {
             self.grow(body, before)?;
             let (bytes, last) = (body.bytes(), body.has_ended());
@@ -131,7 +130,8 @@ impl Attempt<'_> {
     fn grow(&mut self, body: &Body, before: Held) -> Result<(), Full> {
         let symbols = self.environment.labels.symbols.bytes();
         // What it has grown by so far, and what these bytes may add to it.
-        let grown = self.cache.bytes().saturating_sub(before.series) + symbols.saturating_sub(before.symbols);
+        let grown =
+            self.cache.memory().saturating_sub(before.series) + symbols.saturating_sub(before.symbols);
         let is_small_and_steady = body.has_ended() && grown == 0 && !self.cache.is_empty();
         let coming = if is_small_and_steady { 0 } else { body.bytes().len() * GROWTH_FACTOR };
         self.hold.grow_to((body.held() + self.scratch.bytes() + grown + coming) as u64)
@@ -139,30 +139,36 @@ impl Attempt<'_> {
 
     /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
     fn stage_whole(&mut self, content_type: &str, body: &[u8]) -> Result<(), Failure> {
-        let mut parser = Parser::new(content_type, self.fallback, HistogramOptions::default(), body)?;
+        let BodyRules { fallback, histograms, .. } = self.body_rules;
+        let mut parser = Parser::new(content_type, fallback, histograms, body)?;
         while let Some(item) = parser.next_item()? {
-            self.stage(&item)?;
+            self.stage(item)?;
         }
         self.check_limit()
     }
 
     /// The same for a piece; returns how much of it was read.
     fn stage_piece(&mut self, parser: &mut PieceParser, piece: &[u8], last: bool) -> Result<usize, Failure> {
-        let used = parser.read(piece, last, |item| self.stage(&item))?;
+        let used = parser.read(piece, last, |item| self.stage(item))?;
         self.check_limit()?;
         Ok(used)
     }
 
     #[inline]
-    fn stage(&mut self, item: &Item<'_>) -> Result<(), Failure> {
-        // Native histograms are not asked for, and what is said of families is not sent yet.
-        let Item::Sample(sample) = item else { return Ok(()) };
-        Ok(self.cache.stage(sample, self.time_ms, self.rules, self.scratch)?)
+    fn stage(&mut self, item: Item<'_>) -> Result<(), Failure> {
+        let Self { cache, scratch, rules, time_ms, .. } = self;
+        match item {
+            Item::Sample(sample) => cache.stage(&sample, *time_ms, rules, scratch)?,
+            Item::Histogram(sample) => cache.stage_histogram(&sample, *time_ms, rules, scratch)?,
+            Item::Converted(sample) => cache.stage_converted(*sample, *time_ms, rules, scratch)?,
+            Item::Metadata(metadata) => cache.describe(&metadata, scratch),
+        }
+        Ok(())
     }
 
     /// Looked at once a piece, so that a small body's samples are all counted, as in Prometheus.
     fn check_limit(&self) -> Result<(), Failure> {
-        match self.sample_limit {
+        match self.body_rules.sample_limit {
             Some(limit) if self.cache.tally().kept > limit => {
                 self.environment.metrics.exceeded_sample_limit.increment(1);
                 Err(Failure::SampleLimit)

@@ -2,6 +2,7 @@
 
 mod append;
 mod attempt;
+mod body;
 pub mod cores;
 pub mod download;
 pub mod fetch;
@@ -10,4 +11,5 @@ mod library;
 mod report;
 mod target_loop;
 
+pub use body::BodyRules;
 pub use target_loop::{Carried, Command, Environment, Keep, TargetLoop};

@@ -13,17 +13,17 @@ use tokio::sync::watch;
 
 use super::append::Appender;
 use super::attempt::{Attempt, Failure, PIECE_BYTES, SCRAPE_BYTES_MIN};
+use super::body::BodyRules;
 use super::cores::Cores;
-use super::fetch::Fetcher;
+use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
-use super::report;
+use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
-use crate::parse::Format;
 use crate::rules::SeriesRules;
-use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
+use crate::series::{Scratch, SeriesCache, Tally};
 use crate::sink::Sink;
 use crate::statuses::Statuses;
 
@@ -94,9 +94,7 @@ pub struct TargetLoop {
     fetcher: Arc<Fetcher>,
     connection: Connection,
     rules: SeriesRules,
-    sample_limit: Option<u64>,
-    /// How a body is read whose Content-Type says nothing of use.
-    fallback: Option<Format>,
+    body_rules: BodyRules,
     slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
@@ -116,8 +114,7 @@ impl TargetLoop {
         target: Arc<Target>,
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
-        sample_limit: Option<u64>,
-        fallback: Option<Format>,
+        body_rules: BodyRules,
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
@@ -128,8 +125,7 @@ impl TargetLoop {
             target,
             fetcher,
             rules,
-            sample_limit,
-            fallback,
+            body_rules,
             sink,
             series_hold: environment.memory.keep(),
             environment,
@@ -221,8 +217,7 @@ impl TargetLoop {
                         scratch: &mut scratch,
                         environment: &self.environment,
                         hold: &mut hold,
-                        sample_limit: self.sample_limit,
-                        fallback: self.fallback,
+                        body_rules: self.body_rules,
                         time_ms,
                     };
                     attempt.run(&mut body_bytes).await
@@ -233,19 +228,33 @@ impl TargetLoop {
             if let Err(Failure::Memory(Full { alone: false })) = result {
                 // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
                 self.expected_bytes = hold.bytes().saturating_mul(2);
-                environment.cores.run_sized(work, || self.cache.roll_back()).await;
+                environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
                 self.keep_series();
                 continue;
             }
             let used =
                 (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
             self.expected_bytes = used;
-            let seconds = started.elapsed().as_secs_f64();
-            let append = || self.append(&result, time_ms, seconds, &mut scratch);
-            let tally = environment.cores.run_sized(work, append).await;
+            let report = Report {
+                up: result.is_ok(),
+                seconds: started.elapsed().as_secs_f64(),
+                tally: match &result {
+                    Ok(()) => self.cache.tally(),
+                    Err(failure) if failure.was_read() => self.cache.failed_tally(),
+                    Err(_) => Tally::default(),
+                },
+                timeout: self.target.timeout,
+                sample_limit: self.body_rules.sample_limit,
+                body_bytes: match &result {
+                    Err(Failure::Fetch(FetchError::BodySize)) => -1,
+                    Err(failure) if !failure.was_read() => 0,
+                    Ok(()) | Err(_) => body_bytes as i64,
+                },
+            };
+            environment.cores.run_sized(work, || self.append(&report, time_ms, &mut scratch)).await;
             environment.scratches.give(scratch);
             self.keep_series();
-            self.tell(&result, started_ms, seconds, tally);
+            self.tell(&result, started_ms, &report);
             return;
         }
     }
@@ -269,53 +278,46 @@ impl TargetLoop {
 
     /// Counts what the target's series take.
     fn keep_series(&mut self) {
-        self.series_hold.set(self.cache.bytes() as u64);
+        self.series_hold.set(self.cache.memory() as u64);
         let Environment { labels, symbols_hold, .. } = &*self.environment;
         let symbols = labels.symbols.bytes() as u64;
         symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
     }
 
-    fn append(
-        &mut self,
-        result: &Result<(), Failure>,
-        time_ms: i64,
-        seconds: f64,
-        scratch: &mut Scratch,
-    ) -> Tally {
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) {
         let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
-        let push = |series: Series<'_>, bits, time_ms| appender.push(series, bits, time_ms);
-        let tally = match result {
-            Ok(()) => self.cache.commit(time_ms, scratch, push),
-            Err(failure) => {
-                let tally = if failure.was_read() { self.cache.failed_tally() } else { Tally::default() };
-                self.cache.fail(time_ms, push);
-                tally
-            }
-        };
-        for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
-            appender.push(self.cache.report_series(place), value.to_bits(), time_ms);
+        if report.up {
+            self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
+        } else {
+            self.cache.fail(time_ms, scratch, |outgoing| appender.push(outgoing));
         }
+        let values = report.values().map(f64::to_bits);
+        self.cache.report(values, time_ms).for_each(|outgoing| appender.push(&outgoing));
         self.reported = true;
-        tally
     }
 
     fn end(&mut self, time_ms: i64) {
         let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
-        self.cache.end(time_ms, |series, bits, time_ms| appender.push(series, bits, time_ms));
+        self.cache.end(time_ms, |outgoing| appender.push(outgoing));
         if std::mem::take(&mut self.reported) {
-            for place in 0..REPORT_SERIES.len() {
-                appender.push(self.cache.report_series(place), STALE_NAN_BITS, time_ms);
-            }
+            let stale = std::iter::repeat(STALE_NAN_BITS);
+            self.cache.report(stale, time_ms).for_each(|outgoing| appender.push(&outgoing));
         }
     }
 
-    fn tell(&self, result: &Result<(), Failure>, started_ms: i64, seconds: f64, tally: Tally) {
+    fn tell(&self, result: &Result<(), Failure>, started_ms: i64, report: &Report) {
+        let Report { seconds, tally, .. } = *report;
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
         metrics.duration.record(seconds);
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.histograms.increment(tally.histograms);
+        metrics.exemplars_out_of_order.increment(tally.exemplars_out_of_order);
+        if report.body_bytes < 0 {
+            metrics.exceeded_body_size.increment(1);
+        }
         if let Err(error) = result {
             metrics.failed.increment(1);
             tracing::debug!(target = %self.target.url, %error, "scrape failed");

@@ -184,6 +184,11 @@ impl QueueMetrics {
     }
 }
 
+/// Counts native histograms that are not sent, for this reason.
+pub(crate) fn dropped_histograms(config: &RemoteWrite, reason: &'static str) -> Counter {
+    of!(counter, config, "prometheus_remote_storage_histograms_dropped_total", "reason" => reason)
+}
+
 /// The URL without a password, as Prometheus's label has it.
 fn shown_url(config: &RemoteWrite) -> String {
     let mut url = config.url.clone();

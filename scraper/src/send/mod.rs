@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
 use lane::{LaneSender, Phase};
 use link::Link;
+pub(crate) use metrics::dropped_histograms;
 
 /// Lanes of a queue, unless min_shards asks for more or max_shards for fewer.
 pub const LANES: usize = 8;

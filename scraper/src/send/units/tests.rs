@@ -10,6 +10,7 @@ fn series(name: &str, times: &[i64]) -> TimeSeries {
     TimeSeries {
         labels: vec![Label { name: "__name__".to_owned(), value: name.to_owned() }],
         samples: times.iter().map(|&timestamp| Sample { value: timestamp as f64, timestamp }).collect(),
+        ..TimeSeries::default()
     }
 }
 
