@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// For what is not counted: requests on their way, buffers of sockets, the allocator's own needs.
-const RESERVE_BYTES: u64 = 16 << 20;
+const RESERVE_BYTES: u64 = 20 << 20;
 
 /// Control groups above the process's own that are looked at.
 const GROUPS_MAX: usize = 32;

@@ -11,6 +11,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod engine;
 mod fleet;
 mod generator;
 mod large;
