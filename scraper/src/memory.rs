@@ -79,7 +79,7 @@ impl Memory {
     /// Bytes in use, as far as they are counted.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.base + self.held.load(Ordering::Relaxed)
+        self.base + with_slack(self.held.load(Ordering::Relaxed))
     }
 
     /// Something that is held for long, and without being asked: it is there already.
@@ -129,7 +129,8 @@ impl Hold {
         let (limit, before) = (memory.limit.load(Ordering::Relaxed), self.bytes);
         let more = bytes - before;
         let room = |held: u64| {
-            (memory.base + held).checked_add(more).filter(|&all| all <= limit).map(|_| held + more)
+            let all = held.checked_add(more)?;
+            (memory.base + with_slack(all) <= limit).then_some(all)
         };
         if memory.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
             return Err(Full { alone: memory.in_flight.load(Ordering::Acquire) <= before });
@@ -175,6 +176,11 @@ impl Drop for Hold {
     }
 }
 
+/// What the allocator takes for this many bytes: lists that grow are copied, and what is freed between others stays.
+fn with_slack(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 4)
+}
+
 /// The memory that the process takes now.
 fn resident_bytes() -> u64 {
     let Ok(text) = fs::read_to_string("/proc/self/status") else { return 0 };
@@ -216,7 +222,7 @@ mod tests {
 
     fn memory(room: u64) -> Arc<Memory> {
         let memory = Memory::new(Some(u64::MAX));
-        memory.set_limit(Some(memory.base + room));
+        memory.set_limit(Some(memory.base + with_slack(room)));
         memory
     }
 

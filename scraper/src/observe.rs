@@ -1,6 +1,10 @@
 //! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
 
+use std::sync::Arc;
+
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+
+use crate::intervals::Intervals;
 
 /// What target loops count.
 #[derive(Clone, Debug)]
@@ -29,6 +33,10 @@ pub struct ScrapeMetrics {
     pub skipped_slots: Counter,
     /// Slots in which no scrape could begin because of the memory limit.
     pub skipped_for_memory: Counter,
+    /// Scrapes that hit one of the limits of labels.
+    pub exceeded_label_limits: Counter,
+    /// Times between scrapes.
+    pub intervals: Arc<Intervals>,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -68,6 +76,8 @@ impl ScrapeMetrics {
             exceeded_body_size: counter!("prometheus_target_scrapes_exceeded_body_size_limit_total"),
             histograms: counter!("promring_scrape_histograms_total"),
             exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
+            exceeded_label_limits: counter!("prometheus_target_scrape_pool_exceeded_label_limits_total"),
+            intervals: Arc::default(),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

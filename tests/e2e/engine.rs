@@ -59,7 +59,8 @@ remote_write:
         let from_ms = eventually("every good target is up", async || {
             let answer = get_json(&format!("{base}/api/v1/targets")).await?;
             let active = answer["data"]["activeTargets"].as_array()?.clone();
-            let is_up = |target: &&serde_json::Value| target["scrapePool"] == "good" && target["health"] == "up";
+            let is_up =
+                |target: &&serde_json::Value| target["scrapePool"] == "good" && target["health"] == "up";
             let up = active.iter().filter(is_up).count();
             (up == targets).then(now_ms)
         })
@@ -72,7 +73,9 @@ remote_write:
         assert!(report.counts.is_clean(), "{report:#?}");
         assert!(report.slots >= report.series * (slots as u64 - 1), "{} slots", report.slots);
         let text = get(&format!("{base}/metrics")).await.unwrap();
-        let told = |line: &&str| line.starts_with("promring_scrape_lateness_seconds_") || line.contains("skipped_total");
+        let told = |line: &&str| {
+            line.starts_with("promring_scrape_lateness_seconds_") || line.contains("skipped_total")
+        };
         eprintln!("{}", text.lines().filter(told).collect::<Vec<_>>().join("\n"));
     }
 }
@@ -125,7 +128,9 @@ async fn huge_slow_and_malicious_targets_delay_no_other_one() {
         .unwrap()
         .iter()
         .filter(|target| target["scrapePool"] != "good")
-        .map(|target| format!("{} {} {}", target["scrapeUrl"], target["lastError"], target["lastScrapeDuration"]))
+        .map(|target| {
+            format!("{} {} {}", target["scrapeUrl"], target["lastError"], target["lastScrapeDuration"])
+        })
         .collect();
     let scrapes = [huge.scrapes(), bomb.scrapes()];
     assert!(scrapes.iter().all(|&scrapes| scrapes > 2), "{scrapes:?} {told:#?}");

@@ -90,7 +90,9 @@ async fn a_large_body_is_scraped_within_bounds(job: &str) {
         // Not in the midst of the next one.
         world.generator.set(Body::Good);
     }
-    eprintln!("{series} series: {idle} bytes idle; bytes a series, at the peak of the first and a steady scrape: {peaks:?}");
+    eprintln!(
+        "{series} series: {idle} bytes idle; bytes a series, at the peak of the first and a steady scrape: {peaks:?}"
+    );
     assert!(peaks.iter().all(|&peak| peak <= BYTES_A_SERIES_MAX), "{peaks:?} bytes a series");
 
     for (body, message) in [(Body::MalformedEnd, "line "), (Body::BrokenEnd, "unexpected EOF")] {
@@ -140,7 +142,9 @@ async fn a_large_body_that_is_packed_is_no_different() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_limit_ends_a_large_scrape_early() {
     let series = scaled(200_000, 2_000_000);
-    let world = World::start(series, "  body_size_limit: 0\n  sample_limit: 10000\n  enable_compression: false").await;
+    let world =
+        World::start(series, "  body_size_limit: 0\n  sample_limit: 10000\n  enable_compression: false")
+            .await;
     world.generator.set(Body::Good);
     world.scraped("the limit is told", |target| target["lastError"] == "sample limit exceeded").await;
     let sent = world.generator.bytes_of_last_scrape();

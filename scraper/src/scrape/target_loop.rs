@@ -22,7 +22,7 @@ use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
-use crate::rules::SeriesRules;
+use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache, Tally};
 use crate::sink::Sink;
 use crate::statuses::Statuses;
@@ -101,6 +101,8 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// When the last scrape began.
+    last_start: Option<Instant>,
     /// What the next scrape asks for.
     expected_bytes: u64,
     /// What the series take.
@@ -130,6 +132,7 @@ impl TargetLoop {
             series_hold: environment.memory.keep(),
             environment,
             reported: false,
+            last_start: None,
             expected_bytes: SCRAPE_BYTES_MIN,
         }
     }
@@ -202,6 +205,10 @@ impl TargetLoop {
             let time_ms = self.slots.sample_time(slot_ms, started_ms);
             let lateness = (started_ms - slot_ms).max(0) as f64 / 1_000.0;
             self.environment.metrics.lateness.record(lateness);
+            if let Some(last) = self.last_start.replace(started) {
+                let seconds = started.duration_since(last).as_secs_f64();
+                self.environment.metrics.intervals.record(self.target.interval, seconds);
+            }
             let mut scratch = self.environment.scratches.take();
             self.cache.begin(&mut scratch);
             let mut body_bytes = 0;
@@ -317,6 +324,11 @@ impl TargetLoop {
         metrics.exemplars_out_of_order.increment(tally.exemplars_out_of_order);
         if report.body_bytes < 0 {
             metrics.exceeded_body_size.increment(1);
+        }
+        match result {
+            Err(Failure::Series(Refusal::Limit(_))) => metrics.exceeded_label_limits.increment(1),
+            Err(Failure::Series(Refusal::Buckets)) => metrics.exceeded_bucket_limit.increment(1),
+            Ok(()) | Err(_) => {}
         }
         if let Err(error) = result {
             metrics.failed.increment(1);
