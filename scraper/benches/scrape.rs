@@ -1,6 +1,12 @@
 //! What a scrape costs between the body in memory and the encoded, compressed block in the queue (on the disk of the
 //! temporary directory): a steady one, by both versions of remote write, and a first one with five relabelling rules.
 
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a benchmark that cannot go on has failed, and tells figures"
+)]
+
 #[path = "common/bodies.rs"]
 mod bodies;
 
@@ -83,7 +89,7 @@ impl Way {
         let entry = Arc::clone(&config.remote_write[0]);
         let queue = open_queue(&Volume::new(), &entry, &config.scraper.queue, dir.path()).expect("a queue");
         let destination = Arc::new(Destination::new(entry, Arc::new(queue)));
-        let sink = Sink::new(vec![(Arc::clone(&destination), class_of[0])]);
+        let sink = Sink::new(vec![(Arc::clone(&destination), class_of[0])], Arc::default());
         Self { target: *target, config, classes, labels: Arc::default(), sink, destination, _dir: dir }
     }
 
@@ -111,7 +117,7 @@ impl Way {
                 Item::Histogram(_) | Item::Converted(_) => {}
             }
         }
-        let mut lanes = self.sink.lanes(self.target.key, &self.labels);
+        let mut lanes = self.sink.lanes(self.target.key, false, &self.labels);
         cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing)).kept
     }
 }

@@ -288,5 +288,27 @@ fn is_part_of(series: &str, family: &str, kind: MetricType) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    //! For tests elsewhere: a target that exposes some families.
+
+    use super::*;
+
+    /// The families are known for as long as what is given lives.
+    pub(crate) fn expose(
+        shared: &Arc<Shared>,
+        families: &[(&str, MetricType, &str)],
+    ) -> Box<dyn std::any::Any> {
+        let mut kept = Families::new(shared);
+        let mut place = Place::default();
+        for (name, kind, help) in families {
+            let (kind, help) = (Some(*kind), Some((*help).into()));
+            kept.describe(&Metadata { family: (*name).into(), kind, help, unit: None }, &mut place);
+        }
+        kept.settle();
+        Box::new(kept)
+    }
+}
+
+#[cfg(test)]
 #[path = "families_tests.rs"]
 mod tests;

@@ -123,8 +123,11 @@ impl Manager {
         }
         self.ending.extend(left.into_values());
         self.tell_refusals();
-        for job in self.held.jobs().keys() {
+        for (job, terms) in self.held.jobs() {
             counter!("prometheus_target_scrape_pool_sync_total", "scrape_job" => job.clone()).increment(1);
+            // What the allocator refuses is too many targets.
+            let exceeded = counter!("prometheus_target_scrape_pool_exceeded_target_limit_total");
+            exceeded.increment(u64::from(terms.refusal.is_some()));
         }
         tracing::info!(%version, taken, ended, targets = self.running.len(), "assignment in force");
         true
@@ -343,6 +346,10 @@ fn describe_metrics() {
         "Jobs that could not be set up anew."
     );
     describe_counter!("prometheus_target_scrape_pool_sync_total", "Assignments taken, by job.");
+    describe_counter!(
+        "prometheus_target_scrape_pool_exceeded_target_limit_total",
+        "Assignments of a job that was over its target_limit."
+    );
     describe_gauge!("prometheus_target_scrape_pool_targets", "Targets that are scraped here, by job.");
     describe_gauge!("prometheus_target_scrape_pool_target_limit", "target_limit of a job; 0 without one.");
     counter!("prometheus_target_scrape_pool_reloads_total").increment(0);

@@ -19,6 +19,8 @@ pub struct ScrapeMetrics {
     pub duplicates: Counter,
     /// Samples too far in the future.
     pub out_of_bounds: Counter,
+    /// Samples with a time of their own that is not after their series' last one.
+    pub out_of_order: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
     /// Scrapes that hit native_histogram_bucket_limit.
@@ -37,6 +39,8 @@ pub struct ScrapeMetrics {
     pub exceeded_label_limits: Counter,
     /// Times between scrapes.
     pub intervals: Arc<Intervals>,
+    /// Slots without a scrape because the queue has no room and drops nothing.
+    pub held_back_slots: Counter,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -52,7 +56,13 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
         describe_counter!(
             "promring_scrapes_skipped_total",
-            "Slots without a scrape, by reason: the one before took too long (slow), or scraper.memory_limit was reached (memory)."
+            "Slots without a scrape, by reason: the one before took too long (slow), scraper.memory_limit was reached (memory), or the queue was full and drops nothing (queue)."
+        );
+        describe_gauge!("promring_memory_used_bytes", "Memory that counts against the limit.");
+        describe_counter!("promring_assignment_resumed_total", "Starts with the saved assignment.");
+        describe_counter!(
+            "prometheus_target_scrape_pool_exceeded_label_limits_total",
+            "Scrapes that failed by label_limit, label_name_length_limit or label_value_length_limit."
         );
         describe_gauge!("promring_memory_limit_bytes", "The memory limit in force; 0 without one.");
         describe_counter!(
@@ -67,6 +77,7 @@ impl ScrapeMetrics {
             samples: counter!("promring_scrape_samples_total"),
             duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
+            out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
             skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
@@ -78,6 +89,7 @@ impl ScrapeMetrics {
             exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
             exceeded_label_limits: counter!("prometheus_target_scrape_pool_exceeded_label_limits_total"),
             intervals: Arc::default(),
+            held_back_slots: counter!("promring_scrapes_skipped_total", "reason" => "queue"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

@@ -23,7 +23,7 @@ use promring_proto::varint::{self, push_varint};
 
 use crate::families::Families;
 use crate::labelsets::{LabelSet, LabelSets, Shared};
-use crate::parse::{Metadata, Sample, SeriesText};
+use crate::parse::{Metadata, Sample, SeriesText, is_well_formed};
 use crate::payload::{Exemplars, LastExemplars, Outgoing, Value};
 use crate::rules::{Refusal, SeriesRules, Sets};
 use report::REPORT_SERIES;
@@ -43,10 +43,20 @@ pub struct Tally {
     pub duplicates: u64,
     /// Samples too far in the future, which were left out.
     pub out_of_bounds: u64,
+    /// Samples that are not newer than the last one of their series, which were left out when the scrape took effect.
+    pub out_of_order: u64,
     /// Native histograms among the samples that were kept.
     pub histograms: u64,
     /// Exemplars that came before the last one of their series, which were left out.
     pub exemplars_out_of_order: u64,
+}
+
+impl Tally {
+    /// Samples that count against sample_limit.
+    #[must_use]
+    pub fn to_store(&self) -> u64 {
+        self.kept - self.duplicates
+    }
 }
 
 /// A label set for each class of destinations, as `SeriesCache` hands them out.
@@ -115,6 +125,8 @@ pub struct SeriesCache {
     settled: usize,
     /// For label sets that several texts lead to: the scrape in which a sample of them was last staged.
     shared: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
+    /// For series whose last sample had a time of its own: that time, by the hash of their text.
+    timed: HashMap<u64, i64, BuildHasherDefault<HashIsKey>>,
     scrape: u32,
     /// Whether the series are live: their last sample was no staleness marker.
     live: bool,
@@ -159,6 +171,7 @@ impl SeriesCache {
             garbage: 0,
             settled: 0,
             shared: HashMap::default(),
+            timed: HashMap::default(),
             scrape: 0,
             live: false,
             tally: Tally::default(),
@@ -255,10 +268,15 @@ impl SeriesCache {
             Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => {
                 scratch.expected
             }
-            _ => self.find(series, text_hash, rules, scratch)?,
+            _ => self.find(series, text_hash, rules, scratch).inspect_err(|refusal| {
+                // What is malformed is no sample.
+                let is_sample =
+                    !matches!(refusal, Refusal::Malformed { reason, .. } if !is_well_formed(reason));
+                self.tally.scraped -= u64::from(!is_sample);
+            })?,
         };
         scratch.expected = index + 1;
-        if scratch.family.unsettled {
+        if scratch.family.unsettled && index < self.settled {
             self.settle_family(index, series, scratch);
         }
         let entry = &mut self.entries[index];
@@ -276,8 +294,8 @@ impl SeriesCache {
         self.tally.kept += 1;
         let timestamp_ms = own_time.unwrap_or(time_ms);
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
-            entry.flags = if tracked { entry.flags | TRACKED } else { entry.flags & !TRACKED };
             self.tally.out_of_bounds += 1;
+            entry.flags &= !TRACKED;
             return Ok(None);
         }
         let flags = entry.flags;
@@ -430,6 +448,10 @@ impl SeriesCache {
         mut sample: impl FnMut(&Outgoing<'_>),
     ) -> Tally {
         for staged in scratch.staged.iter() {
+            if (staged.timestamp_ms != time_ms || !self.timed.is_empty()) && !self.is_next(staged, time_ms) {
+                self.tally.out_of_order += 1;
+                continue;
+            }
             let (number, sets) = split(self.bytes(&self.entries[staged.entry as usize]));
             let mut outgoing = Outgoing {
                 series: Series::new(&self.labels, sets),
@@ -463,6 +485,24 @@ impl SeriesCache {
             self.entries.shrink_to_fit();
             self.arena.shrink_to_fit();
         }
+    }
+
+    /// Whether a sample is newer than its series' last one, as far as that came with a time of its own; from now on it is
+    /// the last one.
+    fn is_next(&mut self, staged: &Staged, time_ms: i64) -> bool {
+        let key = self.entries[staged.entry as usize].text_hash;
+        match self.timed.get_mut(&key) {
+            Some(last) if staged.timestamp_ms <= *last => return false,
+            Some(last) => *last = staged.timestamp_ms,
+            None if staged.timestamp_ms != time_ms => drop(self.timed.insert(key, staged.timestamp_ms)),
+            None => {}
+        }
+        true
+    }
+
+    /// Whether a marker at `time_ms` would come after what was sent of a series.
+    fn ends_by(&self, entry: &Entry, time_ms: i64) -> bool {
+        self.timed.is_empty() || self.timed.get(&entry.text_hash).is_none_or(|last| *last < time_ms)
     }
 
     /// Rewrites the arena where more than half of it is garbage.

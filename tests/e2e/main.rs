@@ -11,11 +11,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
+mod divergences;
 mod engine;
 mod fleet;
 mod generator;
 mod large;
 mod main_job;
+mod payload;
 mod promtool;
+mod receivers;
+mod recorder;
 mod seed;
 mod servers;

@@ -55,3 +55,6 @@ impl<'s> Outgoing<'s> {
         Self { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default(), family: None }
     }
 }
+
+#[cfg(test)]
+mod wire_tests;

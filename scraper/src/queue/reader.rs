@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
-use super::record::{Encoding, RecordHeader, RecordMeta};
+use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -85,6 +85,7 @@ struct InHand {
     next: u64,
     enqueued_ms: i64,
     points: u64,
+    beside: Beside,
     /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
     lost: Option<DropReason>,
 }
@@ -194,6 +195,12 @@ impl LaneReader {
     pub fn is_dropped(&self) -> bool {
         let state = self.lane.lock();
         !state.read.in_hand.is_empty() && state.read.in_hand.iter().all(|record| record.lost.is_some())
+    }
+
+    /// Whether there is something in the lane that is sent once other lanes are empty.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        !self.lane.held.load(Ordering::Acquire) && !self.lane.is_open() && !self.lane.is_empty()
     }
 
     /// Waits until there may be a record after those that were read.
@@ -334,6 +341,7 @@ impl Lane {
             next,
             enqueued_ms: header.enqueued_ms,
             points: header.meta.points(),
+            beside: header.meta.beside(),
             lost: None,
         });
         (state.read.offset, state.read.after) = (next, header.sequence);
@@ -374,6 +382,7 @@ impl Lane {
             if let Some(segment) = state.segments.get_mut(at) {
                 segment.acked_records += 1;
                 segment.acked_points = segment.acked_points.saturating_add(record.points);
+                segment.acked_beside.add(record.beside);
                 segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
                 segment.pending_since_ms = segment.pending_since_ms.max(record.enqueued_ms);
                 state.cursor.segment = record.segment;
@@ -391,7 +400,7 @@ impl Lane {
     }
 
     /// Deletes what was read through and acknowledged from the front of the lane.
-    fn remove_done(&self, state: &mut LaneState) {
+    pub(crate) fn remove_done(&self, state: &mut LaneState) {
         let acknowledged = state.cursor.acknowledged;
         while let Some(segment) = state.segments.front() {
             if !state.read.has_passed(segment) || state.read.holds(segment.base) {

@@ -20,14 +20,42 @@ const PAUSE: Duration = Duration::from_micros(50);
 pub(super) struct Appender<'s> {
     sink: &'s Sink,
     key: TargetKey,
+    /// Whether series go to all lanes.
+    spread: bool,
+    /// What follows goes to the target's own lane all the same.
+    together: bool,
     labels: &'s Shared,
     open: Option<Lanes<'s>>,
     left: usize,
 }
 
 impl<'s> Appender<'s> {
-    pub(super) fn new(sink: &'s Sink, key: TargetKey, labels: &'s Shared) -> Self {
-        Self { sink, key, labels, open: None, left: TURN_SAMPLES }
+    pub(super) fn new(sink: &'s Sink, key: TargetKey, spread: bool, labels: &'s Shared) -> Self {
+        Self { sink, key, spread, together: false, labels, open: None, left: TURN_SAMPLES }
+    }
+
+    /// See [`Lanes::keep_together`].
+    pub(super) fn keep_together(&mut self) {
+        self.together = true;
+        if let Some(lanes) = &mut self.open {
+            lanes.keep_together();
+        }
+    }
+
+    /// See [`Lanes::flush`]. What follows goes behind it.
+    pub(super) fn flush(mut self) {
+        self.lanes().flush();
+    }
+
+    fn lanes(&mut self) -> &mut Lanes<'s> {
+        let Self { sink, key, spread, together, labels, open, .. } = self;
+        open.get_or_insert_with(|| {
+            let mut lanes = sink.lanes(*key, *spread, labels);
+            if *together {
+                lanes.keep_together();
+            }
+            lanes
+        })
     }
 
     pub(super) fn push(&mut self, outgoing: &Outgoing<'_>) {
@@ -37,7 +65,6 @@ impl<'s> Appender<'s> {
             self.left = TURN_SAMPLES;
         }
         self.left -= 1;
-        let lanes = self.open.get_or_insert_with(|| self.sink.lanes(self.key, self.labels));
-        lanes.push(outgoing);
+        self.lanes().push(outgoing);
     }
 }

@@ -12,9 +12,10 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
 use super::append::Appender;
-use super::attempt::{Attempt, Failure, PIECE_BYTES, SCRAPE_BYTES_MIN};
+use super::attempt::{Attempt, PIECE_BYTES, SCRAPE_BYTES_MIN};
 use super::body::BodyRules;
 use super::cores::Cores;
+use super::failure::Failure;
 use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::report::Report;
@@ -25,6 +26,7 @@ use crate::observe::ScrapeMetrics;
 use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache, Tally};
 use crate::sink::Sink;
+use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
@@ -52,6 +54,8 @@ pub struct Environment {
     pub symbols_hold: Mutex<Hold>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
+    /// Targets whose series go to all lanes.
+    pub spread: SpreadTargets,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -72,6 +76,8 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
 }
@@ -101,6 +107,10 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
+    /// It is to be spread once all of this is sent.
+    spread_after: Option<Passed>,
     /// When the last scrape began.
     last_start: Option<Instant>,
     /// What the next scrape asks for.
@@ -123,6 +133,8 @@ impl TargetLoop {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            spread: environment.spread.contains(target.key),
+            spread_after: None,
             connection: Connection::new(&target),
             target,
             fetcher,
@@ -149,6 +161,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
                 Keep::Markers => self.cache.succeeding(carried.cache),
@@ -166,8 +179,8 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, done_ms });
+                    let Self { cache, reported, spread, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -176,7 +189,11 @@ impl TargetLoop {
                 }
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
-                    self.scrape(slot_ms, refusal).await;
+                    if self.sink.has_room() {
+                        self.scrape(slot_ms, refusal).await;
+                    } else {
+                        self.environment.metrics.held_back_slots.increment(1);
+                    }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
@@ -191,7 +208,11 @@ impl TargetLoop {
         let missed = (current - slot_ms) / self.slots.interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
-            tracing::debug!(target = %self.target.url, missed, "slots were skipped: the one before took too long");
+            tracing::debug!(
+                target = self.target.scrape_url(),
+                missed,
+                "slots were skipped: the one before took too long"
+            );
         }
         current
     }
@@ -212,11 +233,14 @@ impl TargetLoop {
             let mut scratch = self.environment.scratches.take();
             self.cache.begin(&mut scratch);
             let mut body_bytes = 0;
-            let result = match &refusal {
-                Some(message) => Err(Failure::Refused(message.clone())),
-                None => {
+            let target = Arc::clone(&self.target);
+            let result = match (&refusal, &target.url) {
+                (Some(message), _) => Err(Failure::Refused(message.clone())),
+                (None, Err(error)) => Err(Failure::Refused(error.to_string())),
+                (None, Ok(url)) => {
                     let mut attempt = Attempt {
-                        target: &self.target,
+                        url,
+                        timeout: target.timeout,
                         fetcher: &self.fetcher,
                         connection: &mut self.connection,
                         rules: &self.rules,
@@ -258,10 +282,11 @@ impl TargetLoop {
                     Ok(()) | Err(_) => body_bytes as i64,
                 },
             };
-            environment.cores.run_sized(work, || self.append(&report, time_ms, &mut scratch)).await;
+            let append = || self.append(&report, time_ms, &mut scratch);
+            let tally = environment.cores.run_sized(work, append).await;
             environment.scratches.give(scratch);
             self.keep_series();
-            self.tell(&result, started_ms, &report);
+            self.tell(&result, started_ms, &Report { tally, ..report });
             return;
         }
     }
@@ -276,7 +301,7 @@ impl TargetLoop {
             hold = memory.admit(self.expected_bytes) => Some(hold),
             () = wait_until(self.slots.next_after(slot_ms)) => {
                 metrics.skipped_for_memory.increment(1);
-                tracing::debug!(target = %self.target.url, "a slot was skipped: scraper.memory_limit is reached");
+                tracing::debug!(target = self.target.scrape_url(), "a slot was skipped: scraper.memory_limit is reached");
                 None
             }
             () = stopping.wait() => None,
@@ -291,21 +316,34 @@ impl TargetLoop {
         symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
     }
 
-    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) {
-        let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
+    /// What the scrape yielded once it took effect.
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
+        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
+            self.spread = self.environment.spread.add(self.target.key);
+        }
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+        let mut tally = report.tally;
         if report.up {
-            self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
+            tally = self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
         } else {
             self.cache.fail(time_ms, scratch, |outgoing| appender.push(outgoing));
         }
+        appender.keep_together();
         let values = report.values().map(f64::to_bits);
         self.cache.report(values, time_ms).for_each(|outgoing| appender.push(&outgoing));
         self.reported = true;
+        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
+        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+            appender.flush();
+            self.spread_after = Some(self.sink.passed());
+        }
+        tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut appender = Appender::new(&self.sink, self.target.key, &self.environment.labels);
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
         self.cache.end(time_ms, |outgoing| appender.push(outgoing));
+        appender.keep_together();
         if std::mem::take(&mut self.reported) {
             let stale = std::iter::repeat(STALE_NAN_BITS);
             self.cache.report(stale, time_ms).for_each(|outgoing| appender.push(&outgoing));
@@ -327,12 +365,14 @@ impl TargetLoop {
         }
         match result {
             Err(Failure::Series(Refusal::Limit(_))) => metrics.exceeded_label_limits.increment(1),
+            Err(Failure::SampleLimit) => metrics.exceeded_sample_limit.increment(1),
             Err(Failure::Series(Refusal::Buckets)) => metrics.exceeded_bucket_limit.increment(1),
             Ok(()) | Err(_) => {}
         }
+        metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, %error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), %error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,

@@ -48,15 +48,21 @@ impl SeriesCache {
         sample: &mut impl FnMut(&Outgoing<'_>),
     ) {
         let mut markers = Markers::at(time_ms);
-        for entry in self.entries.iter().filter(|entry| entry.met != self.scrape) {
-            // Another text may have led to the same labels this time.
-            let replaced = entry.flags & SHARED != 0
-                && self.labels_hash(entry).is_some_and(|hash| self.shared.get(&hash) == Some(&self.scrape));
-            let sets = self.sets(entry);
-            if self.live && !replaced && entry.flags & (TRACKED | DROPPED) == TRACKED {
-                sample(&markers.of(Series::new(&self.labels, sets), entry.flags));
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            if entry.met == self.scrape {
+                continue;
             }
-            self.labels.remove(sets, self.classes);
+            if self.live
+                && entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
+                // Another text may have led to the same labels this time, or to the same marker.
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
+            {
+                sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
+            }
+            self.labels.remove(self.sets(&entry), self.classes);
+            self.timed.remove(&entry.text_hash);
             if !self.exemplars.is_empty() {
                 self.exemplars.forget(entry.text_hash);
             }
@@ -132,6 +138,7 @@ impl SeriesCache {
             let entry = self.entries[index];
             // A series may stand under two texts: one marker is enough.
             if entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
                 && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
                 && !going_on.is_some_and(|set| self.goes_on(&entry, set))
             {

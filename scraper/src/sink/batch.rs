@@ -1,10 +1,9 @@
 //! The request that a lane is filling, until it is compressed and becomes a record of the queue.
 
-use std::time::Instant;
-
 use promring_model::config::{ProtobufMessage, RemoteWrite};
 use promring_proto::remote_write::{v1, v2};
 use promring_proto::varint::push_varint;
+use tokio::time::Instant;
 
 use super::Destination;
 use crate::families::Family;
@@ -75,6 +74,7 @@ impl Batch {
         let time_ms = sample.timestamp_ms;
         if self.meta.points() == 0 {
             self.since = Some(Instant::now());
+            self.meta.encoding = content.encoding;
             (self.meta.first_ms, self.meta.last_ms) = (time_ms, time_ms);
         }
         self.labels.clear();
@@ -168,6 +168,12 @@ impl Batch {
         self.meta.exemplars += exemplars.len() as u32;
     }
 
+    /// Whether something has gathered that is encoded in another way.
+    #[inline]
+    pub(super) fn is_of_another(&self, encoding: Encoding) -> bool {
+        self.meta.encoding != encoding && self.meta.points() > 0
+    }
+
     pub(super) fn is_full(&self, config: &RemoteWrite) -> bool {
         self.meta.points() >= config.queue.max_samples_per_send as u64
             || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
@@ -181,14 +187,13 @@ impl Batch {
         symbols: &Reading<'_>,
         of: &Symbols,
     ) {
-        let encoding = destination.content.encoding;
-        let meta = RecordMeta { encoding, ..std::mem::take(&mut self.meta) };
+        let meta = std::mem::take(&mut self.meta);
         self.since = None;
         self.described.family = None;
         if meta.points() == 0 {
             return;
         }
-        if encoding == Encoding::V2 {
+        if meta.encoding == Encoding::V2 {
             // The table goes before what refers to it.
             self.labels.clear();
             self.table.finish(symbols, of, &mut self.labels);

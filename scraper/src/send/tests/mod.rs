@@ -1,7 +1,9 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
-mod receiver;
+mod metadata;
+mod payload;
+pub(crate) mod receiver;
 mod refusals;
 mod restarts;
 mod v2_delivery;
