@@ -68,7 +68,7 @@ trap 'echo "compare: stopped" >&2; exit 3' TERM INT
 
 # Everything together may take this long, whatever hangs.
 programs=$(($(wc -w <<<"$messages") * (1 + $(grep -c prometheus <<<"$peers" || true)) + $(grep -c vmagent <<<"$peers" || true)))
-time_max=$((60 + rounds * programs * (warmup + measure + 2 * stop_max)))
+time_max=$((60 + rounds * programs * (warmup + measure + 3 * stop_max)))
 (sleep "$time_max" && echo "compare: more than $time_max s" >&2 && kill "$$") &
 pids+=($!)
 # pause SECONDS: a sleep that a signal ends.
@@ -150,7 +150,8 @@ for round in $(seq "$rounds"); do
     name=promring-$version.0
     run "$name" "$promring" standalone --config "$work/v$version.yml" --data-dir "$work/data-$version-$round" --listen 127.0.0.1:18081 --log-level warn
     if [ -s "$work/$name.perf" ]; then
-      perf report --stdio --no-children --percent-limit 0.5 -i "$work/$name.perf" 2>/dev/null | grep -v '^#' | grep . | head -40
+      timeout "$stop_max" perf report --stdio --no-inline --no-children --percent-limit 0.5 -i "$work/$name.perf" 2>/dev/null | grep -v '^#' | grep . | head -40 ||
+        echo "compare: perf report gives nothing" >&2
       rm -f "$work/$name.perf"
     fi
   done

@@ -21,6 +21,7 @@ section! {
         fence_max: Duration,
         removed_destinations: Text,
         body_size_limit: Size,
+        memory_limit: Size,
         queue: RawQueue,
     }
 }
@@ -83,6 +84,7 @@ mod tests {
             fence_max,
             removed_destinations,
             body_size_limit,
+            memory_limit,
             queue,
         } = ScraperSettings::default();
         let QueueSettings { max_bytes, max_age, when_full, fsync } = queue;
@@ -105,6 +107,7 @@ mod tests {
             assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
+        assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
         assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
         assert_eq!(removed, ("drain", RemovedDestinations::Drain));
