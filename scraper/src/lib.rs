@@ -331,7 +331,7 @@ impl Scraper {
                 Err(error) => tracing::warn!(error, "the saved assignment cannot be used"),
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Keeps the assignment in force on the volume.

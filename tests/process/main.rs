@@ -20,5 +20,6 @@ mod no_url;
 mod payload;
 mod reload;
 mod remote_write;
+mod resume;
 mod scale_in;
 mod stop;

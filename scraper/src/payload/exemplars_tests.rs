@@ -18,6 +18,7 @@ impl Series {
     }
 
     /// What is news of these, and how many were found and out of order.
+    #[expect(clippy::type_complexity, reason = "it is compared with literals")]
     fn take(&mut self, exemplars: &[Plain], needs_time: bool) -> (Vec<(String, f64, i64)>, (usize, usize)) {
         let mut extras = Extras::default();
         let of = |(id, value, timestamp_ms): &Plain| Exemplar {
