@@ -12,14 +12,16 @@ struct Series {
 
 const NOW_MS: i64 = 1_000;
 
+/// An exemplar that is news: its first label's value, its value, its time.
+type News = (String, f64, i64);
+
 impl Series {
     fn new() -> Self {
         Self { last: LastExemplars::default(), shared: Shared::default() }
     }
 
     /// What is news of these, and how many were found and out of order.
-    #[expect(clippy::type_complexity, reason = "it is compared with literals")]
-    fn take(&mut self, exemplars: &[Plain], needs_time: bool) -> (Vec<(String, f64, i64)>, (usize, usize)) {
+    fn take(&mut self, exemplars: &[Plain], needs_time: bool) -> (Vec<News>, (usize, usize)) {
         let mut extras = Extras::default();
         let of = |(id, value, timestamp_ms): &Plain| Exemplar {
             labels: vec![("id".into(), (*id).into()), ("empty".into(), "".into())],

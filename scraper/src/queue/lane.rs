@@ -376,6 +376,16 @@ impl Lane {
     }
 
     pub(crate) fn drop_segment(&self, state: &mut LaneState, at: usize, reason: DropReason) {
+        if let Some(segment) = state.segments.get(at)
+            && !segment.is_in_memory()
+            && reason != DropReason::Unreadable
+        {
+            // Whoever reads it would keep its bytes on the disk, which may be full.
+            let path = self.segment_path(segment.base);
+            if let Err(error) = self.shared.files.open(&path).and_then(|file| file.set_len(0)) {
+                self.shared.write_failed("emptying a segment", &error);
+            }
+        }
         let Some(segment) = self.remove_segment(state, at) else { return };
         let in_hand = state.read.lose_segment(segment.base, reason);
         self.shared.counters.dropped(reason, segment.pending_points().saturating_sub(in_hand));
@@ -399,6 +409,8 @@ impl Lane {
             Ok(()) => (state.cursor_unwritten, state.cursor_unsynced) = (false, true),
             Err(error) => {
                 state.cursor_unwritten = true;
+                // Opened anew: one that was opened on a read-only disk never takes anything.
+                state.cursor_file = None;
                 self.shared.write_failed("writing a cursor", &error);
             }
         }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 mod cursor;
 mod directory;
+mod examine;
 mod files;
 mod inspect;
 mod lane;
@@ -35,6 +36,7 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use examine::{Examined, examine};
 pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};

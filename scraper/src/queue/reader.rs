@@ -154,6 +154,8 @@ impl LaneReader {
                     self.lane.skip(&spot, next, sequence);
                 }
                 Ok(Outcome::End) => {}
+                // Dropped while it was read: on to what is left.
+                Err(_) if !self.lane.holds(spot.base) => self.file = None,
                 Err(error) => {
                     if !self.read_failed(&spot, &error) {
                         return None;
@@ -188,6 +190,10 @@ impl LaneReader {
     /// Acknowledges all records up to this one: they are never read again.
     pub fn ack(&mut self, sequence: u64) {
         self.lane.ack(sequence);
+        // A file that is deleted takes its place on the disk for as long as it is open.
+        if self.file.as_ref().is_some_and(|(base, _)| !self.lane.holds(*base)) {
+            self.file = None;
+        }
     }
 
     /// Whether the queue's bounds have dropped every record that was read and not acknowledged: it need not be tried again.
@@ -326,6 +332,11 @@ impl Lane {
             counted,
             ..ReadState::default()
         };
+    }
+
+    /// Whether it still has this segment.
+    fn holds(&self, base: u64) -> bool {
+        self.lock().segments.binary_search_by_key(&base, |segment| segment.base).is_ok()
     }
 
     /// The record at `spot` was read. False: its segment was dropped meanwhile.
