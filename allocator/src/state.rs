@@ -7,10 +7,10 @@ use std::sync::Arc;
 use promring_model::config::Config;
 use promring_model::membership::{Membership, MembershipOptions};
 use promring_model::placement::{self, Held, PlacementOptions, Previous};
-use promring_model::target::{TargetGroup, TargetId, TargetKey};
+use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
-use crate::discovery::Failure;
+use crate::discovery::Found;
 use crate::ledger::{JobTerms, Ledger};
 use crate::targets::{Discovered, JobTargets};
 
@@ -95,10 +95,10 @@ impl State {
         self.stale = true;
     }
 
-    /// A source has told its groups.
-    pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, Failure>) {
+    /// A source has told something.
+    pub fn discovered(&mut self, job: &str, source: usize, found: Found) {
         if let Some(job) = self.jobs.get_mut(job) {
-            self.stale |= job.update(source, groups);
+            self.stale |= job.update(source, found);
             metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
                 .set(job.discovered() as f64);
         }
@@ -143,9 +143,6 @@ impl State {
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
         let awaited = self.jobs.values().any(JobTargets::is_awaited);
         if (!awaited || waited) && self.membership.is_settled() {
-            for job in self.jobs.values_mut().filter(|job| !job.is_synced()) {
-                job.rebuild();
-            }
             self.ready = true;
             self.stale = true;
         }
