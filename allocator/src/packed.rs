@@ -143,8 +143,9 @@ impl Shapes {
             hasher.field(name.as_bytes());
         }
         let hash = hasher.finish64();
-        let same =
-            |shape: &Shape| shape.0.len() == names.len() && shape.0.iter().zip(names).all(|(a, b)| **a == **b);
+        let same = |shape: &Shape| {
+            shape.0.len() == names.len() && shape.0.iter().zip(names).all(|(a, b)| **a == **b)
+        };
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shape) = table.by_hash.get(&hash).filter(|shape| same(shape)) {
             return Arc::clone(shape);

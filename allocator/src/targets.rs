@@ -304,11 +304,7 @@ impl JobTargets {
             kind: kind_of(discovery).to_owned(),
             synced: source.synced,
             groups: source.groups.len(),
-            last_error: source
-                .failure
-                .as_ref()
-                .map(|failure| failure.message.clone())
-                .unwrap_or_default(),
+            last_error: source.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
         })
     }
 
@@ -340,12 +336,7 @@ impl JobTargets {
             // The same labels and rules gave no target before.
             Assembled::Target(_) => (None, String::new()),
         };
-        DroppedTarget {
-            discovered_labels,
-            scrape_pool: self.config.job_name.clone(),
-            dropped_by_rule,
-            error,
-        }
+        DroppedTarget { discovered_labels, scrape_pool: self.config.job_name.clone(), dropped_by_rule, error }
     }
 
     /// How many targets had the identity of another one.

@@ -24,8 +24,7 @@ impl ConfigSource for Text {
 
 /// The job `web` with these further keys.
 fn job(keys: &str) -> Arc<ScrapeConfig> {
-    let loaded =
-        load(Path::new("test.yml"), &Text(format!("scrape_configs:\n- job_name: web\n{keys}")));
+    let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs:\n- job_name: web\n{keys}")));
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     Arc::clone(&config.scrape_configs[0])
 }

@@ -38,10 +38,7 @@ pub(super) async fn run(config: HttpDiscovery, reporter: Reporter) {
     }
 }
 
-async fn fetch(
-    config: &HttpDiscovery,
-    client: &mut Option<HttpClient>,
-) -> Result<Vec<TargetGroup>, String> {
+async fn fetch(config: &HttpDiscovery, client: &mut Option<HttpClient>) -> Result<Vec<TargetGroup>, String> {
     let client = match client {
         Some(client) => client,
         // Certificates may come later than we do.

@@ -50,7 +50,12 @@ pub struct Sources {
 impl Sources {
     /// Starts every source of every job. Watches that the sources before these have as well go on.
     #[must_use]
-    pub fn start(config: &Config, generation: u64, updates: &mpsc::Sender<Update>, watches: &Watches) -> Self {
+    pub fn start(
+        config: &Config,
+        generation: u64,
+        updates: &mpsc::Sender<Update>,
+        watches: &Watches,
+    ) -> Self {
         let mut tasks = JoinSet::new();
         let mut count = 0;
         let mut of_kubernetes: Vec<(&KubernetesDiscovery, Vec<Reporter>)> = Vec::new();

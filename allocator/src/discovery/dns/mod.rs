@@ -26,11 +26,7 @@ pub(super) async fn run(config: DnsDiscovery, reporter: Reporter) {
     run_with(config, reporter, || Resolver::from_file(Path::new(RESOLV_CONF))).await;
 }
 
-async fn run_with(
-    config: DnsDiscovery,
-    reporter: Reporter,
-    resolver: impl Fn() -> Result<Resolver, String>,
-) {
+async fn run_with(config: DnsDiscovery, reporter: Reporter, resolver: impl Fn() -> Result<Resolver, String>) {
     let mut tick = tokio::time::interval(config.refresh_interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut answered: BTreeSet<String> = BTreeSet::new();
@@ -43,7 +39,9 @@ async fn run_with(
         answered.extend(upsert.iter().map(|group| group.source.to_string()));
         // Until every name has been answered once, nobody can say that this is all.
         let complete = config.names.iter().all(|name| answered.contains(name));
-        reporter.send(Found::Changes { upsert, removed: Vec::new(), complete: complete && failures.is_empty() }).await;
+        reporter
+            .send(Found::Changes { upsert, removed: Vec::new(), complete: complete && failures.is_empty() })
+            .await;
         if let Some(message) = failures.first() {
             tracing::error!(job = %reporter.job, failures = failures.len(), error = message, "dns_sd failed; the last good targets stay");
             let failure = Failure { message: failures.join("; "), for_good: false };
@@ -106,9 +104,7 @@ fn group(config: &DnsDiscovery, name: &str, records: &[RData]) -> Group {
                 let labels = vec![("__meta_dns_mx_record_target", mx.exchange.to_ascii())];
                 (host_port(&mx.exchange, port), labels)
             }
-            RData::NS(ns) => {
-                (host_port(&ns.0, port), vec![("__meta_dns_ns_record_target", ns.0.to_ascii())])
-            }
+            RData::NS(ns) => (host_port(&ns.0, port), vec![("__meta_dns_ns_record_target", ns.0.to_ascii())]),
             // A CNAME on the way to the addresses, or what nobody asked for.
             _ => return None,
         };

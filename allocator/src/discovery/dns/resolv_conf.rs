@@ -27,8 +27,8 @@ impl ResolvConf {
                 Some("domain") => conf.search = words.take(1).map(str::to_owned).collect(),
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
                 Some("options") => {
-                    let ndots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
-                    conf.ndots = ndots.last().map_or(conf.ndots, |ndots: usize| ndots.min(15));
+                    let mut ndots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+                    conf.ndots = ndots.next_back().map_or(conf.ndots, |ndots: usize| ndots.min(15));
                 }
                 _ => {}
             }
@@ -45,9 +45,9 @@ impl ResolvConf {
         let domains = self.search.iter().map(|domain| domain.trim_matches('.')).filter(|d| !d.is_empty());
         let searched = domains.map(|domain| format!("{name}.{domain}."));
         if name.split('.').count() > self.ndots {
-            std::iter::once(whole.clone()).chain(searched).collect()
+            std::iter::once(whole).chain(searched).collect()
         } else {
-            searched.chain(std::iter::once(whole.clone())).collect()
+            searched.chain(std::iter::once(whole)).collect()
         }
     }
 }

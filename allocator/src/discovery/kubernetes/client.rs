@@ -36,7 +36,8 @@ pub(crate) async fn connect(access: &KubernetesAccess) -> Result<kube::Client, S
         KubernetesAccess::Server { url, http } => return through(url, http),
     };
     // How long an answer may take is the watch's business, and so is trying again.
-    (config.connect_timeout, config.read_timeout, config.default_retry) = (Some(CONNECT_TIMEOUT), None, false);
+    (config.connect_timeout, config.read_timeout, config.default_retry) =
+        (Some(CONNECT_TIMEOUT), None, false);
     kube::Client::try_from(config).map_err(|error| describe(&error))
 }
 

@@ -36,8 +36,11 @@ impl Backings {
         let Some(key) = key else { return target.pack() };
         let Some(pod) = lookup.pod(&key) else { return target.pack() };
         let owners = Owners::of(&pod, lookup, attach);
-        let backing =
-            self.0.entry(key).or_insert_with(|| Backing { pod: Arc::clone(&pod), owners, covered: Vec::new() });
+        let backing = self.0.entry(key).or_insert_with(|| Backing {
+            pod: Arc::clone(&pod),
+            owners,
+            covered: Vec::new(),
+        });
         backing.covered.extend(port);
         let own = target.pack();
         let mut pairs = Pairs::default();
@@ -57,9 +60,10 @@ impl Backings {
     pub(crate) fn uncovered(&self) -> impl Iterator<Item = Packed> {
         let reachable = self.0.values().filter(|backing| backing.pod.labels.get(POD_IP).is_some());
         reachable.flat_map(|backing| {
-            let further = backing.pod.targets.iter().filter(|container| {
-                port_of(container).is_some_and(|port| !backing.covered.contains(&port))
-            });
+            let further =
+                backing.pod.targets.iter().filter(|container| {
+                    port_of(container).is_some_and(|port| !backing.covered.contains(&port))
+                });
             further.map(|container| {
                 let mut pairs = Pairs::default();
                 pairs.extend(container.iter().filter(|(name, _)| *name != CONTAINER_ID));

@@ -33,7 +33,6 @@ pub(crate) struct Meta {
     pub(crate) annotations: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) owner_references: Vec<Owner>,
-    /// Set once the object is being deleted.
     #[serde(default)]
     pub(crate) deletion_timestamp: Option<serde::de::IgnoredAny>,
 }
@@ -86,11 +85,7 @@ impl<'a> Pairs<'a> {
     }
 
     /// Sets the label of this whole name.
-    pub(crate) fn set(
-        &mut self,
-        name: impl Into<Cow<'a, str>>,
-        value: impl Into<Cow<'a, str>>,
-    ) -> &mut Self {
+    pub(crate) fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Cow<'a, str>>) -> &mut Self {
         self.0.push((name.into(), value.into()));
         self
     }

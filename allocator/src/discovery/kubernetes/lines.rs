@@ -84,11 +84,7 @@ pub(crate) async fn whole(
     Ok(whole)
 }
 
-async fn frame(
-    body: &mut Body,
-    idle: Duration,
-    deadline: Option<Instant>,
-) -> Result<Option<Bytes>, Trouble> {
+async fn frame(body: &mut Body, idle: Duration, deadline: Option<Instant>) -> Result<Option<Bytes>, Trouble> {
     let idle_at = Instant::now() + idle;
     let until = deadline.map_or(idle_at, |deadline| deadline.min(idle_at));
     loop {

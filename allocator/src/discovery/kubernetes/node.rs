@@ -41,15 +41,11 @@ impl Kind for Nodes {
         let target = ADDRESS_ORDER.into_iter().find_map(first).map(|address| {
             let port = raw.status.daemon_endpoints.kubelet_endpoint.port;
             let mut pairs = Pairs::default();
-            pairs
-                .address(join_host_port(&address.address, port))
-                .set("instance", raw.metadata.name.as_str());
+            pairs.address(join_host_port(&address.address, port)).set("instance", raw.metadata.name.as_str());
             // Backwards, so that the first of a type is the one that counts.
             for address in addresses.iter().rev() {
-                pairs.meta(
-                    format_args!("node_address_{}", sanitize(&address.kind)),
-                    address.address.as_str(),
-                );
+                pairs
+                    .meta(format_args!("node_address_{}", sanitize(&address.kind)), address.address.as_str());
             }
             pairs.pack()
         });

@@ -123,9 +123,7 @@ impl View {
             };
         }
         // Nodes and namespaces are the cluster's, whatever the namespaces.
-        let nodes = || {
-            vec![Followed::<Nodes>::new(watches.get(access, own(KubernetesRole::Node)), &wake)]
-        };
+        let nodes = || vec![Followed::<Nodes>::new(watches.get(access, own(KubernetesRole::Node)), &wake)];
         let mut others = Others::default();
         let main = match discovery.role {
             KubernetesRole::Pod => Main::Pods(follow!(Pods, own(KubernetesRole::Pod))),
@@ -182,11 +180,9 @@ impl View {
                 let found = || match &failure {
                     Some(failure) => Some(Found::Failed(failure.clone())),
                     // An empty change says that all is well again; before the first whole list that would be early.
-                    None if complete => Some(Found::Changes {
-                        upsert: Vec::new(),
-                        removed: Vec::new(),
-                        complete: false,
-                    }),
+                    None if complete => {
+                        Some(Found::Changes { upsert: Vec::new(), removed: Vec::new(), complete: false })
+                    }
                     None => None,
                 };
                 for reporter in &reporters {
@@ -297,19 +293,19 @@ impl View {
         let mut lookup = Recorder { others: &self.others, looked: Vec::new() };
         let attach = self.attach;
         let group = match &self.main {
-            Main::Pods(followed) => {
-                find(followed, key).and_then(|pod| pod::group(&pod, &mut lookup, attach))
-            }
+            Main::Pods(followed) => find(followed, key).and_then(|pod| pod::group(&pod, &mut lookup, attach)),
             Main::Services(followed) => {
                 find(followed, key).map(|service| service::group(&service, &mut lookup, attach))
             }
             Main::Endpoints(followed) => find(followed, key)
                 .map(|endpoints| Arc::new(endpoints::group(&endpoints, &mut lookup, attach))),
-            Main::Slices(followed) => find(followed, key)
-                .map(|slice| Arc::new(endpointslice::group(&slice, &mut lookup, attach))),
+            Main::Slices(followed) => {
+                find(followed, key).map(|slice| Arc::new(endpointslice::group(&slice, &mut lookup, attach)))
+            }
             Main::Nodes(followed) => find(followed, key),
-            Main::Ingresses(followed) => find(followed, key)
-                .map(|ingress| service::with_namespace(&ingress, &mut lookup, attach)),
+            Main::Ingresses(followed) => {
+                find(followed, key).map(|ingress| service::with_namespace(&ingress, &mut lookup, attach))
+            }
         };
         let looked = lookup.looked;
         self.remember(key, looked);

@@ -33,8 +33,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 const JSON: &str = "application/json";
 /// Asks for metadata only; a server that has no such form sends whole objects.
-const METADATA: &str =
-    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;q=0.9";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json;q=0.9";
 const METADATA_LIST: &str =
     "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;q=0.9";
 
@@ -219,7 +218,13 @@ impl<K: Kind> Watcher<K> {
         metrics::counter!("prometheus_sd_kubernetes_failures_total").increment(1);
         let message = format!("{resource}: {}", trouble.message());
         let namespace = self.scope.namespace.as_deref().unwrap_or("all");
-        tracing::warn!(resource, namespace, failures, error = trouble.message(), "watch failed; what is known stays");
+        tracing::warn!(
+            resource,
+            namespace,
+            failures,
+            error = trouble.message(),
+            "watch failed; what is known stays"
+        );
         // Nobody needs to wait for a right that was not given; it is asked for again all the same.
         let for_good = matches!(trouble, Trouble::Forbidden(_));
         self.store.fail(Failure { message, for_good });
@@ -263,7 +268,9 @@ impl<K: Kind> Watcher<K> {
             Some(version) => {
                 let _ = write!(path, "&resourceVersion={}", encoded(version));
             }
-            None => path.push_str("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion="),
+            None => {
+                path.push_str("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=");
+            }
         }
         self.count("watch");
         let accept = if K::METADATA_ONLY { METADATA } else { JSON };
@@ -305,8 +312,11 @@ impl<K: Kind> Watcher<K> {
         match event.kind {
             "BOOKMARK" => {
                 let bookmark: MetaObject = serde_json::from_str(object).unwrap_or_default();
-                let ends_list =
-                    bookmark.metadata.annotations.get(INITIAL_EVENTS_END).is_some_and(|value| value == "true");
+                let ends_list = bookmark
+                    .metadata
+                    .annotations
+                    .get(INITIAL_EVENTS_END)
+                    .is_some_and(|value| value == "true");
                 if ends_list {
                     self.listed();
                 }

@@ -51,17 +51,16 @@ impl Watches {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|known| known.watch.strong_count() > 0);
         let kind = TypeId::of::<K>();
-        let same = known.iter().find(|known| {
-            known.kind == kind && known.scope == scope && *known.access == *access
-        });
+        let same =
+            known.iter().find(|known| known.kind == kind && known.scope == scope && *known.access == *access);
         if let Some(watch) = same.and_then(|known| known.watch.upgrade()?.downcast().ok()) {
             return watch;
         }
-        let shared = known.iter().find(|known| *known.access == *access).map(|known| Arc::clone(&known.access));
+        let shared =
+            known.iter().find(|known| *known.access == *access).map(|known| Arc::clone(&known.access));
         let access = shared.unwrap_or_else(|| Arc::new(access.clone()));
         let store = Arc::new(Store::new());
-        let watcher =
-            Watcher::<K>::new(Arc::clone(&access), scope.clone(), Arc::clone(&store), self.timing);
+        let watcher = Watcher::<K>::new(Arc::clone(&access), scope.clone(), Arc::clone(&store), self.timing);
         let watch = Arc::new(Watch::<K> { store, task: tokio::spawn(watcher.run()).abort_handle() });
         let any: Arc<dyn Any + Send + Sync> = Arc::<Watch<K>>::clone(&watch);
         known.push(Known { kind, access, scope, watch: Arc::downgrade(&any) });
