@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use promring_model::config::Config;
+use promring_model::config::{Config, Members};
 use promring_model::membership::{Membership, MembershipOptions};
 use promring_model::placement::{self, Held, PlacementOptions, Previous};
+use promring_model::roster::Roster;
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
@@ -78,6 +79,12 @@ impl State {
     /// sources have synced again.
     pub fn apply_config(&mut self, config: &Config) {
         self.membership.set_options(membership_options(config));
+        match &config.allocator.members {
+            Members::Reporting => self.set_roster(None),
+            Members::Static(names) => self.set_roster(Some(Roster::of_names(names.iter().cloned()))),
+            // The API server tells; what it told last counts meanwhile.
+            Members::StatefulSet(_) => {}
+        }
         let mut before = std::mem::take(&mut self.jobs);
         for job in &config.scrape_configs {
             let targets = match before.remove(&job.job_name) {
@@ -104,6 +111,11 @@ impl State {
         }
     }
 
+    /// Who the scrapers are to be was told, and how their pods are doing; None: whoever reports.
+    pub fn set_roster(&mut self, roster: Option<Roster>) {
+        self.stale |= self.membership.set_roster(roster);
+    }
+
     /// A scraper has reported.
     ///
     /// # Errors
@@ -123,7 +135,8 @@ impl State {
         let reported = self.reported.entry(name.to_owned()).or_default();
         reported.observe(report, now_ms);
         // A scraper that this allocator has not seen before may have told only what changed.
-        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving: false })
+        let leaving = self.membership.is_leaving(name);
+        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving })
     }
 
     /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.
