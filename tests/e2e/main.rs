@@ -11,8 +11,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
+mod divergences;
 mod fleet;
 mod main_job;
 mod promtool;
+mod receivers;
+mod recorder;
 mod seed;
 mod servers;
