@@ -148,9 +148,9 @@ fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Disco
     let health = state.health(target.id);
     ActiveTarget {
         discovered_labels: discovered.discovered_labels(config),
-        labels: target.labels.public(),
+        labels: target.labels.to_labels().public(),
         scrape_pool: target.job.to_string(),
-        scrape_url: target.scrape_url(),
+        scrape_url: target.unpack(config).map(|target| target.scrape_url()).unwrap_or_default(),
         scraper: state.owner(target.key).unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),

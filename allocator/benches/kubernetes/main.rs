@@ -107,7 +107,7 @@ async fn started(cluster: &Cluster) -> Allocator {
     allocator
 }
 
-/// From the change of a pod's label to the assignment that has the target with the new one.
+/// From the change of the path in a pod's annotations to the assignment that has the target with the new one.
 async fn latency(cluster: &Cluster, allocator: &Allocator, pods: usize) {
     let routes = allocator.routes();
     let mut times = Vec::new();
