@@ -333,6 +333,12 @@ impl JobTargets {
         self.sources.iter().any(|source| !source.synced && !hopeless(source))
     }
 
+    /// How many sources failed last.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.sources.iter().filter(|source| source.failure.is_some()).count()
+    }
+
     /// How the sources are doing, in the order of the configuration.
     pub fn sources(&self) -> impl Iterator<Item = SourceStatus> {
         self.sources.iter().zip(&self.config.discovery).map(|(source, discovery)| SourceStatus {
