@@ -12,6 +12,7 @@
 mod support;
 
 mod fleet;
+mod kubernetes;
 mod main_job;
 mod promtool;
 mod seed;
