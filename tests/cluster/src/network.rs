@@ -128,7 +128,8 @@ fn remove_stale(dir: &Path, mut remove: impl FnMut(&str)) {
     for name in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name()) {
         let Some(name) = name.to_str() else { continue };
         let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        // One that has ended, but has not been waited for, has no program any more.
+        if pid.is_some_and(|pid| Path::new("/proc").join(pid).join("exe").read_link().is_err()) {
             remove(name);
         }
     }
