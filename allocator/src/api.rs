@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
@@ -131,19 +132,21 @@ async fn targets(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Targe
     let state = allocator.state();
     let mut list = TargetList::default();
     for job in state.jobs() {
-        list.active_targets.extend(job.active().values().map(|target| active_target(&state, target)));
+        let active = job.active().values().map(|target| active_target(&state, &job.config, target));
+        list.active_targets.extend(active);
         let (dropped, count) = job.dropped();
-        list.dropped_targets.extend_from_slice(dropped);
+        list.dropped_targets.extend(dropped);
+        list.sources.extend(job.sources());
         list.dropped_target_counts.insert(job.config.job_name.clone(), count);
     }
     Json(ApiResponse::success(list))
 }
 
-fn active_target(state: &crate::State, discovered: &Discovered) -> ActiveTarget {
+fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Discovered) -> ActiveTarget {
     let target = &discovered.target;
     let health = state.health(target.id);
     ActiveTarget {
-        discovered_labels: discovered.labels.clone(),
+        discovered_labels: discovered.discovered_labels(config),
         labels: target.labels.public(),
         scrape_pool: target.job.to_string(),
         scrape_url: target.scrape_url(),

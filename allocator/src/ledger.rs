@@ -183,6 +183,8 @@ mod tests {
     use promring_model::target::{Target, TargetKey};
 
     use super::*;
+    use crate::discovery::Group;
+    use crate::packed::Packed;
 
     const TERM: u64 = 7;
 
@@ -193,12 +195,13 @@ mod tests {
             id: TargetId(n),
             key: TargetKey(n as u64),
             job: Arc::from("job"),
-            labels: labels.clone(),
+            labels,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             url: "http://host".parse().unwrap(),
         };
-        Arc::new(Discovered { target, labels })
+        let group = Group { source: Arc::from("group"), labels: Packed::default(), targets: Box::default() };
+        Arc::new(Discovered::new(target, Arc::new(group), 0))
     }
 
     fn jobs() -> BTreeMap<String, JobTerms> {

@@ -12,6 +12,7 @@ pub mod labels;
 pub mod membership;
 pub mod placement;
 pub mod relabel;
+pub mod roster;
 pub mod size;
 pub mod slots;
 pub mod target;

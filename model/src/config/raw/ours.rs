@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Size, Text, section};
+use super::{List, Size, Text, section};
 
 section! {
     /// `allocator`.
     RawAllocator as "allocator" {
         lapse: Duration,
         settle: Duration,
+        members: Text,
+        statefulset: Text,
+        kubeconfig_file: Text,
+        scrapers: List<Text>,
     }
 }
 
@@ -38,7 +42,7 @@ mod tests {
 
     use super::*;
     use crate::config::raw::Section;
-    use crate::config::{AllocatorSettings, FsyncPolicy, QueueSettings, ScraperSettings};
+    use crate::config::{AllocatorSettings, FsyncPolicy, Members, QueueSettings, ScraperSettings};
     use crate::duration::format_duration;
     use crate::size::parse_size;
 
@@ -70,7 +74,8 @@ mod tests {
 
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
-        let AllocatorSettings { lapse, settle } = AllocatorSettings::default();
+        let AllocatorSettings { lapse, settle, members } = AllocatorSettings::default();
+        assert_eq!(members, Members::Reporting);
         let ScraperSettings { heartbeat, flush_timeout, body_size_limit, queue } = ScraperSettings::default();
         let QueueSettings { max_bytes, max_age, fsync } = queue;
         let FsyncPolicy::Interval(fsync_interval) = fsync else { panic!("the page says interval") };
@@ -91,5 +96,9 @@ mod tests {
             assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
+        assert_eq!(rows["allocator.members"], "reporting");
+        for key in ["allocator.statefulset", "allocator.kubeconfig_file", "allocator.scrapers"] {
+            assert_eq!(rows[key], "", "{key} has no default");
+        }
     }
 }
