@@ -6,6 +6,7 @@
 mod api;
 pub mod discovery;
 pub mod ledger;
+mod members;
 pub mod packed;
 pub mod state;
 pub mod targets;
@@ -21,6 +22,7 @@ use promring_net::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 
 use discovery::{Sources, Update, Watches};
+use members::Watching;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
@@ -69,6 +71,8 @@ impl Allocator {
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
         let watches = Watches::default();
+        let (roster_sender, mut rosters) = mpsc::channel(1);
+        let mut members = Watching::start(&config, &watches, &roster_sender);
         let mut sources = Sources::start(&config, generation, &updates, &watches);
         tracing::info!(
             jobs = config.scrape_configs.len(),
@@ -86,8 +90,11 @@ impl Allocator {
                     generation += 1;
                     self.state().apply_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
+                    members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
+                // One that comes after the configuration has changed its mind is nobody's.
+                Some(roster) = rosters.recv(), if members.is_watching() => self.state().set_roster(Some(roster)),
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;

@@ -7,7 +7,7 @@ mod dns;
 mod file;
 mod group;
 mod http;
-mod kubernetes;
+pub(crate) mod kubernetes;
 
 use std::sync::Arc;
 

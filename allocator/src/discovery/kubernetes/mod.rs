@@ -4,21 +4,21 @@
 //! matters of each object. A view builds a role's target groups from the stores. The files named after kinds are pure:
 //! trimmed JSON types, what is kept of them, and the labels.
 
-mod client;
+pub(crate) mod client;
 mod container_ports;
 mod endpoints;
 mod endpointslice;
 mod ingress;
-mod kind;
-mod labels;
+pub(crate) mod kind;
+pub(crate) mod labels;
 mod lines;
 mod node;
-mod pod;
+pub(crate) mod pod;
 mod service;
-mod store;
+pub(crate) mod store;
 mod view;
-mod watch;
-mod watches;
+pub(crate) mod watch;
+pub(crate) mod watches;
 
 use std::time::Duration;
 
@@ -62,4 +62,4 @@ pub(super) fn start(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
