@@ -33,6 +33,7 @@ pub(crate) struct ControlPlane {
     dir: PathBuf,
     certificates: Certificates,
     node_monitor_grace: Duration,
+    streaming_lists: bool,
     etcd: Option<Daemon>,
     api_server: Option<Daemon>,
     others: Vec<Daemon>,
@@ -47,12 +48,13 @@ impl ControlPlane {
         std::fs::write(dir.join("tokens.csv"), users.concat()).unwrap();
         let certificates = Certificates::create(&dir);
         let program = options.control_plane.clone();
-        let node_monitor_grace = options.node_monitor_grace;
+        std::fs::write(dir.join("audit-policy.json"), audit_policy()).unwrap();
         let mut plane = Self {
             program,
             dir,
             certificates,
-            node_monitor_grace,
+            node_monitor_grace: options.node_monitor_grace,
+            streaming_lists: options.streaming_lists,
             etcd: None,
             api_server: None,
             others: vec![],
@@ -69,6 +71,11 @@ impl ControlPlane {
     /// A kubeconfig of one of the users with static tokens.
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.dir.join(format!("{user}.kubeconfig"))
+    }
+
+    /// Where the API server writes down the requests of everybody but the cluster's own parts.
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.dir.join("audit.log")
     }
 
     /// The certificate authority's certificate.
@@ -110,6 +117,9 @@ impl ControlPlane {
             format!("--service-account-key-file={}", path(&certificates.token_public_key)),
             format!("--service-account-signing-key-file={}", path(&certificates.token_key)),
             format!("--service-cluster-ip-range={SERVICE_RANGE}"),
+            "--audit-policy-file=audit-policy.json".to_owned(),
+            "--audit-log-path=audit.log".to_owned(),
+            format!("--feature-gates=WatchList={}", self.streaming_lists),
         ];
         self.api_server = Some(self.daemon("kube-apiserver", &arguments));
         let client = crate::http_client(&self.certificates.ca);
@@ -179,6 +189,21 @@ impl Drop for ControlPlane {
         self.api_server = None;
         self.etcd = None;
     }
+}
+
+/// Requests are logged without their bodies, but for those of the cluster's parts and of the test itself.
+fn audit_policy() -> String {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            {"level": "None", "userGroups": ["system:masters", "system:serviceaccounts:kube-system"]},
+            {"level": "None", "users": ["system:apiserver", USERS[2].0, USERS[3].0]},
+            {"level": "Metadata"},
+        ],
+    })
+    .to_string()
 }
 
 /// A kubeconfig with this token, in JSON, which is YAML as well.

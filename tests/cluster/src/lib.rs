@@ -46,6 +46,21 @@ pub struct Options {
     pub images: BTreeMap<String, PathBuf>,
     /// How long a node may be silent before it counts as not ready.
     pub node_monitor_grace: Duration,
+    /// Whether the API server can begin a watch with the list.
+    pub streaming_lists: bool,
+}
+
+/// A request that the API server has answered, as its audit log has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Request {
+    /// As RBAC names it: list, watch, ….
+    pub verb: String,
+    /// As RBAC names it: pods, ….
+    pub resource: String,
+    /// Empty for a request to the whole cluster.
+    pub namespace: String,
+    /// The answer's status.
+    pub code: u64,
 }
 
 impl Options {
@@ -58,6 +73,7 @@ impl Options {
             images: BTreeMap::new(),
             // Nodes that a test makes by the API alone send no heartbeats.
             node_monitor_grace: Duration::from_secs(3_600),
+            streaming_lists: true,
         }
     }
 
@@ -77,6 +93,7 @@ pub struct Cluster {
     control_plane: Mutex<ControlPlane>,
     client: Client,
     admin: PathBuf,
+    audit_log: PathBuf,
     ca: PathBuf,
     program: PathBuf,
     dir: PathBuf,
@@ -120,6 +137,7 @@ impl Cluster {
             kubelet,
             client,
             admin: control_plane.kubeconfig("admin"),
+            audit_log: control_plane.audit_log(),
             ca: control_plane.ca().to_owned(),
             control_plane: Mutex::new(control_plane),
             program: options.control_plane.clone(),
@@ -194,6 +212,28 @@ impl Cluster {
         Err(format!("{} {}: {}\n{stdout}{stderr}", program.display(), arguments.join(" "), output.status))
     }
 
+    /// What a user (`system:serviceaccount:NAMESPACE:NAME`) has asked the API server for so far. A watch is counted when it
+    /// begins.
+    #[must_use]
+    pub fn requests(&self, user: &str) -> Vec<Request> {
+        let log = std::fs::read_to_string(&self.audit_log).unwrap();
+        let mut requests = Vec::new();
+        // The last line may not be whole yet.
+        for event in log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            let verb = text(&event["verb"]);
+            let code = event["responseStatus"]["code"].as_u64().unwrap_or_default();
+            let begins = event["stage"] == "ResponseStarted";
+            let counts = begins || verb != "watch" || code >= 400;
+            if event["user"]["username"] == user && counts {
+                let object = &event["objectRef"];
+                let (resource, namespace) = (text(&object["resource"]), text(&object["namespace"]));
+                requests.push(Request { verb, resource, namespace, code });
+            }
+        }
+        requests
+    }
+
     /// Everything that a pod's containers have written, after restarts too.
     #[must_use]
     pub fn logs(&self, namespace: &str, pod: &str) -> String {
@@ -227,7 +267,7 @@ impl Cluster {
 }
 
 /// A client of what a kubeconfig file says.
-pub async fn client(kubeconfig: &Path) -> Client {
+async fn client(kubeconfig: &Path) -> Client {
     let file = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     config.proxy_url = None;

@@ -1,0 +1,221 @@
+//! Prometheus as the oracle: on the same API server with the same configuration it finds the same targets.
+
+use std::path::Path;
+
+use promring_cluster::{Cluster, run};
+
+use super::changes::{Found, apply_all, delete_all, found, of_job};
+use super::chart::{objects, template};
+use super::scenario::{NAMESPACES, ground, namespace, pod, services};
+use super::{ALLOCATOR, apply, granted, options, text, used};
+use crate::servers::part;
+use crate::support::{Process, eventually, get_json, scaled};
+
+/// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
+/// shows is nobody's business.
+const JOBS: [(&str, &str, &str); 10] = [
+    ("pods", "pod", "{}"),
+    ("pods-attached", "pod", "attach_metadata: {node: true, namespace: true}"),
+    (
+        "pods-selected",
+        "pod",
+        "selectors: [{role: pod, label: 'app in (app-1,app-2)', field: status.phase=Running}]",
+    ),
+    ("pods-shop", "pod", "namespaces: {names: [shop]}"),
+    ("services", "service", "attach_metadata: {namespace: true}"),
+    ("endpoints", "endpoints", "attach_metadata: {node: true}"),
+    ("endpointslices", "endpointslice", "attach_metadata: {node: true, namespace: true}"),
+    ("slices-payment", "endpointslice", "namespaces: {names: [payment]}"),
+    ("nodes", "node", "{}"),
+    ("ingresses", "ingress", "{}"),
+];
+
+/// The jobs, as both take them.
+fn scrape_configs(kubeconfig: &Path) -> String {
+    let mut yaml = "global: {scrape_interval: 1h}\nscrape_configs:\n".to_owned();
+    for (name, role, more) in JOBS {
+        let more = if more == "{}" { String::new() } else { format!("    {more}\n") };
+        yaml += &format!(
+            "- job_name: {name}
+  kubernetes_sd_configs:
+  - role: {role}
+    kubeconfig_file: {}
+{more}  relabel_configs:
+  - {{source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: 'TRUE', action: drop}}
+  - {{source_labels: [__meta_kubernetes_pod_phase], regex: Succeeded|Failed, action: drop}}
+  - {{regex: __meta_kubernetes_(.+), action: labelmap}}
+",
+            kubeconfig.display()
+        );
+    }
+    yaml
+}
+
+struct Both {
+    prometheus: String,
+    promring: String,
+    _processes: Vec<Process>,
+}
+
+impl Both {
+    /// Starts both; promring with the ServiceAccount of the chart.
+    async fn start(cluster: &Cluster) -> Self {
+        let dir = cluster.dir();
+        let rendered = template(dir, &["--show-only", "templates/rbac.yaml"]).unwrap();
+        let roles = dir.join("rbac.yaml");
+        std::fs::write(&roles, rendered).unwrap();
+        cluster.kubectl(&["create", "namespace", "metrics"]).await;
+        cluster.kubectl(&["apply", "-f", text(&roles)]).await;
+        let token = cluster.kubectl(&["create", "token", "promring-allocator", "-n", "metrics"]).await;
+        let own = cluster.kubeconfig_with("promring", token.trim());
+
+        let prometheus = dir.join("oracle.yml");
+        std::fs::write(&prometheus, scrape_configs(cluster.kubeconfig())).unwrap();
+        let promring = dir.join("promring.yml");
+        let members = format!(
+            "allocator: {{members: statefulset, statefulset: metrics/promring-scraper, kubeconfig_file: {}}}\n",
+            own.display()
+        );
+        std::fs::write(&promring, scrape_configs(&own) + &members).unwrap();
+        let storage = format!("--storage.agent.path={}", dir.join("oracle").display());
+        let file = format!("--config.file={}", prometheus.display());
+        let arguments = [file.as_str(), "--agent", &storage, "--web.listen-address=127.0.0.1:9090"];
+        let processes = vec![
+            Process::start("oracle", part("PROMETHEUS_3"), &arguments, dir),
+            Process::promring(
+                "allocator",
+                &["allocator", "--config", text(&promring), "--listen", "127.0.0.1:8080"],
+                dir,
+            ),
+        ];
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        Self { prometheus: url(9090), promring: url(8080), _processes: processes }
+    }
+
+    /// Waits until both find the same, and something that `enough` accepts.
+    async fn agree(&self, what: &str, enough: impl Fn(&Found) -> bool) -> Found {
+        let mut last;
+        let since = std::time::Instant::now();
+        loop {
+            let ours = found(&self.promring).await.unwrap_or_default();
+            let theirs = found(&self.prometheus).await.unwrap_or_default();
+            if ours == theirs && enough(&ours) {
+                return ours;
+            }
+            last = (ours, theirs);
+            if since.elapsed() > std::time::Duration::from_secs(60) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        }
+        let (ours, theirs) = last;
+        for (who, these) in [("promring", ours.difference(&theirs)), ("Prometheus", theirs.difference(&ours))]
+        {
+            for target in these.take(6) {
+                eprintln!("only {who}: {target}");
+            }
+        }
+        panic!("{what}: promring finds {}, Prometheus {}", ours.len(), theirs.len());
+    }
+}
+
+#[test]
+fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
+    // Without streaming lists, so that both verbs of the roles are needed.
+    let options = promring_cluster::Options { streaming_lists: false, ..options() };
+    run(options, async |cluster| {
+        let pods = scaled(280, 1_400);
+        apply(cluster, &ground()).await;
+        for name in NAMESPACES {
+            cluster.kubectl(&["-n", name, "get", "serviceaccounts"]).await;
+        }
+        eventually("the namespaces have their service accounts", async || {
+            let all = cluster.kubectl(&["get", "serviceaccounts", "-A", "-o", "name"]).await;
+            (all.lines().filter(|line| line.ends_with("/default")).count() >= 2 + NAMESPACES.len())
+                .then_some(())
+        })
+        .await;
+        apply_all(cluster, services(0)).await;
+        // Half of them before both start, half under their eyes.
+        apply_all(cluster, (0..pods / 2).map(|number| pod(number, 0)).collect()).await;
+        let both = Both::start(cluster).await;
+        let many = |minimum: usize| {
+            move |found: &Found| {
+                of_job(found, "pods") > minimum && JOBS.iter().all(|(job, _, _)| of_job(found, job) > 0)
+            }
+        };
+        both.agree("what was there at the start", many(pods / 2)).await;
+        apply_all(cluster, (pods / 2..pods).map(|number| pod(number, 0)).collect()).await;
+        both.agree("pods that came later", many(pods)).await;
+
+        // Labels, annotations, ports, hosts and endpoints change; pods change their state, and go.
+        apply_all(cluster, services(1)).await;
+        apply_all(cluster, vec![namespace("shop", "two")]).await;
+        apply_all(cluster, (0..pods).step_by(5).map(|number| pod(number, 1)).collect()).await;
+        let flipped = (1..pods).step_by(7).map(|number| {
+            let mut pod = pod(number, 0);
+            pod["status"]["conditions"] = serde_json::json!([{"type": "Ready", "status": "False"}]);
+            pod
+        });
+        apply_all(cluster, flipped.collect()).await;
+        delete_all(cluster, (0..pods).step_by(6).map(|number| pod(number, 0)).collect()).await;
+        delete_all(cluster, services(1).into_iter().step_by(4).collect()).await;
+        let before = both.agree("after changes to all kinds", many(pods / 2)).await;
+
+        // The API server goes: everything stays. It comes back, without the versions that the watches held.
+        cluster.stop_api_server().await;
+        eventually("promring says that its sources fail", async || {
+            let answer = get_json(&format!("{}/api/v1/targets", both.promring)).await?;
+            let sources = answer["data"]["sources"].as_array()?.clone();
+            sources.iter().all(|source| source["lastError"] != "").then_some(())
+        })
+        .await;
+        assert_eq!(found(&both.promring).await.unwrap(), before, "nothing goes while the API server is away");
+        cluster.start_api_server().await;
+        apply_all(cluster, (0..pods).step_by(9).map(|number| pod(number, 2)).collect()).await;
+        let after = both.agree("after a restart of the API server", many(pods / 2)).await;
+        assert_ne!(before, after);
+
+        // The roles of the chart are exactly enough.
+        let requests = cluster.requests(ALLOCATOR);
+        let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
+        let mut granted = granted(&objects(&rendered));
+        // Only where attach_metadata asks for them.
+        granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
+        assert_eq!(used(&requests), granted);
+    });
+}
+
+/// Bursts of pods that come, change and go; what is left is what a fresh start finds.
+#[test]
+fn after_bursts_of_changes_the_targets_are_those_of_a_fresh_start() {
+    run(options(), async |cluster| {
+        let pods = scaled(400, 2_000);
+        apply(cluster, &ground()).await;
+        eventually("the namespaces have their service accounts", async || {
+            let all = cluster.kubectl(&["get", "serviceaccounts", "-A", "-o", "name"]).await;
+            (all.lines().filter(|line| line.ends_with("/default")).count() >= 2 + NAMESPACES.len())
+                .then_some(())
+        })
+        .await;
+        let config = cluster.dir().join("bursts.yml");
+        std::fs::write(&config, scrape_configs(cluster.kubeconfig())).unwrap();
+        let start = |name: &str, port: u16| {
+            let listen = format!("127.0.0.1:{port}");
+            let arguments = ["allocator", "--config", text(&config), "--listen", &listen];
+            (Process::promring(name, &arguments, cluster.dir()), format!("http://{listen}"))
+        };
+        let (_old, old) = start("old", 8080);
+        apply_all(cluster, (0..pods).map(|number| pod(number, 0)).collect()).await;
+        apply_all(cluster, (0..pods).step_by(2).map(|number| pod(number, 1)).collect()).await;
+        delete_all(cluster, (0..pods).step_by(3).map(|number| pod(number, 0)).collect()).await;
+        let (_fresh, fresh) = start("fresh", 8081);
+        eventually("both find the same", async || {
+            let (old, fresh) = (found(&old).await?, found(&fresh).await?);
+            (old == fresh && of_job(&old, "pods") >= pods / 2).then_some(())
+        })
+        .await;
+    });
+}
