@@ -104,7 +104,7 @@ pub struct Cluster {
 ///
 /// # Panics
 /// Where the cluster does not start, and where the test does.
-pub fn run<T: Send>(options: Options, test: impl AsyncFnOnce(&Cluster) -> T + Send) -> T {
+pub fn run<T: Send>(options: &Options, test: impl AsyncFnOnce(&Cluster) -> T + Send) -> T {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let network = Arc::new(Network::create());
     let dir = network::directory();
@@ -114,7 +114,7 @@ pub fn run<T: Send>(options: Options, test: impl AsyncFnOnce(&Cluster) -> T + Se
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let cluster = Cluster::start(&options, dir.path(), Arc::clone(&network)).await;
+            let cluster = Cluster::start(options, dir.path(), Arc::clone(&network)).await;
             let outcome = test(&cluster).await;
             cluster.kubelet.stop().await;
             outcome

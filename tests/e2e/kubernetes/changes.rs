@@ -3,39 +3,56 @@
 use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use promring_cluster::Cluster;
 use serde_json::{Value, json};
 
-use super::{api, apply_one};
-use crate::support::get_json;
+use super::scenario::{NAMESPACES, ground};
+use super::{api, apply, apply_one};
+use crate::support::{eventually, get_json};
 
 /// Requests that the test makes at once.
 const AT_ONCE: usize = 16;
 
-/// A target: its job, discovered labels, final labels and URL; the last two are null where it was dropped.
-pub(super) type Found = BTreeSet<String>;
+/// Targets: the job of each, and its discovered labels, final labels and URL; a dropped one has the first of these only.
+pub(super) type Found = BTreeSet<(String, String)>;
 
 /// What `/api/v1/targets` says.
 pub(super) async fn found(base: &str) -> Option<Found> {
     let answer = get_json(&format!("{base}/api/v1/targets?state=any")).await?;
     let list = |key: &str| answer["data"][key].as_array().cloned().unwrap_or_default();
-    let active = list("activeTargets").into_iter().map(|target| {
-        json!({
-            "job": target["scrapePool"], "discovered": target["discoveredLabels"], "labels": target["labels"],
-            "url": target["scrapeUrl"],
-        })
-    });
-    let dropped = list("droppedTargets")
-        .into_iter()
-        .map(|target| json!({"job": target["scrapePool"], "discovered": target["discoveredLabels"]}));
-    Some(active.chain(dropped).map(|target| target.to_string()).collect())
+    let pick = |target: &Value, keys: &[&str]| {
+        let picked: Vec<&Value> = keys.iter().map(|key| &target[*key]).collect();
+        (target["scrapePool"].as_str().unwrap_or_default().to_owned(), json!(picked).to_string())
+    };
+    let mut found: Found = list("activeTargets")
+        .iter()
+        .map(|target| pick(target, &["discoveredLabels", "labels", "scrapeUrl"]))
+        .collect();
+    // What makes no target stands there with its error in promring, and only in the log in Prometheus.
+    let makes_one = |target: &&Value| target["error"].as_str().is_none_or(str::is_empty);
+    let dropped = list("droppedTargets");
+    found.extend(dropped.iter().filter(makes_one).map(|target| pick(target, &["discoveredLabels"])));
+    Some(found)
 }
 
 /// How many of them a job has.
 pub(super) fn of_job(found: &Found, job: &str) -> usize {
-    let job = json!(job);
-    found.iter().filter(|target| serde_json::from_str::<Value>(target).unwrap()["job"] == job).count()
+    found.iter().filter(|(of, _)| of == job).count()
+}
+
+/// Makes the namespaces and nodes of the scenario, and waits until pods can be made there.
+pub(super) async fn prepare(cluster: &Cluster) {
+    apply(cluster, &ground()).await;
+    let accounts: Api<ServiceAccount> = Api::all(cluster.client());
+    eventually("the namespaces have their service accounts", async || {
+        let all = accounts.list(&ListParams::default().fields("metadata.name=default")).await.ok()?;
+        let there = |name: &&str| all.iter().any(|account| account.namespace().as_deref() == Some(*name));
+        NAMESPACES.iter().all(|name| there(&name)).then_some(())
+    })
+    .await;
 }
 
 /// Makes or changes many objects at once.

@@ -30,7 +30,7 @@ done
 
 #[test]
 fn a_stateful_set_runs_as_processes_with_volumes_names_and_an_orderly_end() {
-    run(options(), async |cluster| {
+    run(&options(), async |cluster| {
         let manifest = json!({"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "app"}, "data": {"greeting": "hello"}},
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"},

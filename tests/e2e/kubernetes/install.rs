@@ -124,7 +124,7 @@ async fn targets(allocator: &str) -> Option<BTreeMap<String, (String, String)>> 
 
 #[test]
 fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
-    run(options(), async |cluster| {
+    run(&options(), async |cluster| {
         apply_file(cluster, "demo", &demo()).await;
         // The strictest of Kubernetes's own rules for pods holds where the chart is installed.
         apply_file(

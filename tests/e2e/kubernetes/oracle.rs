@@ -1,15 +1,16 @@
 //! Prometheus as the oracle: on the same API server with the same configuration it finds the same targets.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use promring_cluster::{Cluster, run};
 
-use super::changes::{Found, apply_all, delete_all, found, of_job};
+use super::changes::{Found, apply_all, delete_all, found, of_job, prepare};
 use super::chart::{objects, template};
-use super::scenario::{NAMESPACES, ground, namespace, pod, services};
-use super::{ALLOCATOR, apply, granted, options, text, used};
+use super::scenario::{namespace, pod, services};
+use super::{ALLOCATOR, granted, options, text, used};
 use crate::servers::part;
-use crate::support::{Process, eventually, get_json, scaled};
+use crate::support::{PATIENCE, Process, eventually, get_json, scaled};
 
 /// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
 /// shows is nobody's business.
@@ -52,9 +53,11 @@ fn scrape_configs(kubeconfig: &Path) -> String {
 }
 
 struct Both {
+    oracle: Process,
+    oracle_arguments: Vec<String>,
     prometheus: String,
     promring: String,
-    _processes: Vec<Process>,
+    _allocator: Process,
 }
 
 impl Both {
@@ -79,66 +82,65 @@ impl Both {
         std::fs::write(&promring, scrape_configs(&own) + &members).unwrap();
         let storage = format!("--storage.agent.path={}", dir.join("oracle").display());
         let file = format!("--config.file={}", prometheus.display());
-        let arguments = [file.as_str(), "--agent", &storage, "--web.listen-address=127.0.0.1:9090"];
-        let processes = vec![
-            Process::start("oracle", part("PROMETHEUS_3"), &arguments, dir),
-            Process::promring(
-                "allocator",
-                &["allocator", "--config", text(&promring), "--listen", "127.0.0.1:8080"],
-                dir,
-            ),
-        ];
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
-        Self { prometheus: url(9090), promring: url(8080), _processes: processes }
+        let listen = "--web.listen-address=127.0.0.1:9090".to_owned();
+        let oracle_arguments = vec![file, "--agent".to_owned(), storage, listen];
+        let arguments = ["allocator", "--config", text(&promring), "--listen", "127.0.0.1:8080"];
+        Self {
+            oracle: start_oracle(&oracle_arguments, dir),
+            oracle_arguments,
+            prometheus: "http://127.0.0.1:9090".to_owned(),
+            promring: "http://127.0.0.1:8080".to_owned(),
+            _allocator: Process::promring("allocator", &arguments, dir),
+        }
     }
 
-    /// Waits until both find the same, and something that `enough` accepts.
+    /// Starts Prometheus anew. After a change it shows pods behind endpoints as they were, until their phase or the
+    /// endpoints change (divergence 16); a new one has to look.
+    fn ask_anew(&mut self, cluster: &Cluster) {
+        self.oracle.kill();
+        self.oracle = start_oracle(&self.oracle_arguments, cluster.dir());
+    }
+
+    /// Waits until both find the same twice in a row, and something that `enough` accepts.
     async fn agree(&self, what: &str, enough: impl Fn(&Found) -> bool) -> Found {
-        let mut last;
-        let since = std::time::Instant::now();
+        let since = Instant::now();
+        let mut agreed = None;
         loop {
             let ours = found(&self.promring).await.unwrap_or_default();
             let theirs = found(&self.prometheus).await.unwrap_or_default();
-            if ours == theirs && enough(&ours) {
+            if agreed.as_ref() == Some(&ours) && ours == theirs && enough(&ours) {
                 return ours;
             }
-            last = (ours, theirs);
-            if since.elapsed() > std::time::Duration::from_secs(60) {
-                break;
+            if since.elapsed() > PATIENCE {
+                for (who, found, other) in [("promring", &ours, &theirs), ("Prometheus", &theirs, &ours)] {
+                    for (job, target) in found.difference(other).take(2) {
+                        eprintln!("only {who}, job {job}: {target}");
+                    }
+                }
+                panic!("{what}: promring finds {}, Prometheus {}", ours.len(), theirs.len());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            agreed = Some(ours);
+            tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        let (ours, theirs) = last;
-        for (who, these) in [("promring", ours.difference(&theirs)), ("Prometheus", theirs.difference(&ours))]
-        {
-            for target in these.take(6) {
-                eprintln!("only {who}: {target}");
-            }
-        }
-        panic!("{what}: promring finds {}, Prometheus {}", ours.len(), theirs.len());
     }
+}
+
+fn start_oracle(arguments: &[String], dir: &Path) -> Process {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Process::start("oracle", part("PROMETHEUS_3"), &arguments, dir)
 }
 
 #[test]
 fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
     // Without streaming lists, so that both verbs of the roles are needed.
     let options = promring_cluster::Options { streaming_lists: false, ..options() };
-    run(options, async |cluster| {
-        let pods = scaled(280, 1_400);
-        apply(cluster, &ground()).await;
-        for name in NAMESPACES {
-            cluster.kubectl(&["-n", name, "get", "serviceaccounts"]).await;
-        }
-        eventually("the namespaces have their service accounts", async || {
-            let all = cluster.kubectl(&["get", "serviceaccounts", "-A", "-o", "name"]).await;
-            (all.lines().filter(|line| line.ends_with("/default")).count() >= 2 + NAMESPACES.len())
-                .then_some(())
-        })
-        .await;
+    run(&options, async |cluster| {
+        let pods = scaled(210, 1_400);
+        prepare(cluster).await;
         apply_all(cluster, services(0)).await;
         // Half of them before both start, half under their eyes.
         apply_all(cluster, (0..pods / 2).map(|number| pod(number, 0)).collect()).await;
-        let both = Both::start(cluster).await;
+        let mut both = Both::start(cluster).await;
         let many = |minimum: usize| {
             move |found: &Found| {
                 of_job(found, "pods") > minimum && JOBS.iter().all(|(job, _, _)| of_job(found, job) > 0)
@@ -160,7 +162,18 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         apply_all(cluster, flipped.collect()).await;
         delete_all(cluster, (0..pods).step_by(6).map(|number| pod(number, 0)).collect()).await;
         delete_all(cluster, services(1).into_iter().step_by(4).collect()).await;
+        both.ask_anew(cluster);
         let before = both.agree("after changes to all kinds", many(pods / 2)).await;
+
+        // The roles of the chart are exactly enough.
+        let requests = cluster.requests(ALLOCATOR);
+        let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
+        let mut granted = granted(&objects(&rendered));
+        // Only where attach_metadata asks for them.
+        granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
+        assert_eq!(used(&requests), granted);
 
         // The API server goes: everything stays. It comes back, without the versions that the watches held.
         cluster.stop_api_server().await;
@@ -173,33 +186,18 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         assert_eq!(found(&both.promring).await.unwrap(), before, "nothing goes while the API server is away");
         cluster.start_api_server().await;
         apply_all(cluster, (0..pods).step_by(9).map(|number| pod(number, 2)).collect()).await;
+        both.ask_anew(cluster);
         let after = both.agree("after a restart of the API server", many(pods / 2)).await;
         assert_ne!(before, after);
-
-        // The roles of the chart are exactly enough.
-        let requests = cluster.requests(ALLOCATOR);
-        let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
-        assert!(refused.is_empty(), "{refused:?}");
-        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
-        let mut granted = granted(&objects(&rendered));
-        // Only where attach_metadata asks for them.
-        granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
-        assert_eq!(used(&requests), granted);
     });
 }
 
 /// Bursts of pods that come, change and go; what is left is what a fresh start finds.
 #[test]
 fn after_bursts_of_changes_the_targets_are_those_of_a_fresh_start() {
-    run(options(), async |cluster| {
-        let pods = scaled(400, 2_000);
-        apply(cluster, &ground()).await;
-        eventually("the namespaces have their service accounts", async || {
-            let all = cluster.kubectl(&["get", "serviceaccounts", "-A", "-o", "name"]).await;
-            (all.lines().filter(|line| line.ends_with("/default")).count() >= 2 + NAMESPACES.len())
-                .then_some(())
-        })
-        .await;
+    run(&options(), async |cluster| {
+        let pods = scaled(300, 2_000);
+        prepare(cluster).await;
         let config = cluster.dir().join("bursts.yml");
         std::fs::write(&config, scrape_configs(cluster.kubeconfig())).unwrap();
         let start = |name: &str, port: u16| {
