@@ -121,6 +121,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
                 samples_per_second: if member.lost { 0.0 } else { reported.samples_per_second },
                 queues: reported.report.queues,
                 config_mismatch: reported.report.config_mismatch,
+                leaving: state.is_leaving(name),
             }
         })
         .collect();

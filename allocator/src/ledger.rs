@@ -198,7 +198,7 @@ mod tests {
             labels,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
-            url: "http://host".parse().unwrap(),
+            url: Ok("http://host".parse().unwrap()),
         };
         let group = Group { source: Arc::from("group"), labels: Packed::default(), targets: Box::default() };
         Arc::new(Discovered::new(target, Arc::new(group), 0))

@@ -48,6 +48,8 @@ pub struct State {
     ledgers: BTreeMap<String, Ledger>,
     health: HashMap<TargetId, TargetReport>,
     reported: BTreeMap<String, Reported>,
+    /// How many scrapers there are to be, by the configuration.
+    replicas: Option<u32>,
     ready: bool,
     stale: bool,
 }
@@ -68,6 +70,7 @@ impl State {
             ledgers: BTreeMap::new(),
             health: HashMap::new(),
             reported: BTreeMap::new(),
+            replicas: None,
             ready: false,
             stale: true,
         };
@@ -85,6 +88,7 @@ impl State {
             // The API server tells; what it told last counts meanwhile.
             Members::StatefulSet(_) => {}
         }
+        self.replicas = config.allocator.replicas;
         let mut before = std::mem::take(&mut self.jobs);
         for job in &config.scrape_configs {
             let targets = match before.remove(&job.job_name) {
@@ -125,7 +129,13 @@ impl State {
             return Err(format!("{SCRAPERS_MAX} scrapers are known already"));
         }
         let known = self.membership.contains(name);
-        self.stale |= self.membership.report(name, report.draining, now_ms);
+        let leaving = self.is_leaving(name);
+        // One that leaves takes nothing any more, even before it is told to stop.
+        self.stale |= self.membership.report(name, report.draining || leaving, now_ms);
+        for queue in &report.queues {
+            let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
+            metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
+        }
         for target in report.targets.drain(..) {
             if !known {
                 self.claims.insert(target.id, name.to_owned());
@@ -135,8 +145,18 @@ impl State {
         let reported = self.reported.entry(name.to_owned()).or_default();
         reported.observe(report, now_ms);
         // A scraper that this allocator has not seen before may have told only what changed.
-        let leaving = self.membership.is_leaving(name);
         Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving })
+    }
+
+    /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number
+    /// that is too high for the scrapers that there are to be.
+    #[must_use]
+    pub fn is_leaving(&self, name: &str) -> bool {
+        if self.membership.has_roster() {
+            return self.membership.is_leaving(name);
+        }
+        let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
+        self.replicas.zip(ordinal).is_some_and(|(replicas, ordinal)| ordinal >= replicas)
     }
 
     /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.

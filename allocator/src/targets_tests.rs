@@ -107,7 +107,9 @@ fn what_a_restarted_source_no_longer_tells_goes_when_it_is_complete() {
     job_targets.reconfigure(job(&format!("{ONE_SOURCE}  metrics_path: /other\n")));
     assert!(job_targets.is_synced());
     assert_eq!(active(&job_targets), ["a:1", "b:1"]);
-    let path = |job: &JobTargets| job.active().values().next().unwrap().target.url.path().to_owned();
+    let path = |job: &JobTargets| {
+        job.active().values().next().unwrap().target.url.as_ref().unwrap().path().to_owned()
+    };
     assert_eq!(path(&job_targets), "/other", "the new rules hold at once");
     job_targets.update(0, changes(&[group("h", &["b:1"])], &[], false));
     assert_eq!(active(&job_targets), ["a:1", "b:1"], "a partial list takes nothing away");

@@ -7,9 +7,11 @@
 mod bytes;
 pub mod config;
 pub mod duration;
+pub mod glob;
 pub mod hash;
 pub mod labels;
 pub mod membership;
+mod nearest;
 pub mod placement;
 pub mod relabel;
 pub mod roster;

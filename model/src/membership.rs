@@ -87,6 +87,12 @@ impl Membership {
         changed
     }
 
+    /// Whether somebody has said who the members are to be.
+    #[must_use]
+    pub fn has_roster(&self) -> bool {
+        self.roster.is_some()
+    }
+
     /// Whether a scraper is not to be one (any more): its ordinal is beyond the set's, or the list does not have it.
     #[must_use]
     pub fn is_leaving(&self, name: &str) -> bool {

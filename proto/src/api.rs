@@ -359,6 +359,9 @@ pub struct ScraperStatus {
     pub queues: Vec<QueueReport>,
     /// Jobs whose configuration there differs from the allocator's.
     pub config_mismatch: Vec<String>,
+    /// Its ordinal goes away: once stopped, it does not come back.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// Whether a scraper takes targets.

@@ -7,6 +7,7 @@ mod api;
 pub mod assignment;
 pub mod buffers;
 pub mod destinations;
+mod filling;
 pub mod labelsets;
 pub mod manager;
 pub mod observe;
@@ -18,17 +19,19 @@ pub mod scrape;
 pub mod send;
 pub mod series;
 pub mod sink;
+pub mod spread;
 pub mod statuses;
 pub mod symbols;
 #[cfg(test)]
 mod testing;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::{Config, HttpClientConfig};
+use promring_model::config::{Config, HttpClientConfig, ScraperSettings};
 use promring_net::client::HttpClient;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
@@ -43,6 +46,7 @@ use labelsets::Shared as SharedLabels;
 use manager::Manager;
 use observe::ScrapeMetrics;
 use scrape::Environment;
+use spread::SpreadTargets;
 use statuses::Statuses;
 
 /// The first pause after a poll that failed; it doubles with every further one.
@@ -53,6 +57,9 @@ const POLL_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// On a stop, how long scrapes in flight may take to end.
 const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
+
+/// On a stop, how long the allocator may take to say whether this scraper is leaving, and to hear the last of it.
+const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
 
 /// What a scraper is started with, beside its configuration.
 #[derive(Clone, Debug)]
@@ -95,6 +102,12 @@ struct Shared {
     /// A new version is in force and should be reported at once.
     in_force: Notify,
     stopping: Shutdown,
+    /// Ends a stop that takes its time.
+    hurry: Shutdown,
+    /// The allocator said last that this scraper's ordinal goes away.
+    leaving: AtomicBool,
+    /// It is stopping, and leaving: it takes no targets any more.
+    draining: AtomicBool,
 }
 
 impl Scraper {
@@ -119,13 +132,25 @@ impl Scraper {
             scratches: Scratches::default(),
             labels,
             metrics: ScrapeMetrics::new(),
+            spread: SpreadTargets::open(&options.data_dir, destinations.are_idle()),
             stopping: stopping.clone(),
         });
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
         let in_force = Notify::new();
         let config = watch::Sender::new(config);
-        let shared =
-            Shared { options, config, client, environment, manager, destinations, in_force, stopping };
+        let shared = Shared {
+            options,
+            config,
+            client,
+            environment,
+            manager,
+            destinations,
+            in_force,
+            stopping,
+            hurry: Shutdown::new(),
+            leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -141,8 +166,8 @@ impl Scraper {
         Ok(())
     }
 
-    /// Runs until the stop begins, then ends the scrapes in flight, sends what is queued as far as time allows, and
-    /// leaves the rest on disk.
+    /// Runs until the stop begins, then ends the scrapes in flight, sends what is queued as far as time allows, or, where
+    /// this scraper is leaving, as far as receivers take it, and leaves the rest on disk.
     pub async fn run(&self) {
         let shared = &self.shared;
         tokio::select! {
@@ -160,17 +185,64 @@ impl Scraper {
                 }
             }
         };
-        if tokio::time::timeout(SCRAPES_END_MAX, ended).await.is_err() {
-            tracing::warn!("scrapes in flight did not end in time");
+        tokio::select! {
+            ended = tokio::time::timeout(SCRAPES_END_MAX, ended) => if ended.is_err() {
+                tracing::warn!("scrapes in flight did not end in time");
+            },
+            () = shared.hurry.wait() => {}
         }
-        let flush_timeout = self.config().scraper.flush_timeout;
-        shared.destinations.finish(flush_timeout).await;
-        let left: u64 = self.queues().iter().map(|queue| queue.samples).sum();
-        if left > 0 {
+        tokio::select! {
+            () = self.empty_queues() => {}
+            () = shared.hurry.wait() => {}
+        }
+        // Whatever was cut short: the rest is on disk.
+        shared.destinations.finish(Duration::ZERO).await;
+        for queue in self.queues().iter().filter(|queue| queue.samples > 0) {
             tracing::warn!(
-                samples = left,
+                destination = queue.destination,
+                samples = queue.samples,
                 "not sent in time; they stay on disk and are sent after the next start"
             );
+        }
+        if shared.draining.load(Ordering::Relaxed) {
+            // The allocator shows what is left behind.
+            let last = self.report(false);
+            let told = shared.client.report(&last);
+            let _nobody_hears_it = tokio::time::timeout(LAST_REPORT_MAX, told).await;
+        }
+    }
+
+    /// Ends a stop that has begun at once: nothing more is sent.
+    pub fn hurry(&self) {
+        self.shared.hurry.trigger();
+    }
+
+    /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, for as long as
+    /// receivers take it.
+    async fn empty_queues(&self) {
+        let ScraperSettings { flush_timeout, fence_max, .. } = self.config().scraper.clone();
+        let shared = &self.shared;
+        // A scale-in and the stop come together, so this may be news.
+        let report = self.report(false);
+        let asked = shared.client.report(&report);
+        if let Ok(Ok(answer)) = tokio::time::timeout(LAST_REPORT_MAX, asked).await {
+            shared.leaving.store(answer.leaving, Ordering::Relaxed);
+        } else {
+            // Who is not told so is not leaving: a restart must not take minutes because the allocator is away.
+            shared.leaving.store(false, Ordering::Relaxed);
+        }
+        if !shared.leaving.load(Ordering::Relaxed) {
+            return shared.destinations.finish(flush_timeout).await;
+        }
+        tracing::info!(
+            standstill_max = ?fence_max,
+            "this scraper is leaving: all that is queued is sent, as long as receivers take it; another signal ends this at once"
+        );
+        shared.draining.store(true, Ordering::Relaxed);
+        tokio::select! {
+            () = shared.destinations.drain(fence_max) => {}
+            // The allocator goes on hearing how far it is.
+            () = self.report_always() => {}
         }
     }
 
@@ -225,6 +297,7 @@ impl Scraper {
                         // An allocator that does not know us yet wants everything, at once.
                         again = answer.full && !full;
                         full = answer.full;
+                        self.shared.leaving.store(answer.leaving, Ordering::Relaxed);
                         told = true;
                     }
                     Err(error) => {
@@ -255,7 +328,7 @@ impl Scraper {
         Report {
             version: manager.version(),
             address: self.shared.options.advertise.clone(),
-            draining: false,
+            draining: self.shared.draining.load(Ordering::Relaxed),
             full,
             targets,
             queues: self.queues(),

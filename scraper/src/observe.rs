@@ -15,10 +15,14 @@ pub struct ScrapeMetrics {
     pub duplicates: Counter,
     /// Samples too far in the future.
     pub out_of_bounds: Counter,
+    /// Samples with a time of their own that is not after their series' last one.
+    pub out_of_order: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
+    /// Slots without a scrape because the queue has no room and drops nothing.
+    pub held_back_slots: Counter,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -33,6 +37,10 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
         describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
+        describe_counter!(
+            "promring_scrape_slots_held_back_total",
+            "Slots without a scrape because the queue was full and drops nothing (when_full: back_pressure)."
+        );
         describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
         describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
         Self {
@@ -41,8 +49,10 @@ impl ScrapeMetrics {
             samples: counter!("promring_scrape_samples_total"),
             duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
+            out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrape_slots_skipped_total"),
+            held_back_slots: counter!("promring_scrape_slots_held_back_total"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

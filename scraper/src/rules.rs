@@ -3,6 +3,7 @@
 //!
 //! This is the slow path, walked once a series.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
@@ -113,7 +114,7 @@ impl SeriesRules {
     /// # Errors
     /// Where the text is malformed, a name is invalid, or a limit is exceeded.
     pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
-        let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
+        let (pairs, emptied) = series.exposed().map_err(|reason| Refusal::Malformed {
             reason,
             excerpt: series.to_string().chars().take(80).collect(),
         })?;
@@ -121,7 +122,7 @@ impl SeriesRules {
         for (name, value) in pairs {
             labels.set(name, value);
         }
-        self.merge_target(&mut labels);
+        self.merge_target(&mut labels, &emptied);
         if let Outcome::Dropped { .. } = self.metric_relabel.apply(&mut labels) {
             return Ok(None);
         }
@@ -150,11 +151,12 @@ impl SeriesRules {
     }
 
     /// Prometheus's `mutateSampleLabels`: the target's labels win, and an exposed label of the same name becomes
-    /// `exported_…`; with honor_labels the exposed ones win.
-    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>) {
+    /// `exported_…`; with honor_labels the exposed ones win. `emptied`: exposed with an empty value, by which the
+    /// Pushgateway, for one, keeps the target's `instance` away.
+    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>, emptied: &[Cow<'a, str>]) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
-                if !labels.contains(name) {
+                if !labels.contains(name) && !emptied.iter().any(|emptied| emptied == name) {
                     labels.set(name, value);
                 }
             }

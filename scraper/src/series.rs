@@ -16,7 +16,7 @@ use promring_model::hash::hash64;
 use promring_proto::remote_write::STALE_NAN_BITS;
 
 use crate::labelsets::{LabelSet, LabelSets, Shared};
-use crate::parse::Sample;
+use crate::parse::{Sample, is_well_formed};
 use crate::rules::{Refusal, SeriesRules};
 
 /// A sample that is ready to be encoded.
@@ -41,6 +41,16 @@ pub struct Tally {
     pub duplicates: u64,
     /// Samples too far in the future, which were left out.
     pub out_of_bounds: u64,
+    /// Samples that are not newer than the last one of their series, which were left out when the scrape took effect.
+    pub out_of_order: u64,
+}
+
+impl Tally {
+    /// Samples that count against sample_limit.
+    #[must_use]
+    pub fn to_store(&self) -> u64 {
+        self.kept - self.duplicates
+    }
 }
 
 /// A label set for each class of destinations, as `SeriesCache` hands them out.
@@ -99,6 +109,8 @@ pub struct SeriesCache {
     settled: usize,
     /// For label sets that several texts lead to: the scrape in which a sample of them was last staged.
     shared: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
+    /// For series whose last sample had a time of its own: that time, by the hash of their text.
+    timed: HashMap<u64, i64, BuildHasherDefault<HashIsKey>>,
     scrape: u32,
     /// Whether the series are live: their last sample was no staleness marker.
     live: bool,
@@ -161,6 +173,7 @@ impl SeriesCache {
             garbage: 0,
             settled: 0,
             shared: HashMap::default(),
+            timed: HashMap::default(),
             scrape: 0,
             live: false,
             tally: Tally::default(),
@@ -219,7 +232,12 @@ impl SeriesCache {
             Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => {
                 scratch.expected
             }
-            _ => self.find(sample, text_hash, rules, scratch)?,
+            _ => self.find(sample, text_hash, rules, scratch).inspect_err(|refusal| {
+                // What is malformed is no sample.
+                let is_sample =
+                    !matches!(refusal, Refusal::Malformed { reason, .. } if !is_well_formed(reason));
+                self.tally.scraped -= u64::from(!is_sample);
+            })?,
         };
         scratch.expected = index + 1;
         let entry = &mut self.entries[index];
@@ -238,6 +256,7 @@ impl SeriesCache {
         let timestamp_ms = own_time.unwrap_or(time_ms);
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
+            entry.flags &= !TRACKED;
             return Ok(());
         }
         let first = first && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index));
@@ -342,6 +361,10 @@ impl SeriesCache {
         mut sample: impl FnMut(Series<'_>, u64, i64),
     ) -> Tally {
         for staged in &scratch.staged {
+            if (staged.timestamp_ms != time_ms || !self.timed.is_empty()) && !self.is_next(staged, time_ms) {
+                self.tally.out_of_order += 1;
+                continue;
+            }
             let bytes = self.sets(&self.entries[staged.entry as usize]);
             sample(Series::new(&self.labels, bytes), staged.value_bits, staged.timestamp_ms);
         }
@@ -358,16 +381,41 @@ impl SeriesCache {
         self.tally
     }
 
+    /// Whether a sample is newer than its series' last one, as far as that came with a time of its own; from now on it is
+    /// the last one.
+    fn is_next(&mut self, staged: &Staged, time_ms: i64) -> bool {
+        let key = self.entries[staged.entry as usize].text_hash;
+        match self.timed.get_mut(&key) {
+            Some(last) if staged.timestamp_ms <= *last => return false,
+            Some(last) => *last = staged.timestamp_ms,
+            None if staged.timestamp_ms != time_ms => drop(self.timed.insert(key, staged.timestamp_ms)),
+            None => {}
+        }
+        true
+    }
+
+    /// Whether a marker at `time_ms` would come after what was sent of a series.
+    fn ends_by(&self, entry: &Entry, time_ms: i64) -> bool {
+        self.timed.is_empty() || self.timed.get(&entry.text_hash).is_none_or(|last| *last < time_ms)
+    }
+
     /// Puts the entries into the order of this scrape, and marks and forgets those that it lacks.
     fn settle(&mut self, time_ms: i64, scratch: &mut Scratch, sample: &mut impl FnMut(Series<'_>, u64, i64)) {
-        for entry in self.entries.iter().filter(|entry| entry.met != self.scrape) {
-            // Another text may have led to the same labels this time.
-            let replaced = entry.flags & SHARED != 0
-                && self.labels_hash(entry).is_some_and(|hash| self.shared.get(&hash) == Some(&self.scrape));
-            if self.live && !replaced && entry.flags & (TRACKED | DROPPED) == TRACKED {
-                sample(Series::new(&self.labels, self.sets(entry)), STALE_NAN_BITS, time_ms);
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            if entry.met == self.scrape {
+                continue;
             }
-            self.labels.remove(self.sets(entry), self.classes);
+            if self.live
+                && entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
+                // Another text may have led to the same labels this time, or to the same marker.
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
+            {
+                sample(Series::new(&self.labels, self.sets(&entry)), STALE_NAN_BITS, time_ms);
+            }
+            self.labels.remove(self.sets(&entry), self.classes);
+            self.timed.remove(&entry.text_hash);
         }
         let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
         self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
@@ -437,6 +485,7 @@ impl SeriesCache {
             let entry = self.entries[index];
             // A series may stand under two texts: one marker is enough.
             if entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
                 && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
                 && !going_on
                     .is_some_and(|set| self.identity(&entry).is_some_and(|identity| set.contains(&identity)))

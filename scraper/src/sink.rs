@@ -1,28 +1,39 @@
 //! The sink: where the samples of a scrape go. For each destination, lanes; for each lane, the request that is being
 //! filled. A full or old enough request is compressed and becomes a record of the destination's queue.
 //!
-//! A target always uses the same lane, by its key, so that its samples stay in order.
+//! A series always uses the same lane, so that its samples stay in order: that of its target's key, or, where the target
+//! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
 use promring_model::config::{ProtobufMessage, RemoteWrite};
+use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
 use promring_proto::remote_write::{v1, v2};
 use promring_proto::varint::push_varint;
 
+use crate::filling::Filling;
 use crate::labelsets::{LabelSet, Shared};
-use crate::queue::{Encoding, Queue, RecordMeta};
+use crate::queue::{Encoding, Queue, QueueError, RecordMeta};
 use crate::request_symbols::RequestSymbols;
 use crate::series::Series;
+use crate::spread::Passed;
 use crate::symbols::{Reading, Symbols};
+use tokio::time::Instant;
 
 /// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
+/// How often requests are looked at for their age.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
 /// A sample waits at most this long for its request to fill, even where batch_send_deadline allows more: what is
-/// not in the queue is lost with the process.
-const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// not in the queue is lost with the process. With the pause between two looks and the writing it is in the
+/// segment's file within a second.
+const BATCH_AGE_MAX: Duration = Duration::from_millis(800);
 
 /// One destination: its queue on disk, and the request that each lane of it is filling.
 #[derive(Debug)]
@@ -31,13 +42,21 @@ pub struct Destination {
     pub config: Arc<RemoteWrite>,
     /// Its queue.
     pub queue: Arc<Queue>,
-    lanes: Arc<[Mutex<Batch>]>,
+    filling: Arc<Filling<Batch>>,
 }
 
 /// The destinations of a configuration, each with the class of encodings that it gets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sink {
     destinations: Vec<(Arc<Destination>, usize)>,
+    incoming: Arc<Incoming>,
+}
+
+/// What scrapes hand in, however many destinations there are: Prometheus's metrics without labels.
+pub struct Incoming {
+    samples: Counter,
+    highest_seconds: Gauge,
+    highest_ms: AtomicI64,
 }
 
 /// The request that a lane is filling.
@@ -47,6 +66,8 @@ struct Batch {
     body: Vec<u8>,
     /// The table of symbols of a remote write 2.0 request.
     table: RequestSymbols,
+    /// How the series are encoded.
+    encoding: Encoding,
     samples: u32,
     first_ms: i64,
     last_ms: i64,
@@ -70,8 +91,8 @@ pub struct Outgoing<'s> {
 impl Sink {
     /// A sink for these destinations; each comes with its class.
     #[must_use]
-    pub fn new(destinations: Vec<(Arc<Destination>, usize)>) -> Self {
-        Self { destinations }
+    pub fn new(destinations: Vec<(Arc<Destination>, usize)>, incoming: Arc<Incoming>) -> Self {
+        Self { destinations, incoming }
     }
 
     /// Whether samples take the same way through both.
@@ -86,15 +107,32 @@ impl Sink {
     }
 
     /// Opens the lanes of the target with this key, whose series have their strings in `labels`, so that all samples of a scrape go in one after the other.
-    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
+    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile. `spread`: its series go to all
+    /// lanes, by the hash of their labels.
     #[must_use]
-    pub fn lanes<'s>(&'s self, key: TargetKey, labels: &'s Shared) -> Lanes<'s> {
+    pub fn lanes<'s>(&'s self, key: TargetKey, spread: bool, labels: &'s Shared) -> Lanes<'s> {
         let destinations = self.destinations.iter();
         Lanes {
-            open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect(),
+            open: destinations.map(|(destination, class)| destination.open(key, spread, *class)).collect(),
+            together: false,
+            incoming: &self.incoming,
+            samples: 0,
+            highest_ms: i64::MIN,
             symbols: labels.symbols.reading(),
             labels,
         }
+    }
+
+    /// Whether the queues have room for another scrape.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.destinations.iter().all(|(destination, _)| destination.queue.has_room())
+    }
+
+    /// Remembers what the queues hold now, to tell later when all of it has been sent.
+    #[must_use]
+    pub fn passed(&self) -> Passed {
+        Passed::new(self.destinations.iter().map(|(destination, _)| &destination.queue))
     }
 }
 
@@ -102,15 +140,15 @@ impl Destination {
     /// A destination whose requests are all empty.
     #[must_use]
     pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
-        let lanes = (0..queue.lane_count()).map(|_| Mutex::default()).collect();
-        Self { config, queue, lanes }
+        let filling = Arc::new(Filling::new(queue.lane_count()));
+        Self { config, queue, filling }
     }
 
     /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
     /// still being appended by the old one is not left behind.
     #[must_use]
     pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self { config, queue: Arc::clone(&self.queue), lanes: Arc::clone(&self.lanes) }
+        Self { config, queue: Arc::clone(&self.queue), filling: Arc::clone(&self.filling) }
     }
 
     /// Puts every request that has waited long enough into the queue.
@@ -125,12 +163,32 @@ impl Destination {
     }
 
     fn flush_if(&self, labels: &Shared, due: impl Fn(&Batch) -> bool) {
-        for (lane, batch) in self.lanes.iter().enumerate() {
-            let mut batch = lock(batch);
-            if due(&batch) {
-                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+        for lane in 0..self.filling.count() {
+            // One at a time, so that nobody waits for long; a lane that is gone meanwhile was flushed then.
+            for mut batch in self.filling.lock(|count| lane..(lane + 1).min(count)) {
+                if due(&batch) {
+                    batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+                }
             }
         }
+    }
+
+    /// From now on samples go to this many lanes. What was being filled goes to the old ones, which are sent before the
+    /// new ones as far as they may hold the same series.
+    ///
+    /// # Errors
+    /// Where the queue cannot have so many, or the disk takes no new directories; nothing has changed then.
+    pub fn set_lanes(&self, lanes: usize, labels: &Shared) -> Result<(), QueueError> {
+        if self.filling.count() == lanes {
+            return Ok(());
+        }
+        self.filling.change(|batches| {
+            for (lane, batch) in batches.iter_mut().enumerate() {
+                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+            }
+            self.queue.set_lanes(lanes)?;
+            Ok(lanes)
+        })
     }
 
     /// How its requests are encoded.
@@ -141,42 +199,136 @@ impl Destination {
         }
     }
 
-    fn lane_of(&self, key: TargetKey, class: usize) -> OpenLane<'_> {
-        let lane = (key.0 % self.lanes.len().max(1) as u64) as usize;
-        OpenLane { destination: self, class, lane, batch: self.lanes.get(lane).map(lock) }
+    fn open(&self, key: TargetKey, spread: bool, class: usize) -> OpenLanes<'_> {
+        let lane = |count: usize| (key.0 % count.max(1) as u64) as usize;
+        if spread {
+            let batches = self.filling.lock(|count| 0..count);
+            OpenLanes { destination: self, class, first: 0, own: lane(batches.len()), batches }
+        } else {
+            let batches = self.filling.lock(|count| lane(count)..lane(count) + 1);
+            // Held, so it is the same number as when it was chosen.
+            OpenLanes { destination: self, class, first: lane(self.filling.count()), own: 0, batches }
+        }
     }
 }
 
 /// The lanes of one target, open for its samples.
 #[derive(Debug)]
 pub struct Lanes<'s> {
-    open: Vec<OpenLane<'s>>,
+    open: Vec<OpenLanes<'s>>,
+    /// What is pushed goes to the lane of the target's key, spread or not.
+    together: bool,
+    incoming: &'s Incoming,
+    /// How many were pushed, and the newest time of them.
+    samples: u64,
+    highest_ms: i64,
     symbols: Reading<'s>,
     labels: &'s Shared,
 }
 
 #[derive(Debug)]
-struct OpenLane<'s> {
+struct OpenLanes<'s> {
     destination: &'s Destination,
     class: usize,
-    lane: usize,
-    batch: Option<MutexGuard<'s, Batch>>,
+    /// The number of the first of them.
+    first: usize,
+    /// Which of them is that of the target's key.
+    own: usize,
+    /// One, or all of the destination where the target is spread.
+    batches: Vec<MutexGuard<'s, Batch>>,
 }
 
 impl Lanes<'_> {
     /// Adds a sample to the request of each destination that takes the series.
     pub fn push(&mut self, sample: &Outgoing<'_>) {
+        self.samples += 1;
+        self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
         for open in &mut self.open {
-            if let Some(labels) = sample.series.class(open.class)
-                && let Some(batch) = &mut open.batch
-            {
-                batch.push(labels, sample, &self.symbols, open.destination.encoding());
-                if batch.is_full(open.destination) {
-                    batch.cut(open.destination, open.lane, &self.symbols, &self.labels.symbols);
-                }
+            let Some(labels) = sample.series.class(open.class) else { continue };
+            let at = match open.batches.len() {
+                lanes @ 2.. if !self.together => (series_hash(labels, &self.symbols) % lanes as u64) as usize,
+                _ => open.own,
+            };
+            let Some(batch) = open.batches.get_mut(at) else { continue };
+            let (destination, lane) = (open.destination, open.first + at);
+            if batch.samples > 0 && batch.encoding != destination.encoding() {
+                // An older configuration of the destination has begun it.
+                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
+            }
+            batch.push(labels, sample, &self.symbols, destination.encoding());
+            if batch.is_full(destination) {
+                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
             }
         }
     }
+
+    /// What follows is about the target itself: it goes to the lane of the target's key, spread or not.
+    pub fn keep_together(&mut self) {
+        self.together = true;
+    }
+
+    /// Puts what the target's own lanes have gathered into the queues.
+    pub fn flush(&mut self) {
+        for open in &mut self.open {
+            for (lane, batch) in (open.first..).zip(&mut open.batches) {
+                batch.cut(open.destination, lane, &self.symbols, &self.labels.symbols);
+            }
+        }
+    }
+}
+
+impl Drop for Lanes<'_> {
+    fn drop(&mut self) {
+        self.incoming.add(self.samples, self.highest_ms);
+    }
+}
+
+impl Incoming {
+    /// Takes the handles. The recorder must be installed before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_counter!(
+            "prometheus_remote_storage_samples_in_total",
+            "Samples that scrapes handed in, to be sent to each destination that takes their series."
+        );
+        describe_gauge!(
+            "prometheus_remote_storage_highest_timestamp_in_seconds",
+            "The newest time of a sample that scrapes handed in."
+        );
+        Self {
+            samples: counter!("prometheus_remote_storage_samples_in_total"),
+            highest_seconds: gauge!("prometheus_remote_storage_highest_timestamp_in_seconds"),
+            highest_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    fn add(&self, samples: u64, highest_ms: i64) {
+        self.samples.increment(samples);
+        if samples > 0 && self.highest_ms.fetch_max(highest_ms, Ordering::Relaxed) < highest_ms {
+            self.highest_seconds.set(highest_ms as f64 / 1_000.0);
+        }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+/// The same for the same labels in every process.
+fn series_hash(labels: LabelSet<'_>, symbols: &Reading<'_>) -> u64 {
+    let mut hasher = FieldHasher::new();
+    labels.for_each_symbol(|symbol| {
+        hasher.field(symbols.text(symbol).as_bytes());
+    });
+    hasher.finish64()
 }
 
 impl Batch {
@@ -189,6 +341,7 @@ impl Batch {
     ) {
         if self.samples == 0 {
             self.since = Some(Instant::now());
+            self.encoding = encoding;
             (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
         }
         self.labels.clear();
@@ -221,7 +374,7 @@ impl Batch {
         if samples == 0 {
             return;
         }
-        let encoding = destination.encoding();
+        let encoding = self.encoding;
         if encoding == Encoding::V2 {
             // The table goes before what refers to it.
             self.labels.clear();
@@ -254,9 +407,4 @@ impl Batch {
             tracing::error!(destination = name, samples, error, "samples could not be queued and are lost");
         }
     }
-}
-
-fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
-    // A batch is whole between pushes, whatever panicked elsewhere.
-    batch.lock().unwrap_or_else(PoisonError::into_inner)
 }

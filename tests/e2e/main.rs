@@ -11,9 +11,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod differential;
+mod divergences;
 mod fleet;
 mod kubernetes;
 mod main_job;
 mod promtool;
+mod receivers;
+mod recorder;
 mod seed;
 mod servers;

@@ -120,6 +120,11 @@ pub fn scaled<T>(short: T, full: T) -> T {
     if std::env::var("PROMRING_E2E_FULL").is_ok_and(|value| value == "1") { full } else { short }
 }
 
+/// Where the files of tests lie.
+pub fn testdata() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata"))
+}
+
 /// A port of loopback that is free now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -11,7 +11,7 @@ use promring_model::config::{ConfigSource, Discovery, load};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::discovery::{Group, Update};
+use crate::discovery::Update;
 
 struct Text(String);
 
@@ -29,9 +29,9 @@ impl ConfigSource for Text {
     }
 }
 
-/// What the server answers, one after the other; the last one for ever.
+/// What the server answers, and what it was asked with.
 #[derive(Clone)]
-struct Answers(Arc<Mutex<(Vec<Answer>, Vec<HeaderMap>)>>);
+struct Server(Arc<Mutex<(Answer, Vec<HeaderMap>)>>);
 
 #[derive(Clone)]
 struct Answer {
@@ -44,66 +44,73 @@ fn json(body: &str) -> Answer {
     Answer { status: 200, content_type: "application/json; charset=utf-8", body: body.to_owned() }
 }
 
-async fn answer(State(answers): State<Answers>, headers: HeaderMap) -> impl IntoResponse {
-    let mut answers = answers.0.lock().unwrap();
-    answers.1.push(headers);
-    let answer = if answers.0.len() > 1 { answers.0.remove(0) } else { answers.0[0].clone() };
+async fn answer(State(server): State<Server>, headers: HeaderMap) -> impl IntoResponse {
+    let mut server = server.0.lock().unwrap();
+    server.1.push(headers);
+    let answer = server.0.clone();
     let status = axum::http::StatusCode::from_u16(answer.status).unwrap();
     (status, [("content-type", answer.content_type)], answer.body)
 }
 
-/// A source at work against a server with these answers.
-async fn start(answers: Vec<Answer>) -> (mpsc::Receiver<Update>, Answers, String) {
-    let answers = Answers(Arc::new(Mutex::new((answers, Vec::new()))));
+/// A server with this answer, and a discovery that asks it.
+async fn serve(first: Answer, refresh_interval: &str) -> (Server, HttpDiscovery) {
+    let server = Server(Arc::new(Mutex::new((first, Vec::new()))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/targets", listener.local_addr().unwrap());
-    let routes = Router::new().route("/targets", axum::routing::get(answer)).with_state(answers.clone());
+    let routes = Router::new().route("/targets", axum::routing::get(answer)).with_state(server.clone());
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let text = format!(
-        "scrape_configs: [{{job_name: j, http_sd_configs: [{{url: '{url}', refresh_interval: 30ms, basic_auth: {{username: u, password: p}}}}]}}]"
+        "scrape_configs: [{{job_name: j, http_sd_configs: [{{url: '{url}', refresh_interval: {refresh_interval}, basic_auth: {{username: u, password: p}}}}]}}]"
     );
     let loaded = load(Path::new("test.yml"), &Text(text));
     let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let Discovery::Http(config) = config.scrape_configs[0].discovery[0].clone() else { panic!("http") };
-    let (updates, received) = mpsc::channel(1);
-    tokio::spawn(run(*config, Reporter { generation: 0, job: Arc::from("j"), source: 0, updates }));
-    (received, answers, url)
-}
-
-async fn groups(received: &mut mpsc::Receiver<Update>) -> Vec<Arc<Group>> {
-    match received.recv().await.unwrap().found {
-        Found::All(groups) => groups,
-        other => panic!("{other:?}"),
-    }
-}
-
-async fn failure(received: &mut mpsc::Receiver<Update>) -> String {
-    match received.recv().await.unwrap().found {
-        Found::Failed(failure) => failure.message,
-        other => panic!("{other:?}"),
-    }
+    (server, *config)
 }
 
 #[tokio::test]
-async fn groups_are_asked_for_again_and_again() {
+async fn groups_are_asked_for_again_and_again_and_a_failure_takes_nothing_away() {
     let first = r#"[{"targets": ["a:1", "b:2"], "labels": {"env": "x"}}, {"targets": []}]"#;
-    let (mut received, answers, url) = start(vec![json(first), json("[]")]).await;
-    let told = groups(&mut received).await;
-    assert_eq!(told.len(), 2);
+    let (server, config) = serve(json(first), "100ms").await;
+    let url = config.url.to_string();
+    let (updates, mut received) = mpsc::channel(1);
+    tokio::spawn(run(config, Reporter { generation: 0, job: Arc::from("j"), source: 0, updates }));
+    // On a busy machine an answer may be late; then the next one counts.
+    let mut all = async |wanted: usize| loop {
+        let Update { found, .. } = received.recv().await.unwrap();
+        match found {
+            Found::All(groups) if groups.len() == wanted => return groups,
+            Found::Changes { .. } => panic!("http_sd tells everything"),
+            Found::All(_) | Found::Failed(_) => {}
+        }
+    };
+    let told = all(2).await;
     assert_eq!(told[0].labels.get("env"), Some("x"));
     assert_eq!(told[0].labels.get("__meta_url"), Some(url.as_str()));
     assert_eq!(told[0].targets[1].get("__address__"), Some("b:2"));
     assert_eq!(*told[1].source, *format!("{url}:1"));
-    assert!(groups(&mut received).await.is_empty());
-    let headers = answers.0.lock().unwrap().1[0].clone();
-    assert_eq!(headers["x-prometheus-refresh-interval-seconds"], "0.03");
+    server.0.lock().unwrap().0 = json("[]");
+    all(0).await;
+    server.0.lock().unwrap().0 = Answer { status: 500, ..json("[]") };
+    loop {
+        if let Found::Failed(failure) = received.recv().await.unwrap().found
+            && failure.message.contains("500")
+        {
+            assert!(failure.message.contains(&url) && !failure.for_good);
+            break;
+        }
+    }
+    let headers = server.0.lock().unwrap().1[0].clone();
+    assert_eq!(headers["x-prometheus-refresh-interval-seconds"], "0.1");
     assert_eq!(headers["accept"], "application/json");
     assert!(headers["authorization"].to_str().unwrap().starts_with("Basic "));
 }
 
 #[tokio::test]
 async fn a_bad_answer_is_a_failure_that_says_what_is_bad() {
-    let answers = [
+    let (server, config) = serve(json("[]"), "1m").await;
+    let mut client = None;
+    for (answer, part) in [
         (Answer { status: 500, ..json("[]") }, "500"),
         (Answer { status: 204, ..json("") }, "204"),
         (Answer { content_type: "text/html", ..json("[]") }, "text/html"),
@@ -112,11 +119,10 @@ async fn a_bad_answer_is_a_failure_that_says_what_is_bad() {
         (json(r#"{"targets": []}"#), "line 1"),
         (json(r#"[{"targets": [1]}]"#), "line 1"),
         (json("[null]"), "null"),
-    ];
-    let (mut received, _, url) = start(answers.iter().map(|(answer, _)| answer.clone()).collect()).await;
-    for (_, part) in &answers {
-        let message = failure(&mut received).await;
-        assert!(message.contains(part) && message.contains(&url), "{message}");
+    ] {
+        server.0.lock().unwrap().0 = answer;
+        let message = fetch(&config, &mut client).await.unwrap_err();
+        assert!(message.contains(part), "{message}");
     }
 }
 

@@ -21,7 +21,7 @@ use self::text::TextParser;
 pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
-pub use series::{Pairs, SeriesText};
+pub use series::{Pairs, SeriesText, is_well_formed};
 
 /// A parser of any format.
 #[derive(Debug)]

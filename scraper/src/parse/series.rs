@@ -16,6 +16,16 @@ pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 /// Up to this many labels, each is compared with each to find a name that is given twice.
 const PAIRWISE_LABELS_MAX: usize = 32;
 
+const LABEL_TWICE: &str = "a label name is given twice";
+
+const NAME_EMPTY: &str = "a name is empty";
+
+/// Whether a series that is refused for this reason is well-formed, so that it counts as a sample nevertheless.
+#[must_use]
+pub fn is_well_formed(reason: &str) -> bool {
+    [LABEL_TWICE, NAME_EMPTY].contains(&reason)
+}
+
 /// Room for this many pairs is made at once: few series have more.
 const PAIRS_EXPECTED: usize = 8;
 
@@ -95,11 +105,9 @@ impl<'b> MessageSeries<'b> {
             }
             let (name, value) = read_label(field)?;
             if name.is_empty() {
-                return Err("a name is empty");
+                return Err(NAME_EMPTY);
             }
-            if !value.is_empty() {
-                pairs.push((name.into(), value.into()));
-            }
+            pairs.push((name.into(), value.into()));
         }
         if let Some((label, bits)) = number
             && let Some(name) = label.name()
@@ -165,13 +173,29 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        let pairs = match self.0 {
+        Ok(self.exposed()?.0)
+    }
+
+    /// The same, and beside it the names of the labels with an empty value.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
+        let mut pairs = match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
             Form::Message(series) => series.pairs()?,
         };
+        let mut emptied = Vec::new();
+        pairs.retain_mut(|(name, value)| {
+            let keep = !value.is_empty();
+            if !keep {
+                emptied.push(std::mem::take(name));
+            }
+            keep
+        });
         check_unique(&pairs)?;
         if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
-            Ok(pairs)
+            Ok((pairs, emptied))
         } else {
             Err("the series has no metric name")
         }
@@ -193,7 +217,8 @@ impl Display for SeriesText<'_> {
 /// # Errors
 /// What is malformed.
 pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
-    let pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    let mut pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    pairs.retain(|(_, value)| !value.is_empty());
     check_unique(&pairs)?;
     Ok(pairs)
 }
@@ -231,12 +256,10 @@ fn text_pairs(
             Piece::Label(name, value) => {
                 let name = quoted_name(name)?;
                 if name == METRIC_NAME && !name_as_label {
-                    return Err("a label name is given twice");
+                    return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
                 }
                 let value = normalised(&name, unescape(value), number);
-                if !value.is_empty() {
-                    pairs.push((name, value));
-                }
+                pairs.push((name, value));
             }
         }
     }
@@ -245,7 +268,7 @@ fn text_pairs(
 
 fn quoted_name(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if name.is_empty() {
-        return Err("a name is empty");
+        return Err(NAME_EMPTY);
     }
     if name.contains('\0') { Err("a name holds a NUL") } else { Ok(unescape(name)) }
 }
@@ -267,5 +290,5 @@ fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
         names.sort_unstable();
         names.windows(2).any(|two| two[0] == two[1])
     };
-    if twice { Err("a label name is given twice") } else { Ok(()) }
+    if twice { Err(LABEL_TWICE) } else { Ok(()) }
 }

@@ -12,7 +12,7 @@ use super::files::{Files, OsFiles};
 use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentError, Step};
+use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
 /// A queue as it lies on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,25 @@ impl Inspection {
     /// # Errors
     /// Where the directory cannot be read or is not a queue that this version knows.
     pub fn of(dir: &Path) -> Result<Self, QueueError> {
-        inspect(&OsFiles, dir)
+        inspect(&OsFiles, dir, Depth::Bodies)
+    }
+
+    /// The same by the index alone: what is pending, and no look at any body. Takes milliseconds however much there is.
+    ///
+    /// # Errors
+    /// As [`Inspection::of`].
+    pub fn of_index(dir: &Path) -> Result<Self, QueueError> {
+        inspect(&OsFiles, dir, Depth::Index)
+    }
+
+    /// What is not acknowledged, over all lanes.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        let mut total = Pending::default();
+        for lane in self.sets.iter().flat_map(|set| &set.lanes) {
+            total.add(&lane.pending);
+        }
+        total
     }
 
     /// Whether every checksum is right.
@@ -74,6 +92,15 @@ impl Inspection {
             && self.sets.iter().all(|set| set.purpose.is_some())
             && lanes().all(|lane| lane.bad_records == 0 && lane.problems.is_empty())
     }
+}
+
+/// How far an inspection looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Headers and footers of segments, as at the start of a process.
+    Index,
+    /// Every record.
+    Bodies,
 }
 
 impl fmt::Display for Inspection {
@@ -122,7 +149,7 @@ impl fmt::Display for Inspection {
     }
 }
 
-pub(super) fn inspect(files: &dyn Files, dir: &Path) -> Result<Inspection, QueueError> {
+pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Inspection, QueueError> {
     let names = list(files, dir)?;
     let path = dir.join("meta");
     let destination = match files.read_small(&path, META_BYTES_MAX).map(|bytes| meta::decode_queue(&bytes)) {
@@ -135,14 +162,14 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path) -> Result<Inspection, Queue
     let mut sets = Vec::new();
     for name in names {
         if let Some(set) = parse_set_name(&name) {
-            sets.push(inspect_set(files, &dir.join(name), set)?);
+            sets.push(inspect_set(files, &dir.join(name), set, depth)?);
         }
     }
     sets.sort_by_key(|set| set.set);
     Ok(Inspection { destination, sets })
 }
 
-fn inspect_set(files: &dyn Files, dir: &Path, set: u32) -> Result<InspectedSet, QueueError> {
+fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {
     let path = dir.join("meta");
     let purpose = match files.read_small(&path, META_BYTES_MAX).map(|bytes| SetMeta::decode(&bytes)) {
         Ok(Ok(meta)) => Some((meta.kind, meta.hold)),
@@ -152,15 +179,21 @@ fn inspect_set(files: &dyn Files, dir: &Path, set: u32) -> Result<InspectedSet, 
     let mut lanes = Vec::new();
     for name in list(files, dir)? {
         if let Some(index) = parse_lane_name(&name) {
-            lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index })?);
+            lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index }, depth)?);
         }
     }
     lanes.sort_by_key(|lane| lane.lane);
     Ok(InspectedSet { set, purpose, lanes })
 }
 
-fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<InspectedLane, QueueError> {
-    let mut bases: Vec<u64> = list(files, dir)?.iter().filter_map(|name| parse_segment_name(name)).collect();
+fn inspect_lane(
+    files: &dyn Files,
+    dir: &Path,
+    lane: LaneId,
+    depth: Depth,
+) -> Result<InspectedLane, QueueError> {
+    let names = list(files, dir)?;
+    let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     bases.sort_unstable();
     let mut problems = Vec::new();
     let cursor = match files.open(&dir.join("cursor")).and_then(CursorFile::open) {
@@ -187,9 +220,17 @@ fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<Inspected
         bad_records: 0,
         problems,
     };
+    for name in names.iter().filter(|name| name.ends_with(".unreadable")) {
+        seen.problems
+            .push(format!("{}: put aside, as the disk did not give it back", dir.join(name).display()));
+    }
     for base in bases {
         let path = segment_path(dir, base);
-        match inspect_segment(files, &path, &mut seen) {
+        let inspected = match depth {
+            Depth::Index => index_segment(files, &path, base, &cursor, &mut seen),
+            Depth::Bodies => inspect_segment(files, &path, &mut seen),
+        };
+        match inspected {
             Ok(()) => {}
             Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
             // A running scraper has deleted it meanwhile.
@@ -198,6 +239,32 @@ fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<Inspected
         }
     }
     Ok(seen)
+}
+
+fn index_segment(
+    files: &dyn Files,
+    path: &Path,
+    base: u64,
+    cursor: &Cursor,
+    seen: &mut InspectedLane,
+) -> Result<(), SegmentError> {
+    let file = files.open(path)?;
+    let Found { summary, end, .. } = segment::open(&*file)?;
+    seen.bytes += file.len()?;
+    if summary.records == 0 || summary.last_sequence <= seen.acknowledged {
+        return Ok(());
+    }
+    // What the cursor says of its own segment; a damaged cursor says nothing.
+    let begun = cursor.segment == base;
+    let (records, points, offset) =
+        if begun { (cursor.segment_records, cursor.segment_points, cursor.offset) } else { (0, 0, 0) };
+    seen.pending.add(&Pending {
+        records: summary.records.saturating_sub(records),
+        samples: summary.points.saturating_sub(points),
+        bytes: end.saturating_sub(offset.max(SEGMENT_HEADER_BYTES)),
+        oldest_ms: Some(summary.first_enqueued_ms),
+    });
+    Ok(())
 }
 
 fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> Result<(), SegmentError> {

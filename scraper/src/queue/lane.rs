@@ -140,6 +140,19 @@ pub struct Pending {
     pub oldest_ms: Option<i64>,
 }
 
+impl Pending {
+    /// Takes another lane's, or segment's, to this.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.samples = self.samples.saturating_add(other.samples);
+        self.bytes += other.bytes;
+        self.oldest_ms = match (self.oldest_ms, other.oldest_ms) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (known, new) => known.or(new),
+        };
+    }
+}
+
 /// Why a record was not appended.
 #[derive(Debug)]
 pub(crate) enum AppendFailure {
@@ -230,7 +243,7 @@ impl Lane {
         {
             state.unsynced.push((base, Arc::clone(&writer.file)));
         }
-        if self.shared.settings.fsync == FsyncPolicy::Always {
+        if self.shared.bounds().settings.fsync == FsyncPolicy::Always {
             self.sync_segments(state);
         }
         Ok(())
@@ -255,9 +268,10 @@ impl Lane {
     /// Whether the segment that takes records must not take one of `len` bytes.
     fn is_full(&self, state: &LaneState, now_ms: i64, len: u64) -> bool {
         let (Some(writer), Some(segment)) = (&state.writer, state.segments.back()) else { return false };
-        let old = now_ms.saturating_sub(segment.summary.first_enqueued_ms) > self.shared.segment_age_max_ms;
+        let bounds = self.shared.bounds();
+        let old = now_ms.saturating_sub(segment.summary.first_enqueued_ms) > bounds.segment_age_max_ms;
         segment.summary.records > 0
-            && (writer.end + len > self.shared.segment_bytes_max || old || segment.is_in_memory())
+            && (writer.end + len > bounds.segment_bytes_max || old || segment.is_in_memory())
     }
 
     fn begin_segment(&self, state: &mut LaneState, now_ms: i64) -> io::Result<()> {
@@ -403,6 +417,27 @@ impl Lane {
         let state = self.lock();
         let mut segments = state.segments.iter().filter(|segment| !in_memory_only || segment.is_in_memory());
         segments.next().map(|segment| segment.summary.first_enqueued_ms)
+    }
+
+    /// Gives the segment back that takes records, where all of them are acknowledged.
+    pub(crate) fn let_go(&self) {
+        let mut state = self.lock();
+        if state.writer.is_some() && state.is_empty() {
+            self.finish_writer(&mut state);
+            self.remove_done(&mut state);
+        }
+    }
+
+    /// The sequence number of the newest record, if anything is not acknowledged.
+    pub(crate) fn newest_record(&self) -> Option<u64> {
+        let state = self.lock();
+        (!state.is_empty()).then(|| state.next_sequence.saturating_sub(1))
+    }
+
+    /// Whether this record is acknowledged, or gone some other way.
+    pub(crate) fn is_past(&self, sequence: u64) -> bool {
+        let state = self.lock();
+        state.is_empty() || state.cursor.acknowledged >= sequence
     }
 
     /// Whether everything in it is acknowledged.

@@ -196,6 +196,12 @@ impl LaneReader {
         !state.read.in_hand.is_empty() && state.read.in_hand.iter().all(|record| record.lost.is_some())
     }
 
+    /// Whether there is something in the lane that is sent once other lanes are empty.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        !self.lane.held.load(Ordering::Acquire) && !self.lane.is_open() && !self.lane.is_empty()
+    }
+
     /// Waits until there may be a record after those that were read.
     pub async fn wait(&mut self) -> Wake {
         loop {
@@ -391,7 +397,7 @@ impl Lane {
     }
 
     /// Deletes what was read through and acknowledged from the front of the lane.
-    fn remove_done(&self, state: &mut LaneState) {
+    pub(crate) fn remove_done(&self, state: &mut LaneState) {
         let acknowledged = state.cursor.acknowledged;
         while let Some(segment) = state.segments.front() {
             if !state.read.has_passed(segment) || state.read.holds(segment.base) {

@@ -106,7 +106,8 @@ impl Fetcher {
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
-            body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default),
+            // A body of exactly the limit is over it, as with Prometheus.
+            body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default).saturating_sub(1),
         })
     }
 
@@ -273,8 +274,9 @@ fn accept(config: &ScrapeConfig) -> String {
         NameEscaping::Values => "values",
     };
     let mut accept = String::new();
-    // Of the protocols that there are and the wildcard, each can have a weight of one digit of its own.
-    let mut weight = ScrapeProtocol::ALL.len() + 1;
+    // Of the protocols that there are and the wildcard, each can have a weight of one digit of its own. Prometheus knows one
+    // more, OpenMetrics 2.0.
+    let mut weight = ScrapeProtocol::ALL.len() + 2;
     for protocol in &config.scrape_protocols {
         let (kind, escaped) = match protocol {
             ScrapeProtocol::PrometheusProto => (

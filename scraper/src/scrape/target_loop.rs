@@ -22,6 +22,7 @@ use crate::parse::{Format, Item, Parser};
 use crate::rules::SeriesRules;
 use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
 use crate::sink::{Outgoing, Sink};
+use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
@@ -40,6 +41,8 @@ pub struct Environment {
     pub labels: Arc<Shared>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
+    /// Targets whose series go to all lanes.
+    pub spread: SpreadTargets,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -60,6 +63,8 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
 }
@@ -91,6 +96,10 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
+    /// It is to be spread once all of this is sent.
+    spread_after: Option<Passed>,
 }
 
 impl TargetLoop {
@@ -108,6 +117,8 @@ impl TargetLoop {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            spread: environment.spread.contains(target.key),
+            spread_after: None,
             connection: Connection::new(&target),
             target,
             fetcher,
@@ -132,6 +143,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
                 Keep::Markers => self.cache.succeeding(carried.cache),
@@ -149,8 +161,8 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, done_ms });
+                    let Self { cache, reported, spread, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -159,7 +171,11 @@ impl TargetLoop {
                 }
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
-                    self.scrape(slot_ms, refusal).await;
+                    if self.sink.has_room() {
+                        self.scrape(slot_ms, refusal).await;
+                    } else {
+                        self.environment.metrics.held_back_slots.increment(1);
+                    }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
@@ -174,7 +190,11 @@ impl TargetLoop {
         let missed = (current - slot_ms) / self.slots.interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
-            tracing::debug!(target = %self.target.url, missed, "slots were skipped: the one before took too long");
+            tracing::debug!(
+                target = self.target.scrape_url(),
+                missed,
+                "slots were skipped: the one before took too long"
+            );
         }
         current
     }
@@ -186,12 +206,13 @@ impl TargetLoop {
         let metrics = &self.environment.metrics;
         metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
         let mut body = self.environment.buffers.take();
-        let fetched = match refusal {
-            Some(message) => Err(message),
-            None => {
-                let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let Self { fetcher, connection, target, environment, .. } = &mut *self;
+        let fetched = match (refusal, &target.url) {
+            (Some(message), _) => Err(message),
+            (None, Err(error)) => Err(error.to_string()),
+            (None, Ok(url)) => {
                 let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
+                let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
                 result.map_err(|error| error.to_string())
             }
         };
@@ -220,7 +241,7 @@ impl TargetLoop {
             // Native histograms are not asked for, and what is said of families is not sent yet.
             let Item::Sample(sample) = item else { continue };
             self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
+            if self.sample_limit.is_some_and(|limit| self.cache.tally().to_store() > limit) {
                 self.environment.metrics.exceeded_sample_limit.increment(1);
                 return Err("sample limit exceeded".to_owned());
             }
@@ -235,7 +256,10 @@ impl TargetLoop {
         seconds: f64,
         scratch: &mut Scratch,
     ) -> Tally {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
+            self.spread = self.environment.spread.add(self.target.key);
+        }
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
         let push = |series: Series<'_>, value_bits, timestamp_ms| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms });
         };
@@ -247,23 +271,32 @@ impl TargetLoop {
                 tally
             }
         };
+        lanes.keep_together();
         for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
             let series = self.cache.report_series(place);
             lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
         }
         self.reported = true;
+        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
+        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+            lanes.flush();
+            drop(lanes);
+            self.spread_after = Some(self.sink.passed());
+        }
         tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
+        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
         let mut push = |series: Series<'_>, value_bits| {
             lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
         };
         self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
+        lanes.keep_together();
         if std::mem::take(&mut self.reported) {
             for place in 0..REPORT_SERIES.len() {
-                push(self.cache.report_series(place), STALE_NAN_BITS);
+                let series = self.cache.report_series(place);
+                lanes.push(&Outgoing { series, value_bits: STALE_NAN_BITS, timestamp_ms: time_ms });
             }
         }
     }
@@ -275,9 +308,10 @@ impl TargetLoop {
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,

@@ -16,12 +16,14 @@ use super::written::Written;
 use crate::queue::{Encoding, LaneReader, Wake};
 
 /// What senders are asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// Send whatever comes.
     Run,
     /// Send what is there, then end.
     Drain,
+    /// End after the request that is under way: others send the rest.
+    Yield,
     /// End now.
     Stop,
 }
@@ -87,7 +89,7 @@ impl LaneSender {
         let samples_max = self.link.config.queue.max_samples_per_send as u64;
         loop {
             let phase = *self.phase.borrow_and_update();
-            if phase == Phase::Stop {
+            if matches!(phase, Phase::Yield | Phase::Stop) {
                 return;
             }
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max) {
@@ -96,7 +98,8 @@ impl LaneSender {
                 }
                 continue;
             }
-            if phase == Phase::Drain {
+            // What waits for other lanes has its turn when these are sent.
+            if phase == Phase::Drain && !self.reader.waits_for_others() {
                 return;
             }
             tokio::select! {
@@ -241,7 +244,7 @@ impl LaneSender {
             }
             let answer = tokio::select! {
                 answer = link.attempt(offer.body.clone(), offer.encoding, attempt) => answer,
-                () = stopped(&mut self.phase) => {
+                () = reached(&mut self.phase, Phase::Stop) => {
                     // It may be under way.
                     *maybe_stored = true;
                     return Fate::Stopped;
@@ -289,13 +292,13 @@ impl LaneSender {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = stopped(&mut self.phase) => return Fate::Stopped,
+                () = reached(&mut self.phase, Phase::Yield) => return Fate::Stopped,
             }
         }
     }
 
     fn sent(&self, last_ms: i64) {
-        self.link.metrics.highest_sent_seconds.set(last_ms as f64 / 1000.0);
+        self.link.metrics.sent_up_to(last_ms);
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
@@ -358,8 +361,8 @@ impl LaneSender {
     }
 }
 
-/// Returns when the sender is to end.
-async fn stopped(phase: &mut watch::Receiver<Phase>) {
+/// Returns when the sender is asked for this, or more.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     // An error says that nobody can ask any more, which is an end as well.
-    let _ended = phase.wait_for(|phase| *phase == Phase::Stop).await;
+    let _ended = phase.wait_for(|phase| *phase >= wanted).await;
 }

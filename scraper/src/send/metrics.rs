@@ -1,6 +1,11 @@
 //! Metrics of one destination: Prometheus's names where the meaning is Prometheus's, our own for the rest.
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use promring_model::config::RemoteWrite;
 
 use super::answer::Reason;
@@ -15,7 +20,8 @@ pub(super) struct SendMetrics {
     pub(super) too_old: Kinds,
     pub(super) bytes: Counter,
     pub(super) duration_seconds: Histogram,
-    pub(super) highest_sent_seconds: Gauge,
+    highest_sent_seconds: Gauge,
+    highest_sent_ms: AtomicI64,
     /// 1: the receiver does not speak 2.0.
     pub(super) fallback: Gauge,
     refused: [Counter; Reason::ALL.len()],
@@ -65,6 +71,7 @@ impl SendMetrics {
             .set(config.queue.max_samples_per_send as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_min").set(config.queue.min_shards as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_max").set(config.queue.max_shards as f64);
+        of!(gauge, config, "prometheus_remote_storage_shards_desired").set(super::lanes(config) as f64);
         let fallback = of!(gauge, config, "promring_remote_write_fallback");
         fallback.set(0.0);
         Self {
@@ -80,6 +87,7 @@ impl SendMetrics {
                 config,
                 "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
             ),
+            highest_sent_ms: AtomicI64::new(i64::MIN),
             refused: Reason::ALL.map(|reason| {
                 of!(counter, config, "promring_remote_write_refused_samples_total", "reason" => reason.as_str())
             }),
@@ -94,6 +102,13 @@ impl SendMetrics {
         }
         if reason != Reason::AlreadyStored {
             self.failed.add(counts);
+        }
+    }
+
+    /// A request was accepted whose newest sample has this time. Lanes are not equally far.
+    pub(super) fn sent_up_to(&self, newest_ms: i64) {
+        if self.highest_sent_ms.fetch_max(newest_ms, Ordering::Relaxed) < newest_ms {
+            self.highest_sent_seconds.set(newest_ms as f64 / 1000.0);
         }
     }
 
@@ -207,6 +222,30 @@ fn describe() {
         "Samples in the queue that are not acknowledged."
     );
     describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
+    describe_gauge!("prometheus_remote_storage_shards_desired", "Lanes that the configuration asks for.");
+    describe_gauge!("prometheus_remote_storage_shards_min", "min_shards of the configuration.");
+    describe_gauge!("prometheus_remote_storage_shards_max", "max_shards of the configuration.");
+    describe_gauge!(
+        "prometheus_remote_storage_max_samples_per_send",
+        "max_samples_per_send of the configuration."
+    );
+    describe_counter!("prometheus_remote_storage_bytes_total", "Bytes of bodies sent, after compression.");
+    describe_histogram!(
+        "prometheus_remote_storage_sent_batch_duration_seconds",
+        "From the first byte of a request to the head of its answer."
+    );
+    describe_gauge!(
+        "prometheus_remote_storage_queue_highest_timestamp_seconds",
+        "The newest time of a sample that was enqueued."
+    );
+    describe_gauge!(
+        "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+        "The newest time of a sample that was accepted."
+    );
+    describe_histogram!(
+        "promring_queue_fsync_duration_seconds",
+        "How long a sync of a file or directory took."
+    );
     describe_counter!(
         "promring_remote_write_refused_samples_total",
         "Samples that the receiver refused one by one, by reason; already_stored is no loss."

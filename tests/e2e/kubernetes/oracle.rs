@@ -95,7 +95,7 @@ impl Both {
     }
 
     /// Starts Prometheus anew. After a change it shows pods behind endpoints as they were, until their phase or the
-    /// endpoints change (divergence 16); a new one has to look.
+    /// endpoints change (the divergence is listed in docs/configuration.md); a new one has to look.
     fn ask_anew(&mut self, cluster: &Cluster) {
         self.oracle.kill();
         self.oracle = start_oracle(&self.oracle_arguments, cluster.dir());

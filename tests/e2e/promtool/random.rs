@@ -7,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
 
 /// Set it to a seed that a failed run printed.
-const SEED_VARIABLE: &str = "PROMRING_E2E_SEED";
+pub const SEED_VARIABLE: &str = "PROMRING_E2E_SEED";
 
 const ACTIONS: [(&str, u32); 11] = [
     ("replace", 12),

@@ -24,9 +24,14 @@ fn name(text: &str) -> Name {
 /// Answers by UDP, cut to nothing where there are more than ten records, and by TCP on the same port. What it does not
 /// know does not exist.
 async fn serve(zone: Zone) -> u16 {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let port = udp.local_addr().unwrap().port();
-    let tcp = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let (udp, tcp, port) = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = udp.local_addr().unwrap().port();
+        // Somebody else may have this port for TCP.
+        if let Ok(tcp) = TcpListener::bind(("127.0.0.1", port)).await {
+            break (udp, tcp, port);
+        }
+    };
     let zone_of_tcp = Arc::clone(&zone);
     tokio::spawn(async move {
         let mut buffer = [0; 4_096];

@@ -13,6 +13,7 @@ section! {
         statefulset: Text,
         kubeconfig_file: Text,
         scrapers: List<Text>,
+        replicas: i64,
     }
 }
 
@@ -21,6 +22,8 @@ section! {
     RawScraper as "scraper" {
         heartbeat: Duration,
         flush_timeout: Duration,
+        fence_max: Duration,
+        removed_destinations: Text,
         body_size_limit: Size,
         queue: RawQueue,
     }
@@ -31,6 +34,7 @@ section! {
     RawQueue as "scraper.queue" {
         max_bytes: Size,
         max_age: Duration,
+        when_full: Text,
         fsync: Text,
         fsync_interval: Duration,
     }
@@ -42,7 +46,10 @@ mod tests {
 
     use super::*;
     use crate::config::raw::Section;
-    use crate::config::{AllocatorSettings, FsyncPolicy, Members, QueueSettings, ScraperSettings};
+    use crate::config::{
+        AllocatorSettings, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
+        WhenFull,
+    };
     use crate::duration::format_duration;
     use crate::size::parse_size;
 
@@ -74,10 +81,17 @@ mod tests {
 
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
-        let AllocatorSettings { lapse, settle, members } = AllocatorSettings::default();
+        let AllocatorSettings { lapse, settle, replicas, members } = AllocatorSettings::default();
         assert_eq!(members, Members::Reporting);
-        let ScraperSettings { heartbeat, flush_timeout, body_size_limit, queue } = ScraperSettings::default();
-        let QueueSettings { max_bytes, max_age, fsync } = queue;
+        let ScraperSettings {
+            heartbeat,
+            flush_timeout,
+            fence_max,
+            removed_destinations,
+            body_size_limit,
+            queue,
+        } = ScraperSettings::default();
+        let QueueSettings { max_bytes, max_age, when_full, fsync } = queue;
         let FsyncPolicy::Interval(fsync_interval) = fsync else { panic!("the page says interval") };
         let rows = rows();
         for (key, default) in [
@@ -85,6 +99,7 @@ mod tests {
             ("allocator.settle", settle),
             ("scraper.heartbeat", heartbeat),
             ("scraper.flush_timeout", flush_timeout),
+            ("scraper.fence_max", fence_max),
             ("scraper.queue.max_age", max_age),
             ("scraper.queue.fsync_interval", fsync_interval),
         ] {
@@ -100,5 +115,9 @@ mod tests {
         for key in ["allocator.statefulset", "allocator.kubeconfig_file", "allocator.scrapers"] {
             assert_eq!(rows[key], "", "{key} has no default");
         }
+        assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
+        let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
+        assert_eq!(removed, ("drain", RemovedDestinations::Drain));
+        assert_eq!((&*rows["allocator.replicas"], replicas), ("none", None));
     }
 }

@@ -1,7 +1,7 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
-mod receiver;
+pub(crate) mod receiver;
 mod refusals;
 mod restarts;
 mod v2_delivery;

@@ -138,7 +138,7 @@ impl ApiServer {
                 requested.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the requests come");
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the requests come");
     }
 
     pub(crate) fn last_request(&self, resource: &str) -> String {

@@ -62,18 +62,26 @@ pub(crate) fn config(server: &ApiServer, jobs: &str) -> Config {
     loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }
 
-/// Short times, so that tests need not wait.
+/// Pauses that are short, so that tests need not wait for them, and patience enough for a busy machine.
 pub(crate) const TIMING: Timing = Timing {
-    head: Duration::from_millis(400),
-    idle: Duration::from_millis(400),
-    list: Duration::from_millis(800),
+    head: Duration::from_secs(8),
+    idle: Duration::from_secs(8),
+    list: Duration::from_secs(8),
     watch: Duration::from_secs(300),
     backoff_min: Duration::from_millis(10),
     backoff_max: Duration::from_millis(50),
 };
 
+/// For tests of the patience itself.
+pub(crate) const IMPATIENT: Timing = Timing {
+    head: Duration::from_millis(400),
+    idle: Duration::from_millis(400),
+    list: Duration::from_millis(600),
+    ..TIMING
+};
+
 /// A test that waits longer than this has failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Following {
     /// Starts the sources of these jobs.
@@ -82,8 +90,12 @@ impl Following {
     }
 
     pub(crate) fn start_config(config: &Config) -> Self {
+        Self::start_timed(config, TIMING)
+    }
+
+    pub(crate) fn start_timed(config: &Config, timing: Timing) -> Self {
         let (sender, updates) = mpsc::channel(16);
-        let watches = Watches::with_timing(TIMING);
+        let watches = Watches::with_timing(timing);
         let sources = Sources::start(config, 0, &sender, &watches);
         Self { watches, jobs: BTreeMap::new(), sources, sender, updates, generation: 0 }
     }
