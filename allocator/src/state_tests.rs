@@ -223,7 +223,7 @@ fn more_scrapers_than_may_be_known_are_refused() {
 
 #[test]
 fn a_scraper_whose_ordinal_goes_away_is_told_and_takes_nothing_any_more() {
-    let two = config(30, "").clone();
+    let two = config(30, "");
     let mut state = settled(&two, &["scraper-0", "scraper-1", "scraper-10", "host"]);
     assert!(state.assigned("scraper-1") > 0 && !report(&mut state, "scraper-1", 11_000).leaving);
     let mut one = two.clone();

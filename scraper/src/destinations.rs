@@ -105,10 +105,10 @@ impl Destinations {
                 |open: &&Open| before.iter().any(|b| Arc::ptr_eq(&b.destination, &open.destination));
             next.push(match known {
                 Some(open) if *open.destination.config == **entry && unchanged(&open) => open.clone(),
-                Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)))?,
+                Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)), &self.labels)?,
                 None => {
                     let queue = send::open_queue(&self.volume, entry, &config.scraper.queue, &self.data_dir)?;
-                    Open::start(Destination::new(Arc::clone(entry), Arc::new(queue)))?
+                    Open::start(Destination::new(Arc::clone(entry), Arc::new(queue)), &self.labels)?
                 }
             });
         }
@@ -289,10 +289,11 @@ impl Destinations {
 }
 
 impl Open {
-    fn start(destination: Destination) -> Result<Self, String> {
+    fn start(destination: Destination, labels: &Arc<Shared>) -> Result<Self, String> {
         let RemoteWrite { name, .. } = &*destination.config;
         let senders = Senders::new(&destination.config, &destination.queue)
-            .map_err(|error| format!("the destination {name:?}: {error}"))?;
+            .map_err(|error| format!("the destination {name:?}: {error}"))?
+            .with_metadata(labels);
         Ok(Self { destination: Arc::new(destination), senders: Arc::new(senders) })
     }
 }

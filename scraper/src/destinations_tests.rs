@@ -6,10 +6,10 @@ use promring_model::target::TargetKey;
 
 use super::*;
 use crate::labelsets::LabelSets;
+use crate::payload::Outgoing;
 use crate::queue::SetKind;
 use crate::send::tests::receiver::{Action, Received, Receiver};
 use crate::series::Series;
-use crate::sink::Outgoing;
 
 struct Text(String);
 
@@ -71,7 +71,7 @@ impl World {
         let mut lanes = self.sink.lanes(TargetKey(key), spread, &self.labels);
         for bytes in &added {
             let series = Series::new(&sets, bytes);
-            lanes.push(&Outgoing { series, value_bits: (time as f64).to_bits(), timestamp_ms: time });
+            lanes.push(&Outgoing::float(series, (time as f64).to_bits(), time));
         }
     }
 

@@ -13,10 +13,9 @@ use tokio::task::JoinHandle;
 
 use crate::assignment::{Change, Held};
 use crate::destinations::Prepared;
-use crate::parse::Format;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
-use crate::scrape::{Carried, Command, Environment, Keep, TargetLoop};
+use crate::scrape::{BodyRules, Carried, Command, Environment, Keep, TargetLoop};
 use crate::sink::Sink;
 
 /// One target that is being scraped.
@@ -169,12 +168,12 @@ impl Manager {
             }
         };
         let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
+        let body_rules = BodyRules::new(&own.config, &target);
         let target_loop = TargetLoop::new(
             Arc::clone(&target),
             fetcher,
             rules,
-            own.config.limits.samples,
-            own.config.fallback_scrape_protocol.map(Format::from),
+            body_rules,
             Arc::clone(&self.sink),
             Arc::clone(&self.environment),
         );

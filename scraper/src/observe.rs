@@ -19,6 +19,14 @@ pub struct ScrapeMetrics {
     pub out_of_order: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
+    /// Scrapes that hit native_histogram_bucket_limit.
+    pub exceeded_bucket_limit: Counter,
+    /// Scrapes whose body was longer than body_size_limit.
+    pub exceeded_body_size: Counter,
+    /// Native histograms scraped, after metric relabelling.
+    pub histograms: Counter,
+    /// Exemplars that came before the last one of their series.
+    pub exemplars_out_of_order: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
     /// Slots without a scrape because the queue has no room and drops nothing.
@@ -36,6 +44,10 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrapes_total", "Scrapes made.");
         describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
+        describe_counter!(
+            "promring_scrape_histograms_total",
+            "Native histograms scraped, after metric relabelling."
+        );
         describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
         describe_counter!(
             "promring_scrape_slots_held_back_total",
@@ -51,6 +63,12 @@ impl ScrapeMetrics {
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
             out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
+            exceeded_bucket_limit: counter!(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total"
+            ),
+            exceeded_body_size: counter!("prometheus_target_scrapes_exceeded_body_size_limit_total"),
+            histograms: counter!("promring_scrape_histograms_total"),
+            exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
             skipped_slots: counter!("promring_scrape_slots_skipped_total"),
             held_back_slots: counter!("promring_scrape_slots_held_back_total"),
             lateness: histogram!("promring_scrape_lateness_seconds"),

@@ -14,6 +14,8 @@ use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
 use crate::parse::SeriesText;
+use crate::payload::HistogramLimits;
+use crate::series::report::{EXTRA_FROM, REPORT_SERIES};
 
 /// Why a series, and with it its whole scrape, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,19 +37,27 @@ pub enum Refusal {
     /// More labels than `label_limit`, or longer ones than the length limits.
     #[error("{0}")]
     Limit(String),
+    /// A native histogram that cannot be.
+    #[error("{0}")]
+    Histogram(&'static str),
+    /// A native histogram with more buckets than `native_histogram_bucket_limit`, however coarse.
+    #[error("histogram bucket limit exceeded")]
+    Buckets,
 }
 
 /// Destinations with the same `write_relabel_configs` form a class: a series is encoded once for all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
     rules: Vec<Rules>,
+    /// Whether a destination takes exemplars.
+    send_exemplars: bool,
 }
 
 impl Classes {
     /// One class without rules.
     #[cfg(test)]
     pub(crate) fn one() -> Self {
-        Self { rules: vec![Rules::default()] }
+        Self { rules: vec![Rules::default()], send_exemplars: true }
     }
 
     /// The classes of these destinations, and the class of each.
@@ -63,7 +73,8 @@ impl Classes {
                 })
             })
             .collect();
-        (Self { rules }, class_of)
+        let send_exemplars = destinations.iter().any(|destination| destination.send_exemplars);
+        (Self { rules, send_exemplars }, class_of)
     }
 }
 
@@ -77,6 +88,12 @@ pub struct SeriesRules {
     pub honor_timestamps: bool,
     /// Series with exposed timestamps get staleness markers too.
     pub track_timestamps_staleness: bool,
+    /// Whether a destination takes exemplars.
+    pub sends_exemplars: bool,
+    /// How many of the series about the scrape are written.
+    pub report_series: usize,
+    /// What native histograms may be.
+    pub histogram_limits: HistogramLimits,
     names: NameValidation,
     limits: ScrapeLimits,
     metric_relabel: Rules,
@@ -101,6 +118,9 @@ impl SeriesRules {
             honor_labels: config.honor_labels,
             honor_timestamps: config.honor_timestamps,
             track_timestamps_staleness: config.track_timestamps_staleness,
+            sends_exemplars: classes.send_exemplars,
+            report_series: if config.extra_scrape_metrics { REPORT_SERIES.len() } else { EXTRA_FROM },
+            histogram_limits: HistogramLimits::new(&config.limits),
             names: config.metric_name_validation_scheme,
             limits: config.limits.clone(),
             metric_relabel: config.metric_relabel.clone(),

@@ -34,8 +34,7 @@ impl Target {
         self.stage(body).unwrap();
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        let write = |series: Series<'_>, bits, time| out.push(written(series, bits, time, &shared));
-        self.cache.commit(self.now_ms, &mut self.scratch, write);
+        self.cache.commit(self.now_ms, &mut self.scratch, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 
@@ -53,21 +52,23 @@ impl Target {
         let _ = self.stage(body);
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        self.cache.fail(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
+        self.cache.fail(self.now_ms, &mut self.scratch, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 
     fn end(&mut self) -> Vec<String> {
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        self.cache.end(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
+        self.cache.end(self.now_ms, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 }
 
-fn written(series: Series<'_>, bits: u64, time_ms: i64, shared: &Shared) -> String {
+fn written(outgoing: &Outgoing<'_>, shared: &Shared) -> String {
     let (mut labels, mut body) = (Vec::new(), Vec::new());
-    series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
+    let Value::Float(bits) = outgoing.value else { panic!("not a float: {outgoing:?}") };
+    let time_ms = outgoing.timestamp_ms;
+    outgoing.series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
     v1::push_series(&labels, f64::from_bits(bits), time_ms, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();

@@ -4,28 +4,25 @@
 //! A series always uses the same lane, so that its samples stay in order: that of its target's key, or, where the target
 //! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
+mod batch;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use promring_model::config::{ProtobufMessage, RemoteWrite};
+use promring_model::config::RemoteWrite;
 use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
-use promring_proto::remote_write::{v1, v2};
-use promring_proto::varint::push_varint;
 
 use crate::filling::Filling;
 use crate::labelsets::{LabelSet, Shared};
-use crate::queue::{Encoding, Queue, QueueError, RecordMeta};
-use crate::request_symbols::RequestSymbols;
-use crate::series::Series;
+use crate::payload::{Outgoing, Value};
+use crate::queue::{Encoding, Queue, QueueError};
+use crate::send;
 use crate::spread::Passed;
-use crate::symbols::{Reading, Symbols};
-use tokio::time::Instant;
-
-/// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+use crate::symbols::Reading;
+use batch::{Batch, Content};
 
 /// How often requests are looked at for their age.
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -42,6 +39,9 @@ pub struct Destination {
     pub config: Arc<RemoteWrite>,
     /// Its queue.
     pub queue: Arc<Queue>,
+    content: Content,
+    /// Native histograms that its version of remote write cannot carry.
+    dropped_custom: Counter,
     filling: Arc<Filling<Batch>>,
 }
 
@@ -57,35 +57,6 @@ pub struct Incoming {
     samples: Counter,
     highest_seconds: Gauge,
     highest_ms: AtomicI64,
-}
-
-/// The request that a lane is filling.
-#[derive(Debug, Default)]
-struct Batch {
-    /// The series, encoded.
-    body: Vec<u8>,
-    /// The table of symbols of a remote write 2.0 request.
-    table: RequestSymbols,
-    /// How the series are encoded.
-    encoding: Encoding,
-    samples: u32,
-    first_ms: i64,
-    last_ms: i64,
-    since: Option<Instant>,
-    /// Labels of the series at hand, or the request as a whole.
-    labels: Vec<u8>,
-    compressed: Vec<u8>,
-}
-
-/// One sample on its way to the sink.
-#[derive(Debug)]
-pub struct Outgoing<'s> {
-    /// Labels.
-    pub series: Series<'s>,
-    /// The value's bits.
-    pub value_bits: u64,
-    /// Unix milliseconds.
-    pub timestamp_ms: i64,
 }
 
 impl Sink {
@@ -141,14 +112,36 @@ impl Destination {
     #[must_use]
     pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
         let filling = Arc::new(Filling::new(queue.lane_count()));
-        Self { config, queue, filling }
+        Self::sharing(config, queue, filling)
+    }
+
+    fn sharing(config: Arc<RemoteWrite>, queue: Arc<Queue>, filling: Arc<Filling<Batch>>) -> Self {
+        let dropped_custom = send::dropped_custom(&config);
+        Self { content: Content::of(&config), dropped_custom, config, queue, filling }
+    }
+
+    /// Whether a sample is sent there.
+    #[inline]
+    fn takes(&self, sample: &Outgoing<'_>) -> bool {
+        match sample.value {
+            Value::Float(_) => true,
+            Value::Histogram { is_custom, is_stale, .. } => self.takes_histogram(is_custom, is_stale),
+        }
+    }
+
+    fn takes_histogram(&self, is_custom: bool, is_stale: bool) -> bool {
+        let carried = !(is_custom && self.content.encoding == Encoding::V1);
+        if self.config.send_native_histograms && !carried && !is_stale {
+            self.dropped_custom.increment(1);
+        }
+        self.config.send_native_histograms && carried
     }
 
     /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
     /// still being appended by the old one is not left behind.
     #[must_use]
     pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self { config, queue: Arc::clone(&self.queue), filling: Arc::clone(&self.filling) }
+        Self::sharing(config, Arc::clone(&self.queue), Arc::clone(&self.filling))
     }
 
     /// Puts every request that has waited long enough into the queue.
@@ -191,14 +184,6 @@ impl Destination {
         })
     }
 
-    /// How its requests are encoded.
-    fn encoding(&self) -> Encoding {
-        match self.config.protobuf_message {
-            ProtobufMessage::V1 => Encoding::V1,
-            ProtobufMessage::V2 => Encoding::V2,
-        }
-    }
-
     fn open(&self, key: TargetKey, spread: bool, class: usize) -> OpenLanes<'_> {
         let lane = |count: usize| (key.0 % count.max(1) as u64) as usize;
         if spread {
@@ -239,24 +224,28 @@ struct OpenLanes<'s> {
 }
 
 impl Lanes<'_> {
-    /// Adds a sample to the request of each destination that takes the series.
+    /// Adds a sample to the request of each destination that takes it.
+    #[inline]
     pub fn push(&mut self, sample: &Outgoing<'_>) {
         self.samples += 1;
         self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
         for open in &mut self.open {
             let Some(labels) = sample.series.class(open.class) else { continue };
+            if !open.destination.takes(sample) {
+                continue;
+            }
             let at = match open.batches.len() {
                 lanes @ 2.. if !self.together => (series_hash(labels, &self.symbols) % lanes as u64) as usize,
                 _ => open.own,
             };
             let Some(batch) = open.batches.get_mut(at) else { continue };
             let (destination, lane) = (open.destination, open.first + at);
-            if batch.samples > 0 && batch.encoding != destination.encoding() {
+            if batch.is_of_another(destination.content.encoding) {
                 // An older configuration of the destination has begun it.
                 batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
             }
-            batch.push(labels, sample, &self.symbols, destination.encoding());
-            if batch.is_full(destination) {
+            batch.push(labels, sample, &self.symbols, &destination.content);
+            if batch.is_full(&destination.config) {
                 batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
             }
         }
@@ -329,82 +318,4 @@ fn series_hash(labels: LabelSet<'_>, symbols: &Reading<'_>) -> u64 {
         hasher.field(symbols.text(symbol).as_bytes());
     });
     hasher.finish64()
-}
-
-impl Batch {
-    fn push(
-        &mut self,
-        labels: LabelSet<'_>,
-        sample: &Outgoing<'_>,
-        symbols: &Reading<'_>,
-        encoding: Encoding,
-    ) {
-        if self.samples == 0 {
-            self.since = Some(Instant::now());
-            self.encoding = encoding;
-            (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
-        }
-        self.labels.clear();
-        match encoding {
-            Encoding::V1 => {
-                labels.write_v1(symbols, &mut self.labels);
-                let value = f64::from_bits(sample.value_bits);
-                v1::push_series(&self.labels, value, sample.timestamp_ms, &mut self.body);
-            }
-            Encoding::V2 => {
-                let (table, refs) = (&mut self.table, &mut self.labels);
-                labels.for_each_symbol(|symbol| push_varint(refs, table.reference(symbol, symbols).into()));
-                v2::push_series(refs, sample.value_bits, sample.timestamp_ms, &mut self.body);
-            }
-        }
-        self.samples += 1;
-        self.first_ms = self.first_ms.min(sample.timestamp_ms);
-        self.last_ms = self.last_ms.max(sample.timestamp_ms);
-    }
-
-    fn is_full(&self, destination: &Destination) -> bool {
-        self.samples as usize >= destination.config.queue.max_samples_per_send
-            || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
-    }
-
-    /// Makes a record of what has gathered.
-    fn cut(&mut self, destination: &Destination, lane: usize, symbols: &Reading<'_>, of: &Symbols) {
-        let samples = std::mem::take(&mut self.samples);
-        self.since = None;
-        if samples == 0 {
-            return;
-        }
-        let encoding = self.encoding;
-        if encoding == Encoding::V2 {
-            // The table goes before what refers to it.
-            self.labels.clear();
-            self.table.finish(symbols, of, &mut self.labels);
-            self.labels.extend_from_slice(&self.body);
-            std::mem::swap(&mut self.labels, &mut self.body);
-        }
-        self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
-        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
-        self.body.clear();
-        let meta = RecordMeta {
-            samples,
-            first_ms: self.first_ms,
-            last_ms: self.last_ms,
-            encoding,
-            ..RecordMeta::default()
-        };
-        let result = match compressed {
-            Ok(len) => destination
-                .queue
-                .append(lane, meta, &self.compressed[..len])
-                .map_err(|error| error.to_string()),
-            // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = result {
-            let name = &destination.config.name;
-            metrics::counter!("promring_queue_append_failed_samples_total", "remote_name" => name.clone())
-                .increment(u64::from(samples));
-            tracing::error!(destination = name, samples, error, "samples could not be queued and are lost");
-        }
-    }
 }

@@ -8,15 +8,23 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../support/host.rs"]
+mod host;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chance;
 mod differential;
+mod disk;
 mod divergences;
 mod fleet;
+mod heavy_target;
+mod kill;
 mod kubernetes;
 mod main_job;
+mod memory;
 mod promtool;
+mod proxy;
 mod receivers;
 mod recorder;
 mod seed;

@@ -7,8 +7,6 @@ mod golden;
 mod random;
 mod verdicts;
 
-pub use random::SEED_VARIABLE;
-
 use crate::servers::part;
 
 /// A version of promtool.

@@ -137,6 +137,13 @@ impl Recorder {
     }
 }
 
+/// What a request holds, by the version of remote write that it is of.
+pub fn read(version: u8, message: &[u8]) -> Recorded {
+    let mut recorded = Recorded::default();
+    let _ = if version == 1 { read_v1(message, &mut recorded) } else { read_v2(message, &mut recorded) };
+    recorded
+}
+
 /// Samples, histograms and exemplars of a request.
 type Counts = (usize, usize, usize);
 
@@ -151,7 +158,7 @@ fn read_v1(message: &[u8], recorded: &mut Recorded) -> Counts {
         let exemplars = series.exemplars.into_iter().map(exemplar).collect();
         let samples =
             series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect();
-        recorded.keep(labels, samples, series.histograms, exemplars, &mut counts);
+        recorded.keep(&labels, samples, series.histograms, exemplars, &mut counts);
     }
     for entry in request.metadata {
         recorded.metadata.push(Description {
@@ -191,7 +198,7 @@ fn read_v2(message: &[u8], recorded: &mut Recorded) -> Counts {
         let exemplars = series.exemplars.iter().map(exemplar).collect();
         let samples =
             series.samples.iter().map(|sample| (sample.timestamp, sample.value.to_bits())).collect();
-        recorded.keep(labels, samples, series.histograms.clone(), exemplars, &mut counts);
+        recorded.keep(&labels, samples, series.histograms.clone(), exemplars, &mut counts);
     }
     counts
 }
@@ -199,7 +206,7 @@ fn read_v2(message: &[u8], recorded: &mut Recorded) -> Counts {
 impl Recorded {
     fn keep(
         &mut self,
-        labels: Pairs,
+        labels: &Pairs,
         samples: Vec<(i64, u64)>,
         histograms: Vec<v2::Histogram>,
         exemplars: Vec<(i64, What)>,

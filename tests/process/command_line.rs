@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
-use crate::support::run;
+use crate::support::{Process, run};
 
 /// A directory with a configuration file of this content, and the file's path.
 fn config(text: &str) -> (tempfile::TempDir, String) {
@@ -221,4 +222,25 @@ fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
     let (code, _, err) = run(&["relabel", "--config", &path, "--job", "nodes"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("\"nodes\"") && err.contains("pods"), "{err}");
+}
+
+#[test]
+fn a_second_process_with_the_same_queues_is_refused_and_told_who_has_them() {
+    let remote_write = "remote_write: [{url: 'http://127.0.0.1:1/api/v1/write', name: audit}]\n";
+    let (dir, config) = config(remote_write);
+    let (promring, _) = Process::standalone("promring", Path::new(&config), dir.path());
+    let lock = dir.path().join("data/queue/audit/lock");
+    while !std::fs::read_to_string(&lock).is_ok_and(|holder| holder.ends_with('\n')) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let data = dir.path().join("data");
+    let arguments = ["standalone", "--config", &config, "--data-dir", data.to_str().unwrap()];
+    let (code, _, told) = run(&[&arguments[..], &["--listen", "127.0.0.1:0"]].concat());
+    assert_eq!(code, Some(1), "{told}");
+    let holder = format!("in use by process {}", promring.id());
+    assert!(told.contains(&holder) && told.contains("--data-dir"), "{told}");
+    // Looking is allowed.
+    let (code, shown, _) = run(&["queue", data.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("queue of audit") && shown.contains("every checksum is right"), "{shown}");
 }

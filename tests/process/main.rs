@@ -17,6 +17,8 @@ mod command_line;
 mod demo;
 mod metrics;
 mod no_url;
+mod outage;
+mod payload;
 mod reload;
 mod remote_write;
 mod scale_in;

@@ -59,6 +59,11 @@ impl Process {
         (Self::promring(name, &arguments, dir), format!("http://{listen}"))
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything that it has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -168,10 +173,16 @@ pub async fn get_json(url: &str) -> Option<serde_json::Value> {
 
 /// The value of a metric without labels, or the sum over its labels; None where it is not shown.
 pub async fn metric(base: &str, name: &str) -> Option<f64> {
+    metric_of(base, name, "").await
+}
+
+/// The same of series whose labels, as they are written, contain this text.
+pub async fn metric_of(base: &str, name: &str, labels: &str) -> Option<f64> {
     let text = get(&format!("{base}/metrics")).await?;
     let value = |line: &str| {
         let rest = line.strip_prefix(name)?;
-        rest.starts_with([' ', '{']).then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
+        let meant = rest.starts_with([' ', '{']) && line.contains(labels);
+        meant.then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
     };
     let values: Vec<f64> = text.lines().filter_map(value).collect();
     if values.is_empty() { None } else { Some(values.iter().sum()) }

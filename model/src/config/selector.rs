@@ -27,12 +27,8 @@ pub(crate) fn field_problem(text: &str) -> Option<SelectorProblem> {
 
 /// What stands behind the first operator.
 fn term_value(term: &str) -> Option<&str> {
-    let mut escaped = false;
-    let operator = term.find(|c: char| {
-        let found = !escaped && c == '=';
-        escaped = c == '\\' && !escaped;
-        found
-    })?;
+    // A backslash does not keep it from being one.
+    let operator = term.find('=')?;
     // The sign of `!=` is before it; a second one of `==` behind it.
     let value = &term[operator + 1..];
     Some(if term[..operator].ends_with('!') { value } else { value.strip_prefix('=').unwrap_or(value) })

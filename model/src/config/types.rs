@@ -99,8 +99,8 @@ pub struct ScrapeLimits {
     pub keep_dropped_targets: Option<u64>,
     /// Buckets of a native histogram.
     pub native_histogram_buckets: Option<u64>,
-    /// Smallest growth factor of a native histogram's buckets, in thousandths (kept integral so that it compares).
-    pub native_histogram_min_bucket_factor_milli: Option<u64>,
+    /// Smallest growth factor of a native histogram's buckets, in millionths (kept integral so that it compares).
+    pub native_histogram_min_bucket_factor_micro: Option<u64>,
 }
 
 /// `scheme` of a job.

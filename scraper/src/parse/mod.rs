@@ -4,6 +4,8 @@
 //! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never. Exemplars are treated
 //! likewise.
 
+mod classic;
+mod converter;
 mod exemplar;
 mod format;
 mod lex;
@@ -14,6 +16,9 @@ pub mod protobuf;
 mod series;
 pub mod text;
 
+use promring_proto::histogram::NativeHistogram;
+
+use self::converter::Converter;
 use self::openmetrics::OpenMetricsParser;
 use self::protobuf::{HistogramOptions, HistogramText, ProtobufParser};
 use self::text::TextParser;
@@ -32,6 +37,8 @@ pub enum Parser<'b> {
     OpenMetrics(OpenMetricsParser<'b>),
     /// Of protobuf.
     Protobuf(ProtobufParser<'b>),
+    /// Of a text format whose classic histograms become native ones.
+    Converting(Box<Converter<'b>>),
 }
 
 impl<'b> Parser<'b> {
@@ -55,11 +62,15 @@ impl<'b> Parser<'b> {
     /// The parser for a format.
     #[must_use]
     pub fn of(format: Format, options: HistogramOptions, body: &'b [u8]) -> Self {
-        match format {
+        let parser = match format {
             Format::Text => Self::Text(TextParser::new(body)),
             Format::OpenMetrics => Self::OpenMetrics(OpenMetricsParser::new(body)),
-            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, options)),
+            Format::Protobuf => return Self::Protobuf(ProtobufParser::new(body, options)),
+        };
+        if options.convert_classic {
+            return Self::Converting(Box::new(Converter::new(parser, options.always_classic)));
         }
+        parser
     }
 
     /// The next sample, or what is said of a metric family; None at the end of the body.
@@ -72,6 +83,7 @@ impl<'b> Parser<'b> {
             Self::Text(parser) => parser.next_item(),
             Self::OpenMetrics(parser) => parser.next_item(),
             Self::Protobuf(parser) => parser.next_item(),
+            Self::Converting(parser) => parser.next_item(),
         }
     }
 }
@@ -83,6 +95,8 @@ pub enum Item<'b> {
     Sample(Sample<'b>),
     /// A sample whose value is a native histogram.
     Histogram(HistogramSample<'b>),
+    /// A classic histogram that was made a native one.
+    Converted(Box<ConvertedHistogram<'b>>),
     /// What is said of a metric family.
     Metadata(Metadata<'b>),
 }
@@ -96,6 +110,8 @@ pub struct Sample<'b> {
     pub value: f64,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
     /// Exemplars, as written.
     pub exemplars: Exemplars<'b>,
 }
@@ -109,8 +125,25 @@ pub struct HistogramSample<'b> {
     pub histogram: HistogramText<'b>,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
     /// Exemplars with timestamps, as written.
     pub exemplars: Exemplars<'b>,
+}
+
+/// A native histogram with custom bounds, made of a classic one (`convert_classic_histograms_to_nhcb`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvertedHistogram<'b> {
+    /// Name and labels: those of the classic histogram, without suffix and `le`.
+    pub series: SeriesText<'b>,
+    /// The histogram.
+    pub histogram: NativeHistogram,
+    /// The exposed timestamp in Unix milliseconds.
+    pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
+    /// Exemplars of the classic series, as written.
+    pub exemplars: Vec<Exemplars<'b>>,
 }
 
 /// Why a body is refused. The whole scrape fails, as in Prometheus.

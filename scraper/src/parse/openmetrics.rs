@@ -65,7 +65,13 @@ impl<'b> OpenMetricsParser<'b> {
         {
             self.at += line.len() + 1;
             let series = SeriesText::text(&line[..end], Dialect::OpenMetrics, self.number);
-            return Ok(Item::Sample(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() }));
+            return Ok(Item::Sample(Sample {
+                series,
+                value,
+                timestamp_ms,
+                start_ms: 0,
+                exemplars: Exemplars::default(),
+            }));
         }
         self.any_sample(&self.body[self.at..])
     }
@@ -89,7 +95,7 @@ impl<'b> OpenMetricsParser<'b> {
         self.at += end + newline + 1;
         self.line += memchr::memchr_iter(b'\n', series).count();
         let series = SeriesText::text(series, Dialect::OpenMetrics, self.number);
-        Ok(Item::Sample(Sample { series, value, timestamp_ms, exemplars }))
+        Ok(Item::Sample(Sample { series, value, timestamp_ms, start_ms: 0, exemplars }))
     }
 
     /// A line that begins with `#`.

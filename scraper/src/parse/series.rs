@@ -41,6 +41,11 @@ enum Form<'b> {
         dialect: Dialect,
         number: NumberLabel,
     },
+    /// The same, of a series of a classic histogram: the histogram as a whole is meant.
+    Classic {
+        bytes: &'b [u8],
+        dialect: Dialect,
+    },
     Message(MessageSeries<'b>),
 }
 
@@ -141,7 +146,7 @@ impl NumberLabel {
     fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::Bound => Some("le"),
+            Self::Bound => Some(BOUND),
             Self::Quantile => Some("quantile"),
         }
     }
@@ -156,6 +161,14 @@ impl<'b> SeriesText<'b> {
         Self(Form::Message(series))
     }
 
+    /// The classic histogram that this series of a text format is a part of, as one series.
+    pub(super) fn as_classic(self) -> Self {
+        match self.0 {
+            Form::Text { bytes, dialect, .. } => Self(Form::Classic { bytes, dialect }),
+            Form::Classic { .. } | Form::Message(_) => self,
+        }
+    }
+
     /// A hash by which the series is known again: equal for equal bytes of equal meaning. The same labels may be
     /// written in several ways, which hash differently.
     #[must_use]
@@ -163,6 +176,7 @@ impl<'b> SeriesText<'b> {
         match self.0 {
             // The type is part of the meaning: `le="1"` is another label under another type.
             Form::Text { bytes, number, .. } => hash64(bytes) ^ number as u64,
+            Form::Classic { bytes, .. } => mix(hash64(bytes)),
             Form::Message(series) => series.identity(),
         }
     }
@@ -183,6 +197,7 @@ impl<'b> SeriesText<'b> {
     pub fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
         let mut pairs = match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
+            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect)?,
             Form::Message(series) => series.pairs()?,
         };
         let mut emptied = Vec::new();
@@ -205,7 +220,9 @@ impl<'b> SeriesText<'b> {
 impl Display for SeriesText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Form::Text { bytes, .. } => f.write_str(&String::from_utf8_lossy(bytes)),
+            Form::Text { bytes, .. } | Form::Classic { bytes, .. } => {
+                f.write_str(&String::from_utf8_lossy(bytes))
+            }
             Form::Message(series) => f.write_str(series.family),
         }
     }
@@ -220,6 +237,37 @@ pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
     let mut pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
     pairs.retain(|(_, value)| !value.is_empty());
     check_unique(&pairs)?;
+    Ok(pairs)
+}
+
+/// What a series of a classic histogram is in its histogram, and the histogram's own name.
+pub(super) fn classic_part(name: &str) -> Option<(ClassicPart, &str)> {
+    let part = |(suffix, part)| Some((part, name.strip_suffix(suffix)?));
+    [("_bucket", ClassicPart::Bucket), ("_sum", ClassicPart::Sum), ("_count", ClassicPart::Count)]
+        .into_iter()
+        .find_map(part)
+}
+
+/// One of the series of a classic histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClassicPart {
+    Bucket,
+    Sum,
+    Count,
+}
+
+/// The label of a classic bucket's upper bound.
+pub(super) const BOUND: &str = "le";
+
+fn classic_pairs(bytes: &[u8], dialect: Dialect) -> Result<Pairs<'_>, &'static str> {
+    let mut pairs = text_pairs(bytes, dialect, NumberLabel::None, false)?;
+    check_unique(&pairs)?;
+    pairs.retain(|(name, _)| name != BOUND);
+    for (_, value) in pairs.iter_mut().filter(|(name, _)| name == METRIC_NAME) {
+        if let Some((_, base)) = classic_part(value) {
+            *value = base.to_owned().into();
+        }
+    }
     Ok(pairs)
 }
 

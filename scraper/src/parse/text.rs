@@ -101,7 +101,7 @@ impl<'b> TextParser<'b> {
             && let Ok((value, timestamp_ms)) = value_and_time(&line[end..])
         {
             let series = SeriesText::text(&line[..end], Dialect::Prometheus, self.number);
-            return Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() });
+            return Ok(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() });
         }
         self.any_sample(&self.body[start..], start)
     }
@@ -116,7 +116,7 @@ impl<'b> TextParser<'b> {
         self.at = start + end + newline + 1;
         self.line += memchr_iter(b'\n', series).count();
         let series = SeriesText::text(series, Dialect::Prometheus, self.number);
-        Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() })
+        Ok(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() })
     }
 
     /// `line` begins with `#`.

@@ -4,6 +4,10 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+use promring_model::duration::format_duration;
+use promring_net::clock::now_ms;
 
 use super::QueueError;
 use super::cursor::{Cursor, CursorFile};
@@ -12,6 +16,7 @@ use super::files::{Files, OsFiles};
 use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::record::Beside;
 use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
 /// A queue as it lies on the disk.
@@ -117,7 +122,7 @@ impl fmt::Display for Inspection {
                 Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
                 None => writeln!(f, "set {} with a damaged description", set.set)?,
             }
-            let head = ["lane", "segments", "bytes", "records", "samples", "oldest (ms)", "good", "bad"];
+            let head = ["lane", "segments", "bytes", "records", "samples", "oldest", "good", "bad"];
             let [lane, segments, bytes, records, samples, oldest, good, bad] = head;
             writeln!(
                 f,
@@ -132,7 +137,7 @@ impl fmt::Display for Inspection {
                     lane.bytes,
                     lane.pending.records,
                     lane.pending.samples,
-                    lane.pending.oldest_ms.map_or("-".to_owned(), |ms| ms.to_string()),
+                    age(lane.pending.oldest_ms),
                     lane.good_records,
                     lane.bad_records,
                 )?;
@@ -145,8 +150,18 @@ impl fmt::Display for Inspection {
                 }
             }
         }
-        Ok(())
+        let Pending { records, samples, bytes, oldest_ms, .. } = self.pending();
+        let state = if self.is_sound() { "every checksum is right" } else { "damaged, see above" };
+        let oldest = age(oldest_ms);
+        writeln!(f, "to send: {records} records, {samples} samples, {bytes} bytes, oldest {oldest}; {state}")
     }
+}
+
+/// How long ago something was enqueued.
+fn age(enqueued_ms: Option<i64>) -> String {
+    let Some(enqueued_ms) = enqueued_ms else { return "-".to_owned() };
+    let seconds = now_ms().saturating_sub(enqueued_ms).max(0) / 1_000;
+    format_duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
 }
 
 pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Inspection, QueueError> {
@@ -263,6 +278,8 @@ fn index_segment(
         samples: summary.points.saturating_sub(points),
         bytes: end.saturating_sub(offset.max(SEGMENT_HEADER_BYTES)),
         oldest_ms: Some(summary.first_enqueued_ms),
+        // A finished segment does not tell.
+        beside: Beside::default(),
     });
     Ok(())
 }
@@ -287,6 +304,7 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
                 if header.sequence > seen.acknowledged {
                     seen.pending.records += 1;
                     seen.pending.samples = seen.pending.samples.saturating_add(header.meta.points());
+                    seen.pending.beside.add(header.meta.beside());
                     seen.pending.bytes += header.record_len();
                     seen.pending.oldest_ms.get_or_insert(header.enqueued_ms);
                 }

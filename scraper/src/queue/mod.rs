@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 mod cursor;
 mod directory;
+mod examine;
 mod files;
 mod inspect;
 mod lane;
@@ -35,12 +36,13 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use examine::{Examined, examine};
 pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};
 pub use reader::{LaneReader, RecordInfo, Wake};
-pub use record::{Encoding, RecordMeta};
+pub use record::{Beside, Encoding, RecordMeta};
 pub use shared::DropReason;
 pub use stats::{LaneStats, QueueStats, SetStats};
 pub use volume::Volume;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
-use super::record::{Encoding, RecordHeader, RecordMeta};
+use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -85,6 +85,7 @@ struct InHand {
     next: u64,
     enqueued_ms: i64,
     points: u64,
+    beside: Beside,
     /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
     lost: Option<DropReason>,
 }
@@ -153,6 +154,8 @@ impl LaneReader {
                     self.lane.skip(&spot, next, sequence);
                 }
                 Ok(Outcome::End) => {}
+                // Dropped while it was read: on to what is left.
+                Err(_) if !self.lane.holds(spot.base) => self.file = None,
                 Err(error) => {
                     if !self.read_failed(&spot, &error) {
                         return None;
@@ -187,6 +190,10 @@ impl LaneReader {
     /// Acknowledges all records up to this one: they are never read again.
     pub fn ack(&mut self, sequence: u64) {
         self.lane.ack(sequence);
+        // A file that is deleted takes its place on the disk for as long as it is open.
+        if self.file.as_ref().is_some_and(|(base, _)| !self.lane.holds(*base)) {
+            self.file = None;
+        }
     }
 
     /// Whether the queue's bounds have dropped every record that was read and not acknowledged: it need not be tried again.
@@ -327,6 +334,11 @@ impl Lane {
         };
     }
 
+    /// Whether it still has this segment.
+    fn holds(&self, base: u64) -> bool {
+        self.lock().segments.binary_search_by_key(&base, |segment| segment.base).is_ok()
+    }
+
     /// The record at `spot` was read. False: its segment was dropped meanwhile.
     fn take(&self, spot: &Spot, header: &RecordHeader) -> bool {
         let mut state = self.lock();
@@ -340,6 +352,7 @@ impl Lane {
             next,
             enqueued_ms: header.enqueued_ms,
             points: header.meta.points(),
+            beside: header.meta.beside(),
             lost: None,
         });
         (state.read.offset, state.read.after) = (next, header.sequence);
@@ -380,6 +393,7 @@ impl Lane {
             if let Some(segment) = state.segments.get_mut(at) {
                 segment.acked_records += 1;
                 segment.acked_points = segment.acked_points.saturating_add(record.points);
+                segment.acked_beside.add(record.beside);
                 segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
                 segment.pending_since_ms = segment.pending_since_ms.max(record.enqueued_ms);
                 state.cursor.segment = record.segment;

@@ -11,17 +11,16 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
-use super::fetch::{Fetched, Fetcher};
+use super::body::BodyRules;
+use super::fetch::{FetchError, Fetched, Fetcher};
 use super::http::Connection;
-use super::report;
+use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
 use crate::observe::ScrapeMetrics;
-use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser};
 use crate::rules::SeriesRules;
-use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
-use crate::sink::{Outgoing, Sink};
+use crate::series::{Scratch, SeriesCache, Tally};
+use crate::sink::Sink;
 use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
@@ -87,9 +86,7 @@ pub struct TargetLoop {
     fetcher: Arc<Fetcher>,
     connection: Connection,
     rules: SeriesRules,
-    sample_limit: Option<u64>,
-    /// How a body is read whose Content-Type says nothing of use.
-    fallback: Option<Format>,
+    body_rules: BodyRules,
     slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
@@ -109,8 +106,7 @@ impl TargetLoop {
         target: Arc<Target>,
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
-        sample_limit: Option<u64>,
-        fallback: Option<Format>,
+        body_rules: BodyRules,
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
@@ -123,8 +119,7 @@ impl TargetLoop {
             target,
             fetcher,
             rules,
-            sample_limit,
-            fallback,
+            body_rules,
             sink,
             environment,
             reported: false,
@@ -206,6 +201,7 @@ impl TargetLoop {
         let metrics = &self.environment.metrics;
         metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
         let mut body = self.environment.buffers.take();
+        let mut body_bytes = 0;
         let Self { fetcher, connection, target, environment, .. } = &mut *self;
         let fetched = match (refusal, &target.url) {
             (Some(message), _) => Err(message),
@@ -213,69 +209,54 @@ impl TargetLoop {
             (None, Ok(url)) => {
                 let buffers = &environment.buffers;
                 let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
+                body_bytes = match &result {
+                    Ok(_) => body.len() as i64,
+                    Err(FetchError::BodySize) => -1,
+                    Err(_) => 0,
+                };
                 result.map_err(|error| error.to_string())
             }
         };
         let mut scratch = self.environment.scratches.take();
         self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|fetched| self.stage(&body, &fetched, time_ms, &mut scratch));
+        let result = fetched.and_then(|Fetched { content_type }| {
+            let Self { cache, rules, body_rules, environment, .. } = &mut *self;
+            let into = (cache, &mut scratch);
+            body_rules.stage(&body, &content_type, time_ms, rules, into, &environment.metrics)
+        });
         self.environment.buffers.give(body);
-        let seconds = started.elapsed().as_secs_f64();
-        let tally = self.append(&result, time_ms, seconds, &mut scratch);
+        let tally = match result {
+            Ok(()) => self.cache.tally(),
+            Err(_) => self.cache.failed_tally(),
+        };
+        let report = Report {
+            up: result.is_ok(),
+            seconds: started.elapsed().as_secs_f64(),
+            tally,
+            timeout: self.target.timeout,
+            sample_limit: self.body_rules.sample_limit,
+            body_bytes,
+        };
+        let tally = self.append(&report, time_ms, &mut scratch);
         self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, seconds, tally);
+        self.tell(&result, started_ms, &Report { tally, ..report });
     }
 
-    /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(
-        &mut self,
-        body: &[u8],
-        fetched: &Fetched,
-        time_ms: i64,
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        let options = HistogramOptions::default();
-        let parser = Parser::new(&fetched.content_type, self.fallback, options, body);
-        let mut parser = parser.map_err(|error| error.to_string())?;
-        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-            // Native histograms are not asked for, and what is said of families is not sent yet.
-            let Item::Sample(sample) = item else { continue };
-            self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().to_store() > limit) {
-                self.environment.metrics.exceeded_sample_limit.increment(1);
-                return Err("sample limit exceeded".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    fn append(
-        &mut self,
-        result: &Result<(), String>,
-        time_ms: i64,
-        seconds: f64,
-        scratch: &mut Scratch,
-    ) -> Tally {
+    /// What the scrape yielded once it took effect.
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
         if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
             self.spread = self.environment.spread.add(self.target.key);
         }
         let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
-        let push = |series: Series<'_>, value_bits, timestamp_ms| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms });
-        };
-        let tally = match result {
-            Ok(()) => self.cache.commit(time_ms, scratch, push),
-            Err(_) => {
-                let tally = self.cache.failed_tally();
-                self.cache.fail(time_ms, push);
-                tally
-            }
-        };
-        lanes.keep_together();
-        for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
-            let series = self.cache.report_series(place);
-            lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
+        let mut tally = report.tally;
+        if report.up {
+            tally = self.cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing));
+        } else {
+            self.cache.fail(time_ms, scratch, |outgoing| lanes.push(outgoing));
         }
+        lanes.keep_together();
+        let values = report.values().map(f64::to_bits);
+        self.cache.report(values, time_ms).for_each(|outgoing| lanes.push(&outgoing));
         self.reported = true;
         let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
         if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
@@ -288,26 +269,27 @@ impl TargetLoop {
 
     fn end(&mut self, time_ms: i64) {
         let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
-        let mut push = |series: Series<'_>, value_bits| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
-        };
-        self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
+        self.cache.end(time_ms, |outgoing| lanes.push(outgoing));
         lanes.keep_together();
         if std::mem::take(&mut self.reported) {
-            for place in 0..REPORT_SERIES.len() {
-                let series = self.cache.report_series(place);
-                lanes.push(&Outgoing { series, value_bits: STALE_NAN_BITS, timestamp_ms: time_ms });
-            }
+            let stale = std::iter::repeat(STALE_NAN_BITS);
+            self.cache.report(stale, time_ms).for_each(|outgoing| lanes.push(&outgoing));
         }
     }
 
-    fn tell(&self, result: &Result<(), String>, started_ms: i64, seconds: f64, tally: Tally) {
+    fn tell(&self, result: &Result<(), String>, started_ms: i64, report: &Report) {
+        let Report { seconds, tally, .. } = *report;
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
         metrics.duration.record(seconds);
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.histograms.increment(tally.histograms);
+        metrics.exemplars_out_of_order.increment(tally.exemplars_out_of_order);
+        if report.body_bytes < 0 {
+            metrics.exceeded_body_size.increment(1);
+        }
         metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);

@@ -11,6 +11,7 @@ mod gather;
 mod join;
 mod lane;
 mod link;
+mod metadata;
 mod metrics;
 mod news;
 mod piece;
@@ -33,9 +34,11 @@ use promring_proto::api::QueueReport;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::labelsets::Shared;
 use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
 use lane::{LaneSender, Phase};
 use link::Link;
+pub(crate) use metrics::dropped_custom;
 
 /// Lanes of a queue, unless min_shards asks for more or max_shards for fewer.
 pub const LANES: usize = 8;
@@ -57,6 +60,8 @@ pub struct Senders {
     phase: watch::Sender<Phase>,
     link: Arc<Link>,
     queue: Arc<Queue>,
+    /// What metadata are told of.
+    families: Option<Arc<Shared>>,
     running: Mutex<JoinSet<()>>,
     ended: AtomicBool,
 }
@@ -77,9 +82,17 @@ impl Senders {
             phase: watch::Sender::new(Phase::Run),
             link: Arc::new(Link::new(Arc::clone(config))?),
             queue: Arc::clone(queue),
+            families: None,
             running: Mutex::default(),
             ended: AtomicBool::new(false),
         })
+    }
+
+    /// The same, telling the receiver also what these targets say of their metric families, as far as it is to be told.
+    #[must_use]
+    pub fn with_metadata(self, families: &Arc<Shared>) -> Self {
+        let families = self.link.config.metadata.send.then(|| Arc::clone(families));
+        Self { families, ..self }
     }
 
     /// Starts sending. It ends with [`Senders::finish`], or when the senders are dropped. Later calls change nothing.
@@ -89,6 +102,10 @@ impl Senders {
             let supervisor =
                 supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
             running.spawn(supervisor);
+            if let Some(families) = &self.families {
+                let (link, phase) = (Arc::clone(&self.link), self.phase.subscribe());
+                running.spawn(metadata::send_always(link, Arc::clone(families), phase));
+            }
         }
     }
 

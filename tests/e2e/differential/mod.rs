@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use promring_net::clock::now_ms;
 
+use crate::chance::seed;
 use crate::divergences::SCRAPE;
-use crate::promtool::SEED_VARIABLE;
 use crate::recorder::{Record, Recorder, What};
 use crate::servers::part;
 use crate::support::{Process, eventually, free_port, get, scaled};
@@ -185,13 +185,12 @@ async fn every_odd_exposition_yields_what_it_yields_with_prometheus() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expositions_made_by_chance_yield_what_they_yield_with_prometheus() {
     let dir = tempfile::tempdir().unwrap();
-    let seed = std::env::var(SEED_VARIABLE).ok().map_or_else(rand::random, |seed| seed.parse().unwrap());
-    eprintln!("seed {seed}; {SEED_VARIABLE}={seed} repeats this run");
+    let seed = seed();
     let cases = cases::random(seed, scaled(30, 40), scaled(12, 200));
     let mut found = differing(&cases, is_compared_by_chance, dir.path()).await;
     found.retain(|name, _| !name.starts_with("any/"));
     let shown: Vec<String> = found.into_iter().map(|(name, text)| format!("{name}: {text}")).collect();
-    assert!(shown.is_empty(), "{SEED_VARIABLE}={seed}: {} differ:\n{}", shown.len(), shown.join("\n"));
+    assert!(shown.is_empty(), "seed {seed}: {} differ:\n{}", shown.len(), shown.join("\n"));
 }
 
 /// What real programs show: node_exporter and Prometheus itself, in each format, several times.

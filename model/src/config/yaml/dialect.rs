@@ -234,12 +234,12 @@ impl Gaps {
                     len = rest.find(['\n', '\r']).unwrap_or(rest.len());
                     directive(text, at, &rest[..len])?;
                 }
-                '.' | '-' if last && line_start && (rest.starts_with("...") || rest.starts_with("---")) => {
-                    return Ok(());
-                }
                 '.' if line_start && rest.starts_with("...") && !self.started => {
                     let hint = "remove this line: it ends a document, and none has begun";
                     return Err(problem(text, at, "not valid YAML: an end without a beginning", hint));
+                }
+                '.' | '-' if last && line_start && (rest.starts_with("...") || rest.starts_with("---")) => {
+                    return Ok(());
                 }
                 '-' if line_start && rest.starts_with("---") => {
                     (len, key_fits, self.started) = (3, false, true);
@@ -283,6 +283,8 @@ impl Gaps {
                     len = rest.find([' ', '\t', '\n', '\r']).unwrap_or(rest.len());
                     key_fits = false;
                 }
+                // Something else begins, which nobody reads.
+                c if last && self.depth == 0 && !c.is_whitespace() => return Ok(()),
                 _ => {}
             }
             line_start = matches!(c, '\n' | '\r');

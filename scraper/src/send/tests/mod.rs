@@ -1,6 +1,9 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
+mod links;
+mod metadata;
+mod payload;
 pub(crate) mod receiver;
 mod refusals;
 mod restarts;

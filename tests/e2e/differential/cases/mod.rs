@@ -37,15 +37,16 @@ pub(super) fn all(now_ms: i64) -> Vec<Case> {
 }
 
 /// A family of steps, cut into jobs that run at once. Each job ends with a plain body.
-pub(super) fn family(name: &str, settings: &str, steps: Vec<Step>) -> Vec<Case> {
-    let jobs = steps.chunks(STEPS_MAX).enumerate();
-    jobs.map(|(number, steps)| {
-        let mut steps = steps.to_vec();
+pub(super) fn family(name: &str, settings: &str, mut steps: Vec<Step>) -> Vec<Case> {
+    let mut cases = Vec::new();
+    while !steps.is_empty() {
+        let rest = steps.split_off(STEPS_MAX.min(steps.len()));
         steps.push(Step::new("end", TEXT, "end 1\n"));
-        let job = if number == 0 { name.to_owned() } else { format!("{name}-{}", number + 1) };
-        Case { family: name.to_owned(), job, settings: settings.to_owned(), steps }
-    })
-    .collect()
+        let job = if cases.is_empty() { name.to_owned() } else { format!("{name}-{}", cases.len() + 1) };
+        cases.push(Case { family: name.to_owned(), job, settings: settings.to_owned(), steps });
+        steps = rest;
+    }
+    cases
 }
 
 /// The same for steps that are names and bodies of one type.

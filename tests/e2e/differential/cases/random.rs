@@ -84,10 +84,16 @@ fn body(open: bool, step: usize, random: &mut SmallRng) -> Vec<u8> {
     body
 }
 
-/// What is in the list of divergences already: space before a name, and a quoted text that goes on in the next line after
-/// a brace.
+/// What is in the list of divergences already: space before a name, a quoted text that goes on in the next line after a
+/// brace, and times that come and go.
 fn differs(body: &[u8]) -> bool {
     body.split(|byte| *byte == b'\n').any(|line| {
+        let after_labels = line.iter().rposition(|byte| *byte == b'}').map_or(line, |at| &line[at..]);
+        let words =
+            after_labels.split(|byte| [b' ', b'\t'].contains(byte)).filter(|word| !word.is_empty()).count();
+        if words > 2 && !line.starts_with(b"#") {
+            return true;
+        }
         let quotes = line.iter().filter(|byte| **byte == b'"').count();
         line.starts_with(b" ") || line.starts_with(b"\t") || (quotes % 2 == 1 && line.contains(&b'}'))
     })

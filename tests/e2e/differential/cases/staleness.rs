@@ -62,6 +62,8 @@ pub(super) fn cases(now_ms: i64) -> Vec<Case> {
         ("and-vanishes", "b 2\n".to_owned()),
         ("several-times-of-one", format!("c 1 {}\nc 2 {}\nc 3 {}\nb 2\n", at(5, 1), at(5, 2), at(5, 3))),
         ("one-with-and-one-without", format!("d 1\nd 2 {}\nb 2\n", at(60, 0))),
+        ("without-a-time", "g 1\nb 2\n".to_owned()),
+        ("and-then-with-one", format!("g 2 {}\nb 2\n", at(70, 0))),
         ("all-gone", String::new()),
     ];
     cases.extend(bodies("timestamps", "", TEXT, &timed));
