@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# End-to-end tests: the real binary against real servers, on loopback only.
+# End-to-end tests: the real binary against real servers, on loopback and in network namespaces of their own only.
 #
 #   tests/e2e.sh            the short form of every test
 #   tests/e2e.sh --full     the full form: the same code with longer times
@@ -89,15 +89,11 @@ NODE_EXPORTER=$(debian_part prometheus-node-exporter usr/bin/prometheus-node-exp
 PROMTOOL=$(go_part prometheus promtool github.com/prometheus/prometheus/cmd/promtool remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
 PROMETHEUS_3=$(go_part prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
 PROMTOOL_2_42=$(debian_part prometheus usr/bin/promtool)
-<<<<<<< HEAD
 # etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl; clients parse the version that they say.
 kubernetes=$(sed -n 's|^\tk8s.io/kubernetes ||p' tests/parts/kubernetes/go.mod)
 KUBERNETES=$(go_part kubernetes kubernetes . "" "-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes")
 HELM=$(go_tool helm helm.sh/helm/v4/cmd/helm v4.3.1)
 export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42 KUBERNETES HELM
-=======
-export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42
->>>>>>> main
 export PROMRING_E2E_FULL=$full
 
 # One test at a time: each starts several servers, and two cores are soon busy.

@@ -211,6 +211,22 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         })
         .await;
 
+        // The README's first target.
+        let image = "--image=promring:dev";
+        let command = ["--", "/promring", "demo", "exporters", "--targets", "1", "--listen", "0.0.0.0:9100"];
+        let create = ["-n", "demo", "create", "deployment", "sample", image].into_iter().chain(command);
+        cluster.kubectl(&create.collect::<Vec<_>>()).await;
+        let annotations = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9100"});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        cluster
+            .kubectl(&["-n", "demo", "patch", "deployment", "sample", "--patch", &patch.to_string()])
+            .await;
+        eventually("the sample is a target", async || {
+            let sample = ready_pods(cluster, "demo", "app=sample").await.into_values().next()?;
+            targets(&allocator).await?.contains_key(&format!("{}:{PORT}", address(&sample))).then_some(())
+        })
+        .await;
+
         // An upgrade that changes nothing but the configuration restarts nothing, and takes effect.
         let upgraded = "externalLabels.cluster=upgraded";
         let upgrade: Vec<&str> = ["upgrade", "promring", CHART, "-n", "metrics"]

@@ -1,9 +1,11 @@
 //! Prometheus as the oracle: on the same API server with the same configuration it finds the same targets.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use promring_cluster::{Cluster, run};
+use serde_json::Value;
 
 use super::changes::{Found, apply_all, delete_all, found, of_job, prepare};
 use super::chart::{objects, template};
@@ -64,11 +66,8 @@ impl Both {
     /// Starts both; promring with the ServiceAccount of the chart.
     async fn start(cluster: &Cluster) -> Self {
         let dir = cluster.dir();
-        let rendered = template(dir, &["--show-only", "templates/rbac.yaml"]).unwrap();
-        let roles = dir.join("rbac.yaml");
-        std::fs::write(&roles, rendered).unwrap();
         cluster.kubectl(&["create", "namespace", "metrics"]).await;
-        cluster.kubectl(&["apply", "-f", text(&roles)]).await;
+        apply_roles(cluster, &[]).await;
         let token = cluster.kubectl(&["create", "token", "promring-allocator", "-n", "metrics"]).await;
         let own = cluster.kubeconfig_with("promring", token.trim());
 
@@ -123,6 +122,15 @@ impl Both {
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }
+}
+
+/// Applies the chart's roles and nothing else of it.
+async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
+    let only = ["--show-only", "templates/rbac.yaml"];
+    let arguments: Vec<&str> = only.into_iter().chain(arguments.iter().copied()).collect();
+    let path = cluster.dir().join("rbac.yaml");
+    std::fs::write(&path, template(cluster.dir(), &arguments).unwrap()).unwrap();
+    cluster.kubectl(&["apply", "-f", text(&path)]).await;
 }
 
 fn start_oracle(arguments: &[String], dir: &Path) -> Process {
@@ -189,6 +197,39 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         both.ask_anew(cluster);
         let after = both.agree("after a restart of the API server", many(pods / 2)).await;
         assert_ne!(before, after);
+
+        // With one right less only the jobs that need it fail, and say so; nobody waits for them.
+        let all = ["pods", "endpoints", "endpointslices", "ingresses", "nodes", "namespaces"].join(",");
+        let less = format!("discovery.resources={{{all}}}");
+        apply_roles(cluster, &["--set", &less]).await;
+        let kubectl = Path::new(&part("KUBERNETES")).to_owned();
+        eventually("services are forbidden", async || {
+            let question = ["kubectl", "auth", "can-i", "list", "services", "--as", ALLOCATOR];
+            cluster.tool(&kubectl, &question).await.is_err().then_some(())
+        })
+        .await;
+        let config = cluster.dir().join("promring.yml");
+        let arguments = ["allocator", "--config", text(&config), "--listen", "127.0.0.1:8081"];
+        let _second = Process::promring("second", &arguments, cluster.dir());
+        let second = "http://127.0.0.1:8081";
+        eventually("only the jobs that need services fail", async || {
+            let answer = get_json(&format!("{second}/api/v1/targets")).await?;
+            let jobs = |holds: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
+                let sources = answer["data"]["sources"].as_array().into_iter().flatten();
+                let sources = sources.filter(|source| holds(source));
+                sources.map(|source| source["scrapePool"].as_str().unwrap().to_owned()).collect()
+            };
+            let failing = jobs(&|source| source["lastError"].as_str().unwrap().contains("forbidden"));
+            let synced = jobs(&|source| source["synced"] == true && source["lastError"] == "");
+            let needs =
+                |job: &str| job.contains("service") || job.contains("endpoint") || job.contains("slice");
+            let all = JOBS.iter().map(|(job, _, _)| (*job).to_owned());
+            let (wanted, others): (BTreeSet<_>, BTreeSet<_>) = all.partition(|job| needs(job));
+            (failing == wanted && synced == others).then_some(())
+        })
+        .await;
+        let pods = |found: Found| found.into_iter().filter(|(job, _)| job == "pods").collect::<Found>();
+        assert_eq!(pods(found(second).await.unwrap()), pods(after));
     });
 }
 

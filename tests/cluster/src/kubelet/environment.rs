@@ -115,3 +115,20 @@ async fn referred(pod: &Running, variable: &EnvVar, address: Ipv4Addr) -> Result
         found => Ok(found),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_variables_are_expanded_and_nothing_else_is() {
+        let variables = BTreeMap::from([("NAME".to_owned(), "app-0".to_owned())]);
+        for (text, wanted) in [
+            ("http://$(NAME).app:1", "http://app-0.app:1"),
+            ("$$(NAME) $(OTHER) $NAME $", "$(NAME) $(OTHER) $NAME $"),
+            ("$(NAME", "$(NAME"),
+        ] {
+            assert_eq!(expand(text, &variables), wanted);
+        }
+    }
+}
