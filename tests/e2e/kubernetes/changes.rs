@@ -50,7 +50,7 @@ pub(super) async fn prepare(cluster: &Cluster) {
     eventually("the namespaces have their service accounts", async || {
         let all = accounts.list(&ListParams::default().fields("metadata.name=default")).await.ok()?;
         let there = |name: &&str| all.iter().any(|account| account.namespace().as_deref() == Some(*name));
-        NAMESPACES.iter().all(|name| there(&name)).then_some(())
+        NAMESPACES.iter().all(there).then_some(())
     })
     .await;
 }
