@@ -11,8 +11,8 @@ use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
-    ActiveTarget, ApiResponse, Health, Report, ScraperList, ScraperState, ScraperStatus, TargetList, Version,
-    check_scraper_name,
+    ActiveTarget, ApiResponse, Health, NEVER, Report, ScraperList, ScraperState, ScraperStatus, TargetList,
+    TargetQuery, Version, check_scraper_name,
 };
 use serde::Deserialize;
 
@@ -129,16 +129,23 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     Json(ApiResponse::success(ScraperList { version: state.version(), ready, scrapers }))
 }
 
-async fn targets(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<TargetList>> {
+async fn targets(
+    Shared(allocator): Shared<Allocator>,
+    Query(query): Query<TargetQuery>,
+) -> Json<ApiResponse<TargetList>> {
     let state = allocator.state();
     let mut list = TargetList::default();
-    for job in state.jobs() {
-        let active = job.active().values().map(|target| active_target(&state, &job.config, target));
-        list.active_targets.extend(active);
-        let (dropped, count) = job.dropped();
-        list.dropped_targets.extend(dropped);
+    for job in state.jobs().filter(|job| query.wants_pool(&job.config.job_name)) {
         list.sources.extend(job.sources());
-        list.dropped_target_counts.insert(job.config.job_name.clone(), count);
+        if query.wants_active() {
+            let active = job.active().values().map(|target| active_target(&state, &job.config, target));
+            list.active_targets.extend(active);
+        }
+        if query.wants_dropped() {
+            let (dropped, count) = job.dropped();
+            list.dropped_targets.extend(dropped);
+            list.dropped_target_counts.insert(job.config.job_name.clone(), count);
+        }
     }
     Json(ApiResponse::success(list))
 }
@@ -146,18 +153,19 @@ async fn targets(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Targe
 fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Discovered) -> ActiveTarget {
     let target = &discovered.target;
     let health = state.health(target.id);
+    let scrape_url = target.unpack(config).map(|target| target.scrape_url()).unwrap_or_default();
     ActiveTarget {
         discovered_labels: discovered.discovered_labels(config),
-        labels: target.labels.public(),
+        labels: target.labels.to_labels().public(),
         scrape_pool: target.job.to_string(),
-        scrape_url: target.scrape_url(),
+        global_url: scrape_url.clone(),
+        scrape_url,
         scraper: state.owner(target.key).unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),
         last_scrape: health
             .filter(|health| health.last_scrape_ms > 0)
-            .map(|health| rfc3339(health.last_scrape_ms))
-            .unwrap_or_default(),
+            .map_or_else(|| NEVER.to_owned(), |health| rfc3339(health.last_scrape_ms)),
         last_scrape_duration: health.map_or(0.0, |health| health.last_scrape_duration),
         samples: health.map_or(0, |health| health.samples),
         scrape_interval: format_duration(target.interval),

@@ -50,6 +50,12 @@ impl Packed {
         self.shape.0.iter().map(move |name| (&**name, read_value(&mut rest)))
     }
 
+    /// The same labels for those who look into them often.
+    #[must_use]
+    pub fn to_labels(&self) -> Labels {
+        Labels::from_pairs(self.iter())
+    }
+
     /// The value of `name`, if it is there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -101,7 +101,8 @@ impl State {
             self.jobs.insert(job.job_name.clone(), targets);
         }
         for name in before.into_keys() {
-            metrics::gauge!("prometheus_sd_discovered_targets", "config" => name).set(0.0);
+            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => name)
+                .set(0.0);
         }
         self.stale = true;
     }
@@ -110,7 +111,9 @@ impl State {
     pub fn discovered(&mut self, job: &str, source: usize, found: Found) {
         if let Some(job) = self.jobs.get_mut(job) {
             self.stale |= job.update(source, found);
-            metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
+            metrics::gauge!("promring_sd_failed", "config" => job.config.job_name.clone())
+                .set(job.failed() as f64);
+            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => job.config.job_name.clone())
                 .set(job.discovered() as f64);
         }
     }

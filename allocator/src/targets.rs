@@ -4,10 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use promring_model::config::ScrapeConfig;
 use promring_model::labels::Labels;
-use promring_model::target::{Assembled, Target, TargetId, assemble_from, discovered};
+use promring_model::target::{
+    Assembled, Target, TargetError, TargetId, TargetKey, assemble_from, discovered,
+};
 use promring_proto::api::{DroppedTarget, SourceStatus};
 
 use crate::discovery::{Failure, Found, Group, kind_of};
@@ -16,11 +19,38 @@ use crate::packed::Packed;
 /// Dropped targets shown, for each job, unless `keep_dropped_targets` says less.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
+/// A target as the allocator keeps it: [`Target`] with its labels packed and without the URL, which follows from them.
+#[derive(Debug)]
+pub struct PackedTarget {
+    /// Its identity.
+    pub id: TargetId,
+    /// Its key.
+    pub key: TargetKey,
+    /// The job that it belongs to.
+    pub job: Arc<str>,
+    /// Final labels.
+    pub labels: Packed,
+    /// How often it is scraped.
+    pub interval: Duration,
+    /// How long a scrape may take.
+    pub timeout: Duration,
+}
+
+impl PackedTarget {
+    /// The target with everything that follows from its labels. `config` is its job's.
+    ///
+    /// # Errors
+    /// Where the configuration is another than the one that the target was made by, and does not fit.
+    pub fn unpack(&self, config: &ScrapeConfig) -> Result<Target, TargetError> {
+        Target::from_final_labels(config, self.labels.to_labels())
+    }
+}
+
 /// A target and where it comes from.
 #[derive(Debug)]
 pub struct Discovered {
     /// The target.
-    pub target: Target,
+    pub target: PackedTarget,
     group: Arc<Group>,
     /// Its place in the group.
     index: usize,
@@ -29,7 +59,7 @@ pub struct Discovered {
 impl Discovered {
     /// The target that `target` became, whose labels stand at `index` in the group.
     #[must_use]
-    pub fn new(target: Target, group: Arc<Group>, index: usize) -> Self {
+    pub fn new(target: PackedTarget, group: Arc<Group>, index: usize) -> Self {
         Self { target, group, index }
     }
 
@@ -196,10 +226,16 @@ impl JobTargets {
         let outcome = |(index, own): (usize, &Packed)| {
             let labels = discovered(&self.config, group.labels.iter(), own.iter());
             match assemble_from(&self.config, labels) {
-                Assembled::Target(mut target) => {
-                    target.job = Arc::clone(&self.name);
-                    let found = Arc::new(Discovered::new(*target, Arc::clone(group), index));
-                    Some(found)
+                Assembled::Target(target) => {
+                    let target = PackedTarget {
+                        id: target.id,
+                        key: target.key,
+                        job: Arc::clone(&self.name),
+                        labels: Packed::from(&target.labels),
+                        interval: target.interval,
+                        timeout: target.timeout,
+                    };
+                    Some(Arc::new(Discovered::new(target, Arc::clone(group), index)))
                 }
                 Assembled::Dropped { .. } => None,
                 Assembled::Invalid(error) => {
@@ -295,6 +331,12 @@ impl JobTargets {
     pub fn is_awaited(&self) -> bool {
         let hopeless = |source: &Source| source.failure.as_ref().is_some_and(|failure| failure.for_good);
         self.sources.iter().any(|source| !source.synced && !hopeless(source))
+    }
+
+    /// How many sources failed last.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.sources.iter().filter(|source| source.failure.is_some()).count()
     }
 
     /// How the sources are doing, in the order of the configuration.

@@ -108,7 +108,8 @@ fn what_a_restarted_source_no_longer_tells_goes_when_it_is_complete() {
     assert!(job_targets.is_synced());
     assert_eq!(active(&job_targets), ["a:1", "b:1"]);
     let path = |job: &JobTargets| {
-        job.active().values().next().unwrap().target.url.as_ref().unwrap().path().to_owned()
+        let target = job.active().values().next().unwrap().target.unpack(&job.config).unwrap();
+        target.url.unwrap().path().to_owned()
     };
     assert_eq!(path(&job_targets), "/other", "the new rules hold at once");
     job_targets.update(0, changes(&[group("h", &["b:1"])], &[], false));

@@ -6,12 +6,16 @@
 mod api;
 pub mod assignment;
 pub mod buffers;
+mod chunked;
 pub mod destinations;
 pub mod families;
 mod filling;
+pub mod intervals;
 pub mod labelsets;
 pub mod manager;
+pub mod memory;
 pub mod observe;
+mod page;
 pub mod parse;
 pub mod payload;
 pub mod queue;
@@ -41,13 +45,15 @@ use promring_proto::api::{QueueReport, Report, TargetReport};
 use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 
-use assignment::{AllocatorClient, Poll};
+use assignment::{AllocatorClient, Poll, SavedAssignment};
 use buffers::{Buffers, Scratches};
 use destinations::Destinations;
 use labelsets::Shared as SharedLabels;
 use manager::Manager;
+use memory::Memory;
 use observe::ScrapeMetrics;
 use scrape::Environment;
+use scrape::cores::Cores;
 use spread::SpreadTargets;
 use statuses::Statuses;
 
@@ -56,6 +62,15 @@ const POLL_BACKOFF_MIN: Duration = Duration::from_millis(200);
 
 /// The longest pause.
 const POLL_BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// After a start, how long an allocator is waited for before the assignment of the last run is resumed.
+const RESUME_AFTER: Duration = Duration::from_secs(10);
+
+/// The assignment is saved at most this often.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often metrics that are made from others are brought up to date.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// On a stop, how long scrapes in flight may take to end.
 const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
@@ -103,6 +118,8 @@ struct Shared {
     destinations: Destinations,
     /// A new version is in force and should be reported at once.
     in_force: Notify,
+    /// A new version is in force and should be saved.
+    unsaved: Notify,
     stopping: Shutdown,
     /// Ends a stop that takes its time.
     hurry: Shutdown,
@@ -128,7 +145,11 @@ impl Scraper {
         let labels = Arc::new(SharedLabels::default());
         let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
+        let memory = Memory::new(config.scraper.memory_limit);
         let environment = Arc::new(Environment {
+            cores: Cores::default(),
+            symbols_hold: Mutex::new(memory.keep()),
+            memory,
             statuses: Statuses::default(),
             buffers: Buffers::default(),
             scratches: Scratches::default(),
@@ -138,7 +159,7 @@ impl Scraper {
             stopping: stopping.clone(),
         });
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
-        let in_force = Notify::new();
+        let (in_force, unsaved) = (Notify::new(), Notify::new());
         let config = watch::Sender::new(config);
         let shared = Shared {
             options,
@@ -148,6 +169,7 @@ impl Scraper {
             manager,
             destinations,
             in_force,
+            unsaved,
             stopping,
             hurry: Shutdown::new(),
             leaving: AtomicBool::new(false),
@@ -163,6 +185,7 @@ impl Scraper {
     pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
         let prepared = self.shared.destinations.apply(&config)?;
         self.manager().apply_config(&config, prepared);
+        self.shared.environment.memory.set_limit(config.scraper.memory_limit);
         self.shared.config.send_replace(config);
         self.shared.in_force.notify_one();
         Ok(())
@@ -176,6 +199,9 @@ impl Scraper {
             () = self.follow_assignment() => {}
             () = self.report_always() => {}
             () = shared.destinations.flush_always() => {}
+            () = self.resume_saved() => {}
+            () = self.save_always() => {}
+            () = self.publish_always() => {}
             () = shared.stopping.wait() => {}
         }
         // Loops end by themselves once `stopping` is triggered, after the scrape in flight.
@@ -262,6 +288,7 @@ impl Scraper {
                 Ok(Poll::Changed(answer)) => {
                     ask_everything = !self.manager().apply(*answer);
                     self.shared.in_force.notify_one();
+                    self.shared.unsaved.notify_one();
                     !ask_everything
                 }
                 Ok(Poll::Unchanged) => true,
@@ -283,6 +310,58 @@ impl Scraper {
                 tokio::time::sleep(jittered(backoff)).await;
                 backoff = (backoff * 2).min(POLL_BACKOFF_MAX);
             }
+        }
+    }
+
+    /// Where no allocator gives out an assignment after a start, goes on with the one of the last run.
+    async fn resume_saved(&self) {
+        tokio::time::sleep(RESUME_AFTER).await;
+        if self.manager().version().is_none() {
+            match self.saved().load() {
+                Ok(Some(saved)) => {
+                    // One that came meanwhile stands.
+                    if self.manager().version().is_none() {
+                        tracing::warn!(version = %saved.version, "no assignment from the allocator; going on with the saved one");
+                        metrics::counter!("promring_assignment_resumed_total").increment(1);
+                        self.manager().apply(saved);
+                        self.shared.in_force.notify_one();
+                    }
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(error, "the saved assignment cannot be used"),
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Keeps the assignment in force on the volume.
+    async fn save_always(&self) {
+        loop {
+            self.shared.unsaved.notified().await;
+            let assignment = self.manager().assignment();
+            if let Some(assignment) = assignment {
+                let saved = self.saved();
+                let write = tokio::task::spawn_blocking(move || saved.save(&assignment));
+                if let Ok(Err(error)) = write.await {
+                    tracing::warn!(error, "the assignment cannot be saved");
+                }
+            }
+            tokio::time::sleep(SAVE_PAUSE).await;
+        }
+    }
+
+    fn saved(&self) -> SavedAssignment {
+        SavedAssignment::in_dir(&self.shared.options.data_dir)
+    }
+
+    /// Brings metrics up to date that nobody counts up and down.
+    async fn publish_always(&self) {
+        loop {
+            self.shared.environment.metrics.intervals.publish();
+            self.manager().publish();
+            let used = self.shared.environment.memory.used();
+            metrics::gauge!("promring_memory_used_bytes").set(used as f64);
+            tokio::time::sleep(PUBLISH_INTERVAL).await;
         }
     }
 

@@ -143,6 +143,9 @@ const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 /// An arena is rewritten when more of it than this is garbage, in bytes, and more than half of it.
 const GARBAGE_BYTES_MIN: usize = 4 << 10;
 
+/// A list of entries with room for more than this many is made smaller where most of it is unused.
+const SHRINK_LEN_MIN: usize = 10_000;
+
 /// Label sets of a series may take this many bytes: more cannot be, as labels and classes are limited.
 const SETS_BYTES_MAX: usize = u16::MAX as usize;
 
@@ -280,6 +283,7 @@ impl SeriesCache {
         let first = entry.met != self.scrape;
         entry.met = self.scrape;
         if first && scratch.differs {
+            scratch.reordered |= index != scratch.current.len();
             scratch.current.push(index as u32);
         }
         if entry.flags & DROPPED != 0 {
@@ -314,10 +318,13 @@ impl SeriesCache {
     ) -> Result<usize, Refusal> {
         if !scratch.differs {
             scratch.differs = true;
-            scratch.current.extend(0..scratch.expected as u32);
-            scratch.by_text.extend((0..).zip(&self.entries).map(|(at, entry)| (entry.text_hash, at)));
+            (0..scratch.expected as u32).for_each(|at| scratch.current.push(at));
+            for (at, entry) in (0..).zip(&self.entries) {
+                scratch.by_text.insert_unique(entry.text_hash, at, |&at| self.entries[at as usize].text_hash);
+            }
         }
-        if let Some(&index) = scratch.by_text.get(&text_hash) {
+        let is_same = |&at: &u32| self.entries[at as usize].text_hash == text_hash;
+        if let Some(&index) = scratch.by_text.find(text_hash, is_same) {
             return Ok(index as usize);
         }
         let sets = rules.resolve(series)?;
@@ -343,7 +350,7 @@ impl SeriesCache {
         let index = self.entries.len();
         let len = (self.arena.len() - at as usize) as u16;
         self.entries.push(Entry { text_hash, at, met: 0, len, flags });
-        scratch.by_text.insert(text_hash, index as u32);
+        scratch.by_text.insert_unique(text_hash, index as u32, |&at| self.entries[at as usize].text_hash);
         self.note_shared_labels(index, scratch);
         Ok(index)
     }
@@ -374,15 +381,20 @@ impl SeriesCache {
 
     /// Finds out whether another text leads to the labels of a new entry.
     fn note_shared_labels(&mut self, index: usize, scratch: &mut Scratch) {
-        if scratch.by_labels.is_empty() {
-            for (at, entry) in (0..).zip(&self.entries[..index]) {
-                if let Some(hash) = self.labels_hash(entry) {
-                    scratch.by_labels.insert(hash, at);
+        let hash_of = |&at: &u32| self.labels_hash(&self.entries[at as usize]).unwrap_or_default();
+        if !std::mem::replace(&mut scratch.has_labels, true) {
+            for at in 0..index as u32 {
+                let entry = &self.entries[at as usize];
+                if let Some(hash) = self.labels_hash(entry)
+                    && scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)).is_none()
+                {
+                    scratch.by_labels.insert_unique(hash, at, hash_of);
                 }
             }
         }
-        let Some(hash) = self.labels_hash(&self.entries[index]) else { return };
-        if let Some(&other) = scratch.by_labels.get(&hash) {
+        let entry = &self.entries[index];
+        let Some(hash) = self.labels_hash(entry) else { return };
+        if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
             let other = &mut self.entries[other as usize];
             other.flags |= SHARED;
             // What the other text has already brought in this scrape counts.
@@ -390,8 +402,12 @@ impl SeriesCache {
             self.entries[index].flags |= SHARED;
             self.shared.entry(hash).or_insert(staged);
         } else {
-            scratch.by_labels.insert(hash, index as u32);
+            scratch.by_labels.insert_unique(hash, index as u32, hash_of);
         }
+    }
+
+    fn has_labels_of(&self, known: u32, entry: &Entry) -> bool {
+        self.sets(&self.entries[known as usize]) == self.sets(entry)
     }
 
     /// Equal label sets are written as equal bytes. None where no class has any.
@@ -431,7 +447,7 @@ impl SeriesCache {
         scratch: &mut Scratch,
         mut sample: impl FnMut(&Outgoing<'_>),
     ) -> Tally {
-        for staged in &scratch.staged {
+        for staged in scratch.staged.iter() {
             if (staged.timestamp_ms != time_ms || !self.timed.is_empty()) && !self.is_next(staged, time_ms) {
                 self.tally.out_of_order += 1;
                 continue;
@@ -450,6 +466,7 @@ impl SeriesCache {
             }
             sample(&outgoing);
         }
+        scratch.staged.clear();
         scratch.extras.release(self.labels.shared());
         self.exemplars.commit();
         self.families.settle();
@@ -460,6 +477,14 @@ impl SeriesCache {
         }
         self.live = true;
         self.tally
+    }
+
+    /// Gives back what a much larger scrape needed.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > SHRINK_LEN_MIN && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to_fit();
+            self.arena.shrink_to_fit();
+        }
     }
 
     /// Whether a sample is newer than its series' last one, as far as that came with a time of its own; from now on it is
@@ -482,6 +507,7 @@ impl SeriesCache {
 
     /// Rewrites the arena where more than half of it is garbage.
     fn compact(&mut self) {
+        self.shrink();
         if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 2 < self.arena.len() {
             return;
         }
@@ -492,6 +518,12 @@ impl SeriesCache {
             arena.extend_from_slice(&self.arena[at..at + entry.len as usize]);
         }
         (self.arena, self.garbage) = (arena, 0);
+    }
+
+    /// Memory held for series, in bytes, about, without the strings that they share.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.arena.capacity() + self.shared.capacity() * 16
     }
 
     /// A hash of an entry's labels that is the same in every cache of the process; None where no class has any.

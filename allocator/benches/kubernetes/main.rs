@@ -1,7 +1,7 @@
 //! What a large cluster costs the allocator: memory a target, the way of a pod's change to the assignment, and serving
 //! while everything is listed again.
 //!
-//! `cargo bench -p promring-allocator --bench kubernetes [-- PODS…]`. The API server is a process of its own (this program
+//! `cargo bench -p promring-allocator --bench kubernetes`. The API server is a process of its own (this program
 //! again), which generates the pods; the allocator is the product's own, with the rules of `testdata/seed.yml`.
 
 #![expect(
@@ -42,7 +42,6 @@ fn main() {
         _ => {
             // Each in a process of its own: memory that one has used would count for the next.
             run("latency", 10_000, "short");
-            run("latency", 100_000, "short");
             run("memory", 100_000, "short");
             run("memory", 100_000, "long");
             run("relist", 100_000, "short");
@@ -107,7 +106,7 @@ async fn started(cluster: &Cluster) -> Allocator {
     allocator
 }
 
-/// From the change of a pod's label to the assignment that has the target with the new one.
+/// From the change of the path in a pod's annotations to the assignment that has the target with the new one.
 async fn latency(cluster: &Cluster, allocator: &Allocator, pods: usize) {
     let routes = allocator.routes();
     let mut times = Vec::new();

@@ -34,7 +34,7 @@ pub(crate) fn serve(pods: usize, long_annotations: bool) {
 struct Server {
     pods: usize,
     long_annotations: bool,
-    /// Values of the label that changes, by pod.
+    /// Paths that were changed, by pod.
     touched: Mutex<BTreeMap<usize, String>>,
     /// Whole lists that were sent.
     lists: Mutex<usize>,
@@ -100,19 +100,22 @@ impl Server {
     fn pod(&self, n: usize) -> Value {
         let app = format!("app-{}", n / 20);
         let name = format!("{app}-6d4cf56db6-{:05x}", n * 7_919 % 1_048_576);
-        let version = self.touched.lock().unwrap().get(&n).cloned().unwrap_or_else(|| "v1".to_owned());
+        let path = self.touched.lock().unwrap().get(&n).cloned().unwrap_or_else(|| "metrics".to_owned());
         let mut annotations = json!({
             "prometheus.io/scrape": "true",
             "prometheus.io/port": "8080",
-            "prometheus.io/path": "/metrics",
+            "prometheus.io/path": format!("/{path}"),
             "kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z",
         });
+        let variables: Vec<Value> = (0..10)
+            .map(|k| json!({"name": format!("VARIABLE_{k}"), "value": format!("value-{k}")}))
+            .collect();
         let containers = json!([{
             "name": "main",
             "image": format!("registry.example.com/team/{app}:1.2.3"),
             "ports": [{"name": "http", "containerPort": 8080, "protocol": "TCP"}],
             "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "256Mi"}},
-            "env": (0..10).map(|k| json!({"name": format!("VARIABLE_{k}"), "value": format!("value-{k}")})).collect::<Vec<_>>(),
+            "env": variables,
             "volumeMounts": [{"name": "token", "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}],
             "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 10},
@@ -121,22 +124,31 @@ impl Server {
             let applied = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": containers}});
             annotations["kubectl.kubernetes.io/last-applied-configuration"] = json!(applied.to_string());
         }
+        let managed: Vec<Value> = (0..3)
+            .map(|k| {
+                json!({
+
+                    "manager": "kube-controller-manager", "operation": "Update", "time": "2026-01-01T00:00:00Z",
+                    "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:app": {}, "f:tier": {}}}, "f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {".": {}, "f:image": {}, "f:name": {}, "f:ports": {"n": k}}}}},
+                })
+            })
+            .collect();
+        let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(
+            |kind| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}),
+        );
         let id = format!("{:08x}-1c2d-4e5f-8a9b-{:012x}", n, n * 31);
         json!({
             "metadata": {
                 "name": name, "namespace": format!("team-{}", n % 50), "uid": id, "resourceVersion": "4",
                 "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {
-                    "app.kubernetes.io/name": app, "app.kubernetes.io/instance": app, "app.kubernetes.io/version": version,
+                    "app.kubernetes.io/name": app, "app.kubernetes.io/instance": app, "app.kubernetes.io/version": "1.2.3",
                     "app.kubernetes.io/component": "server", "app.kubernetes.io/part-of": format!("system-{}", n % 50),
                     "app.kubernetes.io/managed-by": "Helm", "pod-template-hash": "6d4cf56db6", "tier": "backend",
                 },
                 "annotations": annotations,
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{app}-6d4cf56db6"), "uid": id, "controller": true}],
-                "managedFields": (0..3).map(|k| json!({
-                    "manager": "kube-controller-manager", "operation": "Update", "time": "2026-01-01T00:00:00Z",
-                    "fieldsV1": {"f:metadata": {"f:labels": {".": {}, "f:app": {}, "f:tier": {}}}, "f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {".": {}, "f:image": {}, "f:name": {}, "f:ports": {"n": k}}}}},
-                })).collect::<Vec<_>>(),
+                "managedFields": managed,
             },
             "spec": {
                 "nodeName": format!("node-{}", n % 2_000), "containers": containers,
@@ -146,7 +158,7 @@ impl Server {
             "status": {
                 "phase": "Running", "podIP": format!("10.{}.{}.{}", n >> 16 & 255, n >> 8 & 255, n & 255),
                 "hostIP": format!("192.168.{}.{}", n % 2_000 / 250, n % 250),
-                "conditions": ["Initialized", "Ready", "ContainersReady", "PodScheduled"].map(|kind| json!({"type": kind, "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"})),
+                "conditions": conditions,
                 "containerStatuses": [{"name": "main", "ready": true, "containerID": format!("containerd://{:064x}", n * 7), "image": "x", "imageID": "registry.example.com/x@sha256:0"}],
             },
         })

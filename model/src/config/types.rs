@@ -583,6 +583,8 @@ pub struct ScraperSettings {
     pub removed_destinations: RemovedDestinations,
     /// Bytes of an uncompressed body where neither job nor global section sets a limit.
     pub body_size_limit: u64,
+    /// Bytes that series and scrapes in flight may take. None: what the system allows; an explicit 0 becomes `u64::MAX`.
+    pub memory_limit: Option<u64>,
     /// The queue on disk.
     pub queue: QueueSettings,
 }
@@ -595,6 +597,7 @@ impl Default for ScraperSettings {
             fence_max: Duration::from_secs(5 * 60),
             removed_destinations: RemovedDestinations::Drain,
             body_size_limit: 64 << 20,
+            memory_limit: None,
             queue: QueueSettings::default(),
         }
     }

@@ -81,7 +81,7 @@ fn histogram(samples: usize, exemplars: bool) -> MetricFamily {
         };
         let label = labels(&[
             ("method", ["GET", "POST", "PUT"][at % 3].into()),
-            ("path", format!("/api/v1/resources/{}", at % 40)),
+            ("path", format!("/api/v1/resources/{}", at / 15)),
             ("status", (200 + at % 5).to_string()),
         ]);
         Metric { label, histogram: Some(histogram), ..Metric::default() }

@@ -7,6 +7,7 @@ use promring_proto::remote_write::v1::MetricType;
 
 use super::classic::ClassicHistogram;
 use super::number::parse_float;
+use super::pieces::Mark;
 use super::series::{BOUND, ClassicPart, classic_part};
 use super::{ConvertedHistogram, Exemplars, Item, ParseError, Parser, Sample, SeriesText};
 
@@ -21,6 +22,11 @@ pub struct Converter<'b> {
     gathered: Option<Gathered<'b>>,
     /// What came while a histogram was still to be handed over.
     held: Option<Item<'b>>,
+    /// Where the parser stood before it gave its newest item.
+    at: Mark,
+    /// What is before this is handed over, once `held` is; a histogram that is being gathered begins here.
+    safe: Mark,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -44,7 +50,24 @@ struct Role {
 
 impl<'b> Converter<'b> {
     pub(super) fn new(parser: Parser<'b>, keeps_classic: bool) -> Self {
-        Self { parser, keeps_classic, family: None, gathered: None, held: None }
+        Self::resume(parser, keeps_classic, None)
+    }
+
+    /// The same in the midst of a body, behind a TYPE line that names this histogram.
+    pub(super) fn resume(parser: Parser<'b>, keeps_classic: bool, family: Option<String>) -> Self {
+        let at = parser.mark();
+        Self { parser, keeps_classic, family, gathered: None, held: None, at, safe: at, ended: false }
+    }
+
+    /// Up to where what was read is no part of a histogram that may go on.
+    pub(super) fn safe(&self) -> Mark {
+        self.safe
+    }
+
+    /// Ends where the parser stands: the histogram that is being gathered, and the family at hand.
+    pub(super) fn finish(self) -> (Option<Item<'b>>, Option<String>) {
+        let converted = self.gathered.and_then(Gathered::finish);
+        (converted.map(|converted| Item::Converted(Box::new(converted))), self.family)
     }
 
     /// As [`Parser::next_item`].
@@ -55,8 +78,15 @@ impl<'b> Converter<'b> {
         loop {
             let item = match self.held.take() {
                 Some(item) => Some(item),
-                None => self.parser.next_item()?,
+                None => {
+                    self.at = self.parser.mark();
+                    if self.gathered.is_none() && !self.ended {
+                        self.safe = self.at;
+                    }
+                    self.parser.next_item()?
+                }
             };
+            self.ended |= item.is_none();
             let role = match &item {
                 Some(Item::Sample(sample)) => self.role(sample),
                 _ => None,
@@ -78,7 +108,11 @@ impl<'b> Converter<'b> {
                     }
                 }
                 (Some(Item::Sample(sample)), Some(role)) => {
-                    self.gathered.get_or_insert_with(|| Gathered::new(sample, role)).take(sample, role);
+                    let gathered = self.gathered.get_or_insert_with(|| {
+                        self.safe = self.at;
+                        Gathered::new(sample, role)
+                    });
+                    gathered.take(sample, role);
                     if !self.keeps_classic {
                         continue;
                     }

@@ -12,6 +12,7 @@ mod lex;
 mod metadata;
 pub mod number;
 pub mod openmetrics;
+mod pieces;
 pub mod protobuf;
 mod series;
 pub mod text;
@@ -20,12 +21,14 @@ use promring_proto::histogram::NativeHistogram;
 
 use self::converter::Converter;
 use self::openmetrics::OpenMetricsParser;
+use self::pieces::Mark;
 use self::protobuf::{HistogramOptions, HistogramText, ProtobufParser};
 use self::text::TextParser;
 
 pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
+pub use pieces::{CARRY_BYTES_MAX, PieceParser};
 pub use series::{Pairs, SeriesText, is_well_formed};
 
 /// A parser of any format.
@@ -71,6 +74,16 @@ impl<'b> Parser<'b> {
             return Self::Converting(Box::new(Converter::new(parser, options.always_classic)));
         }
         parser
+    }
+
+    /// Where a parser of lines stands, between items.
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Text(parser) => parser.mark(),
+            Self::OpenMetrics(parser) => parser.mark(),
+            Self::Converting(parser) => parser.safe(),
+            Self::Protobuf(_) => Mark::default(),
+        }
     }
 
     /// The next sample, or what is said of a metric family; None at the end of the body.

@@ -11,6 +11,7 @@ use super::exemplar::Exemplars;
 use super::lex::{Dialect, series_end, unescape};
 use super::metadata::{Metadata, family_name, number_label};
 use super::number::{parse_float, parse_timestamp_seconds};
+use super::pieces::Mark;
 use super::series::{NumberLabel, SeriesText};
 use super::{Item, ParseError, Sample};
 
@@ -27,7 +28,18 @@ impl<'b> OpenMetricsParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, line: 0, number: NumberLabel::None }
+        Self::resume(body, Mark::default())
+    }
+
+    /// A parser at a mark in `body`, where another one stood that had read what is before it.
+    pub(super) fn resume(body: &'b [u8], Mark { at, line, number }: Mark) -> Self {
+        Self { body, at, line, number }
+    }
+
+    /// Where the next item begins, to be asked for between items.
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.at.min(self.body.len()), line: self.line, number: self.number }
     }
 
     /// The next sample or line of metadata; None after `# EOF`.

@@ -14,11 +14,10 @@ use promring_proto::remote_write::{STALE_NAN_BITS, is_stale_marker, v1, v2};
 use prost::Message as _;
 
 use crate::labelsets::Shared;
-use crate::observe::ScrapeMetrics;
 use crate::parse::Format;
 use crate::queue::{Encoding, LaneReader, RecordInfo, Volume};
 use crate::rules::{Classes, SeriesRules};
-use crate::scrape::BodyRules;
+use crate::scrape::{BodyRules, Staging};
 use crate::send::open_queue;
 use crate::series::{Scratch, SeriesCache};
 use crate::sink::{Destination, Sink};
@@ -96,9 +95,9 @@ impl Way {
     fn try_scrape(&mut self, content_type: &str, body: &[u8]) -> Result<[Vec<Sent>; 2], String> {
         self.now_ms += MINUTE_MS;
         self.cache.begin(&mut self.scratch);
-        let into = (&mut self.cache, &mut self.scratch);
-        let metrics = ScrapeMetrics::new();
-        let result = self.body_rules.stage(body, content_type, self.now_ms, &self.rules, into, &metrics);
+        let Self { body_rules, rules, cache, scratch, now_ms, .. } = self;
+        let mut staging = Staging { body_rules, rules, cache, scratch, time_ms: *now_ms };
+        let result = staging.whole(content_type, body).map_err(|failure| failure.to_string());
         let mut lanes = self.sink.lanes(TargetKey(0), false, &self.labels);
         match &result {
             Ok(()) => {
@@ -678,13 +677,13 @@ fn a_steady_scrape_of_plain_floats_allocates_nothing() {
     let body =
         "# HELP a What a means.\n# TYPE a gauge\na{x=\"1\"} 1\na{x=\"2\"} 2\n# TYPE b counter\nb_total 3\n";
     way.scrape(TEXT, body.as_bytes());
-    let metrics = ScrapeMetrics::new();
     // A Content-Type is taken apart with some, once a scrape.
     way.body_rules.fallback = Some(Format::Text);
     let allocated = allocation_counter::measure(|| {
         way.cache.begin(&mut way.scratch);
-        let into = (&mut way.cache, &mut way.scratch);
-        way.body_rules.stage(body.as_bytes(), "", way.now_ms, &way.rules, into, &metrics).unwrap();
+        let Way { body_rules, rules, cache, scratch, now_ms, .. } = &mut way;
+        let mut staging = Staging { body_rules, rules, cache, scratch, time_ms: *now_ms };
+        staging.whole("", body.as_bytes()).unwrap();
         way.cache.commit(way.now_ms, &mut way.scratch, |_| {});
     });
     assert_eq!(allocated.count_total, 0);

@@ -5,10 +5,10 @@ use promring_model::target::{
     ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, CONVERT_CLASSIC_HISTOGRAMS, SCRAPE_NATIVE_HISTOGRAMS, Target,
 };
 
-use crate::observe::ScrapeMetrics;
+use super::failure::Failure;
 use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser};
-use crate::rules::{Refusal, SeriesRules};
+use crate::parse::{Format, Item, Parser, PieceParser};
+use crate::rules::SeriesRules;
 use crate::series::{Scratch, SeriesCache};
 
 /// What a job says of it, and a target's own labels.
@@ -47,44 +47,59 @@ impl BodyRules {
             },
         }
     }
+}
 
-    /// Reads a whole body into `cache` and `scratch` before anything takes effect: a scrape is stored as a whole or not at
-    /// all.
-    ///
-    /// # Errors
-    /// Where the scrape fails for it, with the reason.
-    pub fn stage(
-        &self,
-        body: &[u8],
-        content_type: &str,
-        time_ms: i64,
-        rules: &SeriesRules,
-        (cache, scratch): (&mut SeriesCache, &mut Scratch),
-        metrics: &ScrapeMetrics,
-    ) -> Result<(), String> {
-        let parser = Parser::new(content_type, self.fallback, self.histograms, body);
-        let mut parser = parser.map_err(|error| error.to_string())?;
-        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-            let staged = match item {
-                Item::Sample(sample) => cache.stage(&sample, time_ms, rules, scratch),
-                Item::Histogram(sample) => cache.stage_histogram(&sample, time_ms, rules, scratch),
-                Item::Converted(sample) => cache.stage_converted(*sample, time_ms, rules, scratch),
-                Item::Metadata(metadata) => {
-                    cache.describe(&metadata, scratch);
-                    continue;
-                }
-            };
-            if let Err(refusal) = staged {
-                if refusal == Refusal::Buckets {
-                    metrics.exceeded_bucket_limit.increment(1);
-                }
-                return Err(refusal.to_string());
-            }
-            if self.sample_limit.is_some_and(|limit| cache.tally().to_store() > limit) {
-                metrics.exceeded_sample_limit.increment(1);
-                return Err("sample limit exceeded".to_owned());
-            }
+/// A body on its way into a series cache.
+#[derive(Debug)]
+pub(crate) struct Staging<'a> {
+    pub(crate) body_rules: &'a BodyRules,
+    pub(crate) rules: &'a SeriesRules,
+    pub(crate) cache: &'a mut SeriesCache,
+    pub(crate) scratch: &'a mut Scratch,
+    /// Of the scrape, in Unix milliseconds.
+    pub(crate) time_ms: i64,
+}
+
+impl Staging<'_> {
+    /// Reads a whole body before anything takes effect: a scrape is stored as a whole or not at all.
+    pub(crate) fn whole(&mut self, content_type: &str, body: &[u8]) -> Result<(), Failure> {
+        let BodyRules { fallback, histograms, .. } = *self.body_rules;
+        let mut parser = Parser::new(content_type, fallback, histograms, body)?;
+        while let Some(item) = parser.next_item()? {
+            self.stage(item)?;
+        }
+        self.check_limit()
+    }
+
+    /// The same for the next piece of a body; returns how much of it was read.
+    pub(crate) fn piece(
+        &mut self,
+        parser: &mut PieceParser,
+        piece: &[u8],
+        last: bool,
+    ) -> Result<usize, Failure> {
+        let used = parser.read(piece, last, |item| self.stage(item))?;
+        self.check_limit()?;
+        Ok(used)
+    }
+
+    #[inline]
+    fn stage(&mut self, item: Item<'_>) -> Result<(), Failure> {
+        let Self { cache, scratch, rules, time_ms, .. } = self;
+        match item {
+            Item::Sample(sample) => cache.stage(&sample, *time_ms, rules, scratch)?,
+            Item::Histogram(sample) => cache.stage_histogram(&sample, *time_ms, rules, scratch)?,
+            Item::Converted(sample) => cache.stage_converted(*sample, *time_ms, rules, scratch)?,
+            Item::Metadata(metadata) => cache.describe(&metadata, scratch),
         }
         Ok(())
+    }
+
+    /// Looked at once a piece, so that all samples of a small body are counted, as in Prometheus.
+    fn check_limit(&self) -> Result<(), Failure> {
+        match self.body_rules.sample_limit {
+            Some(limit) if self.cache.tally().to_store() > limit => Err(Failure::SampleLimit),
+            Some(_) | None => Ok(()),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The loop of one target: sleep to the next slot, scrape, append, tell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use promring_model::slots::Slots;
@@ -11,14 +11,19 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
+use super::append::Appender;
+use super::attempt::{Attempt, PIECE_BYTES, SCRAPE_BYTES_MIN};
 use super::body::BodyRules;
-use super::fetch::{FetchError, Fetched, Fetcher};
+use super::cores::Cores;
+use super::failure::Failure;
+use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
+use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
-use crate::rules::SeriesRules;
+use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache, Tally};
 use crate::sink::Sink;
 use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
@@ -26,6 +31,9 @@ use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
+/// Appending a sample takes about as long as parsing this many bytes.
+const APPEND_BYTES: usize = 100;
 
 /// What all loops of a scraper share.
 #[derive(Debug)]
@@ -36,8 +44,14 @@ pub struct Environment {
     pub buffers: Buffers,
     /// What is needed only while a body is read.
     pub scratches: Scratches,
+    /// Where the work of large scrapes is done.
+    pub cores: Cores,
+    /// What series and scrapes may take.
+    pub memory: Arc<Memory>,
     /// Strings of all series.
     pub labels: Arc<Shared>,
+    /// What those strings take.
+    pub symbols_hold: Mutex<Hold>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
     /// Targets whose series go to all lanes.
@@ -97,6 +111,12 @@ pub struct TargetLoop {
     spread: bool,
     /// It is to be spread once all of this is sent.
     spread_after: Option<Passed>,
+    /// When the last scrape began.
+    last_start: Option<Instant>,
+    /// What the next scrape asks for.
+    expected_bytes: u64,
+    /// What the series take.
+    series_hold: Hold,
 }
 
 impl TargetLoop {
@@ -121,8 +141,11 @@ impl TargetLoop {
             rules,
             body_rules,
             sink,
+            series_hold: environment.memory.keep(),
             environment,
             reported: false,
+            last_start: None,
+            expected_bytes: SCRAPE_BYTES_MIN,
         }
     }
 
@@ -194,52 +217,103 @@ impl TargetLoop {
         current
     }
 
+    /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
     async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>) {
-        let started = Instant::now();
-        let started_ms = now_ms();
-        let time_ms = self.slots.sample_time(slot_ms, started_ms);
-        let metrics = &self.environment.metrics;
-        metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
-        let mut body = self.environment.buffers.take();
-        let mut body_bytes = 0;
-        let Self { fetcher, connection, target, environment, .. } = &mut *self;
-        let fetched = match (refusal, &target.url) {
-            (Some(message), _) => Err(message),
-            (None, Err(error)) => Err(error.to_string()),
-            (None, Ok(url)) => {
-                let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, url, target.timeout, buffers, &mut body).await;
-                body_bytes = match &result {
-                    Ok(_) => body.len() as i64,
-                    Err(FetchError::BodySize) => -1,
-                    Err(_) => 0,
-                };
-                result.map_err(|error| error.to_string())
+        loop {
+            let Some(mut hold) = self.admitted(slot_ms).await else { return };
+            let started = Instant::now();
+            let started_ms = now_ms();
+            let time_ms = self.slots.sample_time(slot_ms, started_ms);
+            let lateness = (started_ms - slot_ms).max(0) as f64 / 1_000.0;
+            self.environment.metrics.lateness.record(lateness);
+            if let Some(last) = self.last_start.replace(started) {
+                let seconds = started.duration_since(last).as_secs_f64();
+                self.environment.metrics.intervals.record(self.target.interval, seconds);
             }
-        };
-        let mut scratch = self.environment.scratches.take();
-        self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|Fetched { content_type }| {
-            let Self { cache, rules, body_rules, environment, .. } = &mut *self;
-            let into = (cache, &mut scratch);
-            body_rules.stage(&body, &content_type, time_ms, rules, into, &environment.metrics)
-        });
-        self.environment.buffers.give(body);
-        let tally = match result {
-            Ok(()) => self.cache.tally(),
-            Err(_) => self.cache.failed_tally(),
-        };
-        let report = Report {
-            up: result.is_ok(),
-            seconds: started.elapsed().as_secs_f64(),
-            tally,
-            timeout: self.target.timeout,
-            sample_limit: self.body_rules.sample_limit,
-            body_bytes,
-        };
-        let tally = self.append(&report, time_ms, &mut scratch);
-        self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, &Report { tally, ..report });
+            let mut scratch = self.environment.scratches.take();
+            self.cache.begin(&mut scratch);
+            let mut body_bytes = 0;
+            let target = Arc::clone(&self.target);
+            let result = match (&refusal, &target.url) {
+                (Some(message), _) => Err(Failure::Refused(message.clone())),
+                (None, Err(error)) => Err(Failure::Refused(error.to_string())),
+                (None, Ok(url)) => {
+                    let mut attempt = Attempt {
+                        url,
+                        timeout: target.timeout,
+                        fetcher: &self.fetcher,
+                        connection: &mut self.connection,
+                        rules: &self.rules,
+                        cache: &mut self.cache,
+                        scratch: &mut scratch,
+                        environment: &self.environment,
+                        hold: &mut hold,
+                        body_rules: self.body_rules,
+                        time_ms,
+                    };
+                    attempt.run(&mut body_bytes).await
+                }
+            };
+            let environment = Arc::clone(&self.environment);
+            let work = (self.cache.len() + scratch.staged()) * APPEND_BYTES;
+            if let Err(Failure::Memory(Full { alone: false })) = result {
+                // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
+                self.expected_bytes = hold.bytes().saturating_mul(2);
+                environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
+                self.keep_series();
+                continue;
+            }
+            let used =
+                (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
+            self.expected_bytes = used;
+            let report = Report {
+                up: result.is_ok(),
+                seconds: started.elapsed().as_secs_f64(),
+                tally: match &result {
+                    Ok(()) => self.cache.tally(),
+                    Err(failure) if failure.was_read() => self.cache.failed_tally(),
+                    Err(_) => Tally::default(),
+                },
+                timeout: self.target.timeout,
+                sample_limit: self.body_rules.sample_limit,
+                body_bytes: match &result {
+                    Err(Failure::Fetch(FetchError::BodySize)) => -1,
+                    Err(failure) if !failure.was_read() => 0,
+                    Ok(()) | Err(_) => body_bytes as i64,
+                },
+            };
+            let append = || self.append(&report, time_ms, &mut scratch);
+            let tally = environment.cores.run_sized(work, append).await;
+            environment.scratches.give(scratch);
+            self.keep_series();
+            self.tell(&result, started_ms, &Report { tally, ..report });
+            return;
+        }
+    }
+
+    /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.
+    async fn admitted(&self, slot_ms: i64) -> Option<Hold> {
+        let Environment { memory, metrics, stopping, .. } = &*self.environment;
+        if let Some(hold) = memory.try_admit(self.expected_bytes) {
+            return Some(hold);
+        }
+        tokio::select! {
+            hold = memory.admit(self.expected_bytes) => Some(hold),
+            () = wait_until(self.slots.next_after(slot_ms)) => {
+                metrics.skipped_for_memory.increment(1);
+                tracing::debug!(target = self.target.scrape_url(), "a slot was skipped: scraper.memory_limit is reached");
+                None
+            }
+            () = stopping.wait() => None,
+        }
+    }
+
+    /// Counts what the target's series take.
+    fn keep_series(&mut self) {
+        self.series_hold.set(self.cache.memory() as u64);
+        let Environment { labels, symbols_hold, .. } = &*self.environment;
+        let symbols = labels.symbols.bytes() as u64;
+        symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
     }
 
     /// What the scrape yielded once it took effect.
@@ -247,37 +321,36 @@ impl TargetLoop {
         if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
             self.spread = self.environment.spread.add(self.target.key);
         }
-        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
         let mut tally = report.tally;
         if report.up {
-            tally = self.cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing));
+            tally = self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
         } else {
-            self.cache.fail(time_ms, scratch, |outgoing| lanes.push(outgoing));
+            self.cache.fail(time_ms, scratch, |outgoing| appender.push(outgoing));
         }
-        lanes.keep_together();
+        appender.keep_together();
         let values = report.values().map(f64::to_bits);
-        self.cache.report(values, time_ms).for_each(|outgoing| lanes.push(&outgoing));
+        self.cache.report(values, time_ms).for_each(|outgoing| appender.push(&outgoing));
         self.reported = true;
         let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
         if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
-            lanes.flush();
-            drop(lanes);
+            appender.flush();
             self.spread_after = Some(self.sink.passed());
         }
         tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, self.spread, &self.environment.labels);
-        self.cache.end(time_ms, |outgoing| lanes.push(outgoing));
-        lanes.keep_together();
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+        self.cache.end(time_ms, |outgoing| appender.push(outgoing));
+        appender.keep_together();
         if std::mem::take(&mut self.reported) {
             let stale = std::iter::repeat(STALE_NAN_BITS);
-            self.cache.report(stale, time_ms).for_each(|outgoing| lanes.push(&outgoing));
+            self.cache.report(stale, time_ms).for_each(|outgoing| appender.push(&outgoing));
         }
     }
 
-    fn tell(&self, result: &Result<(), String>, started_ms: i64, report: &Report) {
+    fn tell(&self, result: &Result<(), Failure>, started_ms: i64, report: &Report) {
         let Report { seconds, tally, .. } = *report;
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
@@ -290,15 +363,21 @@ impl TargetLoop {
         if report.body_bytes < 0 {
             metrics.exceeded_body_size.increment(1);
         }
+        match result {
+            Err(Failure::Series(Refusal::Limit(_))) => metrics.exceeded_label_limits.increment(1),
+            Err(Failure::SampleLimit) => metrics.exceeded_sample_limit.increment(1),
+            Err(Failure::Series(Refusal::Buckets)) => metrics.exceeded_bucket_limit.increment(1),
+            Ok(()) | Err(_) => {}
+        }
         metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = self.target.scrape_url(), error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), %error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,
             health: if result.is_ok() { Health::Up } else { Health::Down },
-            last_error: result.as_ref().err().cloned().unwrap_or_default(),
+            last_error: result.as_ref().err().map(Failure::to_string).unwrap_or_default(),
             last_scrape_ms: started_ms,
             last_scrape_duration: seconds,
             samples: tally.scraped,

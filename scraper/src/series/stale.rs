@@ -69,10 +69,10 @@ impl SeriesCache {
         }
         let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
         self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
-        if scratch.differs {
+        if scratch.differs && scratch.reordered {
             self.entries = scratch.current.iter().map(|&at| self.entries[at as usize]).collect();
         } else {
-            self.entries.truncate(scratch.expected);
+            self.entries.truncate(if scratch.differs { scratch.current.len() } else { scratch.expected });
         }
         self.settled = self.entries.len();
         let scrape = self.scrape;
@@ -89,6 +89,12 @@ impl SeriesCache {
     /// The scrape failed: forgets what it brought, and hands a staleness marker to `sample` for every series that
     /// was live. What is known of them stays, for when the target is back.
     pub fn fail(&mut self, time_ms: i64, scratch: &mut Scratch, sample: impl FnMut(&Outgoing<'_>)) {
+        self.roll_back(scratch);
+        self.end(time_ms, sample);
+    }
+
+    /// Forgets what the scrape at hand brought.
+    pub fn roll_back(&mut self, scratch: &mut Scratch) {
         for entry in &self.entries[self.settled..] {
             self.labels.remove(self.sets(entry), self.classes);
             self.garbage += entry.len as usize;
@@ -96,7 +102,6 @@ impl SeriesCache {
         scratch.extras.release(self.labels.shared());
         self.entries.truncate(self.settled);
         self.compact();
-        self.end(time_ms, sample);
     }
 
     /// The target ends: hands a staleness marker to `sample` for every live series. A second call hands nothing.

@@ -120,6 +120,11 @@ impl Builder<'_> {
             fence_max: self.positive(&raw.fence_max, default.fence_max),
             removed_destinations: self.removed_destinations(raw, default.removed_destinations),
             body_size_limit: self.positive_size(&raw.body_size_limit, default.body_size_limit),
+            memory_limit: match &raw.memory_limit {
+                Given::Is(Size(0), _) => Some(u64::MAX),
+                Given::Is(Size(bytes), _) => Some(*bytes),
+                _ => default.memory_limit,
+            },
             queue: self.queue(&raw.queue, &default.queue, destinations),
         }
     }

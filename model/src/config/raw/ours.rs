@@ -25,6 +25,7 @@ section! {
         fence_max: Duration,
         removed_destinations: Text,
         body_size_limit: Size,
+        memory_limit: Size,
         queue: RawQueue,
     }
 }
@@ -89,6 +90,7 @@ mod tests {
             fence_max,
             removed_destinations,
             body_size_limit,
+            memory_limit,
             queue,
         } = ScraperSettings::default();
         let QueueSettings { max_bytes, max_age, when_full, fsync } = queue;
@@ -115,6 +117,7 @@ mod tests {
         for key in ["allocator.statefulset", "allocator.kubeconfig_file", "allocator.scrapers"] {
             assert_eq!(rows[key], "", "{key} has no default");
         }
+        assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
         assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
         assert_eq!(removed, ("drain", RemovedDestinations::Drain));

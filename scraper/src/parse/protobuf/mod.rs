@@ -11,6 +11,7 @@
 mod exemplar;
 mod metric;
 mod native;
+mod pieces;
 mod wire;
 
 use promring_proto::remote_write::v1::MetricType;
@@ -20,7 +21,9 @@ pub(super) use self::exemplar::{NativeExemplars, exemplar_of, read_exemplar};
 pub(super) use self::metric::read_label;
 use self::metric::{Bucket, HistogramHead, Metric, next_message, read_quantile, read_summary, read_value};
 pub use self::native::HistogramText;
+pub(super) use self::pieces::FamilyPieces;
 pub(super) use self::wire::Fields;
+use self::wire::WireResult;
 use super::exemplar::Exemplars;
 use super::metadata::Metadata;
 use super::series::{MessageSeries, Part, SeriesText};
@@ -161,18 +164,10 @@ impl<'b> ProtobufParser<'b> {
         if !has_metrics {
             return Ok(None);
         }
-        let name =
-            std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
-        let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
-        let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
-        let kind = Kind::from_number(kind).ok_or("unknown metric type")?;
+        let (name, kind) = name_and_kind(name, kind)?;
+        let metadata = metadata_of(name, kind, help, unit)?;
         self.family = Family { name, kind, fields: Fields::new(message) };
-        Ok(Some(Metadata {
-            family: name.into(),
-            kind: Some(kind.metric_type()),
-            help: Some(help.into()),
-            unit: Some(unit).filter(|unit| !unit.is_empty()),
-        }))
+        Ok(Some(metadata))
     }
 
     /// The first item of a metric; None where it is to be expanded.
@@ -243,6 +238,22 @@ impl<'b> ProtobufParser<'b> {
             }
         }
     }
+}
+
+fn name_and_kind(name: &[u8], kind: u64) -> WireResult<(&str, Kind)> {
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
+    Ok((name, Kind::from_number(kind).ok_or("unknown metric type")?))
+}
+
+fn metadata_of<'b>(name: &'b str, kind: Kind, help: &'b [u8], unit: &'b [u8]) -> WireResult<Metadata<'b>> {
+    let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
+    let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
+    Ok(Metadata {
+        family: name.into(),
+        kind: Some(kind.metric_type()),
+        help: Some(help.into()),
+        unit: Some(unit).filter(|unit| !unit.is_empty()),
+    })
 }
 
 /// Number of the field `metric` in `MetricFamily`.

@@ -31,12 +31,11 @@ async fn the_content_type_is_told_as_it_was_sent() {
     let script = vec![answer(&format!("200 OK\r\nContent-Type: {kind}"), b""), answer("200 OK", b"")];
     let server = Server::start([script]).await;
     let mut client = Client::new("");
-    let mut body = Vec::new();
     for expected in [kind, ""] {
-        let Client { fetcher, connection, buffers } = &mut client;
-        let fetched =
-            fetcher.fetch(connection, &server.url("/"), PATIENCE, buffers, &mut body).await.unwrap();
-        assert_eq!(&*fetched.content_type, expected);
+        let Client { fetcher, connection, buffers, cores } = &mut client;
+        let body = fetcher.open(connection, &server.url("/"), PATIENCE, 1, buffers, cores).await.unwrap();
+        assert_eq!(&*body.content_type, expected);
+        body.close(connection, buffers);
     }
 }
 

@@ -175,8 +175,7 @@ async fn a_proxy_is_asked_where_there_is_one() {
 async fn a_fetch_that_waits_takes_little_room() {
     let mut client = Client::new("");
     let url = "http://host/".parse().unwrap();
-    let mut body = Vec::new();
-    let Client { fetcher, connection, buffers } = &mut client;
-    let waiting = fetcher.fetch(connection, &url, PATIENCE, buffers, &mut body);
+    let Client { fetcher, connection, buffers, cores } = &mut client;
+    let waiting = fetcher.open(connection, &url, PATIENCE, 1, buffers, cores);
     assert!(size_of_val(&waiting) <= 2_048, "{} bytes", size_of_val(&waiting));
 }
