@@ -7,6 +7,7 @@
 mod bytes;
 pub mod config;
 pub mod duration;
+pub mod handover;
 pub mod hash;
 pub mod labels;
 pub mod membership;
