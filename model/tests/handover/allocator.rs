@@ -199,13 +199,13 @@ impl World {
         let lost: BTreeSet<Name> =
             leader.membership().members().filter(|(_, m)| m.lost).map(|(name, _)| Name::from(name)).collect();
         for name in lost.difference(&self.allocators[index].lost) {
-            self.audit.lost(name);
+            self.audit.lost(name, self.now_ms);
         }
         // Whoever was expected and did not report when it took over counts as lost too.
         if leader.is_leading() {
             for name in self.scrapers.keys() {
-                if leader.membership().get(name).is_none() {
-                    self.audit.lost(name);
+                if leader.membership().get(name).is_none() && !self.audit.is_cut_off(name) {
+                    self.audit.lost(name, self.now_ms);
                 }
             }
         }

@@ -15,6 +15,9 @@ const TAIL_MS: i64 = 3_000;
 /// leader's, a Lease, and a hand-over.
 const RECOVERY_MS: i64 = 75_000;
 
+/// After the last scraper has gone, others may have to be waited for, and then the lapse, in milliseconds.
+const NOBODY_MS: i64 = 45_000;
+
 /// A marker of a target that came back may be this late, in milliseconds: news travel that long.
 const MARKER_LATE_MS: i64 = 60_000;
 
@@ -84,11 +87,13 @@ pub(crate) struct Audit {
     lives: BTreeMap<TargetKey, Life>,
     starts: BTreeMap<TargetKey, BTreeMap<i64, Vec<Start>>>,
     /// Scrapers that a leader has counted as lost and that have not heard from the newest leader since.
-    cut_off: BTreeSet<Name>,
+    cut_off: BTreeMap<Name, i64>,
     ever_lost: BTreeSet<Name>,
     /// Slots of a key that may be missing: its taker heard of T too late.
     late: BTreeMap<TargetKey, Vec<(i64, i64)>>,
     faults: Vec<(i64, i64)>,
+    /// When nobody was left to take over what the last one had.
+    nobody: Vec<(i64, i64)>,
     received: BTreeMap<(usize, TargetKey), i64>,
     markers: BTreeMap<TargetKey, Vec<i64>>,
     pub(crate) totals: Totals,
@@ -105,18 +110,30 @@ impl Audit {
         }
     }
 
-    pub(crate) fn lost(&mut self, name: &Name) {
-        self.cut_off.insert(name.clone());
+    pub(crate) fn lost(&mut self, name: &Name, now_ms: i64) {
+        self.cut_off.insert(name.clone(), now_ms);
         self.ever_lost.insert(name.clone());
     }
 
-    pub(crate) fn found(&mut self, name: &Name) {
-        self.cut_off.remove(name);
+    /// The newest leader has answered a question that it put at this time.
+    pub(crate) fn found(&mut self, name: &Name, asked_ms: i64) {
+        if self.cut_off.get(name).is_some_and(|lost_ms| *lost_ms <= asked_ms) {
+            self.cut_off.remove(name);
+        }
+    }
+
+    pub(crate) fn is_cut_off(&self, name: &Name) -> bool {
+        self.cut_off.contains_key(name)
     }
 
     /// A fault from now until then.
     pub(crate) fn fault(&mut self, from_ms: i64, to_ms: i64) {
         self.faults.push((from_ms, to_ms));
+    }
+
+    /// The last one has gone.
+    pub(crate) fn nobody_left(&mut self, now_ms: i64) {
+        self.nobody.push((now_ms - 2_000, now_ms + NOBODY_MS));
     }
 
     /// A key has become a scraper's own, with no T before it.
@@ -130,7 +147,7 @@ impl Audit {
 
     /// A slot was started: nobody else may have started it.
     pub(crate) fn started(&mut self, key: TargetKey, slot_ms: i64, by: &Name, now_ms: i64) {
-        let cut_off = self.cut_off.contains(by);
+        let cut_off = self.cut_off.contains_key(by);
         self.totals.slots += 1;
         let of_key = self.starts.entry(key).or_default();
         if let Some((_, before)) = of_key.range(..slot_ms).next_back()
@@ -140,7 +157,7 @@ impl Audit {
         }
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
-            let excused = other.by != *by && (cut_off || other.cut_off || self.cut_off.contains(&other.by));
+            let excused = other.by != *by && (cut_off || other.cut_off || self.cut_off.contains_key(&other.by));
             assert!(excused, "at {now_ms}: slot {slot_ms} of {key} has two owners, {} and {by}", other.by);
             self.totals.excused_duplicates += 1;
         }
@@ -184,7 +201,8 @@ impl Audit {
                 let Some((first, _)) = starts.range(*born..).next() else { continue };
                 let mut slot = life.slots.next_after(*first);
                 while slot < last_ms {
-                    if !starts.contains_key(&slot) {
+                    let nobody = self.nobody.iter().any(|(from, to)| slot >= *from && slot <= *to);
+                    if !starts.contains_key(&slot) && !nobody {
                         let late = self.late.get(key).is_some_and(|late| {
                             late.iter().any(|(from, to)| slot > *from && slot <= to + 500)
                         });

@@ -257,13 +257,13 @@ impl World {
             Drain::Given => s.scrapes.is_empty() && (back.is_some() || s.queues.iter().all(Queue::is_empty)),
             Drain::InVain => true,
         };
-        if !done {
+        if !done || s.member.as_ref().is_some_and(|member| member.unsaved().is_some()) {
             return;
         }
         self.say(|| format!("{} ends: {drained:?}", s.name));
         if drained == Drain::InVain {
             // Nobody else was there.
-            self.audit.fault(now_ms, now_ms + back.unwrap_or(0));
+            self.audit.nobody_left(now_ms);
         }
         s.stop();
         match back {
@@ -298,7 +298,7 @@ impl World {
                     self.say(|| format!("{} takes {version}: {effects:?}", s.name));
                     s.next_report_ms = now_ms;
                     if newest {
-                        self.audit.found(&s.name);
+                        self.audit.found(&s.name, asked_ms - s.skew_ms);
                     }
                     self.note_late(s, &before);
                     self.carry_out(s, effects);
@@ -308,7 +308,7 @@ impl World {
                 over(&mut s.polling, number);
                 member.confirm(version, asked_ms, clock_ms);
                 if newest && member.version() == Some(version) {
-                    self.audit.found(&s.name);
+                    self.audit.found(&s.name, asked_ms - s.skew_ms);
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
@@ -361,6 +361,8 @@ impl World {
                     if before.is_none_or(|before| last_ms + 1 < before) {
                         self.audit.marked(key, &s.name, now_ms);
                         s.scrapes.retain(|scrape| scrape.key != key);
+                        // Nothing that is called sent stands behind the marker.
+                        s.barriers.clear();
                         s.enqueue(fence, &Record { key, time_ms: last_ms + 1, queued_ms: now_ms });
                     }
                 }

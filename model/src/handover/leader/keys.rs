@@ -48,7 +48,6 @@ impl Leader {
     /// A key exists no more. Whoever scrapes it now ends its series.
     fn end_key(&mut self, key: TargetKey, now_ms: i64) {
         self.touch_all_of(key);
-        let stamp = self.stamp();
         let Some(state) = self.keys.get_mut(&key) else { return };
         let Some(mut marker) = state.owner.clone() else {
             self.keys.remove(&key);
@@ -61,7 +60,7 @@ impl Leader {
             // It moves at T, and until then the giver has it.
             marker = m.old.clone();
         }
-        state.dead = Some((marker, stamp));
+        state.dead = Some((marker, now_ms));
         // A move that is only being prepared goes on without it; of a later one the giver may know already.
         if let Some(id) = state.outgoing
             && let Some(m) = self.moves.get_mut(&id)
@@ -127,7 +126,6 @@ impl Leader {
     fn settle_key(&mut self, key: TargetKey) -> Option<(Name, Name)> {
         let state = self.keys.get(&key)?;
         if state.dead.is_some() {
-            self.bury(key);
             return None;
         }
         let wanted = state.wanted.clone()?;
@@ -211,21 +209,22 @@ impl Leader {
         self.moves.insert(id, m);
     }
 
-    /// Forgets a key that exists no more, once everyone knows that. Until then it counts as owned, in case it returns.
-    fn bury(&mut self, key: TargetKey) {
-        let Some((_, stamp)) = self.keys.get(&key).and_then(|state| state.dead.clone()) else { return };
-        let everyone = self.concerned(key);
-        let in_move = self.keys.get(&key).is_some_and(|state| {
-            state.outgoing.is_some()
-                || state.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
-        });
-        if in_move || !everyone.iter().all(|name| self.is_lost(name) || self.in_force(name) >= stamp) {
-            self.restless = true;
-            return;
-        }
-        self.keys.remove(&key);
-        for m in self.moves.values_mut() {
-            m.keys.remove(&key);
+    /// Forgets keys that have not existed for long. Until then they count as owned: one that returns does so by a move, as
+    /// its last owner may not know yet that it went, or have something unsent of it.
+    pub(super) fn bury(&mut self, now_ms: i64) {
+        let kept_ms = self.options.fence_max.as_millis() as i64;
+        let in_move = |key: &Key| {
+            key.outgoing.is_some()
+                || key.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
+        };
+        let over = |key: &Key| key.dead.as_ref().is_some_and(|(_, at_ms)| now_ms - at_ms > kept_ms);
+        let buried: Vec<TargetKey> =
+            self.keys.iter().filter(|(_, key)| over(key) && !in_move(key)).map(|(key, _)| *key).collect();
+        for key in buried {
+            self.keys.remove(&key);
+            for m in self.moves.values_mut() {
+                m.keys.remove(&key);
+            }
         }
     }
 }

@@ -15,6 +15,9 @@ use super::words::{Grant, MemberReport, MoveId, MoveReport, MoveTerms, Name, Tol
 use crate::membership::{Membership, MembershipOptions};
 use crate::target::TargetKey;
 
+/// How often it is looked for keys that can be forgotten, in milliseconds.
+const BURIAL_INTERVAL_MS: i64 = 10_000;
+
 /// The leader's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderOptions {
@@ -28,7 +31,7 @@ pub struct LeaderOptions {
     /// A taker that is not prepared after this is not waited for any longer.
     pub prepare_max: Duration,
     /// A fence opens after this time in which the destination took samples and the giver sent it none; and no move waits
-    /// longer for the giver's backlog.
+    /// longer for the giver's backlog. A key that is gone is remembered as long.
     pub fence_max: Duration,
     /// Whether the term may be raised above what members have seen, as long as nothing was given out: where no Lease
     /// keeps the terms.
@@ -59,6 +62,7 @@ pub struct Leader {
     counter: u64,
     started_ms: i64,
     advanced_ms: i64,
+    buried_ms: i64,
     /// False: still finding out what its predecessor left.
     leading: bool,
     /// Members that there must be, whoever reports; empty where nobody knows.
@@ -109,8 +113,8 @@ struct Key {
     incoming: Option<MoveId>,
     /// The move by which it goes, until that begins.
     outgoing: Option<MoveId>,
-    /// Who ends its series, and since which counter: it exists no more.
-    dead: Option<(Name, u64)>,
+    /// Who ends its series, and since when: it exists no more.
+    dead: Option<(Name, i64)>,
 }
 
 /// A move: keys that go from one member to another at one T, behind one fence.
@@ -208,6 +212,7 @@ impl Leader {
             counter: 0,
             started_ms: now_ms,
             advanced_ms: now_ms,
+            buried_ms: now_ms,
             leading: false,
             expected: expected.into_iter().collect(),
             membership: Membership::new(options.membership),
@@ -289,6 +294,10 @@ impl Leader {
         self.follow_fences(now_ms);
         if self.restless {
             self.settle_keys(now_ms);
+        }
+        if now_ms - self.buried_ms >= BURIAL_INTERVAL_MS {
+            self.buried_ms = now_ms;
+            self.bury(now_ms);
         }
         self.advanced_ms = now_ms;
         self.counter != before

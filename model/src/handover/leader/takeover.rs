@@ -6,6 +6,9 @@ use super::{Key, Leader, Move, Name, Until};
 use crate::handover::words::{Claim, MoveId, MoveReport};
 use crate::target::TargetKey;
 
+/// A member that reports but does not tell what it has is waited for so many lapses.
+const LAPSES_MAX: i64 = 4;
+
 /// What one member says of one key, and how new its word is.
 struct Said {
     name: Name,
@@ -14,15 +17,18 @@ struct Said {
 }
 
 impl Leader {
-    /// Whether everyone has told everything, or has had the time to.
+    /// Whether everyone has told everything, or is lost.
     pub(super) fn has_collected(&self, now_ms: i64) -> bool {
-        let waited = now_ms - self.started_ms > self.options.membership.lapse.as_millis() as i64;
-        if waited && self.membership.is_settled() {
-            return true;
-        }
+        let waited_ms = now_ms - self.started_ms;
+        let lapse_ms = self.options.membership.lapse.as_millis() as i64;
         let told = |name: &Name| self.members.get(name).is_some_and(|seen| seen.full);
+        if waited_ms > lapse_ms && self.membership.is_settled() {
+            // Who is heard of, but has not told yet, is alive and has what nobody else may be given.
+            let patience = waited_ms > LAPSES_MAX * lapse_ms;
+            return patience || self.members.keys().all(|name| told(name) || self.is_lost(name));
+        }
         if !self.expected.is_empty() {
-            return self.expected.iter().all(told);
+            return self.expected.iter().chain(self.members.keys()).all(told);
         }
         // Nobody knows who there is. Where nobody has ever had anything, there is nothing to be missed.
         let fresh = self.members.values().all(|seen| seen.report.version.is_none());
@@ -107,16 +113,23 @@ impl Leader {
             let Some(taker) = taker else { break };
             (owner, outgoing) = (taker, known(taker.claim.grant.outgoing));
         }
-        let state = Key {
+        let mut state = Key {
             owner: Some(owner.name.clone()),
             wanted: None,
             incoming: known(owner.claim.grant.incoming),
             outgoing,
             dead: None,
         };
+        // The taker of a move that has begun had it, and was told that it is gone.
+        let begun = outgoing.and_then(|id| Some((id, self.moves.get(&id).filter(|m| m.begun.is_some())?)));
+        if let Some((id, m)) = begun {
+            (state.owner, state.incoming, state.outgoing) = (Some(m.new.clone()), Some(id), None);
+        }
         if let Some(m) = state.incoming.and_then(|id| self.moves.get_mut(&id)) {
             m.keys.insert(key);
-            m.new = owner.name.clone();
+            if let Some(owner) = &state.owner {
+                m.new = owner.clone();
+            }
         }
         if let Some(m) = state.outgoing.and_then(|id| self.moves.get_mut(&id)) {
             m.keys.insert(key);

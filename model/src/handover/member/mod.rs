@@ -285,8 +285,11 @@ impl Member {
             self.keys.keys().filter(|key| !told.grants.contains_key(key)).copied().collect();
         for key in dropped {
             let Some(held) = self.keys.remove(&key) else { continue };
-            let until = held.grant.outgoing.and_then(|id| self.moves.get(&id)?.settled);
-            effects.push(match told.gone.contains(&key) {
+            let giving = held.grant.outgoing.and_then(|id| self.moves.get(&id));
+            let until = giving.and_then(|known| known.settled);
+            // What has been called sent is not added to.
+            let closed = giving.is_some_and(|known| known.all_sent || !known.sent.is_empty());
+            effects.push(match told.gone.contains(&key) && !closed {
                 true => Effect::Gone(key, until, held.grant.incoming),
                 false => Effect::Moved(key),
             });
