@@ -355,15 +355,16 @@ impl World {
                 Effect::Moved(key) => {
                     s.last.remove(&key);
                 }
-                Effect::Gone(key, before, fence) => {
-                    // A taker that has not scraped yet asks the giver for the series; that is left out here.
-                    let last_ms = s.last.remove(&key).unwrap_or(now_ms + s.skew_ms);
-                    if before.is_none_or(|before| last_ms + 1 < before) {
+                Effect::Gone { key, from, until, fence } => {
+                    // A taker that has not scraped yet has asked the giver for the series.
+                    let last_ms = s.last.remove(&key).map_or(now_ms + s.skew_ms, |last| last + 1);
+                    let time_ms = last_ms.max(from.unwrap_or(last_ms));
+                    if until.is_none_or(|until| time_ms < until) {
                         self.audit.marked(key, &s.name, now_ms);
                         s.scrapes.retain(|scrape| scrape.key != key);
                         // Nothing that is called sent stands behind the marker.
                         s.barriers.clear();
-                        s.enqueue(fence, &Record { key, time_ms: last_ms + 1, queued_ms: now_ms });
+                        s.enqueue(fence, &Record { key, time_ms, queued_ms: now_ms });
                     }
                 }
                 Effect::Open(id, destination) => {

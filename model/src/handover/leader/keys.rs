@@ -55,9 +55,9 @@ impl Leader {
         };
         if let Some(m) = state.incoming.and_then(|id| self.moves.get(&id))
             && let Until::Final(at) = m.until
-            && now_ms < at
+            && now_ms + self.options.ahead.as_millis() as i64 / 2 < at
         {
-            // It moves at T, and until then the giver has it.
+            // It moves at T. That is far enough off for the giver to hear of this before.
             marker = m.old.clone();
         }
         state.dead = Some((marker, now_ms));

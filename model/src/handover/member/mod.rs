@@ -43,9 +43,17 @@ pub enum Effect {
     Take(TargetKey),
     /// The key is somebody else's: its series end here without markers.
     Moved(TargetKey),
-    /// The key exists no more: its series end with markers, older than this time where there is one, behind the fence
-    /// that its samples went behind.
-    Gone(TargetKey, Option<i64>, Option<MoveId>),
+    /// The key exists no more: its series end with markers.
+    Gone {
+        /// The key.
+        key: TargetKey,
+        /// Markers are not older than this.
+        from: Option<i64>,
+        /// They are older than this.
+        until: Option<i64>,
+        /// They go behind this fence.
+        fence: Option<MoveId>,
+    },
     /// Everything from before T is sent to this destination: the fence opens there.
     Open(MoveId, String),
     /// The move is done, or never came to be: its fence opens everywhere.
@@ -286,11 +294,15 @@ impl Member {
         for key in dropped {
             let Some(held) = self.keys.remove(&key) else { continue };
             let giving = held.grant.outgoing.and_then(|id| self.moves.get(&id));
+            let taking = held.grant.incoming.and_then(|id| self.moves.get(&id));
             let until = giving.and_then(|known| known.settled);
             // What has been called sent is not added to.
             let closed = giving.is_some_and(|known| known.all_sent || !known.sent.is_empty());
             effects.push(match told.gone.contains(&key) && !closed {
-                true => Effect::Gone(key, until, held.grant.incoming),
+                true => {
+                    let from = taking.and_then(|known| known.settled.or(known.terms.at));
+                    Effect::Gone { key, from, until, fence: held.grant.incoming }
+                }
                 false => Effect::Moved(key),
             });
         }
