@@ -12,6 +12,9 @@ mod leader;
 mod member;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 pub use allowance::Allowance;
 pub use leader::{Leader, LeaderOptions, MoveStatus, Reply, Step};
 pub use member::{Drain, Effect, Member, MemberOptions, Saved, SavedKey, SavedMove};

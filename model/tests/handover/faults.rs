@@ -6,6 +6,7 @@ use promring_model::handover::Name;
 use promring_model::target::TargetKey;
 
 use crate::queue::DESTINATIONS;
+use crate::scraper::Scraper;
 use crate::world::{Mode, Place, World};
 
 /// Scrapers that there may be.
@@ -152,6 +153,19 @@ impl World {
                 }
             }
         }
+    }
+
+    /// The worst moment: before something is saved, and then no allocator can be reached.
+    pub(crate) fn crash_out_of_reach(&mut self, s: &mut Scraper) {
+        let until_ms = (self.now_ms + self.chance.between(5_000, 30_000)).min(self.calm_ms);
+        self.say(|| format!("FAULT {} crashes out of reach until {until_ms}", s.name));
+        s.stop();
+        s.starts_ms = Some(self.now_ms + self.chance.between(100, 3_000));
+        for index in 0..2 {
+            let pair = (Place::Allocator(index), Place::Scraper(s.name.clone()));
+            self.faults.cut.insert(pair, until_ms);
+        }
+        self.audit.fault(self.now_ms, until_ms);
     }
 
     fn fault(&mut self) {

@@ -6,12 +6,16 @@ use promring_model::handover::{Drain, Effect, Member, MemberOptions, MoveId, Nam
 use promring_model::target::TargetKey;
 
 use crate::queue::{Barrier, DESTINATIONS, Queue, Record};
-use crate::world::{Message, Place, World};
+use crate::world::{Message, Mode, Place, World};
 
 const HEARTBEAT_MS: i64 = 2_000;
 const POLL_TIMEOUT_MS: i64 = 9_000;
 /// So long after a poll was sent, what a reply says is newer should have come, in milliseconds.
 const BEHIND_MS: i64 = 1_000;
+/// After a longer pause, and after a restart, a scraper may have been replaced, in milliseconds: half the lapse.
+const PAUSE_MS: i64 = 7_600;
+/// So long it must wait for word then, in milliseconds, but for rounding.
+const SILENCE_MS: i64 = 9_800;
 
 struct Scrape {
     key: TargetKey,
@@ -44,6 +48,9 @@ pub(crate) struct Scraper {
     last: BTreeMap<TargetKey, i64>,
     barriers: BTreeMap<(MoveId, usize), Barrier>,
     was_doubting: bool,
+    stepped_ms: i64,
+    /// Since when it must not start anything unless somebody says that it may.
+    doubts_since_ms: Option<i64>,
 }
 
 impl Scraper {
@@ -68,6 +75,8 @@ impl Scraper {
             last: BTreeMap::new(),
             barriers: BTreeMap::new(),
             was_doubting: false,
+            stepped_ms: now_ms,
+            doubts_since_ms: None,
         }
     }
 
@@ -98,6 +107,7 @@ impl Scraper {
         member.set_address(&self.name);
         self.member = Some(member);
         self.starts_ms = None;
+        (self.stepped_ms, self.doubts_since_ms) = (now_ms, Some(now_ms));
         (self.next_poll_ms, self.next_report_ms) = (now_ms, now_ms);
     }
 }
@@ -120,6 +130,9 @@ impl World {
         if s.member.is_none() || self.faults.paused(&Place::Scraper(s.name.clone()), now_ms).is_some() {
             return;
         }
+        if now_ms - std::mem::replace(&mut s.stepped_ms, now_ms) > PAUSE_MS {
+            s.doubts_since_ms = Some(now_ms);
+        }
         self.scrape(s);
         self.send_queues(s);
         let clock_ms = now_ms + s.skew_ms;
@@ -133,8 +146,13 @@ impl World {
         }
         s.was_doubting = doubts;
         // A crash may come between two steps: then what was not saved was not said either.
-        if let Some(saved) = member.unsaved()
-            && self.chance.ppm(700_000)
+        let slow = self.mode == Mode::Chaos;
+        let unsaved = member.unsaved();
+        if unsaved.is_some() && slow && now_ms < self.calm_ms && self.chance.ppm(4_000) {
+            return self.crash_out_of_reach(s);
+        }
+        if let Some(saved) = unsaved
+            && self.chance.ppm(if slow { 250_000 } else { 700_000 })
         {
             s.disk = Some(saved);
             member.saved();
@@ -156,6 +174,8 @@ impl World {
                 continue;
             }
             if member.may_start(key, slot_ms, clock_ms) {
+                let doubts = s.doubts_since_ms.is_some_and(|since_ms| self.now_ms - since_ms < SILENCE_MS);
+                assert!(!doubts, "at {}: {} scrapes {key} and cannot know whether it may", self.now_ms, s.name);
                 self.audit.started(key, slot_ms, &s.name, self.now_ms);
                 s.last.insert(key, slot_ms);
                 let ends_ms = self.now_ms + self.chance.between(10, target.slots.interval_ms() * 7 / 10);
@@ -297,6 +317,7 @@ impl World {
                 if let Some(effects) = member.apply(*told, asked_ms, clock_ms) {
                     self.say(|| format!("{} takes {version}: {effects:?}", s.name));
                     s.next_report_ms = now_ms;
+                    s.heard(asked_ms);
                     if newest {
                         self.audit.found(&s.name, asked_ms - s.skew_ms);
                     }
@@ -307,6 +328,10 @@ impl World {
             Message::Unchanged { version, asked_ms, number, .. } => {
                 over(&mut s.polling, number);
                 member.confirm(version, asked_ms, clock_ms);
+                if member.version() == Some(version) {
+                    s.heard(asked_ms);
+                }
+                let Some(member) = &s.member else { return };
                 if newest && member.version() == Some(version) {
                     self.audit.found(&s.name, asked_ms - s.skew_ms);
                 }
@@ -380,6 +405,13 @@ impl World {
 }
 
 impl Scraper {
+    /// A question that was put at this time, by the own clock, is answered.
+    fn heard(&mut self, asked_ms: i64) {
+        if self.doubts_since_ms.is_some_and(|since_ms| asked_ms - self.skew_ms >= since_ms) {
+            self.doubts_since_ms = None;
+        }
+    }
+
     fn enqueue(&mut self, fence: Option<MoveId>, record: &Record) {
         for queue in &mut self.queues {
             queue.append(fence, record.clone());
