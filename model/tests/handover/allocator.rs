@@ -106,7 +106,8 @@ impl World {
 
     fn lead(&mut self, index: usize) {
         self.lease = Lease { holder: Some(index), term: self.lease.term + 1, renewed_ms: self.now_ms };
-        let expected: Vec<Name> = self.scrapers.values().filter(|s| s.exists).map(|s| s.name.clone()).collect();
+        let expected: Vec<Name> =
+            self.scrapers.values().filter(|s| s.exists).map(|s| s.name.clone()).collect();
         let allocator = &mut self.allocators[index];
         allocator.step_down();
         let clock_ms = self.now_ms + allocator.skew_ms;
@@ -148,9 +149,7 @@ impl World {
         let (Some(leader), Some(poll)) = (&allocator.leader, allocator.polls.get(name)) else { return };
         let (asked_ms, number, came_ms) = (poll.asked_ms, poll.number, poll.came_ms);
         let message = match leader.told(name, poll.held) {
-            Some(told) => {
-                Message::Told { told: Box::new(told), asked_ms, number }
-            }
+            Some(told) => Message::Told { told: Box::new(told), asked_ms, number },
             None if self.now_ms - came_ms >= WAIT_MS => {
                 let version = leader.version_of(name);
                 Message::Unchanged { version, asked_ms, number }

@@ -157,7 +157,8 @@ impl Audit {
         }
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
-            let excused = other.by != *by && (cut_off || other.cut_off || self.cut_off.contains_key(&other.by));
+            let excused =
+                other.by != *by && (cut_off || other.cut_off || self.cut_off.contains_key(&other.by));
             assert!(excused, "at {now_ms}: slot {slot_ms} of {key} has two owners, {} and {by}", other.by);
             self.totals.excused_duplicates += 1;
         }
@@ -166,8 +167,9 @@ impl Audit {
 
     pub(crate) fn marked(&mut self, key: TargetKey, by: &Name, now_ms: i64) {
         let lives = self.lives.get(&key).map(|life| &life.lives[..]).unwrap_or_default();
-        let justified =
-            lives.iter().any(|(_, end)| end.is_some_and(|end| end <= now_ms && now_ms - end < MARKER_LATE_MS));
+        let justified = lives
+            .iter()
+            .any(|(_, end)| end.is_some_and(|end| end <= now_ms && now_ms - end < MARKER_LATE_MS));
         let dead = lives.last().is_none_or(|(_, end)| end.is_some());
         assert!(dead || justified, "at {now_ms}: {by} marks {key}, which is alive");
         self.markers.entry(key).or_default().push(now_ms);
@@ -241,7 +243,11 @@ impl Audit {
             let life = &self.lives[&key];
             let slot = life.slots.slot_at(now_ms - 2_000);
             let starts = self.starts.get(&key).and_then(|starts| starts.get(&slot));
-            assert_eq!(starts.map(Vec::len), Some(1), "at the end, slot {slot} of {key} was scraped by {starts:?}");
+            assert_eq!(
+                starts.map(Vec::len),
+                Some(1),
+                "at the end, slot {slot} of {key} was scraped by {starts:?}"
+            );
         }
     }
 }

@@ -23,9 +23,8 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn is_cut(&self, from: &Place, to: &Place, now_ms: i64) -> bool {
-        let cut = |a: &Place, b: &Place| {
-            self.cut.get(&(a.clone(), b.clone())).is_some_and(|until| *until > now_ms)
-        };
+        let cut =
+            |a: &Place, b: &Place| self.cut.get(&(a.clone(), b.clone())).is_some_and(|until| *until > now_ms);
         !self.cut.is_empty() && (cut(from, to) || cut(to, from))
     }
 

@@ -3,6 +3,12 @@
 //! `PROMRING_SIM_RUNS=20000` simulates more, `PROMRING_SIM_SEED=…` replays one run, with a log on standard error where
 //! `PROMRING_SIM_LOG=1`.
 
+#![expect(
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a failing run names its seed, and a replayed one is told of"
+)]
+
 mod allocator;
 mod audit;
 mod chance;

@@ -49,6 +49,7 @@ pub(crate) struct Scraper {
     barriers: BTreeMap<(MoveId, usize), Barrier>,
     was_doubting: bool,
     stepped_ms: i64,
+    found_ms: Option<i64>,
     /// Since when it must not start anything unless somebody says that it may.
     doubts_since_ms: Option<i64>,
 }
@@ -76,6 +77,7 @@ impl Scraper {
             barriers: BTreeMap::new(),
             was_doubting: false,
             stepped_ms: now_ms,
+            found_ms: None,
             doubts_since_ms: None,
         }
     }
@@ -88,6 +90,7 @@ impl Scraper {
     pub(crate) fn stop(&mut self) {
         self.member = None;
         self.scrapes.clear();
+        self.found_ms = None;
         self.tried.clear();
         self.last.clear();
         self.barriers.clear();
@@ -157,6 +160,11 @@ impl World {
             s.disk = Some(saved);
             member.saved();
         }
+        if member.unsaved().is_none()
+            && let Some(asked_ms) = s.found_ms.take()
+        {
+            self.audit.found(&s.name, asked_ms);
+        }
         self.talk(s);
         self.end(s);
     }
@@ -175,7 +183,11 @@ impl World {
             }
             if member.may_start(key, slot_ms, clock_ms) {
                 let doubts = s.doubts_since_ms.is_some_and(|since_ms| self.now_ms - since_ms < SILENCE_MS);
-                assert!(!doubts, "at {}: {} scrapes {key} and cannot know whether it may", self.now_ms, s.name);
+                assert!(
+                    !doubts,
+                    "at {}: {} scrapes {key} and cannot know whether it may",
+                    self.now_ms, s.name
+                );
                 self.audit.started(key, slot_ms, &s.name, self.now_ms);
                 s.last.insert(key, slot_ms);
                 let ends_ms = self.now_ms + self.chance.between(10, target.slots.interval_ms() * 7 / 10);
@@ -184,7 +196,8 @@ impl World {
             }
         }
         let now_ms = self.now_ms;
-        let (ended, going) = std::mem::take(&mut s.scrapes).into_iter().partition(|one| one.ends_ms <= now_ms);
+        let (ended, going) =
+            std::mem::take(&mut s.scrapes).into_iter().partition(|one| one.ends_ms <= now_ms);
         s.scrapes = going;
         for Scrape { key, slot_ms, fence, .. } in Vec::from_iter::<Vec<Scrape>>(ended) {
             s.enqueue(fence, &Record { key, time_ms: slot_ms, queued_ms: now_ms });
@@ -294,15 +307,15 @@ impl World {
 
     pub(crate) fn scraper_receives(&mut self, name: &Name, from: Place, message: Message) {
         let Some(mut s) = self.scrapers.remove(name) else { return };
-        self.receive(&mut s, from, message);
+        self.receive(&mut s, &from, message);
         self.scrapers.insert(name.clone(), s);
     }
 
-    fn receive(&mut self, s: &mut Scraper, from: Place, message: Message) {
+    fn receive(&mut self, s: &mut Scraper, from: &Place, message: Message) {
         let now_ms = self.now_ms;
         let clock_ms = now_ms + s.skew_ms;
         let Some(member) = &mut s.member else { return };
-        let newest = matches!(from, Place::Allocator(index) if self.lease.holder == Some(index));
+        let newest = matches!(from, Place::Allocator(index) if self.lease.holder == Some(*index));
         let over = |s_polling: &mut Option<(u64, i64)>, number| {
             if s_polling.is_some_and(|(current, _)| current == number) {
                 *s_polling = None;
@@ -311,16 +324,18 @@ impl World {
         match message {
             Message::Told { told, asked_ms, number, .. } => {
                 over(&mut s.polling, number);
-                let before: BTreeSet<TargetKey> =
-                    member.keys().filter(|(key, _)| member.window(*key).is_some()).map(|(key, _)| key).collect();
+                let before: BTreeSet<TargetKey> = member
+                    .keys()
+                    .filter(|(key, _)| member.window(*key).is_some())
+                    .map(|(key, _)| key)
+                    .collect();
                 let version = told.version;
                 if let Some(effects) = member.apply(*told, asked_ms, clock_ms) {
                     self.say(|| format!("{} takes {version}: {effects:?}", s.name));
                     s.next_report_ms = now_ms;
                     s.heard(asked_ms);
-                    if newest {
-                        self.audit.found(&s.name, asked_ms - s.skew_ms);
-                    }
+                    // What it has learnt it knows for good only when that is saved.
+                    s.found_ms = newest.then_some(asked_ms - s.skew_ms);
                     self.note_late(s, &before);
                     self.carry_out(s, effects);
                 }
@@ -333,7 +348,7 @@ impl World {
                 }
                 let Some(member) = &s.member else { return };
                 if newest && member.version() == Some(version) {
-                    self.audit.found(&s.name, asked_ms - s.skew_ms);
+                    s.found_ms = Some(asked_ms - s.skew_ms);
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
@@ -350,8 +365,11 @@ impl World {
                 }
             }
             Message::Word { id, at } => {
-                let before: BTreeSet<TargetKey> =
-                    member.keys().filter(|(key, _)| member.window(*key).is_some()).map(|(key, _)| key).collect();
+                let before: BTreeSet<TargetKey> = member
+                    .keys()
+                    .filter(|(key, _)| member.window(*key).is_some())
+                    .map(|(key, _)| key)
+                    .collect();
                 member.heard(id, at, clock_ms);
                 s.next_report_ms = now_ms;
                 self.audit.totals.told_by_giver += 1;

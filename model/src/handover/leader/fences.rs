@@ -12,8 +12,7 @@ const STILL_MS: i64 = 10_000;
 impl Leader {
     /// Ends moves whose fences may open.
     pub(super) fn follow_fences(&mut self, now_ms: i64) {
-        let closing: Vec<MoveId> =
-            self.moves.iter().filter(|(_, m)| m.closing).map(|(id, _)| *id).collect();
+        let closing: Vec<MoveId> = self.moves.iter().filter(|(_, m)| m.closing).map(|(id, _)| *id).collect();
         for id in closing {
             self.count_stall(id, now_ms);
             self.tell_sent(id);

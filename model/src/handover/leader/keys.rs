@@ -115,8 +115,7 @@ impl Leader {
                 && (!self.is_taker(&m.new)
                     || m.keys.iter().any(|key| !self.keys.get(key).is_some_and(is_wanted)))
         };
-        let ids: Vec<MoveId> =
-            self.moves.iter().filter(|(_, m)| unwanted(m)).map(|(id, _)| *id).collect();
+        let ids: Vec<MoveId> = self.moves.iter().filter(|(_, m)| unwanted(m)).map(|(id, _)| *id).collect();
         for id in ids {
             self.give_up(id);
         }

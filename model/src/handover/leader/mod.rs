@@ -388,11 +388,7 @@ impl Leader {
     fn terms_of(&self, m: &Move) -> MoveTerms {
         MoveTerms {
             old: m.old.clone(),
-            old_address: self
-                .members
-                .get(&m.old)
-                .map(|seen| seen.report.address.clone())
-                .unwrap_or_default(),
+            old_address: self.members.get(&m.old).map(|seen| seen.report.address.clone()).unwrap_or_default(),
             new: m.new.clone(),
             at: match m.until {
                 Until::Open => None,

@@ -70,9 +70,10 @@ impl Leader {
 
     /// Only what is final has to be completed; the rest has never been.
     fn take_over_moves(&mut self) {
-        let words = self.members.iter().flat_map(|(name, seen)| {
-            seen.report.moves.iter().map(move |word| (name.clone(), word.clone()))
-        });
+        let words = self
+            .members
+            .iter()
+            .flat_map(|(name, seen)| seen.report.moves.iter().map(move |word| (name.clone(), word.clone())));
         let words: Vec<(Name, MoveReport)> = words.collect();
         for (name, word) in &words {
             let Some(at) = word.settled else { continue };

@@ -88,9 +88,8 @@ impl Member {
             return Vec::new();
         }
         self.asked_ms = now_ms;
-        let waits = |(id, known): &(&MoveId, &Known)| {
-            known.settled.is_none() && self.word(**id, known).prepared
-        };
+        let waits =
+            |(id, known): &(&MoveId, &Known)| known.settled.is_none() && self.word(**id, known).prepared;
         let asked = self.moves.iter().filter(waits);
         asked.map(|(id, known)| (*id, known.terms.old_address.clone())).collect()
     }
