@@ -305,9 +305,9 @@ impl World {
         }
     }
 
-    pub(crate) fn scraper_receives(&mut self, name: &Name, from: Place, message: Message) {
+    pub(crate) fn scraper_receives(&mut self, name: &Name, from: &Place, message: Message) {
         let Some(mut s) = self.scrapers.remove(name) else { return };
-        self.receive(&mut s, &from, message);
+        self.receive(&mut s, from, message);
         self.scrapers.insert(name.clone(), s);
     }
 

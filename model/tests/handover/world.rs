@@ -226,7 +226,7 @@ impl World {
             }
             match to {
                 Place::Allocator(index) => self.allocator_receives(index, message),
-                Place::Scraper(name) => self.scraper_receives(&name, from, message),
+                Place::Scraper(name) => self.scraper_receives(&name, &from, message),
             }
         }
     }
