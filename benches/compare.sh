@@ -1,42 +1,78 @@
 #!/usr/bin/env bash
-# Compares promring with a peer on the same work: the same exporters, the same configuration, the same receiver, one
+# Compares promring with peers on the same work: the same exporters, the same configuration, the same receiver, one
 # after the other in turn. Prints CPU-seconds a million samples (scrape to acknowledged), RSS a series, and wire bytes a
-# sample, each with the ratio to the peer.
+# sample.
 #
-#   benches/compare.sh [--targets N] [--series N] [--interval S] [--warmup S] [--measure S] [--rounds N] [--message 1|2]
+#   benches/compare.sh [--targets N] [--series N] [--interval S] [--warmup S] [--measure S] [--rounds N]
+#                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--profile]
 #
-# The peer is vmagent: the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched.
-# Everything runs on loopback. Needs bash, curl and python3 beside a Rust toolchain.
+# --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --profile samples promring
+# with perf while it is measured, where perf is there, and prints where its time goes; such a run's numbers are no result.
+# vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus (3.15,
+# as an agent) the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends
+# after a time that is known from the flags. Needs bash, curl and python3 beside a Rust toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1
+targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1 peer=vmagent profile=0
 while [ $# -gt 0 ]; do
   case "$1" in
-    --targets) targets=$2 ;; --series) series=$2 ;; --interval) interval=$2 ;; --warmup) warmup=$2 ;;
-    --measure) measure=$2 ;; --rounds) rounds=$2 ;; --message) message=$2 ;;
-    *) sed -n '2,11p' "$0" | cut -c3-; exit 2 ;;
+    --profile) profile=1; shift; continue ;;
+    --targets | --series | --interval | --warmup | --measure | --rounds | --message | --peer)
+      [ $# -ge 2 ] || { echo "compare: $1 needs a value" >&2; exit 2; }
+      declare "${1#--}=$2" ;;
+    *) sed -n '2,15p' "$0" | cut -c3-; exit 2 ;;
   esac
   shift 2
 done
+case "$message" in 1 | 2) messages=$message ;; both) messages="1 2" ;; *) echo "compare: --message is 1, 2 or both" >&2; exit 2 ;; esac
+case "$peer" in vmagent | prometheus) peers=$peer ;; both) peers="vmagent prometheus" ;; *) echo "compare: --peer is vmagent, prometheus or both" >&2; exit 2 ;; esac
 
-cargo build --locked --release --quiet
+# Seconds that a program may take to end, after which it is killed.
+stop_max=20
+# Seconds that a build or a download may take.
+prepare_max=3600
+
+timeout "$prepare_max" cargo build --locked --release --quiet
 promring="${CARGO_TARGET_DIR:-target}/release/promring"
-if [ -z "${VMAGENT:-}" ]; then
-  eval "$(sed -n '/^debian_part()/,/^}/p' tests/e2e.sh)"
-  cache="${XDG_CACHE_HOME:-$HOME/.cache}/promring-e2e"
-  mkdir -p "$cache"
-  VMAGENT=$(debian_part victoria-metrics usr/bin/vmagent)
-fi
+eval "$(sed -n '/^debian_part()/,/^}/p; /^go_part()/,/^}/p' tests/e2e.sh)"
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/promring-e2e"
+mkdir -p "$cache"
+for name in $peers; do
+  case "$name" in
+    vmagent) VMAGENT=${VMAGENT:-$(debian_part victoria-metrics usr/bin/vmagent)} ;;
+    prometheus)
+      PROMETHEUS_3=${PROMETHEUS_3:-$(go_part prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus remove_all_sd,enable_kubernetes_sd,enable_dns_sd)} ;;
+  esac
+done
 
 work=$(mktemp -d)
 pids=()
+# stop PID: asks it to end, and kills it where it does not.
+stop() {
+  kill "$1" 2>/dev/null || return 0
+  for _ in $(seq $((stop_max * 10))); do
+    kill -0 "$1" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -9 "$1" 2>/dev/null || true
+  wait "$1" 2>/dev/null || true
+}
 cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  wait 2>/dev/null || true
+  trap - TERM INT
+  for pid in "${pids[@]}"; do stop "$pid"; done
   rm -rf "$work"
 }
 trap cleanup EXIT
+trap 'echo "compare: stopped" >&2; exit 3' TERM INT
+
+# Everything together may take this long, whatever hangs.
+programs=$(($(wc -w <<<"$messages") * (1 + $(grep -c prometheus <<<"$peers" || true)) + $(grep -c vmagent <<<"$peers" || true)))
+time_max=$((60 + rounds * programs * (warmup + measure + 3 * stop_max)))
+(sleep "$time_max" && echo "compare: more than $time_max s" >&2 && kill "$$") &
+pids+=($!)
+# pause SECONDS: a sleep that a signal ends.
+pause() { sleep "$1" & wait $!; }
 
 receiver=127.0.0.1:19091
 ulimit -n 65536 2>/dev/null || true
@@ -45,7 +81,7 @@ pids+=($!)
 "$promring" demo receiver --listen "$receiver" >"$work/receiver.log" &
 pids+=($!)
 for _ in $(seq 100); do
-  [ -s "$work/targets.json" ] && curl -fs "http://$receiver/api/v1/audit" >/dev/null && break
+  [ -s "$work/targets.json" ] && curl -fs --max-time 5 "http://$receiver/api/v1/audit" >/dev/null && break
   sleep 0.1
 done
 
@@ -60,17 +96,17 @@ scrape_configs:
   - {regex: pod_ip, action: labeldrop}
 YAML
 }
-{
-  common
-  echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $([ "$message" = 2 ] && echo io.prometheus.write.v2.Request || echo prometheus.WriteRequest)}]"
-} >"$work/promring.yml"
 common >"$work/vmagent.yml"
+for version in $messages; do
+  kind=$([ "$version" = 2 ] && echo io.prometheus.write.v2.Request || echo prometheus.WriteRequest)
+  { common && echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $kind}]"; } >"$work/v$version.yml"
+done
 
 # cpu PID: CPU-seconds of a process so far. rss PID: its resident memory in bytes.
 cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/^.*\) /, ""); print ($12 + $13) / hz }' "/proc/$1/stat"; }
 rss() { awk '/^VmRSS:/ { print $2 * 1024 }' "/proc/$1/status"; }
 received() {
-  curl -fs "http://$receiver/api/v1/audit" |
+  curl -fs --max-time 30 "http://$receiver/api/v1/audit" |
     python3 -c 'import json,sys; s=json.load(sys.stdin); print(s["samples"], s["received"]["bytes"])'
 }
 
@@ -81,27 +117,54 @@ run() {
   "$@" >"$work/$name.log" 2>&1 &
   local pid=$!
   pids+=("$pid")
-  sleep "$warmup"
+  pause "$warmup"
   local cpu0 cpu1 s0 b0 s1 b1 memory
   cpu0=$(cpu $pid)
   read -r s0 b0 < <(received)
-  sleep "$measure"
+  local profiler=
+  if [ "$profile" = 1 ] && [[ $name == promring* ]]; then
+    if command -v perf >/dev/null; then
+      perf record --quiet -F 499 -p "$pid" -o "$work/$name.perf" -- sleep "$measure" 2>"$work/perf.log" &
+      profiler=$!
+    else
+      echo "compare: perf is not there, so there is no profile" >&2
+    fi
+  fi
+  pause "$measure"
   cpu1=$(cpu $pid)
   read -r s1 b1 < <(received)
   memory=$(rss $pid)
-  kill $pid
-  wait $pid 2>/dev/null || true
+  [ -z "$profiler" ] || wait "$profiler" || { echo "compare: perf fails" >&2; cat "$work/perf.log" >&2; }
+  stop $pid
   python3 - "$name" "$cpu0" "$cpu1" "$s0" "$s1" "$b0" "$b1" "$memory" "$((targets * series))" <<'PY'
 import sys
 name, (cpu0, cpu1, s0, s1, b0, b1, memory, series) = sys.argv[1], map(float, sys.argv[2:])
 samples = s1 - s0
-print(f"{name:10} {(cpu1 - cpu0) / samples * 1e6:8.3f} CPU-s/M samples   {memory / series:8.1f} B RSS/series"
+print(f"{name:14} {(cpu1 - cpu0) / samples * 1e6:8.3f} CPU-s/M samples   {memory / series:8.1f} B RSS/series"
       f"   {(b1 - b0) / samples:6.2f} wire B/sample   ({samples:.0f} samples, {memory / 1e6:.0f} MB RSS)", flush=True)
 PY
 }
 
 for round in $(seq "$rounds"); do
-  run promring "$promring" standalone --config "$work/promring.yml" --data-dir "$work/data-$round" --listen 127.0.0.1:18081 --log-level warn
-  run vmagent "$VMAGENT" -promscrape.config="$work/vmagent.yml" -remoteWrite.url="http://$receiver/api/v1/write" \
-    -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429
+  for version in $messages; do
+    name=promring-$version.0
+    run "$name" "$promring" standalone --config "$work/v$version.yml" --data-dir "$work/data-$version-$round" --listen 127.0.0.1:18081 --log-level warn
+    if [ -s "$work/$name.perf" ]; then
+      timeout "$stop_max" perf report --stdio --no-inline --no-children --percent-limit 0.5 -i "$work/$name.perf" 2>/dev/null | grep -v '^#' | grep . | head -40 ||
+        echo "compare: perf report gives nothing" >&2
+      rm -f "$work/$name.perf"
+    fi
+  done
+  for name in $peers; do
+    case "$name" in
+      vmagent)
+        run vmagent-1.0 "$VMAGENT" -promscrape.config="$work/vmagent.yml" -remoteWrite.url="http://$receiver/api/v1/write" \
+          -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
+      prometheus)
+        for version in $messages; do
+          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" \
+            --storage.agent.path="$work/agent-$version-$round" --web.listen-address=127.0.0.1:18090 --log.level=warn
+        done ;;
+    esac
+  done
 done

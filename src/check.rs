@@ -61,8 +61,9 @@ fn contents(config: &Config) -> String {
         .count();
     [
         count(jobs.len(), "job"),
-        count(static_targets, "static target"),
-        count(sources, "discovery source"),
+        // Those that are written in the file, before relabelling; what a source finds is known when it runs.
+        format!("{} in static_configs", count(static_targets, "target")),
+        format!("{} of targets", count(sources, "other source")),
         count(rules + write_rules, "relabelling rule"),
         count(config.remote_write.len(), "destination"),
     ]

@@ -171,7 +171,8 @@ pub(crate) struct RelabelArgs {
     /// Apply metric_relabel_configs to series, instead of relabel_configs to discovered targets.
     #[arg(long, env = "PROMRING_METRIC", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) metric: bool,
-    /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line].
+    /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line; empty lines and those that begin
+    /// with # are skipped].
     #[arg(value_name = "LABELS")]
     pub(crate) labels: Vec<String>,
 }

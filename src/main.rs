@@ -52,8 +52,11 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the last word of a process that fails")]
 fn fail(message: &str, json: bool) -> ExitCode {
-    if json {
+    // Why a process does not start is said whatever the level of the log is.
+    if json && tracing::enabled!(tracing::Level::ERROR) {
         tracing::error!("{message}");
+    } else if json {
+        eprintln!("{}", serde_json::json!({ "level": "ERROR", "message": message }));
     } else {
         eprintln!("promring: {message}");
     }

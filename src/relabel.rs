@@ -15,7 +15,8 @@ use crate::load;
 /// A line of input may have this many bytes.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads label sets from the command line, or from standard input, one a line, and shows what becomes of each.
+/// Reads label sets from the command line, or from standard input, one a line, and shows what becomes of each. Empty lines
+/// and those that begin with `#` are skipped.
 /// Exit code 1 if any line could not be read.
 pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
     let config = load::config(&args.config)?;
@@ -26,7 +27,8 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
     let mut failed = false;
     let mut out = stdout().lock();
     let mut show = |number: usize, line: &str| -> std::io::Result<()> {
-        if line.trim().is_empty() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
         match parse(line) {
@@ -71,11 +73,14 @@ fn each_line(
 
 /// A label set as a JSON object or as `{a="b"}`, with or without a metric name before the brace.
 fn parse(line: &str) -> Result<Labels, String> {
-    let line = line.trim();
     match serde_json::from_str::<Labels>(line) {
         Ok(labels) => Ok(labels),
         Err(error) if line.contains("\":") || line.contains("\" :") => {
-            Err(format!("not a JSON object of texts: {error}"))
+            // The position is that within the line, which the caller names.
+            let error = error.to_string();
+            let (message, place) = error.split_once(" at line 1 column ").unwrap_or((&error, ""));
+            let place = if place.is_empty() { String::new() } else { format!(", column {place}") };
+            Err(format!("not a JSON object of texts{place}: {message}"))
         }
         Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),
     }
@@ -89,6 +94,9 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
     match assemble(job, &discovered) {
         Assembled::Target(target) => {
             text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
+            if let Err(error) = &target.url {
+                text.push_str(&format!("  each scrape fails: {error}\n"));
+            }
         }
         Assembled::Dropped { rule } => text.push_str(&format!("  dropped by relabel_configs[{rule}]\n")),
         Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),

@@ -40,7 +40,8 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let reloaded = scraper.clone();
     let apply = move |config| reloaded.apply_config(config);
     tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
-    let runner = tokio::spawn(async move { scraper.run().await });
+    let running = scraper.clone();
+    let mut runner = tokio::spawn(async move { running.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "scraper is listening");
     let signal = signals.next().await;
@@ -49,7 +50,14 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
         "stopping: scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
     );
     stopping.trigger();
-    let _ = runner.await;
+    tokio::select! {
+        _ = &mut runner => {}
+        signal = signals.next() => {
+            tracing::warn!(signal, "a second signal: what is queued stays on disk");
+            scraper.hurry();
+            let _ = runner.await;
+        }
+    }
     served.trigger();
     let _ = server.await;
     tracing::info!("stopped");

@@ -53,7 +53,8 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     };
     tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
     let allocating = tokio::spawn(async move { allocator.run().await });
-    let scraping = tokio::spawn(async move { scraper.run().await });
+    let running = scraper.clone();
+    let mut scraping = tokio::spawn(async move { running.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(page = own, "promring is running");
     let signal = signals.next().await;
@@ -62,7 +63,14 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
         "stopping: scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
     );
     stopping.trigger();
-    let _ = scraping.await;
+    tokio::select! {
+        _ = &mut scraping => {}
+        signal = signals.next() => {
+            tracing::warn!(signal, "a second signal: what is queued stays on disk");
+            scraper.hurry();
+            let _ = scraping.await;
+        }
+    }
     served.trigger();
     let _ = allocating.await;
     let _ = server.await;

@@ -69,8 +69,9 @@ PROMETHEUS=$(debian_part prometheus usr/bin/prometheus)
 VICTORIA_METRICS=$(debian_part victoria-metrics usr/bin/victoria-metrics)
 NODE_EXPORTER=$(debian_part prometheus-node-exporter usr/bin/prometheus-node-exporter)
 PROMTOOL=$(go_part prometheus promtool github.com/prometheus/prometheus/cmd/promtool remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
+PROMETHEUS_3=$(go_part prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
 PROMTOOL_2_42=$(debian_part prometheus usr/bin/promtool)
-export PROMETHEUS VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42
+export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42
 export PROMRING_E2E_FULL=$full
 
 # One test at a time: each starts several servers, and two cores are soon busy.

@@ -10,8 +10,8 @@ use axum::{Json, Router};
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
-    ActiveTarget, ApiResponse, Health, Report, ScraperList, ScraperState, ScraperStatus, TargetList, Version,
-    check_scraper_name,
+    ActiveTarget, ApiResponse, Health, NEVER, Report, ScraperList, ScraperState, ScraperStatus, TargetList,
+    TargetQuery, Version, check_scraper_name,
 };
 use serde::Deserialize;
 
@@ -120,6 +120,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
                 samples_per_second: if member.lost { 0.0 } else { reported.samples_per_second },
                 queues: reported.report.queues,
                 config_mismatch: reported.report.config_mismatch,
+                leaving: state.is_leaving(name),
             }
         })
         .collect();
@@ -127,14 +128,21 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     Json(ApiResponse::success(ScraperList { version: state.version(), ready, scrapers }))
 }
 
-async fn targets(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<TargetList>> {
+async fn targets(
+    Shared(allocator): Shared<Allocator>,
+    Query(query): Query<TargetQuery>,
+) -> Json<ApiResponse<TargetList>> {
     let state = allocator.state();
     let mut list = TargetList::default();
-    for job in state.jobs() {
-        list.active_targets.extend(job.active().values().map(|target| active_target(&state, target)));
-        let (dropped, count) = job.dropped();
-        list.dropped_targets.extend_from_slice(dropped);
-        list.dropped_target_counts.insert(job.config.job_name.clone(), count);
+    for job in state.jobs().filter(|job| query.wants_pool(&job.config.job_name)) {
+        if query.wants_active() {
+            list.active_targets.extend(job.active().values().map(|target| active_target(&state, target)));
+        }
+        if query.wants_dropped() {
+            let (dropped, count) = job.dropped();
+            list.dropped_targets.extend_from_slice(dropped);
+            list.dropped_target_counts.insert(job.config.job_name.clone(), count);
+        }
     }
     Json(ApiResponse::success(list))
 }
@@ -147,13 +155,13 @@ fn active_target(state: &crate::State, discovered: &Discovered) -> ActiveTarget 
         labels: target.labels.public(),
         scrape_pool: target.job.to_string(),
         scrape_url: target.scrape_url(),
+        global_url: target.scrape_url(),
         scraper: state.owner(target.key).unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),
         last_scrape: health
             .filter(|health| health.last_scrape_ms > 0)
-            .map(|health| rfc3339(health.last_scrape_ms))
-            .unwrap_or_default(),
+            .map_or_else(|| NEVER.to_owned(), |health| rfc3339(health.last_scrape_ms)),
         last_scrape_duration: health.map_or(0.0, |health| health.last_scrape_duration),
         samples: health.map_or(0, |health| health.samples),
         scrape_interval: format_duration(target.interval),

@@ -196,7 +196,7 @@ mod tests {
             labels: labels.clone(),
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
-            url: "http://host".parse().unwrap(),
+            url: Ok("http://host".parse().unwrap()),
         };
         Arc::new(Discovered { target, labels })
     }

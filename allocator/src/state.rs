@@ -47,6 +47,8 @@ pub struct State {
     ledgers: BTreeMap<String, Ledger>,
     health: HashMap<TargetId, TargetReport>,
     reported: BTreeMap<String, Reported>,
+    /// How many scrapers there are to be, by the configuration.
+    replicas: Option<u32>,
     ready: bool,
     stale: bool,
 }
@@ -67,6 +69,7 @@ impl State {
             ledgers: BTreeMap::new(),
             health: HashMap::new(),
             reported: BTreeMap::new(),
+            replicas: None,
             ready: false,
             stale: true,
         };
@@ -78,6 +81,7 @@ impl State {
     /// sources have synced again.
     pub fn apply_config(&mut self, config: &Config) {
         self.membership.set_options(membership_options(config));
+        self.replicas = config.allocator.replicas;
         let mut before = std::mem::take(&mut self.jobs);
         for job in &config.scrape_configs {
             let targets = match before.remove(&job.job_name) {
@@ -90,7 +94,8 @@ impl State {
             self.jobs.insert(job.job_name.clone(), targets);
         }
         for name in before.into_keys() {
-            metrics::gauge!("prometheus_sd_discovered_targets", "config" => name).set(0.0);
+            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => name)
+                .set(0.0);
         }
         self.stale = true;
     }
@@ -99,7 +104,7 @@ impl State {
     pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, Failure>) {
         if let Some(job) = self.jobs.get_mut(job) {
             self.stale |= job.update(source, groups);
-            metrics::gauge!("prometheus_sd_discovered_targets", "config" => job.config.job_name.clone())
+            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => job.config.job_name.clone())
                 .set(job.discovered() as f64);
         }
     }
@@ -113,7 +118,13 @@ impl State {
             return Err(format!("{SCRAPERS_MAX} scrapers are known already"));
         }
         let known = self.membership.contains(name);
-        self.stale |= self.membership.report(name, report.draining, now_ms);
+        let leaving = self.is_leaving(name);
+        // One that leaves takes nothing any more, even before it is told to stop.
+        self.stale |= self.membership.report(name, report.draining || leaving, now_ms);
+        for queue in &report.queues {
+            let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
+            metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
+        }
         for target in report.targets.drain(..) {
             if !known {
                 self.claims.insert(target.id, name.to_owned());
@@ -123,7 +134,15 @@ impl State {
         let reported = self.reported.entry(name.to_owned()).or_default();
         reported.observe(report, now_ms);
         // A scraper that this allocator has not seen before may have told only what changed.
-        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving: false })
+        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving })
+    }
+
+    /// Whether a scraper's ordinal goes away: its name ends in a number that is too high for the scrapers that there are
+    /// to be.
+    #[must_use]
+    pub fn is_leaving(&self, name: &str) -> bool {
+        let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
+        self.replicas.zip(ordinal).is_some_and(|(replicas, ordinal)| ordinal >= replicas)
     }
 
     /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.

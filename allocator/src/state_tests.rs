@@ -219,3 +219,27 @@ fn more_scrapers_than_may_be_known_are_refused() {
     assert!(state.report("one-more", Report::default(), 0).is_err());
     assert!(state.report("s-1", Report::default(), 0).is_ok());
 }
+
+#[test]
+fn a_scraper_whose_ordinal_goes_away_is_told_and_takes_nothing_any_more() {
+    let two = config(30, "");
+    let mut state = settled(&two, &["scraper-0", "scraper-1", "scraper-10", "host"]);
+    assert!(state.assigned("scraper-1") > 0 && !report(&mut state, "scraper-1", 11_000).leaving);
+    let mut one = two.clone();
+    one.allocator.replicas = Some(1);
+    state.apply_config(&one);
+    discover(&mut state, &one);
+    for (name, leaving) in [("scraper-0", false), ("scraper-1", true), ("scraper-10", true), ("host", false)]
+    {
+        assert_eq!(report(&mut state, name, 12_000).leaving, leaving, "{name}");
+    }
+    state.advance(12_000);
+    assert_eq!((state.assigned("scraper-1"), state.assigned("scraper-10")), (0, 0));
+    assert_eq!(state.assigned("scraper-0") + state.assigned("host"), 30);
+    // It is wanted again.
+    state.apply_config(&two);
+    discover(&mut state, &two);
+    assert!(!report(&mut state, "scraper-1", 13_000).leaving);
+    state.advance(13_000);
+    assert!(state.assigned("scraper-1") > 0);
+}

@@ -8,6 +8,10 @@ use promring_scraper::parse::{Format, Parser};
 
 fuzz_target!(|input: &[u8]| {
     let Some((options, body)) = input.split_first() else { return };
-    let options = HistogramOptions { native: options & 1 != 0, always_classic: options & 2 != 0 };
+    let options = HistogramOptions {
+        native: options & 1 != 0,
+        always_classic: options & 2 != 0,
+        convert_classic: options & 4 != 0,
+    };
     drain(Parser::of(Format::Protobuf, options, body));
 });

@@ -12,6 +12,9 @@ fuzz_target!(|body: &[u8]| {
         let samples = drain(Parser::of(format, HistogramOptions::default(), body));
         let lines = body.iter().filter(|byte| **byte == b'\n').count() + 1;
         assert!(samples <= lines, "{samples} samples in {lines} lines");
+        let options = HistogramOptions { convert_classic: true, ..HistogramOptions::default() };
+        let converted = drain(Parser::of(format, options, body));
+        assert!(converted <= lines, "{converted} samples in {lines} lines");
     }
     let mut parser = TextParser::new(body);
     while let Ok(Some(_)) = parser.next_sample() {}

@@ -27,6 +27,12 @@ pub fn drain(mut parser: Parser<'_>) -> usize {
                 }
                 check_exemplars(sample.exemplars);
             }
+            Ok(Some(Item::Converted(converted))) => {
+                samples += 1;
+                drop(converted.series.pairs());
+                assert_eq!(converted.histogram.validate(), Ok(()));
+                converted.exemplars.into_iter().for_each(check_exemplars);
+            }
             Ok(Some(Item::Metadata(_))) => {}
             Ok(None) => return samples,
             Err(error) => {

@@ -152,6 +152,13 @@ impl<'de> Deserialize<'de> for Labels {
                 while let Some(pair) = map.next_entry()? {
                     pairs.push(pair);
                 }
+                pairs.sort_unstable();
+                if let Some(twice) = pairs.windows(2).find(|pairs| pairs[0].0 == pairs[1].0) {
+                    return Err(serde::de::Error::custom(format_args!(
+                        "the label {:?} stands there twice",
+                        twice[0].0
+                    )));
+                }
                 Ok(Labels::from_pairs(pairs))
             }
         }

@@ -146,8 +146,18 @@ pub struct Target {
     pub interval: Duration,
     /// How long a scrape may take, at most the interval.
     pub timeout: Duration,
-    /// What is fetched.
-    pub url: url::Url,
+    /// What is fetched; or why nothing can be: each scrape then fails with this error, as it does in Prometheus.
+    pub url: Result<url::Url, NoUrl>,
+}
+
+/// Why a target's labels make no URL that can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{url:?} is not a valid URL: {reason}")]
+pub struct NoUrl {
+    /// What the labels gave.
+    pub url: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// Why a target's labels make no target.
@@ -159,14 +169,6 @@ pub enum TargetError {
     /// Host and port hold no slash; a path belongs in metrics_path.
     #[error("{0:?} is not a valid address: it holds a \"/\"; put the path into metrics_path")]
     AddressWithPath(String),
-    /// The labels make no URL.
-    #[error("{url:?} is not a valid URL: {reason}")]
-    Url {
-        /// What the labels gave.
-        url: String,
-        /// The parser's word.
-        reason: String,
-    },
     /// A duration label cannot be read.
     #[error("{label} is {value:?}: {reason}")]
     Duration {
@@ -267,7 +269,8 @@ impl Target {
     /// only labels travel between them.
     ///
     /// # Errors
-    /// Where address, URL, interval or timeout cannot be used.
+    /// Where address, interval or timeout cannot be used. Labels that make no URL are a target all the same, one whose
+    /// scrapes fail.
     pub fn from_final_labels(config: &ScrapeConfig, labels: Labels) -> Result<Self, TargetError> {
         let address = labels.get(ADDRESS).ok_or(TargetError::NoAddress)?;
         if address.contains('/') {
@@ -287,13 +290,13 @@ impl Target {
                 return Err(TargetError::Switch { label, value: value.to_owned() });
             }
         }
-        let url = target_url(config, &labels, address)?;
+        let url = target_url(config, &labels, address);
         let mut hasher = FieldHasher::new();
         hasher.field(config.job_name.as_bytes());
         for (name, value) in labels.iter() {
             hasher.field(name.as_bytes()).field(value.as_bytes());
         }
-        hasher.field(url.as_str().as_bytes());
+        hasher.field(url.as_ref().map_or_else(|error| error.url.as_bytes(), |url| url.as_str().as_bytes()));
         Ok(Self {
             id: TargetId(hasher.finish128()),
             key: TargetKey::new(&config.job_name, &labels),
@@ -311,7 +314,10 @@ impl Target {
     #[must_use]
     pub fn scrape_url(&self) -> String {
         let address = self.labels.get(ADDRESS).unwrap_or_default();
-        format!("{}://{address}{}", self.url.scheme(), &self.url[url::Position::BeforePath..])
+        match &self.url {
+            Ok(url) => format!("{}://{address}{}", url.scheme(), &url[url::Position::BeforePath..]),
+            Err(error) => error.url.clone(),
+        }
     }
 }
 
@@ -331,16 +337,11 @@ fn is_switch(value: &str) -> bool {
 }
 
 /// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
-fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, TargetError> {
+fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, NoUrl> {
     let scheme = labels.get(SCHEME).unwrap_or("http");
     let path = labels.get(METRICS_PATH).unwrap_or("");
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
     let text = format!("{scheme}://{address}{slash}{path}");
-    let fail = |reason: &str| TargetError::Url { url: text.clone(), reason: reason.to_owned() };
-    if scheme != "http" && scheme != "https" {
-        return Err(fail("the scheme is neither http nor https"));
-    }
-    let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;
     let mut params = config.params.clone();
     for (name, value) in labels.iter() {
         if let Some(param) = name.strip_prefix(PARAM_PREFIX) {
@@ -351,13 +352,19 @@ fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<u
             }
         }
     }
-    if params.values().any(|values| !values.is_empty()) {
-        let mut query = url.query_pairs_mut();
-        for (name, values) in &params {
-            for value in values {
-                query.append_pair(name, value);
-            }
-        }
+    let pairs = || params.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let fail = |reason: &str| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(pairs()).finish();
+        let url = if query.is_empty() { text.clone() } else { format!("{text}?{query}") };
+        NoUrl { url, reason: reason.to_owned() }
+    };
+    if scheme != "http" && scheme != "https" {
+        return Err(fail("the scheme is neither http nor https"));
+    }
+    let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;
+    if pairs().next().is_some() {
+        url.query_pairs_mut().extend_pairs(pairs());
     }
     Ok(url)
 }

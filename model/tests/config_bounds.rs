@@ -1,6 +1,6 @@
 //! Files that want too much, and files that chance has written: none may stop or fill the process.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which may fail")]
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -62,6 +62,42 @@ fn a_regex_that_would_grow_beyond_measure_is_refused() {
         );
         let message = first_error(text);
         assert!(message.contains("regex"), "{message}");
+    }
+}
+
+/// A job with so many rules of this pattern, in which `#` is the rule's number.
+fn many_rules(count: usize, regex: &str) -> String {
+    let mut text = "scrape_configs:\n- job_name: a\n  metric_relabel_configs:\n".to_owned();
+    for number in 0..count {
+        let regex = regex.replace('#', &number.to_string());
+        text.push_str(&format!("  - {{source_labels: [a], regex: '{regex}', action: drop}}\n"));
+    }
+    text
+}
+
+#[test]
+fn regexes_that_are_too_large_together_are_refused_once() {
+    let Loaded { config, diagnostics, .. } =
+        load(Path::new("a.yml"), &One(many_rules(400, "#\\pL{100}x").into()));
+    assert!(config.is_none());
+    let errors: Vec<_> = diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    let [error] = &*errors else { panic!("{errors:?}") };
+    assert!(error.message.contains("more than 128 MiB when they are compiled"), "{error}");
+    assert!(error.path.ends_with(".regex") && error.line > 10 && error.hint.is_some(), "{error}");
+}
+
+#[test]
+fn regexes_that_are_refused_one_by_one_are_not_all_tried() {
+    let Loaded { diagnostics, .. } = load(Path::new("a.yml"), &One(many_rules(200, "#\\pL{900}x").into()));
+    let too_large = |text: &str| diagnostics.iter().filter(|found| found.message.contains(text)).count();
+    assert_eq!((too_large("more than 8 MiB"), too_large("more than 128 MiB")), (17, 1), "{diagnostics:?}");
+}
+
+#[test]
+fn many_rules_that_need_no_engine_or_are_alike_are_taken() {
+    for regex in ["metric_#|other_#", "[0-9]+x"] {
+        let loaded = load(Path::new("a.yml"), &One(many_rules(10_000, regex).into()));
+        assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics);
     }
 }
 

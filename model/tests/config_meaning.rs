@@ -10,6 +10,7 @@ use promring_model::config::{
     Auth, Config, ConfigSource, Discovery, Loaded, NameEscaping, NameValidation, ScrapeConfig,
     ScrapeProtocol, SecretSource, Severity, check, load,
 };
+use promring_model::glob;
 
 /// Files in memory.
 struct Files(BTreeMap<PathBuf, String>);
@@ -20,8 +21,13 @@ impl ConfigSource for Files {
     }
 
     fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        let pattern = glob::Pattern::new(&pattern.to_string_lossy()).map_err(|error| error.to_string())?;
-        Ok(self.0.keys().filter(|path| pattern.matches_path(path)).cloned().collect())
+        let matches = |path: &&PathBuf| {
+            let mut pairs = pattern.iter().zip(path.iter());
+            path.iter().count() == pattern.iter().count()
+                && pairs
+                    .all(|(pattern, name)| glob::is_match(pattern.to_str().unwrap(), name.to_str().unwrap()))
+        };
+        Ok(self.0.keys().filter(matches).cloned().collect())
     }
 
     fn env(&self, name: &str) -> Option<String> {

@@ -75,6 +75,23 @@ fn the_jobs_switches_for_histograms_are_labels_that_rules_and_targets_change() {
 }
 
 #[test]
+fn labels_that_make_no_url_make_a_target_whose_scrapes_fail() {
+    let job = job("scrape_configs: [{job_name: a, params: {x: [y z]}}]");
+    for (own, url, reason) in [
+        (labels([("__address__", "a:1"), ("__scheme__", "ftp")]), "ftp://a:1/metrics?x=y+z", "http"),
+        (labels([("__address__", "a:91000")]), "http://a:91000/metrics?x=y+z", "port"),
+        (labels([("__address__", "my host")]), "http://my host/metrics?x=y+z", "domain"),
+    ] {
+        let discovered = discovered_labels(&job, &Labels::default(), &own);
+        let Assembled::Target(target) = assemble(&job, &discovered) else { panic!("a target") };
+        let error = target.url.as_ref().unwrap_err();
+        assert_eq!((&*error.url, &*target.scrape_url()), (url, url));
+        assert!(error.reason.contains(reason), "{error}");
+        assert_eq!(target.labels.get("instance"), own.get("__address__"));
+    }
+}
+
+#[test]
 fn a_switch_that_is_neither_on_nor_off_makes_no_target() {
     let job = job("scrape_configs: [{job_name: a}]");
     let own = labels([("__address__", "a:1"), ("__scrape_native_histograms__", "yes")]);

@@ -54,11 +54,15 @@ impl StopSignals {
         Ok(Self { terminate, interrupt, hangup: None })
     }
 
-    /// These and SIGHUP, for what has no configuration to reload and ends with its terminal.
+    /// These and SIGHUP, for what has no configuration to reload and ends with its terminal. A SIGHUP that is ignored
+    /// already stays so: that is how `nohup` keeps a process from ending.
     ///
     /// # Errors
     /// Where the handlers cannot be installed.
     pub fn with_hangup() -> Result<Self, String> {
+        if is_ignored(SignalKind::hangup()) {
+            return Self::install();
+        }
         let hangup = signal(SignalKind::hangup())
             .map_err(|error| format!("signals cannot be listened to: {error}"))?;
         Ok(Self { hangup: Some(hangup), ..Self::install()? })
@@ -78,4 +82,12 @@ impl StopSignals {
             _ = hangup => "SIGHUP",
         }
     }
+}
+
+/// Whether this process ignores a signal. Linux alone tells without unsafe code; elsewhere none counts as ignored.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    u32::try_from(kind.as_raw_value() - 1).is_ok_and(|bit| mask.checked_shr(bit).unwrap_or(0) & 1 == 1)
 }

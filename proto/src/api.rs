@@ -263,6 +263,39 @@ pub struct TargetList {
     pub dropped_target_counts: BTreeMap<String, u64>,
 }
 
+/// What `GET /api/v1/targets` is asked for, as in Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetQuery {
+    /// `active`, `dropped` or `any`; empty: any.
+    pub state: String,
+    /// A job; empty: all.
+    pub scrape_pool: String,
+}
+
+impl TargetQuery {
+    /// Whether targets that are scraped are wanted.
+    #[must_use]
+    pub fn wants_active(&self) -> bool {
+        !self.state.eq_ignore_ascii_case("dropped")
+    }
+
+    /// Whether targets that were dropped are wanted.
+    #[must_use]
+    pub fn wants_dropped(&self) -> bool {
+        !self.state.eq_ignore_ascii_case("active")
+    }
+
+    /// Whether this job's targets are wanted.
+    #[must_use]
+    pub fn wants_pool(&self, job: &str) -> bool {
+        self.scrape_pool.is_empty() || self.scrape_pool == job
+    }
+}
+
+/// What stands for the time of a scrape that never was: Go's zero time.
+pub const NEVER: &str = "0001-01-01T00:00:00Z";
+
 /// A target that is scraped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -275,13 +308,16 @@ pub struct ActiveTarget {
     pub scrape_pool: String,
     /// The URL.
     pub scrape_url: String,
+    /// The same as seen from elsewhere, which here is no different.
+    #[serde(default)]
+    pub global_url: String,
     /// The scraper that has it; empty: none yet.
     pub scraper: String,
     /// Health.
     pub health: Health,
     /// Why the last scrape failed, or empty.
     pub last_error: String,
-    /// When the last scrape began, RFC 3339; empty: never.
+    /// When the last scrape began, RFC 3339; [`NEVER`] where none did.
     pub last_scrape: String,
     /// How long it took, in seconds.
     pub last_scrape_duration: f64,
@@ -340,6 +376,9 @@ pub struct ScraperStatus {
     pub queues: Vec<QueueReport>,
     /// Jobs whose configuration there differs from the allocator's.
     pub config_mismatch: Vec<String>,
+    /// Its ordinal goes away: once stopped, it does not come back.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// Whether a scraper takes targets.

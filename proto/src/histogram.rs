@@ -87,6 +87,57 @@ pub enum ResetHint {
 }
 
 impl NativeHistogram {
+    /// What marks a series of native histograms as stale: an empty one whose sum is the staleness marker, of floats
+    /// where the series is (Prometheus, `tsdb`).
+    #[must_use]
+    pub fn stale(is_float: bool) -> Self {
+        let counts = if is_float {
+            let (positive_counts, negative_counts) = (Vec::new(), Vec::new());
+            Counts::Float { count: 0.0, zero_count: 0.0, positive_counts, negative_counts }
+        } else {
+            Counts::default()
+        };
+        Self { sum: crate::remote_write::stale_marker(), counts, ..Self::default() }
+    }
+
+    /// Whether it has bounds of its own, which remote write 1.0 cannot carry.
+    #[must_use]
+    pub fn is_custom(&self) -> bool {
+        self.schema == CUSTOM_BUCKETS_SCHEMA
+    }
+
+    /// Whether its counts are floats.
+    #[must_use]
+    pub fn is_float(&self) -> bool {
+        matches!(self.counts, Counts::Float { .. })
+    }
+
+    /// Merges buckets until the resolution is `schema`, which must be lower than the histogram's own: a bucket of
+    /// the lower resolution spans `2^(difference)` of the higher one.
+    ///
+    /// # Errors
+    /// Where it has custom bounds, the schema is not lower, or spans and buckets do not fit.
+    pub fn reduce_resolution(&mut self, schema: i32) -> Result<(), &'static str> {
+        if self.is_custom() || schema >= self.schema {
+            return Err("the histogram's resolution cannot be reduced");
+        }
+        // A shift by more than this has no bit left to move.
+        let shift = self.schema.saturating_sub(schema).min(31) as u32;
+        let (positive, negative) = (&mut self.positive_spans, &mut self.negative_spans);
+        match &mut self.counts {
+            Counts::Integer { positive_deltas, negative_deltas, .. } => {
+                merge_deltas(positive, positive_deltas, shift)?;
+                merge_deltas(negative, negative_deltas, shift)?;
+            }
+            Counts::Float { positive_counts, negative_counts, .. } => {
+                merge_counts(positive, positive_counts, shift)?;
+                merge_counts(negative, negative_counts, shift)?;
+            }
+        }
+        self.schema = schema;
+        Ok(())
+    }
+
     /// Number of buckets in both directions.
     #[must_use]
     pub fn buckets(&self) -> usize {
@@ -203,6 +254,64 @@ fn sum_deltas(deltas: &[i64]) -> Result<u64, &'static str> {
         sum = sum.wrapping_add(count);
     }
     Ok(sum)
+}
+
+fn merge_deltas(spans: &mut Vec<Span>, deltas: &mut Vec<i64>, shift: u32) -> Result<(), &'static str> {
+    let mut count = 0_i64;
+    let absolute = |delta: &i64| {
+        count = count.wrapping_add(*delta);
+        count
+    };
+    let mut counts: Vec<i64> = deltas.iter().map(absolute).collect();
+    merge(spans, &mut counts, shift, i64::wrapping_add)?;
+    let mut before = 0_i64;
+    deltas.clear();
+    deltas.extend(counts.iter().map(|count| count.wrapping_sub(std::mem::replace(&mut before, *count))));
+    Ok(())
+}
+
+fn merge_counts(spans: &mut Vec<Span>, counts: &mut Vec<f64>, shift: u32) -> Result<(), &'static str> {
+    merge(spans, counts, shift, |one, other| one + other)
+}
+
+/// Adds up the counts of buckets that fall into one at a resolution that is lower by `shift`.
+fn merge<C: Copy>(
+    spans: &mut Vec<Span>,
+    counts: &mut Vec<C>,
+    shift: u32,
+    add: impl Fn(C, C) -> C,
+) -> Result<(), &'static str> {
+    check_spans(spans, counts.len())?;
+    let mut merged_spans: Vec<Span> = Vec::new();
+    let mut merged: Vec<C> = Vec::with_capacity(counts.len());
+    let (mut index, mut at) = (0_i64, 0);
+    // The index of the newest merged bucket.
+    let mut newest = 0_i64;
+    for span in spans.iter() {
+        index += i64::from(span.offset);
+        for _ in 0..span.length {
+            // Bucket i reaches up to base^i, its upper bound included: hence the 1.
+            let target = ((index - 1) >> shift) + 1;
+            match (merged_spans.last_mut(), merged.last_mut()) {
+                (Some(_), Some(last)) if target == newest => *last = add(*last, counts[at]),
+                (Some(span), Some(_)) if target == newest + 1 => {
+                    span.length += 1;
+                    merged.push(counts[at]);
+                }
+                (last, _) => {
+                    let offset = if last.is_some() { target - newest - 1 } else { target };
+                    let offset =
+                        i32::try_from(offset).map_err(|_| "the histogram has a bucket out of range")?;
+                    merged_spans.push(Span { offset, length: 1 });
+                    merged.push(counts[at]);
+                }
+            }
+            newest = target;
+            (index, at) = (index + 1, at + 1);
+        }
+    }
+    (*spans, *counts) = (merged_spans, merged);
+    Ok(())
 }
 
 fn compact_deltas(spans: &mut Vec<Span>, deltas: &mut Vec<i64>) {

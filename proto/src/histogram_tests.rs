@@ -169,3 +169,70 @@ proptest! {
         prop_assert_eq!(histogram.validate(), Ok(()));
     }
 }
+
+/// The bucket of a lower resolution that holds an index of a higher one, by their upper bounds.
+fn merged_index(index: i64, shift: u32) -> i64 {
+    (index as f64 / f64::from(1_u32 << shift)).ceil() as i64
+}
+
+#[test]
+fn a_bucket_of_a_lower_resolution_takes_all_that_are_within_it() {
+    // Indexes -3, -2, -1, 0, 1, 2 and 7; by one step down -1, -1, 0, 0, 1, 1 and 4.
+    let mut histogram = integer(vec![span(-3, 6), span(4, 1)], vec![1, 1, 1, 1, 1, 1, 1]);
+    histogram.schema = 3;
+    histogram.reduce_resolution(2).unwrap();
+    assert_eq!(histogram.schema, 2);
+    assert_eq!(histogram.positive_spans, [span(-1, 3), span(2, 1)]);
+    assert_eq!(deltas(&histogram), [3, 4, 4, -4]);
+    assert_eq!(histogram.validate(), Ok(()));
+}
+
+#[test]
+fn a_resolution_can_neither_be_raised_nor_reduced_with_bounds_of_its_own() {
+    let mut histogram = integer(vec![span(0, 1)], vec![1]);
+    assert!(histogram.reduce_resolution(0).is_err());
+    histogram.schema = CUSTOM_BUCKETS_SCHEMA;
+    assert!(histogram.reduce_resolution(-60).is_err());
+    let mut backwards = NativeHistogram { schema: 3, ..integer(vec![span(0, 1), span(-1, 1)], vec![1, 1]) };
+    assert!(backwards.reduce_resolution(2).is_err());
+    let mut beyond = NativeHistogram { schema: 3, ..integer(vec![span(0, 1)], vec![]) };
+    assert!(beyond.reduce_resolution(2).is_err());
+}
+
+proptest! {
+    #[test]
+    fn reducing_the_resolution_loses_no_observation(
+        parts in proptest::collection::vec((0..9_i32, 1..5_u32), 1..6),
+        counts in proptest::collection::vec(1..1_000_i64, 30),
+        first in -40..40_i32,
+        steps in 1..5_i32,
+    ) {
+        let mut spans: Vec<Span> = parts.iter().map(|(offset, length)| span(*offset, *length)).collect();
+        spans[0].offset = first;
+        let total: u32 = spans.iter().map(|span| span.length).sum();
+        let counts = &counts[..(total as usize).min(counts.len())];
+        let mut before = 0;
+        let deltas_of: Vec<i64> = counts.iter().map(|count| count - std::mem::replace(&mut before, *count)).collect();
+        let mut whole = NativeHistogram { schema: 5, ..integer(spans.clone(), deltas_of.clone()) };
+        let mut expected = std::collections::BTreeMap::new();
+        for (index, count) in buckets(&spans, &deltas_of) {
+            *expected.entry(merged_index(index, steps as u32)).or_insert(0) += count;
+        }
+        let mut floats = whole.clone();
+        floats.counts = Counts::Float {
+            count: 1.0,
+            zero_count: 0.0,
+            positive_counts: counts.iter().map(|count| *count as f64).collect(),
+            negative_counts: Vec::new(),
+        };
+        whole.reduce_resolution(5 - steps).unwrap();
+        prop_assert_eq!(whole.validate(), Ok(()));
+        let merged = buckets(&whole.positive_spans, &deltas(&whole));
+        prop_assert_eq!(merged, expected.clone().into_iter().collect::<Vec<_>>());
+        floats.reduce_resolution(5 - steps).unwrap();
+        prop_assert_eq!(&floats.positive_spans, &whole.positive_spans);
+        let Counts::Float { positive_counts, .. } = &floats.counts else { panic!("floats stay floats") };
+        let sums: Vec<f64> = expected.values().map(|count| *count as f64).collect();
+        prop_assert_eq!(positive_counts, &sums);
+    }
+}

@@ -2,26 +2,42 @@
 //! what happens to them at start, on a reload, and at the end.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use promring_model::config::{Config, RemoteWrite};
+use promring_model::config::{Config, RemoteWrite, RemovedDestinations};
+use promring_net::clock::now_ms;
 use promring_proto::api::QueueReport;
 
 use crate::labelsets::Shared;
 use crate::queue::{Inspection, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
-use crate::sink::{Destination, Sink};
-
-/// How often requests are looked at for their age.
-const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink};
 
 /// A destination and what sends to it.
 #[derive(Clone, Debug)]
 struct Open {
     destination: Arc<Destination>,
     senders: Arc<Senders>,
+}
+
+/// One that is no longer in the configuration.
+#[derive(Clone, Debug)]
+struct Leaving {
+    open: Open,
+    /// Nothing more is sent.
+    parked: bool,
+}
+
+/// A queue that nobody sends.
+#[derive(Clone, Debug)]
+struct Parked {
+    destination: String,
+    samples: u64,
+    bytes: u64,
+    oldest_ms: Option<i64>,
 }
 
 /// All destinations of a process.
@@ -32,8 +48,13 @@ pub struct Destinations {
     /// The strings of what is being filled.
     labels: Arc<Shared>,
     open: Mutex<Vec<Open>>,
-    /// No longer in the configuration; what is queued is still sent.
-    leaving: Mutex<Vec<Open>>,
+    leaving: Mutex<Vec<Leaving>>,
+    parked: Mutex<Vec<Parked>>,
+    incoming: Arc<Incoming>,
+    /// Whether queues of an earlier run were looked for.
+    searched: AtomicBool,
+    /// Whether the last look found no room for another scrape.
+    full: AtomicBool,
 }
 
 /// What a configuration's destinations mean for the target loops.
@@ -49,11 +70,26 @@ impl Destinations {
     /// None yet; queues will lie under `data_dir`, and series have their strings in `labels`.
     #[must_use]
     pub fn new(data_dir: PathBuf, labels: Arc<Shared>) -> Self {
-        Self { data_dir, volume: Volume::new(), labels, open: Mutex::default(), leaving: Mutex::default() }
+        metrics::describe_gauge!(
+            "promring_queue_parked_samples",
+            "Samples on disk whose destination is no longer configured, so that nobody sends them."
+        );
+        Self {
+            data_dir,
+            volume: Volume::new(),
+            labels,
+            open: Mutex::default(),
+            leaving: Mutex::default(),
+            parked: Mutex::default(),
+            incoming: Arc::default(),
+            searched: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+        }
     }
 
     /// Makes the destinations those of `config`. One that did not change goes on as it is. One with other settings keeps its
-    /// queue, by its name. One that is no longer there is sent what it is queued.
+    /// queue, by its name. One that is no longer there is sent what it is queued, or keeps it on disk, as the
+    /// configuration says.
     ///
     /// # Errors
     /// Where a queue cannot be opened or a client not be made; nothing has changed then.
@@ -63,53 +99,75 @@ impl Destinations {
         let mut next = Vec::new();
         for entry in &config.remote_write {
             let same_name = |open: &&Open| open.destination.config.name == entry.name;
-            let known = before.iter().find(same_name).or_else(|| leaving.iter().find(same_name));
+            let known = before.iter().find(same_name);
+            let known = known.or_else(|| leaving.iter().map(|leaving| &leaving.open).find(same_name));
             let unchanged =
                 |open: &&Open| before.iter().any(|b| Arc::ptr_eq(&b.destination, &open.destination));
             next.push(match known {
                 Some(open) if *open.destination.config == **entry && unchanged(&open) => open.clone(),
-                Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)))?,
+                Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)), &self.labels)?,
                 None => {
                     let queue = send::open_queue(&self.volume, entry, &config.scraper.queue, &self.data_dir)?;
-                    Open::start(Destination::new(Arc::clone(entry), Arc::new(queue)))?
+                    Open::start(Destination::new(Arc::clone(entry), Arc::new(queue)), &self.labels)?
                 }
             });
         }
         let (classes, class_of) = Classes::of(&config.remote_write);
         let destinations = next.iter().map(|open| Arc::clone(&open.destination)).zip(class_of).collect();
-        if before.is_empty() {
-            warn_of_stranded(&self.data_dir, &config.remote_write);
+        if !self.searched.swap(true, Ordering::Relaxed) {
+            self.find_parked(&config.remote_write);
         }
-        self.take(before, leaving, next);
-        Ok(Prepared { sink: Arc::new(Sink::new(destinations)), classes })
+        self.take(before, leaving, next, config);
+        Ok(Prepared { sink: Arc::new(Sink::new(destinations, Arc::clone(&self.incoming))), classes })
     }
 
     /// Puts the new ones into force and lets go of those that they replace.
-    fn take(&self, before: Vec<Open>, leaving: Vec<Open>, next: Vec<Open>) {
+    fn take(&self, before: Vec<Open>, leaving: Vec<Leaving>, next: Vec<Open>, config: &Config) {
         let stays = |open: &Open| next.iter().any(|n| Arc::ptr_eq(&n.senders, &open.senders));
         let replaced =
             |open: &Open| next.iter().any(|n| Arc::ptr_eq(&n.destination.queue, &open.destination.queue));
-        let (ended, left): (Vec<Open>, Vec<Open>) =
-            before.into_iter().chain(leaving).filter(|open| !stays(open)).partition(replaced);
-        for open in ended {
+        let park = config.scraper.removed_destinations == RemovedDestinations::Park;
+        let (ended, removed): (Vec<Open>, Vec<Open>) =
+            before.into_iter().filter(|open| !stays(open)).partition(replaced);
+        let (back, mut left): (Vec<Leaving>, Vec<Leaving>) =
+            leaving.into_iter().partition(|leaving| replaced(&leaving.open));
+        for open in ended.into_iter().chain(back.into_iter().map(|leaving| leaving.open)) {
             // Its successor sends what is left in the queue.
-            tokio::spawn(async move { open.senders.finish(Duration::ZERO).await });
+            tokio::spawn(async move { open.senders.yield_queue().await });
         }
-        for open in &left {
+        for open in removed {
             open.destination.flush(&self.labels);
-            tracing::info!(
-                destination = open.destination.config.name,
-                "no longer configured; what is queued is still sent"
-            );
+            let name = &open.destination.config.name;
+            if park {
+                tracing::info!(destination = name, "no longer configured; what is queued stays on disk");
+                let senders = Arc::clone(&open.senders);
+                tokio::spawn(async move { senders.yield_queue().await });
+            } else {
+                tracing::info!(destination = name, "no longer configured; what is queued is still sent");
+            }
+            left.push(Leaving { open, parked: park });
         }
         for open in &next {
+            let Destination { config: entry, queue, .. } = &*open.destination;
+            queue.apply_settings(&config.scraper.queue);
+            if let Err(error) = open.destination.set_lanes(send::lanes(entry), &self.labels) {
+                tracing::error!(destination = entry.name, %error, "the number of lanes stays as it is");
+            }
             open.senders.start();
         }
+        let mut parked = lock(&self.parked);
+        parked.retain(|parked| {
+            let back = next.iter().any(|open| open.destination.config.name == parked.destination);
+            if back {
+                Parked::show(&parked.destination, 0);
+            }
+            !back
+        });
         *lock(&self.leaving) = left;
         *lock(&self.open) = next;
     }
 
-    /// Puts aged requests into their queues for as long as it is polled.
+    /// Puts aged requests into their queues, and closes queues that are done with, for as long as it is polled.
     pub async fn flush_always(&self) {
         let mut tick = tokio::time::interval(FLUSH_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -118,65 +176,180 @@ impl Destinations {
             for open in self.all() {
                 open.destination.flush_aged(&self.labels);
             }
+            self.close_leaving();
+            self.tell_of_room();
         }
     }
 
     /// Puts everything into the queues, and sends it as far as `time` allows; the rest stays on disk.
     pub async fn finish(&self, time: Duration) {
+        self.finish_each(|_| tokio::time::sleep(time)).await;
+    }
+
+    /// Puts everything into the queues, and sends it for as long as receivers take it: a destination that has taken
+    /// nothing for `standstill` keeps the rest on disk.
+    pub async fn drain(&self, standstill: Duration) {
+        self.finish_each(|open| stands_still(Arc::clone(&open.destination), standstill)).await;
+    }
+
+    async fn finish_each<F: Future<Output = ()> + Send + 'static>(&self, overdue: impl Fn(&Open) -> F) {
         let mut ending = tokio::task::JoinSet::new();
         for open in self.all() {
             open.destination.flush(&self.labels);
+            let overdue = overdue(&open);
             ending.spawn(async move {
-                open.senders.finish(time).await;
+                open.senders.finish_until(overdue).await;
                 open.destination.queue.sync();
             });
         }
         while ending.join_next().await.is_some() {}
     }
 
-    /// Backlog by destination.
+    /// Backlog by destination, those included that nobody sends any more.
     #[must_use]
     pub fn reports(&self) -> Vec<QueueReport> {
         let report = |open: &Open| send::queue_report(&open.destination.config, &open.destination.queue);
-        self.all().iter().map(report).collect()
+        let mut reports: Vec<QueueReport> = self.all().iter().map(report).collect();
+        reports.extend(lock(&self.parked).iter().map(Parked::report));
+        reports
+    }
+
+    /// Whether nothing is queued, for whomever.
+    #[must_use]
+    pub fn are_idle(&self) -> bool {
+        self.reports().iter().all(|report| report.bytes == 0)
     }
 
     fn all(&self) -> Vec<Open> {
-        lock(&self.open).iter().chain(lock(&self.leaving).iter()).cloned().collect()
+        let leaving = lock(&self.leaving);
+        // One that is parked takes what scrapes under the old configuration still bring.
+        lock(&self.open).iter().chain(leaving.iter().map(|leaving| &leaving.open)).cloned().collect()
     }
-}
 
-impl Open {
-    fn start(destination: Destination) -> Result<Self, String> {
-        let RemoteWrite { name, .. } = &*destination.config;
-        let senders = Senders::new(&destination.config, &destination.queue)
-            .map_err(|error| format!("the destination {name:?}: {error}"))?;
-        Ok(Self { destination: Arc::new(destination), senders: Arc::new(senders) })
+    /// Closes the queues of removed destinations that nobody fills any more and that are empty, or not sent.
+    fn close_leaving(&self) {
+        lock(&self.leaving).retain(|leaving| {
+            let Open { destination, senders } = &leaving.open;
+            if Arc::strong_count(destination) > 1 {
+                return true;
+            }
+            destination.flush(&self.labels);
+            let pending = destination.queue.stats().pending;
+            let name = &destination.config.name;
+            if leaving.parked && senders.has_ended() {
+                let parked = Parked {
+                    destination: name.clone(),
+                    samples: pending.samples,
+                    bytes: pending.bytes,
+                    oldest_ms: pending.oldest_ms,
+                };
+                parked.keep(&self.parked);
+                return false;
+            }
+            let sent = !leaving.parked && pending.records == 0;
+            if sent {
+                tracing::info!(destination = name, "all that was queued for the removed destination is sent");
+            }
+            !sent
+        });
     }
-}
 
-/// Names queues of an earlier run whose destination is no longer configured: nobody sends them.
-fn warn_of_stranded(data_dir: &Path, configured: &[Arc<RemoteWrite>]) {
-    let claimed: Vec<PathBuf> =
-        configured.iter().map(|entry| send::queue_dir(data_dir, &entry.name)).collect();
-    // Where there is no directory, there are no queues.
-    let Ok(entries) = std::fs::read_dir(data_dir.join("queue")) else { return };
-    for dir in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| !claimed.contains(path)) {
-        let Ok(found) = Inspection::of(&dir) else { continue };
-        let samples: u64 =
-            found.sets.iter().flat_map(|set| &set.lanes).map(|lane| lane.pending.samples).sum();
-        if samples > 0 {
+    /// Says when scrapes begin to be held back, and when they no longer are.
+    fn tell_of_room(&self) {
+        let full = lock(&self.open).iter().any(|open| !open.destination.queue.has_room());
+        if self.full.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::warn!("the queue is full and drops nothing: slots are skipped until there is room");
+            } else {
+                tracing::info!("the queue has room again: scrapes go on");
+            }
+        }
+    }
+
+    /// Finds queues of an earlier run whose destination is no longer configured: nobody sends them.
+    fn find_parked(&self, configured: &[Arc<RemoteWrite>]) {
+        let claimed: Vec<PathBuf> =
+            configured.iter().map(|entry| send::queue_dir(&self.data_dir, &entry.name)).collect();
+        for (dir, found) in queues_in(&self.data_dir).filter(|(dir, _)| !claimed.contains(dir)) {
+            let pending = found.pending();
+            if pending.samples == 0 {
+                continue;
+            }
+            let destination = found.destination.unwrap_or_else(|| "unknown".to_owned());
             tracing::warn!(
                 queue = %dir.display(),
-                destination = found.destination.as_deref().unwrap_or("unknown"),
-                samples,
+                destination,
+                samples = pending.samples,
                 "a queue of an earlier run has no destination in the configuration any more; it stays as it is (a destination keeps its queue over a changed URL if it has a name)"
             );
+            let (samples, bytes, oldest_ms) = (pending.samples, pending.bytes, pending.oldest_ms);
+            Parked { destination, samples, bytes, oldest_ms }.keep(&self.parked);
         }
     }
 }
 
-fn lock(open: &Mutex<Vec<Open>>) -> MutexGuard<'_, Vec<Open>> {
-    // A list is replaced as a whole, so it is whole whatever panicked.
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+impl Open {
+    fn start(destination: Destination, labels: &Arc<Shared>) -> Result<Self, String> {
+        let RemoteWrite { name, .. } = &*destination.config;
+        let senders = Senders::new(&destination.config, &destination.queue)
+            .map_err(|error| format!("the destination {name:?}: {error}"))?
+            .with_metadata(labels);
+        Ok(Self { destination: Arc::new(destination), senders: Arc::new(senders) })
+    }
 }
+
+impl Parked {
+    fn keep(self, list: &Mutex<Vec<Self>>) {
+        Self::show(&self.destination, self.samples);
+        if self.samples > 0 {
+            lock(list).push(self);
+        }
+    }
+
+    fn show(destination: &str, samples: u64) {
+        metrics::gauge!("promring_queue_parked_samples", "remote_name" => destination.to_owned())
+            .set(samples as f64);
+    }
+
+    fn report(&self) -> QueueReport {
+        let age_ms = self.oldest_ms.map_or(0, |oldest_ms| now_ms().saturating_sub(oldest_ms));
+        QueueReport {
+            destination: self.destination.clone(),
+            samples: self.samples,
+            bytes: self.bytes,
+            oldest_seconds: u64::try_from(age_ms / 1_000).unwrap_or(0),
+            dropped: 0,
+        }
+    }
+}
+
+/// Returns when a destination's queue has not become shorter for this long.
+async fn stands_still(destination: Arc<Destination>, standstill: Duration) {
+    let left = || destination.queue.stats().pending.records;
+    let mut least = left();
+    let mut since = tokio::time::Instant::now();
+    while since.elapsed() < standstill {
+        tokio::time::sleep(FLUSH_INTERVAL.min(standstill)).await;
+        let now = left();
+        if now < least {
+            (least, since) = (now, tokio::time::Instant::now());
+        }
+    }
+}
+
+/// The queues in a data directory; what is none is passed over.
+fn queues_in(data_dir: &Path) -> impl Iterator<Item = (PathBuf, Inspection)> {
+    // Where there is no directory, there are no queues.
+    let entries = std::fs::read_dir(data_dir.join("queue")).into_iter().flatten();
+    let dirs = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    dirs.filter_map(|dir| Inspection::of_index(&dir).ok().map(|found| (dir, found)))
+}
+
+fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A list is replaced as a whole, so it is whole whatever panicked.
+    list.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "destinations_tests.rs"]
+mod tests;

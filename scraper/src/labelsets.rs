@@ -13,6 +13,7 @@ use promring_model::labels::LabelsBuilder;
 use promring_proto::remote_write::v1;
 use promring_proto::varint::{self, push_varint};
 
+use crate::families::FamilyLists;
 use crate::symbols::{Reading, Symbol, Symbols};
 
 /// Where the label of a shape comes from.
@@ -39,6 +40,8 @@ struct Shape {
 pub struct Shared {
     /// Names and values.
     pub symbols: Symbols,
+    /// What targets say of their metric families.
+    pub families: FamilyLists,
     shapes: Mutex<HashMap<Box<[Slot]>, Weak<Shape>>>,
 }
 
@@ -57,7 +60,16 @@ pub struct LabelSets {
     shared: Arc<Shared>,
     base: Box<[BaseLabel]>,
     shapes: Vec<Arc<Shape>>,
+    /// Of each shape, whether label sets may be recognised by their names alone.
+    plain: Vec<bool>,
+    /// The shape of the newest label set: the next one most often has the same.
+    newest: usize,
+    /// Numbers of a label set's values, while it is written down.
+    values: Vec<Symbol>,
 }
+
+/// So many shapes are compared before a label set's names are looked up.
+const COMPARED_SHAPES_MAX: usize = 16;
 
 impl LabelSets {
     /// The label sets of a target whose series have these labels in common, sorted by name.
@@ -70,7 +82,9 @@ impl LabelSets {
             v1::encode_labels([(name, value)], &mut v1);
             BaseLabel { name: symbols[0], value: symbols[1], v1: v1.into_boxed_slice() }
         };
-        Self { shared: Arc::clone(shared), base: base.map(label).collect(), shapes: Vec::new() }
+        let base = base.map(label).collect();
+        let (shapes, plain, values) = (Vec::new(), Vec::new(), Vec::new());
+        Self { shared: Arc::clone(shared), base, shapes, plain, newest: 0, values }
     }
 
     /// Writes down the label sets of a series, one a class; None for a class that drops it.
@@ -84,6 +98,38 @@ impl LabelSets {
     }
 
     fn add_set(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
+        let Some(known) = self.known_shape(labels) else { return self.add_any(labels, out) };
+        self.newest = known;
+        let slots = labels.iter().zip(&self.shapes[known].slots);
+        let own = slots.filter(|(_, slot)| slot.own().is_some()).map(|((_, value), _)| value);
+        self.values.clear();
+        self.shared.symbols.intern(own, &mut self.values);
+        push_varint(out, known as u64 + 1);
+        self.values.iter().for_each(|value| push_varint(out, u64::from(*value)));
+    }
+
+    /// The shape of a label set, found by comparing names, which costs less than looking each of them up.
+    fn known_shape(&self, labels: &LabelsBuilder<'_>) -> Option<usize> {
+        let reading = self.reading();
+        let fits = |at: &usize| {
+            let Some(shape) = self.shapes.get(*at).filter(|shape| shape.slots.len() == labels.len()) else {
+                return false;
+            };
+            self.plain[*at]
+                && labels.iter().zip(&shape.slots).all(|((name, value), slot)| match slot {
+                    Slot::Own(own) => reading.text(*own) == name,
+                    Slot::Base(place) => {
+                        let label = &self.base[*place as usize];
+                        reading.text(label.name) == name && reading.text(label.value) == value
+                    }
+                })
+        };
+        let others = (0..self.shapes.len().min(COMPARED_SHAPES_MAX)).filter(|at| *at != self.newest);
+        std::iter::once(self.newest).chain(others).find(fits)
+    }
+
+    /// Writes down a label set of any shape.
+    fn add_any(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
         let mut symbols = Vec::with_capacity(labels.len() * 2);
         self.shared.symbols.intern(labels.iter().flat_map(|(name, value)| [name, value]), &mut symbols);
         let mut slots = Vec::with_capacity(labels.len());
@@ -109,6 +155,7 @@ impl LabelSets {
             spare.extend(slots.iter().filter_map(Slot::own));
         }
         self.shared.symbols.release(spare);
+        self.newest = shape;
         push_varint(out, shape as u64 + 1);
         for value in values {
             push_varint(out, u64::from(value));
@@ -131,6 +178,9 @@ impl LabelSets {
             }
         };
         drop(shapes);
+        // A value of its own for a name of the base may also be the base's: then it has another shape.
+        let in_base = |own: Symbol| self.base.iter().any(|label| label.name == own);
+        self.plain.push(!slots.iter().filter_map(Slot::own).any(in_base));
         self.shapes.push(shape);
         (self.shapes.len() - 1, known)
     }

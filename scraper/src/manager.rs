@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use promring_model::config::{Config, ScrapeConfig};
 use promring_model::labels::Labels;
 use promring_model::target::{Target, TargetId, TargetKey};
@@ -13,10 +14,9 @@ use tokio::task::JoinHandle;
 
 use crate::assignment::{Change, Held};
 use crate::destinations::Prepared;
-use crate::parse::Format;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
-use crate::scrape::{Carried, Command, Environment, Keep, TargetLoop};
+use crate::scrape::{BodyRules, Carried, Command, Environment, Keep, TargetLoop};
 use crate::sink::Sink;
 
 /// One target that is being scraped.
@@ -58,8 +58,13 @@ impl Manager {
     /// A manager without targets.
     #[must_use]
     pub fn new(config: &Config, prepared: Prepared, environment: Arc<Environment>) -> Self {
-        let jobs =
-            config.scrape_configs.iter().map(|job| (job.job_name.clone(), Job::new(job, config))).collect();
+        describe_metrics();
+        let jobs = config.scrape_configs.iter().map(|job| {
+            let made = Job::new(job, config);
+            count_pool(false, made.fetcher.is_ok());
+            (job.job_name.clone(), made)
+        });
+        let jobs = jobs.collect();
         Self {
             environment,
             jobs,
@@ -77,6 +82,12 @@ impl Manager {
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.held.version()
+    }
+
+    /// Everything that is assigned; None before the first answer.
+    #[must_use]
+    pub fn assignment(&self) -> Option<Assignment> {
+        self.held.assignment()
     }
 
     /// Brings an answer of the allocator into force. False: it was of no use, and the next poll should ask for
@@ -112,6 +123,12 @@ impl Manager {
         }
         self.ending.extend(left.into_values());
         self.tell_refusals();
+        for (job, terms) in self.held.jobs() {
+            counter!("prometheus_target_scrape_pool_sync_total", "scrape_job" => job.clone()).increment(1);
+            // What the allocator refuses is too many targets.
+            let exceeded = counter!("prometheus_target_scrape_pool_exceeded_target_limit_total");
+            exceeded.increment(u64::from(terms.refusal.is_some()));
+        }
         tracing::info!(%version, taken, ended, targets = self.running.len(), "assignment in force");
         true
     }
@@ -169,12 +186,12 @@ impl Manager {
             }
         };
         let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
+        let body_rules = BodyRules::new(&own.config, &target);
         let target_loop = TargetLoop::new(
             Arc::clone(&target),
             fetcher,
             rules,
-            own.config.limits.samples,
-            own.config.fallback_scrape_protocol.map(Format::from),
+            body_rules,
             Arc::clone(&self.sink),
             Arc::clone(&self.environment),
         );
@@ -203,7 +220,9 @@ impl Manager {
             let same = |known: &Job| known.config.scraper_hash == job.scraper_hash && known.fetcher.is_ok();
             if !self.jobs.get(&job.job_name).is_some_and(same) {
                 changed.insert(job.job_name.clone());
-                self.jobs.insert(job.job_name.clone(), Job::new(job, config));
+                let (known, made) = (self.jobs.contains_key(&job.job_name), Job::new(job, config));
+                count_pool(known, made.fetcher.is_ok());
+                self.jobs.insert(job.job_name.clone(), made);
             }
         }
         let restarted: Vec<(TargetId, Keep)> = self
@@ -255,6 +274,22 @@ impl Manager {
         }
     }
 
+    /// Brings the metrics of Prometheus's scrape pools up to date: a pool is a job that has targets here.
+    pub fn publish(&mut self) {
+        let mut targets: BTreeMap<&str, usize> = self.jobs.keys().map(|job| (job.as_str(), 0)).collect();
+        for running in self.running.values() {
+            *targets.entry(&running.target.job).or_default() += 1;
+        }
+        for (job, count) in targets {
+            gauge!("prometheus_target_scrape_pool_targets", "scrape_job" => job.to_owned()).set(count as f64);
+            if let Some(own) = self.jobs.get(job) {
+                let limit = own.config.limits.targets.unwrap_or(0) as f64;
+                gauge!("prometheus_target_scrape_pool_target_limit", "scrape_job" => job.to_owned())
+                    .set(limit);
+            }
+        }
+    }
+
     /// The targets that are scraped.
     pub fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.running.values().map(|running| &running.target)
@@ -283,6 +318,42 @@ impl Manager {
         let running = std::mem::take(&mut self.running);
         running.into_values().map(|running| running.task).chain(self.ending.drain(..)).collect()
     }
+}
+
+/// Prometheus's counters of scrape pools that are made, and made anew.
+fn count_pool(known: bool, good: bool) {
+    let (all, failed) = if known {
+        (
+            counter!("prometheus_target_scrape_pool_reloads_total"),
+            counter!("prometheus_target_scrape_pool_reloads_failed_total"),
+        )
+    } else {
+        (
+            counter!("prometheus_target_scrape_pools_total"),
+            counter!("prometheus_target_scrape_pools_failed_total"),
+        )
+    };
+    all.increment(1);
+    failed.increment(u64::from(!good));
+}
+
+fn describe_metrics() {
+    describe_counter!("prometheus_target_scrape_pools_total", "Jobs that were set up.");
+    describe_counter!("prometheus_target_scrape_pools_failed_total", "Jobs that could not be set up.");
+    describe_counter!("prometheus_target_scrape_pool_reloads_total", "Jobs that were set up anew.");
+    describe_counter!(
+        "prometheus_target_scrape_pool_reloads_failed_total",
+        "Jobs that could not be set up anew."
+    );
+    describe_counter!("prometheus_target_scrape_pool_sync_total", "Assignments taken, by job.");
+    describe_counter!(
+        "prometheus_target_scrape_pool_exceeded_target_limit_total",
+        "Assignments of a job that was over its target_limit."
+    );
+    describe_gauge!("prometheus_target_scrape_pool_targets", "Targets that are scraped here, by job.");
+    describe_gauge!("prometheus_target_scrape_pool_target_limit", "target_limit of a job; 0 without one.");
+    counter!("prometheus_target_scrape_pool_reloads_total").increment(0);
+    counter!("prometheus_target_scrape_pool_reloads_failed_total").increment(0);
 }
 
 impl Job {

@@ -1,6 +1,10 @@
 //! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
 
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use std::sync::Arc;
+
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
+
+use crate::intervals::Intervals;
 
 /// What target loops count.
 #[derive(Clone, Debug)]
@@ -15,10 +19,28 @@ pub struct ScrapeMetrics {
     pub duplicates: Counter,
     /// Samples too far in the future.
     pub out_of_bounds: Counter,
+    /// Samples with a time of their own that is not after their series' last one.
+    pub out_of_order: Counter,
     /// Scrapes that hit sample_limit.
     pub exceeded_sample_limit: Counter,
+    /// Scrapes that hit native_histogram_bucket_limit.
+    pub exceeded_bucket_limit: Counter,
+    /// Scrapes whose body was longer than body_size_limit.
+    pub exceeded_body_size: Counter,
+    /// Native histograms scraped, after metric relabelling.
+    pub histograms: Counter,
+    /// Exemplars that came before the last one of their series.
+    pub exemplars_out_of_order: Counter,
     /// Slots in which no scrape could begin.
     pub skipped_slots: Counter,
+    /// Slots in which no scrape could begin because of the memory limit.
+    pub skipped_for_memory: Counter,
+    /// Scrapes that hit one of the limits of labels.
+    pub exceeded_label_limits: Counter,
+    /// Times between scrapes.
+    pub intervals: Arc<Intervals>,
+    /// Slots without a scrape because the queue has no room and drops nothing.
+    pub held_back_slots: Counter,
     /// From a slot to the start of its scrape, in seconds.
     pub lateness: Histogram,
     /// From the start of a scrape to its end, in seconds.
@@ -32,7 +54,21 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrapes_total", "Scrapes made.");
         describe_counter!("promring_scrapes_failed_total", "Scrapes that failed.");
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
-        describe_counter!("promring_scrape_slots_skipped_total", "Slots in which no scrape could begin.");
+        describe_counter!(
+            "promring_scrapes_skipped_total",
+            "Slots without a scrape, by reason: the one before took too long (slow), scraper.memory_limit was reached (memory), or the queue was full and drops nothing (queue)."
+        );
+        describe_gauge!("promring_memory_used_bytes", "Memory that counts against the limit.");
+        describe_counter!("promring_assignment_resumed_total", "Starts with the saved assignment.");
+        describe_counter!(
+            "prometheus_target_scrape_pool_exceeded_label_limits_total",
+            "Scrapes that failed by label_limit, label_name_length_limit or label_value_length_limit."
+        );
+        describe_gauge!("promring_memory_limit_bytes", "The memory limit in force; 0 without one.");
+        describe_counter!(
+            "promring_scrape_histograms_total",
+            "Native histograms scraped, after metric relabelling."
+        );
         describe_histogram!("promring_scrape_lateness_seconds", "From a slot to the start of its scrape.");
         describe_histogram!("promring_scrape_duration_seconds", "From the start of a scrape to its end.");
         Self {
@@ -41,8 +77,19 @@ impl ScrapeMetrics {
             samples: counter!("promring_scrape_samples_total"),
             duplicates: counter!("prometheus_target_scrapes_sample_duplicate_timestamp_total"),
             out_of_bounds: counter!("prometheus_target_scrapes_sample_out_of_bounds_total"),
+            out_of_order: counter!("prometheus_target_scrapes_sample_out_of_order_total"),
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
-            skipped_slots: counter!("promring_scrape_slots_skipped_total"),
+            skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
+            skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
+            exceeded_bucket_limit: counter!(
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total"
+            ),
+            exceeded_body_size: counter!("prometheus_target_scrapes_exceeded_body_size_limit_total"),
+            histograms: counter!("promring_scrape_histograms_total"),
+            exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
+            exceeded_label_limits: counter!("prometheus_target_scrape_pool_exceeded_label_limits_total"),
+            intervals: Arc::default(),
+            held_back_slots: counter!("promring_scrapes_skipped_total", "reason" => "queue"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),
         }

@@ -3,6 +3,7 @@
 //!
 //! This is the slow path, walked once a series.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
@@ -13,6 +14,8 @@ use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
 use crate::parse::SeriesText;
+use crate::payload::HistogramLimits;
+use crate::series::report::{EXTRA_FROM, REPORT_SERIES};
 
 /// Why a series, and with it its whole scrape, is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,19 +37,27 @@ pub enum Refusal {
     /// More labels than `label_limit`, or longer ones than the length limits.
     #[error("{0}")]
     Limit(String),
+    /// A native histogram that cannot be.
+    #[error("{0}")]
+    Histogram(&'static str),
+    /// A native histogram with more buckets than `native_histogram_bucket_limit`, however coarse.
+    #[error("histogram bucket limit exceeded")]
+    Buckets,
 }
 
 /// Destinations with the same `write_relabel_configs` form a class: a series is encoded once for all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Classes {
     rules: Vec<Rules>,
+    /// Whether a destination takes exemplars.
+    send_exemplars: bool,
 }
 
 impl Classes {
     /// One class without rules.
     #[cfg(test)]
     pub(crate) fn one() -> Self {
-        Self { rules: vec![Rules::default()] }
+        Self { rules: vec![Rules::default()], send_exemplars: true }
     }
 
     /// The classes of these destinations, and the class of each.
@@ -62,7 +73,8 @@ impl Classes {
                 })
             })
             .collect();
-        (Self { rules }, class_of)
+        let send_exemplars = destinations.iter().any(|destination| destination.send_exemplars);
+        (Self { rules, send_exemplars }, class_of)
     }
 }
 
@@ -76,6 +88,12 @@ pub struct SeriesRules {
     pub honor_timestamps: bool,
     /// Series with exposed timestamps get staleness markers too.
     pub track_timestamps_staleness: bool,
+    /// Whether a destination takes exemplars.
+    pub sends_exemplars: bool,
+    /// How many of the series about the scrape are written.
+    pub report_series: usize,
+    /// What native histograms may be.
+    pub histogram_limits: HistogramLimits,
     names: NameValidation,
     limits: ScrapeLimits,
     metric_relabel: Rules,
@@ -100,6 +118,9 @@ impl SeriesRules {
             honor_labels: config.honor_labels,
             honor_timestamps: config.honor_timestamps,
             track_timestamps_staleness: config.track_timestamps_staleness,
+            sends_exemplars: classes.send_exemplars,
+            report_series: if config.extra_scrape_metrics { REPORT_SERIES.len() } else { EXTRA_FROM },
+            histogram_limits: HistogramLimits::new(&config.limits),
             names: config.metric_name_validation_scheme,
             limits: config.limits.clone(),
             metric_relabel: config.metric_relabel.clone(),
@@ -113,7 +134,7 @@ impl SeriesRules {
     /// # Errors
     /// Where the text is malformed, a name is invalid, or a limit is exceeded.
     pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
-        let pairs = series.pairs().map_err(|reason| Refusal::Malformed {
+        let (pairs, emptied) = series.exposed().map_err(|reason| Refusal::Malformed {
             reason,
             excerpt: series.to_string().chars().take(80).collect(),
         })?;
@@ -121,7 +142,7 @@ impl SeriesRules {
         for (name, value) in pairs {
             labels.set(name, value);
         }
-        self.merge_target(&mut labels);
+        self.merge_target(&mut labels, &emptied);
         if let Outcome::Dropped { .. } = self.metric_relabel.apply(&mut labels) {
             return Ok(None);
         }
@@ -150,11 +171,12 @@ impl SeriesRules {
     }
 
     /// Prometheus's `mutateSampleLabels`: the target's labels win, and an exposed label of the same name becomes
-    /// `exported_…`; with honor_labels the exposed ones win.
-    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>) {
+    /// `exported_…`; with honor_labels the exposed ones win. `emptied`: exposed with an empty value, by which the
+    /// Pushgateway, for one, keeps the target's `instance` away.
+    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>, emptied: &[Cow<'a, str>]) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
-                if !labels.contains(name) {
+                if !labels.contains(name) && !emptied.iter().any(|emptied| emptied == name) {
                     labels.set(name, value);
                 }
             }

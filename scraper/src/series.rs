@@ -8,25 +8,27 @@
 //! A scrape is staged first ([`SeriesCache::stage`]) and takes effect as a whole ([`SeriesCache::commit`]) or not at
 //! all ([`SeriesCache::fail`]). What is needed only meanwhile stands in [`Scratch`], which scrapes share.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
+pub mod report;
+mod scratch;
+mod stale;
+mod with_extras;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use promring_model::hash::hash64;
-use promring_proto::remote_write::STALE_NAN_BITS;
+use promring_model::labels::METRIC_NAME;
+use promring_proto::varint::{self, push_varint};
 
+use crate::families::Families;
 use crate::labelsets::{LabelSet, LabelSets, Shared};
-use crate::parse::Sample;
-use crate::rules::{Refusal, SeriesRules};
-
-/// A sample that is ready to be encoded.
-#[derive(Clone, Copy, Debug)]
-struct Staged {
-    entry: u32,
-    /// The value's bits: they are moved, never computed on, so that a NaN keeps its payload.
-    value_bits: u64,
-    timestamp_ms: i64,
-}
+use crate::parse::{Metadata, Sample, SeriesText, is_well_formed};
+use crate::payload::{Exemplars, LastExemplars, Outgoing, Value};
+use crate::rules::{Refusal, SeriesRules, Sets};
+use report::REPORT_SERIES;
+use scratch::Staged;
+pub use scratch::{HashIsKey, Scratch};
 
 /// What a scrape yielded, for the report series and the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,20 @@ pub struct Tally {
     pub duplicates: u64,
     /// Samples too far in the future, which were left out.
     pub out_of_bounds: u64,
+    /// Samples that are not newer than the last one of their series, which were left out when the scrape took effect.
+    pub out_of_order: u64,
+    /// Native histograms among the samples that were kept.
+    pub histograms: u64,
+    /// Exemplars that came before the last one of their series, which were left out.
+    pub exemplars_out_of_order: u64,
+}
+
+impl Tally {
+    /// Samples that count against sample_limit.
+    #[must_use]
+    pub fn to_store(&self) -> u64 {
+        self.kept - self.duplicates
+    }
 }
 
 /// A label set for each class of destinations, as `SeriesCache` hands them out.
@@ -70,16 +86,24 @@ const TRACKED: u16 = 1;
 const DROPPED: u16 = 2;
 /// Another text leads, or led, to the same labels.
 const SHARED: u16 = 4;
+/// The last sample was a native histogram.
+const HISTOGRAM: u16 = 8;
+/// It was one of floats.
+const FLOATS: u16 = 16;
+/// It had bounds of its own.
+const CUSTOM: u16 = 32;
+/// All that a sample says anew.
+const OF_LAST: u16 = TRACKED | HISTOGRAM | FLOATS | CUSTOM;
 
-/// What is kept of a series: 24 bytes, and its label sets' in the arena.
+/// What is kept of a series: 24 bytes, and in the arena the number of its metric family and its label sets.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     text_hash: u64,
-    /// Where its label sets begin in the arena.
+    /// Where the number of its family begins in the arena.
     at: u32,
     /// The scrape that it was last met in.
     met: u32,
-    /// Bytes of its label sets.
+    /// Bytes of that and its label sets.
     len: u16,
     flags: u16,
 }
@@ -91,14 +115,18 @@ pub struct SeriesCache {
     classes: usize,
     /// In the order of the last successful scrape; after them, while a scrape is staged, those that it brought.
     entries: Vec<Entry>,
-    /// Label sets of the entries.
+    /// Numbers of families (0: none) and label sets of the entries.
     arena: Vec<u8>,
+    families: Families,
+    exemplars: LastExemplars,
     /// Bytes of the arena that no entry uses.
     garbage: usize,
     /// Entries of the last successful scrape.
     settled: usize,
     /// For label sets that several texts lead to: the scrape in which a sample of them was last staged.
     shared: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
+    /// For series whose last sample had a time of its own: that time, by the hash of their text.
+    timed: HashMap<u64, i64, BuildHasherDefault<HashIsKey>>,
     scrape: u32,
     /// Whether the series are live: their last sample was no staleness marker.
     live: bool,
@@ -109,34 +137,14 @@ pub struct SeriesCache {
     predecessor: Option<Box<SeriesCache>>,
 }
 
-/// What is needed while a scrape is staged.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    staged: Vec<Staged>,
-    /// Entries in the order of this scrape, once it is another than the last one's.
-    current: Vec<u32>,
-    /// Whether every entry so far stood where it was expected.
-    differs: bool,
-    expected: usize,
-    by_text: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
-    by_labels: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
-    new_bytes: Vec<u8>,
-}
-
-/// What promring writes about each scrape.
-pub const REPORT_SERIES: [&str; 5] = [
-    "up",
-    "scrape_duration_seconds",
-    "scrape_samples_scraped",
-    "scrape_samples_post_metric_relabeling",
-    "scrape_series_added",
-];
-
 /// Timestamps further in the future than this are left out, as Prometheus does.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
 /// An arena is rewritten when more of it than this is garbage, in bytes, and more than half of it.
 const GARBAGE_BYTES_MIN: usize = 4 << 10;
+
+/// A list of entries with room for more than this many is made smaller where most of it is unused.
+const SHRINK_LEN_MIN: usize = 10_000;
 
 /// Label sets of a series may take this many bytes: more cannot be, as labels and classes are limited.
 const SETS_BYTES_MAX: usize = u16::MAX as usize;
@@ -146,13 +154,15 @@ impl SeriesCache {
     #[must_use]
     pub fn new(rules: &SeriesRules, shared: &Arc<Shared>) -> Self {
         let mut labels = LabelSets::new(shared, rules.base().iter());
-        let mut report_series = |name: &&str| {
+        let mut report_series = |report: &report::ReportSeries| {
             let mut bytes = Vec::new();
-            labels.add(&rules.report_series(name), &mut bytes);
+            labels.add(&rules.report_series(report.name), &mut bytes);
             bytes.into_boxed_slice()
         };
-        let report = REPORT_SERIES.iter().map(&mut report_series).collect();
+        let report = REPORT_SERIES.iter().take(rules.report_series).map(&mut report_series).collect();
         Self {
+            families: Families::new(shared),
+            exemplars: LastExemplars::default(),
             labels,
             report,
             classes: rules.classes(),
@@ -161,6 +171,7 @@ impl SeriesCache {
             garbage: 0,
             settled: 0,
             shared: HashMap::default(),
+            timed: HashMap::default(),
             scrape: 0,
             live: false,
             tally: Tally::default(),
@@ -188,10 +199,17 @@ impl SeriesCache {
         self.settled == 0
     }
 
-    /// A series about the scrape itself, by its place in [`REPORT_SERIES`].
-    #[must_use]
-    pub fn report_series(&self, place: usize) -> Series<'_> {
-        Series::new(&self.labels, &self.report[place])
+    /// The series about the scrape itself, in the order of [`REPORT_SERIES`], each with this value.
+    pub fn report(
+        &self,
+        values: impl IntoIterator<Item = u64>,
+        timestamp_ms: i64,
+    ) -> impl Iterator<Item = Outgoing<'_>> {
+        // Their families have the numbers from 1.
+        (1..).zip(&self.report).zip(values).map(move |((number, bytes), value_bits)| Outgoing {
+            family: self.families.get(number),
+            ..Outgoing::float(Series::new(&self.labels, bytes), value_bits, timestamp_ms)
+        })
     }
 
     /// Begins a scrape.
@@ -199,13 +217,20 @@ impl SeriesCache {
         // Zero means never.
         self.scrape = self.scrape.wrapping_add(1).max(1);
         self.tally = Tally::default();
+        self.exemplars.begin();
         scratch.clear();
+    }
+
+    /// Takes in what the body says of a metric family.
+    pub fn describe(&mut self, metadata: &Metadata<'_>, scratch: &mut Scratch) {
+        self.families.describe(metadata, &mut scratch.family);
     }
 
     /// Takes one sample of the scrape at hand, whose time is `time_ms`.
     ///
     /// # Errors
     /// Where the series cannot be, which fails the whole scrape.
+    #[inline]
     pub fn stage(
         &mut self,
         sample: &Sample<'_>,
@@ -213,65 +238,106 @@ impl SeriesCache {
         rules: &SeriesRules,
         scratch: &mut Scratch,
     ) -> Result<(), Refusal> {
+        let Some(met) = self.meet(&sample.series, sample.timestamp_ms, 0, time_ms, rules, scratch)? else {
+            return Ok(());
+        };
+        let Met { index, timestamp_ms } = met;
+        let mut extra = 0;
+        if sample.start_ms != 0 || !sample.exemplars.is_empty() {
+            extra = self.stage_extra(index, sample, timestamp_ms, rules, scratch);
+        }
+        let entry = index as u32;
+        scratch.staged.push(Staged { entry, extra, value_bits: sample.value.to_bits(), timestamp_ms });
+        Ok(())
+    }
+
+    /// Finds the series of a sample of type `kind`, which is noted. None: the sample is left out.
+    #[inline]
+    fn meet(
+        &mut self,
+        series: &SeriesText<'_>,
+        own_time: Option<i64>,
+        kind: u16,
+        time_ms: i64,
+        rules: &SeriesRules,
+        scratch: &mut Scratch,
+    ) -> Result<Option<Met>, Refusal> {
         self.tally.scraped += 1;
-        let text_hash = sample.series.identity();
+        let text_hash = series.identity();
         let index = match self.entries.get(scratch.expected) {
             Some(entry) if entry.text_hash == text_hash && scratch.expected < self.settled => {
                 scratch.expected
             }
-            _ => self.find(sample, text_hash, rules, scratch)?,
+            _ => self.find(series, text_hash, rules, scratch).inspect_err(|refusal| {
+                // What is malformed is no sample.
+                let is_sample =
+                    !matches!(refusal, Refusal::Malformed { reason, .. } if !is_well_formed(reason));
+                self.tally.scraped -= u64::from(!is_sample);
+            })?,
         };
         scratch.expected = index + 1;
+        if scratch.family.unsettled && index < self.settled {
+            self.settle_family(index, series, scratch);
+        }
         let entry = &mut self.entries[index];
         let first = entry.met != self.scrape;
         entry.met = self.scrape;
         if first && scratch.differs {
+            scratch.reordered |= index != scratch.current.len();
             scratch.current.push(index as u32);
         }
         if entry.flags & DROPPED != 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let own_time = if rules.honor_timestamps { sample.timestamp_ms } else { None };
+        let own_time = if rules.honor_timestamps { own_time } else { None };
         let tracked = own_time.is_none() || rules.track_timestamps_staleness;
-        entry.flags = if tracked { entry.flags | TRACKED } else { entry.flags & !TRACKED };
         self.tally.kept += 1;
         let timestamp_ms = own_time.unwrap_or(time_ms);
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
-            return Ok(());
+            entry.flags &= !TRACKED;
+            return Ok(None);
         }
-        let first = first && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index));
+        let flags = entry.flags;
+        let first = first && (flags & SHARED == 0 || self.is_first_of_its_labels(index));
         if !first && own_time.is_none() {
             self.tally.duplicates += 1;
-            return Ok(());
+            return Ok(None);
         }
-        scratch.staged.push(Staged { entry: index as u32, value_bits: sample.value.to_bits(), timestamp_ms });
-        Ok(())
+        self.entries[index].flags = flags & !OF_LAST | kind | if tracked { TRACKED } else { 0 };
+        Ok(Some(Met { index, timestamp_ms }))
     }
 
     /// The entry of a series that does not stand where it is expected.
     fn find(
         &mut self,
-        sample: &Sample<'_>,
+        series: &SeriesText<'_>,
         text_hash: u64,
         rules: &SeriesRules,
         scratch: &mut Scratch,
     ) -> Result<usize, Refusal> {
         if !scratch.differs {
             scratch.differs = true;
-            scratch.current.extend(0..scratch.expected as u32);
-            scratch.by_text.extend((0..).zip(&self.entries).map(|(at, entry)| (entry.text_hash, at)));
+            (0..scratch.expected as u32).for_each(|at| scratch.current.push(at));
+            for (at, entry) in (0..).zip(&self.entries) {
+                scratch.by_text.insert_unique(entry.text_hash, at, |&at| self.entries[at as usize].text_hash);
+            }
         }
-        if let Some(&index) = scratch.by_text.get(&text_hash) {
+        let is_same = |&at: &u32| self.entries[at as usize].text_hash == text_hash;
+        if let Some(&index) = scratch.by_text.find(text_hash, is_same) {
             return Ok(index as usize);
         }
-        let series = rules.resolve(&sample.series)?;
+        let sets = rules.resolve(series)?;
         let (at, mut flags) = (self.arena.len() as u32, DROPPED);
-        if let Some(sets) = series {
+        if let Some(sets) = sets {
             scratch.new_bytes.clear();
+            let number =
+                if self.is_of_family(scratch.family.number, &sets) { scratch.family.number } else { 0 };
+            push_varint(&mut scratch.new_bytes, number.into());
+            let sets_at = scratch.new_bytes.len();
             self.labels.add(&sets, &mut scratch.new_bytes);
             if scratch.new_bytes.len() > SETS_BYTES_MAX {
-                self.labels.remove(&scratch.new_bytes, self.classes);
+                self.labels.remove(&scratch.new_bytes[sets_at..], self.classes);
                 return Err(Refusal::Limit(format!(
                     "the labels of a series are too many: {} bytes",
                     scratch.new_bytes.len()
@@ -284,22 +350,51 @@ impl SeriesCache {
         let index = self.entries.len();
         let len = (self.arena.len() - at as usize) as u16;
         self.entries.push(Entry { text_hash, at, met: 0, len, flags });
-        scratch.by_text.insert(text_hash, index as u32);
+        scratch.by_text.insert_unique(text_hash, index as u32, |&at| self.entries[at as usize].text_hash);
         self.note_shared_labels(index, scratch);
         Ok(index)
     }
 
+    /// Whether a new series belongs to a family, by its name for any destination.
+    fn is_of_family(&self, number: u32, sets: &Sets<'_>) -> bool {
+        number != 0 && sets.iter().flatten().any(|set| self.families.holds(number, set.get(METRIC_NAME)))
+    }
+
+    /// What is said of a family is new: its series may be known already.
+    #[cold]
+    fn settle_family(&mut self, index: usize, series: &SeriesText<'_>, scratch: &mut Scratch) {
+        let (entry, number) = (self.entries[index], scratch.family.number);
+        let (known, sets) = split(self.bytes(&entry));
+        let Ok(pairs) = series.pairs() else { return };
+        let name = pairs.iter().find(|(name, _)| name == METRIC_NAME).map_or("", |(_, name)| name);
+        if entry.flags & DROPPED != 0 || known == number || !self.families.holds(number, name) {
+            return;
+        }
+        scratch.new_bytes.clear();
+        push_varint(&mut scratch.new_bytes, number.into());
+        scratch.new_bytes.extend_from_slice(sets);
+        let Ok(len) = u16::try_from(scratch.new_bytes.len()) else { return };
+        self.garbage += entry.len as usize;
+        self.entries[index] = Entry { at: self.arena.len() as u32, len, ..entry };
+        self.arena.extend_from_slice(&scratch.new_bytes);
+    }
+
     /// Finds out whether another text leads to the labels of a new entry.
     fn note_shared_labels(&mut self, index: usize, scratch: &mut Scratch) {
-        if scratch.by_labels.is_empty() {
-            for (at, entry) in (0..).zip(&self.entries[..index]) {
-                if let Some(hash) = self.labels_hash(entry) {
-                    scratch.by_labels.insert(hash, at);
+        let hash_of = |&at: &u32| self.labels_hash(&self.entries[at as usize]).unwrap_or_default();
+        if !std::mem::replace(&mut scratch.has_labels, true) {
+            for at in 0..index as u32 {
+                let entry = &self.entries[at as usize];
+                if let Some(hash) = self.labels_hash(entry)
+                    && scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)).is_none()
+                {
+                    scratch.by_labels.insert_unique(hash, at, hash_of);
                 }
             }
         }
-        let Some(hash) = self.labels_hash(&self.entries[index]) else { return };
-        if let Some(&other) = scratch.by_labels.get(&hash) {
+        let entry = &self.entries[index];
+        let Some(hash) = self.labels_hash(entry) else { return };
+        if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
             let other = &mut self.entries[other as usize];
             other.flags |= SHARED;
             // What the other text has already brought in this scrape counts.
@@ -307,8 +402,12 @@ impl SeriesCache {
             self.entries[index].flags |= SHARED;
             self.shared.entry(hash).or_insert(staged);
         } else {
-            scratch.by_labels.insert(hash, index as u32);
+            scratch.by_labels.insert_unique(hash, index as u32, hash_of);
         }
+    }
+
+    fn has_labels_of(&self, known: u32, entry: &Entry) -> bool {
+        self.sets(&self.entries[known as usize]) == self.sets(entry)
     }
 
     /// Equal label sets are written as equal bytes. None where no class has any.
@@ -322,9 +421,16 @@ impl SeriesCache {
         self.shared.insert(hash, self.scrape) != Some(self.scrape)
     }
 
-    fn sets(&self, entry: &Entry) -> &[u8] {
+    /// Number of its family, and label sets.
+    #[inline]
+    fn bytes(&self, entry: &Entry) -> &[u8] {
         let at = entry.at as usize;
         &self.arena[at..at + entry.len as usize]
+    }
+
+    #[inline]
+    fn sets(&self, entry: &Entry) -> &[u8] {
+        split(self.bytes(entry)).1
     }
 
     /// What the scrape at hand has yielded so far.
@@ -339,17 +445,32 @@ impl SeriesCache {
         &mut self,
         time_ms: i64,
         scratch: &mut Scratch,
-        mut sample: impl FnMut(Series<'_>, u64, i64),
+        mut sample: impl FnMut(&Outgoing<'_>),
     ) -> Tally {
-        for staged in &scratch.staged {
-            let bytes = self.sets(&self.entries[staged.entry as usize]);
-            sample(Series::new(&self.labels, bytes), staged.value_bits, staged.timestamp_ms);
+        for staged in scratch.staged.iter() {
+            if (staged.timestamp_ms != time_ms || !self.timed.is_empty()) && !self.is_next(staged, time_ms) {
+                self.tally.out_of_order += 1;
+                continue;
+            }
+            let (number, sets) = split(self.bytes(&self.entries[staged.entry as usize]));
+            let mut outgoing = Outgoing {
+                series: Series::new(&self.labels, sets),
+                value: Value::Float(staged.value_bits),
+                timestamp_ms: staged.timestamp_ms,
+                start_ms: 0,
+                exemplars: Exemplars::default(),
+                family: self.families.get(number),
+            };
+            if staged.extra != 0 {
+                scratch.extras.complete(staged.extra, &mut outgoing);
+            }
+            sample(&outgoing);
         }
-        if let Some(mut predecessor) = self.predecessor.take() {
-            let going_on: HashSet<u64> =
-                self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
-            predecessor.mark_live(time_ms, Some(&going_on), &mut sample);
-        }
+        scratch.staged.clear();
+        scratch.extras.release(self.labels.shared());
+        self.exemplars.commit();
+        self.families.settle();
+        self.succeed(time_ms, &mut sample);
         let met_all = !scratch.differs && scratch.expected == self.settled;
         if !met_all {
             self.settle(time_ms, scratch, &mut sample);
@@ -358,32 +479,35 @@ impl SeriesCache {
         self.tally
     }
 
-    /// Puts the entries into the order of this scrape, and marks and forgets those that it lacks.
-    fn settle(&mut self, time_ms: i64, scratch: &mut Scratch, sample: &mut impl FnMut(Series<'_>, u64, i64)) {
-        for entry in self.entries.iter().filter(|entry| entry.met != self.scrape) {
-            // Another text may have led to the same labels this time.
-            let replaced = entry.flags & SHARED != 0
-                && self.labels_hash(entry).is_some_and(|hash| self.shared.get(&hash) == Some(&self.scrape));
-            if self.live && !replaced && entry.flags & (TRACKED | DROPPED) == TRACKED {
-                sample(Series::new(&self.labels, self.sets(entry)), STALE_NAN_BITS, time_ms);
-            }
-            self.labels.remove(self.sets(entry), self.classes);
+    /// Gives back what a much larger scrape needed.
+    fn shrink(&mut self) {
+        if self.entries.capacity() > SHRINK_LEN_MIN && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to_fit();
+            self.arena.shrink_to_fit();
         }
-        let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
-        self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
-        if scratch.differs {
-            self.entries = scratch.current.iter().map(|&at| self.entries[at as usize]).collect();
-        } else {
-            self.entries.truncate(scratch.expected);
+    }
+
+    /// Whether a sample is newer than its series' last one, as far as that came with a time of its own; from now on it is
+    /// the last one.
+    fn is_next(&mut self, staged: &Staged, time_ms: i64) -> bool {
+        let key = self.entries[staged.entry as usize].text_hash;
+        match self.timed.get_mut(&key) {
+            Some(last) if staged.timestamp_ms <= *last => return false,
+            Some(last) => *last = staged.timestamp_ms,
+            None if staged.timestamp_ms != time_ms => drop(self.timed.insert(key, staged.timestamp_ms)),
+            None => {}
         }
-        self.settled = self.entries.len();
-        let scrape = self.scrape;
-        self.shared.retain(|_, staged| *staged == scrape);
-        self.compact();
+        true
+    }
+
+    /// Whether a marker at `time_ms` would come after what was sent of a series.
+    fn ends_by(&self, entry: &Entry, time_ms: i64) -> bool {
+        self.timed.is_empty() || self.timed.get(&entry.text_hash).is_none_or(|last| *last < time_ms)
     }
 
     /// Rewrites the arena where more than half of it is garbage.
     fn compact(&mut self) {
+        self.shrink();
         if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 2 < self.arena.len() {
             return;
         }
@@ -396,54 +520,10 @@ impl SeriesCache {
         (self.arena, self.garbage) = (arena, 0);
     }
 
-    /// What the scrape at hand had yielded when it failed: what it brought is rolled back, so nothing was added.
+    /// Memory held for series, in bytes, about, without the strings that they share.
     #[must_use]
-    pub fn failed_tally(&self) -> Tally {
-        Tally { added: 0, ..self.tally }
-    }
-
-    /// The scrape failed: forgets what it brought, and hands a staleness marker to `sample` for every series that
-    /// was live. What is known of them stays, for when the target is back.
-    pub fn fail(&mut self, time_ms: i64, sample: impl FnMut(Series<'_>, u64, i64)) {
-        for entry in &self.entries[self.settled..] {
-            self.labels.remove(self.sets(entry), self.classes);
-            self.garbage += entry.len as usize;
-        }
-        self.entries.truncate(self.settled);
-        self.compact();
-        self.end(time_ms, sample);
-    }
-
-    /// The target ends: hands a staleness marker to `sample` for every live series. A second call hands nothing.
-    pub fn end(&mut self, time_ms: i64, mut sample: impl FnMut(Series<'_>, u64, i64)) {
-        if let Some(mut predecessor) = self.predecessor.take() {
-            predecessor.mark_live(time_ms, None, &mut sample);
-        }
-        self.mark_live(time_ms, None, &mut sample);
-    }
-
-    /// Hands a staleness marker to `sample` for every live series that does not go on, by its identity.
-    fn mark_live(
-        &mut self,
-        time_ms: i64,
-        going_on: Option<&HashSet<u64>>,
-        sample: &mut impl FnMut(Series<'_>, u64, i64),
-    ) {
-        if !std::mem::take(&mut self.live) {
-            return;
-        }
-        self.scrape = self.scrape.wrapping_add(1).max(1);
-        for index in 0..self.settled {
-            let entry = self.entries[index];
-            // A series may stand under two texts: one marker is enough.
-            if entry.flags & (TRACKED | DROPPED) == TRACKED
-                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
-                && !going_on
-                    .is_some_and(|set| self.identity(&entry).is_some_and(|identity| set.contains(&identity)))
-            {
-                sample(Series::new(&self.labels, self.sets(&entry)), STALE_NAN_BITS, time_ms);
-            }
-        }
+    pub fn memory(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>() + self.arena.capacity() + self.shared.capacity() * 16
     }
 
     /// A hash of an entry's labels that is the same in every cache of the process; None where no class has any.
@@ -469,40 +549,23 @@ impl Drop for SeriesCache {
     }
 }
 
-impl Scratch {
-    fn clear(&mut self) {
-        self.staged.clear();
-        self.current.clear();
-        self.by_text.clear();
-        self.by_labels.clear();
-        (self.differs, self.expected) = (false, 0);
-    }
-
-    /// Memory held, in bytes, about.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.staged.capacity() * size_of::<Staged>()
-            + self.current.capacity() * 4
-            + (self.by_text.capacity() + self.by_labels.capacity()) * 16
-    }
+/// A series of the scrape at hand.
+#[derive(Clone, Copy)]
+struct Met {
+    index: usize,
+    timestamp_ms: i64,
 }
 
-/// The keys are hashes already.
-#[derive(Debug, Default)]
-struct HashIsKey(u64);
-
-impl Hasher for HashIsKey {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Only u64 keys are used; anything else still hashes well.
-        self.0 = hash64(bytes);
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
+/// The number of the family, and the label sets after it.
+#[inline]
+fn split(bytes: &[u8]) -> (u32, &[u8]) {
+    match bytes.split_first() {
+        // Nearly all targets have fewer families.
+        Some((&number, sets)) if number < 0x80 => (number.into(), sets),
+        _ => {
+            let mut rest = bytes;
+            (varint::take(&mut rest).unwrap_or_default() as u32, rest)
+        }
     }
 }
 

@@ -34,8 +34,7 @@ impl Target {
         self.stage(body).unwrap();
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        let write = |series: Series<'_>, bits, time| out.push(written(series, bits, time, &shared));
-        self.cache.commit(self.now_ms, &mut self.scratch, write);
+        self.cache.commit(self.now_ms, &mut self.scratch, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 
@@ -53,21 +52,23 @@ impl Target {
         let _ = self.stage(body);
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        self.cache.fail(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
+        self.cache.fail(self.now_ms, &mut self.scratch, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 
     fn end(&mut self) -> Vec<String> {
         let mut out = Vec::new();
         let shared = Arc::clone(self.cache.labels.shared());
-        self.cache.end(self.now_ms, |series, bits, time| out.push(written(series, bits, time, &shared)));
+        self.cache.end(self.now_ms, |outgoing| out.push(written(outgoing, &shared)));
         out
     }
 }
 
-fn written(series: Series<'_>, bits: u64, time_ms: i64, shared: &Shared) -> String {
+fn written(outgoing: &Outgoing<'_>, shared: &Shared) -> String {
     let (mut labels, mut body) = (Vec::new(), Vec::new());
-    series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
+    let Value::Float(bits) = outgoing.value else { panic!("not a float: {outgoing:?}") };
+    let time_ms = outgoing.timestamp_ms;
+    outgoing.series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
     v1::push_series(&labels, f64::from_bits(bits), time_ms, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
@@ -233,4 +234,67 @@ fn many_series_that_come_and_go_leave_nothing_behind() {
     assert!(target.cache.arena.len() < 3 * 500 * 16, "label sets of forgotten series are given back");
     let kept = target.cache.labels.reading().kept();
     assert!(kept < 1_100, "strings that no series uses are freed: {kept} are kept");
+}
+
+#[test]
+fn with_honor_labels_an_exposed_empty_label_takes_the_targets_away() {
+    let config = "honor_labels: true\nstatic_configs: [{targets: ['host:1'], labels: {env: prod, zone: a}}]";
+    assert_eq!(Target::new(config).scrape("a{env=\"\"} 1\n"), ["a{zone=a} 1"]);
+    let config = "static_configs: [{targets: ['host:1'], labels: {env: prod}}]";
+    assert_eq!(Target::new(config).scrape("a{env=\"\"} 1\n"), ["a{env=prod} 1"], "only with honor_labels");
+}
+
+#[test]
+fn a_sample_that_is_not_newer_than_the_last_of_its_series_is_left_out() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a 1 5000\nb 1\n"), ["a{} 1", "b{} 1"]);
+    assert_eq!(target.scrape("a 1 5000\nb 1\n"), ["b{} 1"], "the same sample again");
+    assert_eq!(target.cache.tally().out_of_order, 1);
+    assert_eq!(target.scrape("a 2 4000\nb 1\n"), ["b{} 1"]);
+    assert_eq!(target.scrape("a 3 100000\nb 1\n"), ["a{} 3", "b{} 1"]);
+    assert_eq!(target.scrape("a 4\nb 1\n"), ["b{} 1"], "the time of this scrape is before a's last one");
+    target.now_ms = 200_000;
+    assert_eq!(target.scrape("a 5\nb 1\n"), ["a{} 5", "b{} 1"]);
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
+    assert!(target.cache.timed.is_empty(), "nothing is kept of series that are no more");
+}
+
+#[test]
+fn a_failed_scrape_does_not_move_the_last_time_of_a_series() {
+    let mut target = Target::new("");
+    target.scrape("a 1 5000\n");
+    target.fail("a 2 6000\n");
+    assert_eq!(target.scrape("a 2 6000\n"), ["a{} 2"]);
+}
+
+#[test]
+fn no_marker_is_older_than_the_last_sample() {
+    let mut target = Target::new("track_timestamps_staleness: true");
+    assert_eq!(target.scrape("a 1 100000\nb 1 5000\n"), ["a{} 1", "b{} 1"]);
+    assert_eq!(target.scrape(""), ["b{} stale"]);
+    assert_eq!(target.scrape("a 1 100001\n"), ["a{} 1"]);
+    assert_eq!(target.end(), Vec::<String>::new());
+}
+
+#[test]
+fn two_texts_of_one_series_that_vanish_together_get_one_marker() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a{x=\"1\",y=\"2\"} 1\na{y=\"2\",x=\"1\"} 2\nb 1\n"), ["a{x=1,y=2} 1", "b{} 1"]);
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{x=1,y=2} stale"]);
+}
+
+#[test]
+fn what_is_malformed_is_no_sample() {
+    let mut target = Target::new("");
+    target.fail("a 1\nb{x} 2\n");
+    assert_eq!(target.cache.tally().scraped, 1);
+    target.fail("a 1\nb{x=\"1\",x=\"2\"} 2\n");
+    assert_eq!(target.cache.tally().scraped, 2, "well-formed, and refused");
+}
+
+#[test]
+fn duplicates_do_not_count_as_samples_to_store() {
+    let mut target = Target::new("");
+    target.scrape("a 1\na 2\na 3\nb 1\n");
+    assert_eq!((target.cache.tally().kept, target.cache.tally().to_store()), (4, 2));
 }

@@ -1,28 +1,36 @@
 //! The sink: where the samples of a scrape go. For each destination, lanes; for each lane, the request that is being
 //! filled. A full or old enough request is compressed and becomes a record of the destination's queue.
 //!
-//! A target always uses the same lane, by its key, so that its samples stay in order.
+//! A series always uses the same lane, so that its samples stay in order: that of its target's key, or, where the target
+//! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+mod batch;
 
-use promring_model::config::{ProtobufMessage, RemoteWrite};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use promring_model::config::RemoteWrite;
+use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
-use promring_proto::remote_write::{v1, v2};
-use promring_proto::varint::push_varint;
 
+use crate::filling::Filling;
 use crate::labelsets::{LabelSet, Shared};
-use crate::queue::{Encoding, Queue, RecordMeta};
-use crate::request_symbols::RequestSymbols;
-use crate::series::Series;
-use crate::symbols::{Reading, Symbols};
+use crate::payload::{Outgoing, Value};
+use crate::queue::{Encoding, Queue, QueueError};
+use crate::send;
+use crate::spread::Passed;
+use crate::symbols::Reading;
+use batch::{Batch, Content};
 
-/// A request is cut at this many bytes before compression, whatever its number of samples: receivers limit bodies.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// How often requests are looked at for their age.
+pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A sample waits at most this long for its request to fill, even where batch_send_deadline allows more: what is
-/// not in the queue is lost with the process.
-const BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// not in the queue is lost with the process. With the pause between two looks and the writing it is in the
+/// segment's file within a second.
+const BATCH_AGE_MAX: Duration = Duration::from_millis(800);
 
 /// One destination: its queue on disk, and the request that each lane of it is filling.
 #[derive(Debug)]
@@ -31,47 +39,31 @@ pub struct Destination {
     pub config: Arc<RemoteWrite>,
     /// Its queue.
     pub queue: Arc<Queue>,
-    lanes: Arc<[Mutex<Batch>]>,
+    content: Content,
+    /// Native histograms that its version of remote write cannot carry.
+    dropped_custom: Counter,
+    filling: Arc<Filling<Batch>>,
 }
 
 /// The destinations of a configuration, each with the class of encodings that it gets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sink {
     destinations: Vec<(Arc<Destination>, usize)>,
+    incoming: Arc<Incoming>,
 }
 
-/// The request that a lane is filling.
-#[derive(Debug, Default)]
-struct Batch {
-    /// The series, encoded.
-    body: Vec<u8>,
-    /// The table of symbols of a remote write 2.0 request.
-    table: RequestSymbols,
-    samples: u32,
-    first_ms: i64,
-    last_ms: i64,
-    since: Option<Instant>,
-    /// Labels of the series at hand, or the request as a whole.
-    labels: Vec<u8>,
-    compressed: Vec<u8>,
-}
-
-/// One sample on its way to the sink.
-#[derive(Debug)]
-pub struct Outgoing<'s> {
-    /// Labels.
-    pub series: Series<'s>,
-    /// The value's bits.
-    pub value_bits: u64,
-    /// Unix milliseconds.
-    pub timestamp_ms: i64,
+/// What scrapes hand in, however many destinations there are: Prometheus's metrics without labels.
+pub struct Incoming {
+    samples: Counter,
+    highest_seconds: Gauge,
+    highest_ms: AtomicI64,
 }
 
 impl Sink {
     /// A sink for these destinations; each comes with its class.
     #[must_use]
-    pub fn new(destinations: Vec<(Arc<Destination>, usize)>) -> Self {
-        Self { destinations }
+    pub fn new(destinations: Vec<(Arc<Destination>, usize)>, incoming: Arc<Incoming>) -> Self {
+        Self { destinations, incoming }
     }
 
     /// Whether samples take the same way through both.
@@ -86,15 +78,32 @@ impl Sink {
     }
 
     /// Opens the lanes of the target with this key, whose series have their strings in `labels`, so that all samples of a scrape go in one after the other.
-    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
+    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile. `spread`: its series go to all
+    /// lanes, by the hash of their labels.
     #[must_use]
-    pub fn lanes<'s>(&'s self, key: TargetKey, labels: &'s Shared) -> Lanes<'s> {
+    pub fn lanes<'s>(&'s self, key: TargetKey, spread: bool, labels: &'s Shared) -> Lanes<'s> {
         let destinations = self.destinations.iter();
         Lanes {
-            open: destinations.map(|(destination, class)| destination.lane_of(key, *class)).collect(),
+            open: destinations.map(|(destination, class)| destination.open(key, spread, *class)).collect(),
+            together: false,
+            incoming: &self.incoming,
+            samples: 0,
+            highest_ms: i64::MIN,
             symbols: labels.symbols.reading(),
             labels,
         }
+    }
+
+    /// Whether the queues have room for another scrape.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.destinations.iter().all(|(destination, _)| destination.queue.has_room())
+    }
+
+    /// Remembers what the queues hold now, to tell later when all of it has been sent.
+    #[must_use]
+    pub fn passed(&self) -> Passed {
+        Passed::new(self.destinations.iter().map(|(destination, _)| &destination.queue))
     }
 }
 
@@ -102,15 +111,37 @@ impl Destination {
     /// A destination whose requests are all empty.
     #[must_use]
     pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
-        let lanes = (0..queue.lane_count()).map(|_| Mutex::default()).collect();
-        Self { config, queue, lanes }
+        let filling = Arc::new(Filling::new(queue.lane_count()));
+        Self::sharing(config, queue, filling)
+    }
+
+    fn sharing(config: Arc<RemoteWrite>, queue: Arc<Queue>, filling: Arc<Filling<Batch>>) -> Self {
+        let dropped_custom = send::dropped_custom(&config);
+        Self { content: Content::of(&config), dropped_custom, config, queue, filling }
+    }
+
+    /// Whether a sample is sent there.
+    #[inline]
+    fn takes(&self, sample: &Outgoing<'_>) -> bool {
+        match sample.value {
+            Value::Float(_) => true,
+            Value::Histogram { is_custom, is_stale, .. } => self.takes_histogram(is_custom, is_stale),
+        }
+    }
+
+    fn takes_histogram(&self, is_custom: bool, is_stale: bool) -> bool {
+        let carried = !(is_custom && self.content.encoding == Encoding::V1);
+        if self.config.send_native_histograms && !carried && !is_stale {
+            self.dropped_custom.increment(1);
+        }
+        self.config.send_native_histograms && carried
     }
 
     /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
     /// still being appended by the old one is not left behind.
     #[must_use]
     pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self { config, queue: Arc::clone(&self.queue), lanes: Arc::clone(&self.lanes) }
+        Self::sharing(config, Arc::clone(&self.queue), Arc::clone(&self.filling))
     }
 
     /// Puts every request that has waited long enough into the queue.
@@ -125,138 +156,166 @@ impl Destination {
     }
 
     fn flush_if(&self, labels: &Shared, due: impl Fn(&Batch) -> bool) {
-        for (lane, batch) in self.lanes.iter().enumerate() {
-            let mut batch = lock(batch);
-            if due(&batch) {
-                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+        for lane in 0..self.filling.count() {
+            // One at a time, so that nobody waits for long; a lane that is gone meanwhile was flushed then.
+            for mut batch in self.filling.lock(|count| lane..(lane + 1).min(count)) {
+                if due(&batch) {
+                    batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+                }
             }
         }
     }
 
-    /// How its requests are encoded.
-    fn encoding(&self) -> Encoding {
-        match self.config.protobuf_message {
-            ProtobufMessage::V1 => Encoding::V1,
-            ProtobufMessage::V2 => Encoding::V2,
+    /// From now on samples go to this many lanes. What was being filled goes to the old ones, which are sent before the
+    /// new ones as far as they may hold the same series.
+    ///
+    /// # Errors
+    /// Where the queue cannot have so many, or the disk takes no new directories; nothing has changed then.
+    pub fn set_lanes(&self, lanes: usize, labels: &Shared) -> Result<(), QueueError> {
+        if self.filling.count() == lanes {
+            return Ok(());
         }
+        self.filling.change(|batches| {
+            for (lane, batch) in batches.iter_mut().enumerate() {
+                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
+            }
+            self.queue.set_lanes(lanes)?;
+            Ok(lanes)
+        })
     }
 
-    fn lane_of(&self, key: TargetKey, class: usize) -> OpenLane<'_> {
-        let lane = (key.0 % self.lanes.len().max(1) as u64) as usize;
-        OpenLane { destination: self, class, lane, batch: self.lanes.get(lane).map(lock) }
+    fn open(&self, key: TargetKey, spread: bool, class: usize) -> OpenLanes<'_> {
+        let lane = |count: usize| (key.0 % count.max(1) as u64) as usize;
+        if spread {
+            let batches = self.filling.lock(|count| 0..count);
+            OpenLanes { destination: self, class, first: 0, own: lane(batches.len()), batches }
+        } else {
+            let batches = self.filling.lock(|count| lane(count)..lane(count) + 1);
+            // Held, so it is the same number as when it was chosen.
+            OpenLanes { destination: self, class, first: lane(self.filling.count()), own: 0, batches }
+        }
     }
 }
 
 /// The lanes of one target, open for its samples.
 #[derive(Debug)]
 pub struct Lanes<'s> {
-    open: Vec<OpenLane<'s>>,
+    open: Vec<OpenLanes<'s>>,
+    /// What is pushed goes to the lane of the target's key, spread or not.
+    together: bool,
+    incoming: &'s Incoming,
+    /// How many were pushed, and the newest time of them.
+    samples: u64,
+    highest_ms: i64,
     symbols: Reading<'s>,
     labels: &'s Shared,
 }
 
 #[derive(Debug)]
-struct OpenLane<'s> {
+struct OpenLanes<'s> {
     destination: &'s Destination,
     class: usize,
-    lane: usize,
-    batch: Option<MutexGuard<'s, Batch>>,
+    /// The number of the first of them.
+    first: usize,
+    /// Which of them is that of the target's key.
+    own: usize,
+    /// One, or all of the destination where the target is spread.
+    batches: Vec<MutexGuard<'s, Batch>>,
 }
 
 impl Lanes<'_> {
-    /// Adds a sample to the request of each destination that takes the series.
+    /// Adds a sample to the request of each destination that takes it.
+    #[inline]
     pub fn push(&mut self, sample: &Outgoing<'_>) {
-        for open in &mut self.open {
-            if let Some(labels) = sample.series.class(open.class)
-                && let Some(batch) = &mut open.batch
-            {
-                batch.push(labels, sample, &self.symbols, open.destination.encoding());
-                if batch.is_full(open.destination) {
-                    batch.cut(open.destination, open.lane, &self.symbols, &self.labels.symbols);
-                }
-            }
-        }
-    }
-}
-
-impl Batch {
-    fn push(
-        &mut self,
-        labels: LabelSet<'_>,
-        sample: &Outgoing<'_>,
-        symbols: &Reading<'_>,
-        encoding: Encoding,
-    ) {
-        if self.samples == 0 {
-            self.since = Some(Instant::now());
-            (self.first_ms, self.last_ms) = (sample.timestamp_ms, sample.timestamp_ms);
-        }
-        self.labels.clear();
-        match encoding {
-            Encoding::V1 => {
-                labels.write_v1(symbols, &mut self.labels);
-                let value = f64::from_bits(sample.value_bits);
-                v1::push_series(&self.labels, value, sample.timestamp_ms, &mut self.body);
-            }
-            Encoding::V2 => {
-                let (table, refs) = (&mut self.table, &mut self.labels);
-                labels.for_each_symbol(|symbol| push_varint(refs, table.reference(symbol, symbols).into()));
-                v2::push_series(refs, sample.value_bits, sample.timestamp_ms, &mut self.body);
-            }
-        }
         self.samples += 1;
-        self.first_ms = self.first_ms.min(sample.timestamp_ms);
-        self.last_ms = self.last_ms.max(sample.timestamp_ms);
+        self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
+        for open in &mut self.open {
+            let Some(labels) = sample.series.class(open.class) else { continue };
+            if !open.destination.takes(sample) {
+                continue;
+            }
+            let at = match open.batches.len() {
+                lanes @ 2.. if !self.together => (series_hash(labels, &self.symbols) % lanes as u64) as usize,
+                _ => open.own,
+            };
+            let Some(batch) = open.batches.get_mut(at) else { continue };
+            let (destination, lane) = (open.destination, open.first + at);
+            if batch.is_of_another(destination.content.encoding) {
+                // An older configuration of the destination has begun it.
+                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
+            }
+            batch.push(labels, sample, &self.symbols, &destination.content);
+            if batch.is_full(&destination.config) {
+                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
+            }
+        }
     }
 
-    fn is_full(&self, destination: &Destination) -> bool {
-        self.samples as usize >= destination.config.queue.max_samples_per_send
-            || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
+    /// What follows is about the target itself: it goes to the lane of the target's key, spread or not.
+    pub fn keep_together(&mut self) {
+        self.together = true;
     }
 
-    /// Makes a record of what has gathered.
-    fn cut(&mut self, destination: &Destination, lane: usize, symbols: &Reading<'_>, of: &Symbols) {
-        let samples = std::mem::take(&mut self.samples);
-        self.since = None;
-        if samples == 0 {
-            return;
-        }
-        let encoding = destination.encoding();
-        if encoding == Encoding::V2 {
-            // The table goes before what refers to it.
-            self.labels.clear();
-            self.table.finish(symbols, of, &mut self.labels);
-            self.labels.extend_from_slice(&self.body);
-            std::mem::swap(&mut self.labels, &mut self.body);
-        }
-        self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
-        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
-        self.body.clear();
-        let meta = RecordMeta {
-            samples,
-            first_ms: self.first_ms,
-            last_ms: self.last_ms,
-            encoding,
-            ..RecordMeta::default()
-        };
-        let result = match compressed {
-            Ok(len) => destination
-                .queue
-                .append(lane, meta, &self.compressed[..len])
-                .map_err(|error| error.to_string()),
-            // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = result {
-            let name = &destination.config.name;
-            metrics::counter!("promring_queue_append_failed_samples_total", "remote_name" => name.clone())
-                .increment(u64::from(samples));
-            tracing::error!(destination = name, samples, error, "samples could not be queued and are lost");
+    /// Puts what the target's own lanes have gathered into the queues.
+    pub fn flush(&mut self) {
+        for open in &mut self.open {
+            for (lane, batch) in (open.first..).zip(&mut open.batches) {
+                batch.cut(open.destination, lane, &self.symbols, &self.labels.symbols);
+            }
         }
     }
 }
 
-fn lock(batch: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
-    // A batch is whole between pushes, whatever panicked elsewhere.
-    batch.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Lanes<'_> {
+    fn drop(&mut self) {
+        self.incoming.add(self.samples, self.highest_ms);
+    }
+}
+
+impl Incoming {
+    /// Takes the handles. The recorder must be installed before.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_counter!(
+            "prometheus_remote_storage_samples_in_total",
+            "Samples that scrapes handed in, to be sent to each destination that takes their series."
+        );
+        describe_gauge!(
+            "prometheus_remote_storage_highest_timestamp_in_seconds",
+            "The newest time of a sample that scrapes handed in."
+        );
+        Self {
+            samples: counter!("prometheus_remote_storage_samples_in_total"),
+            highest_seconds: gauge!("prometheus_remote_storage_highest_timestamp_in_seconds"),
+            highest_ms: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    fn add(&self, samples: u64, highest_ms: i64) {
+        self.samples.increment(samples);
+        if samples > 0 && self.highest_ms.fetch_max(highest_ms, Ordering::Relaxed) < highest_ms {
+            self.highest_seconds.set(highest_ms as f64 / 1_000.0);
+        }
+    }
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Incoming")
+    }
+}
+
+/// The same for the same labels in every process.
+fn series_hash(labels: LabelSet<'_>, symbols: &Reading<'_>) -> u64 {
+    let mut hasher = FieldHasher::new();
+    labels.for_each_symbol(|symbol| {
+        hasher.field(symbols.text(symbol).as_bytes());
+    });
+    hasher.finish64()
 }

@@ -3,7 +3,7 @@
 //! A series keeps numbers of symbols instead of label bytes (remote write 2.0's own idea). New strings come in under a lock
 //! once a new series; reading them back, which every sample does, takes a shared lock once a scrape.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashTable;
@@ -17,6 +17,8 @@ pub type Symbol = u32;
 pub struct Symbols {
     table: RwLock<Table>,
     returned: Mutex<Returned>,
+    /// Memory held, in bytes, about.
+    bytes: AtomicUsize,
 }
 
 /// What was given back, and is freed with the next new string.
@@ -33,6 +35,8 @@ struct Table {
     slots: Vec<Slot>,
     free: Vec<Symbol>,
     by_text: HashTable<Symbol>,
+    /// Bytes of all strings, each with what its allocation takes.
+    text_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,13 @@ impl Symbols {
         for text in texts {
             out.push(table.intern(text));
         }
+        self.bytes.store(table.bytes(), Ordering::Relaxed);
+    }
+
+    /// Memory held, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Gives references back. This takes no lock that a reader holds, so it can be called while reading.
@@ -122,6 +133,13 @@ impl Reading<'_> {
 }
 
 impl Table {
+    fn bytes(&self) -> usize {
+        let Self { slots, free, by_text, text_bytes } = self;
+        let lists = slots.capacity() * size_of::<Slot>() + free.capacity() * size_of::<Symbol>();
+        // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
+        lists + by_text.capacity() * 8 / 7 * (size_of::<Symbol>() + 1) + text_bytes
+    }
+
     fn intern(&mut self, text: &str) -> Symbol {
         let hash = hash64(text.as_bytes());
         let slots = &self.slots;
@@ -129,6 +147,7 @@ impl Table {
             *self.slots[symbol as usize].references.get_mut() += 1;
             return symbol;
         }
+        self.text_bytes += allocated(text);
         let slot = Slot { text: text.into(), references: AtomicU32::new(1) };
         let symbol = match self.free.pop() {
             Some(symbol) => {
@@ -163,11 +182,17 @@ impl Table {
             // A symbol may be listed twice; the second time it is no longer in the table.
             if let Ok(entry) = self.by_text.find_entry(hash, |&known| known == symbol) {
                 entry.remove();
+                self.text_bytes -= allocated(&self.slots[symbol as usize].text);
                 self.slots[symbol as usize].text = Box::default();
                 self.free.push(symbol);
             }
         }
     }
+}
+
+/// What a string takes, with what allocating it adds.
+fn allocated(text: &str) -> usize {
+    (text.len() + 8).next_multiple_of(16).max(32)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promring_model::config::{ConfigSource, Discovery, ScrapeConfig, load};
+use promring_model::config::{Config, ConfigSource, Discovery, ScrapeConfig, load};
 use promring_model::labels::Labels;
 use promring_model::target::{Assembled, Target, assemble, discovered_labels};
 
@@ -27,7 +27,16 @@ impl ConfigSource for Text {
 
 /// A job with these keys; a static target `host:1` where none is given, and one destination.
 pub(crate) fn job(keys: &str) -> Arc<ScrapeConfig> {
-    let mut text = "remote_write: [{url: http://receiver/}]\nscrape_configs:\n- job_name: job\n".to_owned();
+    Arc::clone(&config_of(keys, &[""]).scrape_configs[0])
+}
+
+/// The same with a destination for each of these settings, named one, two, …
+pub(crate) fn config_of(keys: &str, destinations: &[&str]) -> Config {
+    let mut text = "remote_write:\n".to_owned();
+    for (name, settings) in ["one", "two", "three"].iter().zip(destinations) {
+        text.push_str(&format!("- {{url: 'http://receiver/', name: {name}, {settings}}}\n"));
+    }
+    text.push_str("scrape_configs:\n- job_name: job\n");
     for line in keys.lines() {
         text.push_str(&format!("  {line}\n"));
     }
@@ -35,8 +44,7 @@ pub(crate) fn job(keys: &str) -> Arc<ScrapeConfig> {
         text.push_str("  static_configs: [{targets: ['host:1']}]\n");
     }
     let loaded = load(Path::new("test.yml"), &Text(text));
-    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
-    Arc::clone(&config.scrape_configs[0])
+    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }
 
 /// The job's first static target.

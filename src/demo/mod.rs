@@ -139,9 +139,7 @@ async fn watch(
 
 /// The receiver on the address asked for, or on another port where that one is busy.
 async fn start_receiver(listen: &str) -> Result<Receiver, String> {
-    let address: SocketAddr = listen
-        .parse()
-        .map_err(|_| format!("--listen {listen:?} is not an address such as 127.0.0.1:8080"))?;
+    let address = resolved(listen).await?;
     match Receiver::start(address).await {
         Err(ReceiverError::PortBusy { address }) => {
             say(&format!("{address} is in use, so another port is taken"));
@@ -150,6 +148,17 @@ async fn start_receiver(listen: &str) -> Result<Receiver, String> {
         }
         result => result.map_err(|error| error.to_string()),
     }
+}
+
+/// The address that `--listen` names: a number or a host's name. Of several the first that is of IPv4, as everything
+/// else of the demo is.
+async fn resolved(listen: &str) -> Result<SocketAddr, String> {
+    let found = tokio::net::lookup_host(listen).await;
+    let found = found
+        .map_err(|error| format!("--listen {listen:?} is no address such as 127.0.0.1:8080: {error}"))?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| format!("--listen {listen:?} names a host without an address"))
 }
 
 /// An ordinary Prometheus configuration for the exporters, with the rules that a platform team would have.

@@ -1,6 +1,5 @@
 //! The demo's exporters and its receiver as processes of their own, for tests and benchmarks.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use promring_net::shutdown::StopSignals;
@@ -34,10 +33,7 @@ pub(super) async fn exporters(args: &ExportersArgs, signals: &mut StopSignals) -
 
 /// Runs the receiver until a signal comes.
 pub(super) async fn receiver(args: &ReceiverArgs, signals: &mut StopSignals) -> Result<ExitCode, String> {
-    let listen: SocketAddr = args
-        .listen
-        .parse()
-        .map_err(|_| format!("--listen {:?} is not an address such as 127.0.0.1:9091", args.listen))?;
+    let listen = super::resolved(&args.listen).await?;
     let receiver = Receiver::start(listen).await.map_err(|error| error.to_string())?;
     say(&format!("remote write goes to {}", receiver.write_url()));
     say(&format!("page: http://{}/", receiver.address()));

@@ -8,11 +8,27 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../support/host.rs"]
+mod host;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chance;
+mod differential;
+mod disk;
+mod divergences;
+mod engine;
 mod fleet;
+mod generator;
+mod heavy_target;
+mod kill;
+mod large;
 mod main_job;
+mod memory;
+mod payload;
 mod promtool;
+mod proxy;
+mod receivers;
+mod recorder;
 mod seed;
 mod servers;

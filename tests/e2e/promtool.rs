@@ -2,13 +2,10 @@
 //! target. What differs on purpose stands in testdata/config/divergences.txt with its reason, and nowhere else.
 
 mod discovery;
-mod divergences;
 mod generated;
 mod golden;
 mod random;
 mod verdicts;
-
-use std::path::Path;
 
 use crate::servers::part;
 
@@ -28,8 +25,4 @@ impl Version {
             Self::V2_42 => part("PROMTOOL_2_42"),
         }
     }
-}
-
-fn testdata() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata"))
 }

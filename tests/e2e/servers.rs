@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use promring_model::labels::Labels;
+use serde_json::Value;
 
 use crate::support::{Process, client, eventually, free_port, get};
 
@@ -25,20 +26,30 @@ pub type Stored = BTreeMap<Labels, (f64, f64)>;
 impl Store {
     /// Debian's Prometheus as a receiver that takes no sample out of order.
     pub async fn prometheus(dir: &Path) -> Self {
+        Self::start_prometheus(dir, "prometheus", &part("PROMETHEUS"), &[]).await
+    }
+
+    /// Prometheus 3.15 as a receiver of remote write 1.0 or 2.0, by number, and of nothing else. It takes no sample out of
+    /// order, and stores exemplars and native histograms.
+    pub async fn prometheus_3(dir: &Path, version: u8) -> Self {
+        let message = if version == 1 { "prometheus.WriteRequest" } else { "io.prometheus.write.v2.Request" };
+        let accepted = format!("--web.remote-write-receiver.accepted-protobuf-messages={message}");
+        let arguments = [&*accepted, "--enable-feature=exemplar-storage"];
+        Self::start_prometheus(dir, &format!("prometheus-3-v{version}"), &part("PROMETHEUS_3"), &arguments)
+            .await
+    }
+
+    async fn start_prometheus(dir: &Path, name: &str, program: &str, more: &[&str]) -> Self {
         let port = free_port();
-        std::fs::write(dir.join("receiver.yml"), "global: {}\n").unwrap();
-        let data = dir.join("prometheus-data");
-        let process = Process::start(
-            "prometheus",
-            part("PROMETHEUS"),
-            &[
-                &format!("--config.file={}", dir.join("receiver.yml").display()),
-                &format!("--storage.tsdb.path={}", data.display()),
-                &format!("--web.listen-address=127.0.0.1:{port}"),
-                "--web.enable-remote-write-receiver",
-            ],
-            dir,
-        );
+        let config = dir.join(format!("{name}.yml"));
+        std::fs::write(&config, "storage: {exemplars: {max_exemplars: 10000}}\n").unwrap();
+        let base = [
+            &*format!("--config.file={}", config.display()),
+            &format!("--storage.tsdb.path={}", dir.join(format!("{name}-data")).display()),
+            &format!("--web.listen-address=127.0.0.1:{port}"),
+            "--web.enable-remote-write-receiver",
+        ];
+        let process = Process::start(name, program, &[&base, more].concat(), dir);
         let base = format!("http://127.0.0.1:{port}");
         eventually("Prometheus is ready", async || get(&format!("{base}/-/ready")).await).await;
         Self { process, base, write_path: "/api/v1/write" }
@@ -81,25 +92,36 @@ impl Store {
 
     /// An instant query: every series with its sample.
     pub async fn query(&self, query: &str) -> Stored {
-        let url = format!("{}/api/v1/query", self.base);
-        let form = form(&[("query", query), ("nocache", "1")]);
+        let answer = self.ask("query", &[("query", query), ("nocache", "1")]).await;
+        let series = |entry: &Value| (labels(&entry["metric"]), sample(&entry["value"]));
+        answer["result"].as_array().unwrap().iter().map(series).collect()
+    }
+
+    /// Every sample as it is stored, by a selector: times in Unix milliseconds.
+    pub async fn samples(&self, selector: &str) -> BTreeMap<Labels, Vec<(i64, f64)>> {
+        let query = format!("{selector}[1h]");
+        let answer = self.ask("query", &[("query", &query), ("nocache", "1")]).await;
+        let series = |entry: &Value| {
+            let stored = entry["values"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let in_ms = |(seconds, value): (f64, f64)| ((seconds * 1_000.0).round() as i64, value);
+            (labels(&entry["metric"]), stored.iter().map(|pair| in_ms(sample(pair))).collect())
+        };
+        answer["result"].as_array().unwrap().iter().map(series).collect()
+    }
+
+    /// What `/api/v1/…` answers, without its envelope.
+    pub async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let url = format!("{}/api/v1/{path}", self.base);
         let response = client()
             .post(url)
             .header("Content-Type", "application/x-www-form-urlencoded")
-            .body(form)
+            .body(form(parameters))
             .send()
             .await
             .unwrap();
-        let answer: serde_json::Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        let result = answer["data"]["result"].as_array().unwrap();
-        let series = |entry: &serde_json::Value| {
-            let labels: Labels = serde_json::from_value(entry["metric"].clone()).unwrap();
-            let time = entry["value"][0].as_f64().unwrap();
-            let value = entry["value"][1].as_str().unwrap().parse().unwrap();
-            (labels, (time, value))
-        };
-        result.iter().map(series).collect()
+        let mut answer: Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        assert_eq!(answer["status"], "success", "{parameters:?}: {answer}");
+        answer["data"].take()
     }
 
     /// The one value of an instant query; None where it has none.
@@ -108,6 +130,15 @@ impl Store {
         assert!(stored.len() <= 1, "{query} has several answers: {stored:?}");
         stored.values().next().map(|(_, value)| *value)
     }
+}
+
+fn labels(metric: &Value) -> Labels {
+    serde_json::from_value(metric.clone()).unwrap()
+}
+
+/// Time in seconds, and value.
+fn sample(pair: &Value) -> (f64, f64) {
+    (pair[0].as_f64().unwrap(), pair[1].as_str().unwrap().parse().unwrap())
 }
 
 fn form(pairs: &[(&str, &str)]) -> String {

@@ -98,6 +98,26 @@ fn a_regex_that_would_be_huge_when_it_is_compiled_is_refused() {
 }
 
 #[test]
+fn a_hundred_thousand_rules_are_read_or_refused() {
+    let many = |regex: &str| {
+        let rule = |number: usize| {
+            format!(
+                "\n  - {{source_labels: [a], regex: '{}', action: drop}}",
+                regex.replace('#', &number.to_string())
+            )
+        };
+        (0..100_000)
+            .fold("scrape_configs:\n- job_name: a\n  metric_relabel_configs:".to_owned(), |text, number| {
+                text + &rule(number)
+            })
+    };
+    let (code, said) = check(many("metric_#|other_#").as_bytes());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("100000 relabelling rules"), "{said}");
+    assert_refused(many("m#[0-9]+x"), "", "the regexes of this configuration take more than 128 MiB");
+}
+
+#[test]
 fn a_replacement_that_names_a_missing_group_is_named_and_means_what_it_means_in_prometheus() {
     let (code, said) =
         check(rules("{source_labels: [a], target_label: b, regex: '(.+)', replacement: '$2'}").as_bytes());

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 
-use crate::support::run;
+use crate::support::{Process, run};
 
 /// A directory with a configuration file of this content, and the file's path.
 fn config(text: &str) -> (tempfile::TempDir, String) {
@@ -21,7 +22,7 @@ fn check_says_ok_with_what_it_found() {
     let (code, out, _) = run(&["check", &path]);
     assert_eq!(code, Some(0), "{out}");
     assert!(
-        out.contains("OK: 1 job, 2 static targets, 0 discovery sources, 1 relabelling rule, 1 destination"),
+        out.contains("OK: 1 job, 2 targets in static_configs, 0 other sources of targets, 1 relabelling rule, 1 destination"),
         "{out}"
     );
 }
@@ -128,6 +129,90 @@ fn relabel_names_the_rule_that_dropped_a_target_or_a_series() {
     assert!(out.contains(r#"- pod_ip="1""#) && out.contains(r#"series {__name__="up"}"#), "{out}");
 }
 
+/// What `relabel` says of these lines on its standard input.
+fn relabelled(lines: &str) -> (Option<i32>, String) {
+    use std::io::Write;
+    let (_dir, path) = config(RULES);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_promring"))
+        .args(["relabel", "--config", &path, "--job", "pods"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn relabel_skips_comments_and_empty_lines_and_counts_them() {
+    let (code, out) = relabelled("# targets\n\n  # more\n{__address__=\"a:1\"}\r\n\t\n{__address__=}\n");
+    assert_eq!(code, Some(1), "{out}");
+    assert!(out.starts_with("{__address__=\"a:1\""), "{out}");
+    assert!(out.contains("\nline 6: ") && out.matches("line ").count() == 1, "{out}");
+}
+
+#[test]
+fn relabel_refuses_a_label_that_stands_there_twice() {
+    for line in
+        [r#"{"a": "1", "__address__": "x:1", "a": "2"}"#, r#"{a="1", a="2"}"#, r#"{"a": "1", "a": ""}"#]
+    {
+        let (code, out) = relabelled(&format!("\n{line}\n"));
+        assert_eq!(code, Some(1), "{out}");
+        assert!(out.starts_with("line 2: ") && out.contains(line) && !out.contains("line 1"), "{out}");
+    }
+    let (_, out) = relabelled("{\"a\": \"1\", \"a\": \"2\"}\n");
+    assert!(out.contains("the label \"a\" stands there twice"), "{out}");
+}
+
+#[test]
+fn relabel_says_why_each_scrape_of_a_target_without_a_url_fails() {
+    let (code, out) = relabelled("{__address__=\"my host\"}\n");
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("each scrape fails: \"http://my host/metrics\" is not a valid URL"), "{out}");
+}
+
+#[test]
+fn a_start_that_fails_says_why_whatever_is_logged() {
+    let (_dir, path) = config("scrape_configs: [{}]\n");
+    for format in ["text", "json"] {
+        for level in ["off", "error", "info"] {
+            let arguments = [
+                "--log-level",
+                level,
+                "--log-format",
+                format,
+                "standalone",
+                "--config",
+                &path,
+                "--listen",
+                "127.0.0.1:0",
+            ];
+            let (code, _, err) = run(&arguments);
+            assert_eq!(code, Some(1), "{err}");
+            assert_eq!(err.matches("a job without job_name").count(), 1, "{format} {level}: {err}");
+            let last = err.lines().last().unwrap_or_default();
+            let json = serde_json::from_str::<serde_json::Value>(last);
+            assert_eq!(json.is_ok_and(|json| json["level"] == "ERROR"), format == "json", "{err}");
+        }
+    }
+}
+
+#[test]
+fn a_discovery_that_is_not_there_yet_is_named_once() {
+    let (dir, path) = config("scrape_configs: [{job_name: a, dns_sd_configs: [{names: [a]}]}]\n");
+    let mut promring =
+        crate::support::Process::standalone("promring", std::path::Path::new(&path), dir.path()).0;
+    while !promring.log().contains("without remote_write") && !promring.log().contains("promring is running")
+    {
+        assert!(promring.runs(), "{}", promring.log());
+        std::thread::yield_now();
+    }
+    assert!(promring.terminate().success());
+    assert_eq!(promring.log().matches("dns_sd_configs").count(), 1, "{}", promring.log());
+}
+
 #[test]
 fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
     let (_dir, path) = config(RULES);
@@ -137,4 +222,25 @@ fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
     let (code, _, err) = run(&["relabel", "--config", &path, "--job", "nodes"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("\"nodes\"") && err.contains("pods"), "{err}");
+}
+
+#[test]
+fn a_second_process_with_the_same_queues_is_refused_and_told_who_has_them() {
+    let remote_write = "remote_write: [{url: 'http://127.0.0.1:1/api/v1/write', name: audit}]\n";
+    let (dir, config) = config(remote_write);
+    let (promring, _) = Process::standalone("promring", Path::new(&config), dir.path());
+    let lock = dir.path().join("data/queue/audit/lock");
+    while !std::fs::read_to_string(&lock).is_ok_and(|holder| holder.ends_with('\n')) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let data = dir.path().join("data");
+    let arguments = ["standalone", "--config", &config, "--data-dir", data.to_str().unwrap()];
+    let (code, _, told) = run(&[&arguments[..], &["--listen", "127.0.0.1:0"]].concat());
+    assert_eq!(code, Some(1), "{told}");
+    let holder = format!("in use by process {}", promring.id());
+    assert!(told.contains(&holder) && told.contains("--data-dir"), "{told}");
+    // Looking is allowed.
+    let (code, shown, _) = run(&["queue", data.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("queue of audit") && shown.contains("every checksum is right"), "{shown}");
 }

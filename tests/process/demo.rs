@@ -61,6 +61,26 @@ async fn a_signal_while_it_starts_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn under_nohup_it_outlives_its_terminal_and_a_name_may_say_where_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let tmp = tempfile::tempdir().unwrap();
+    let script = "trap '' HUP; exec \"$0\" demo --targets 6 --listen localhost:0";
+    let program = env!("CARGO_BIN_EXE_promring");
+    let mut demo =
+        Process::start_with("demo", "sh", &["-c", script, program], dir.path(), &[("TMPDIR", tmp.path())]);
+    eventually("the live line", async || demo.log().contains("samples/s | queue").then_some(())).await;
+    let lines = || demo.log().matches("samples/s | queue").count();
+    demo.signal(Signal::HUP);
+    let before = lines();
+    eventually("it goes on", async || (lines() > before + 1).then_some(())).await;
+    demo.signal(Signal::TERM);
+    let status = demo.wait();
+    assert_eq!(status.code(), Some(0), "{}", demo.log());
+    assert!(demo.log().contains("ended: SIGTERM"), "{}", demo.log());
+    assert!(is_empty(tmp.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_found_and_told_by_the_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let tmp = tempfile::tempdir().unwrap();

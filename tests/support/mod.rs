@@ -59,6 +59,11 @@ impl Process {
         (Self::promring(name, &arguments, dir), format!("http://{listen}"))
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything that it has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -94,6 +99,18 @@ impl Process {
         }
     }
 
+    /// A line of its `/proc/PID/status` that tells memory (VmRSS, VmHWM), in bytes.
+    pub fn memory(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+    }
+
+    /// Lets VmHWM begin anew.
+    pub fn reset_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
@@ -118,6 +135,11 @@ impl Drop for Process {
 /// `full` where tests/e2e.sh runs in its full form, `short` otherwise.
 pub fn scaled<T>(short: T, full: T) -> T {
     if std::env::var("PROMRING_E2E_FULL").is_ok_and(|value| value == "1") { full } else { short }
+}
+
+/// Where the files of tests lie.
+pub fn testdata() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata"))
 }
 
 /// A port of loopback that is free now.
@@ -163,10 +185,16 @@ pub async fn get_json(url: &str) -> Option<serde_json::Value> {
 
 /// The value of a metric without labels, or the sum over its labels; None where it is not shown.
 pub async fn metric(base: &str, name: &str) -> Option<f64> {
+    metric_of(base, name, "").await
+}
+
+/// The same of series whose labels, as they are written, contain this text.
+pub async fn metric_of(base: &str, name: &str, labels: &str) -> Option<f64> {
     let text = get(&format!("{base}/metrics")).await?;
     let value = |line: &str| {
         let rest = line.strip_prefix(name)?;
-        rest.starts_with([' ', '{']).then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
+        let meant = rest.starts_with([' ', '{']) && line.contains(labels);
+        meant.then(|| line.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
     };
     let values: Vec<f64> = text.lines().filter_map(value).collect();
     if values.is_empty() { None } else { Some(values.iter().sum()) }

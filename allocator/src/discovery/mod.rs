@@ -99,8 +99,8 @@ impl Reporter {
 
     fn unsupported(self, tasks: &mut JoinSet<()>, key: &'static str) {
         tasks.spawn(async move {
+            // Whoever loaded the configuration has said so in the log.
             let message = format!("{key} is not supported yet; use static_configs or file_sd_configs");
-            tracing::error!(job = %self.job, "{message}");
             self.send(Err(Failure { message, for_good: true })).await;
         });
     }

@@ -1,8 +1,12 @@
 //! Target groups in files of their own, as `file_sd_configs` reads them, and in answers to `http_sd_configs`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::raw::{At, Given, List, RawTargetGroup, Reader};
 use super::report::{PathId, Report, Spot};
@@ -63,7 +67,9 @@ struct JsonProblem {
 
 /// Labels and targets of each group.
 fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> {
-    let groups: Option<Vec<Option<JsonGroup>>> = serde_json::from_slice(bytes).map_err(|error| {
+    // Go's reader takes bytes that are no UTF-8, too.
+    let text = String::from_utf8_lossy(bytes);
+    let groups: Option<Vec<Option<JsonGroup>>> = serde_json::from_str(&text).map_err(|error| {
         // The position stands in the text as well.
         let text = error.to_string();
         let message = text.split(" at line ").next().unwrap_or_default().to_owned();
@@ -86,11 +92,41 @@ fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> 
     groups.unwrap_or_default().into_iter().enumerate().map(group).collect()
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A group as Go's reader takes it: keys in any case, and the last one counts where one is there twice.
+#[derive(Default)]
 struct JsonGroup {
     targets: Option<Vec<Option<String>>>,
-    labels: Option<std::collections::BTreeMap<String, Option<String>>>,
+    labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+impl<'de> Deserialize<'de> for JsonGroup {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(GroupVisitor)
+    }
+}
+
+struct GroupVisitor;
+
+impl<'de> Visitor<'de> for GroupVisitor {
+    type Value = JsonGroup;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a target group")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonGroup, A::Error> {
+        let mut group = JsonGroup::default();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if key.eq_ignore_ascii_case("targets") {
+                group.targets = map.next_value()?;
+            } else if key.eq_ignore_ascii_case("labels") {
+                group.labels = map.next_value()?;
+            } else {
+                return Err(A::Error::unknown_field(&key, &["targets", "labels"]));
+            }
+        }
+        Ok(group)
+    }
 }
 
 /// Reads a file of target groups into a report. `None` where there is nothing to go on with.
@@ -172,7 +208,9 @@ pub(crate) fn spotted(report: &mut Report, raw: &RawTargetGroup) -> SpottedGroup
     let mut pairs = Vec::new();
     for pair in raw.labels.get().map_or(&[][..], |map| &**map) {
         if pair.name.is_empty() {
-            report.error(pair.spot, "a label without a name");
+            report
+                .error(pair.spot, "a label without a name")
+                .hint("write a name before the colon, or remove the label");
         }
         pairs.push((pair.name.clone(), pair.value.get().cloned().unwrap_or_else(|| "".into())));
     }
@@ -182,6 +220,18 @@ pub(crate) fn spotted(report: &mut Report, raw: &RawTargetGroup) -> SpottedGroup
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_read_as_go_reads_it() {
+        let text =
+            br#"[{"TARGETS": ["a", "c"], "targets": ["b"], "labels": {"x": "1"}, "Labels": {"y": "2"}}]"#;
+        let groups = target_groups_json("n", text).unwrap();
+        assert_eq!(groups[0].targets.len(), 1);
+        assert_eq!(groups[0].labels, Labels::from_pairs([("y", "2")]));
+        let bytes = [b"[{\"targets\": [\"a".as_slice(), b"\xff", b"\"]}]"].concat();
+        let groups = target_groups_json("n", &bytes).unwrap();
+        assert_eq!(groups[0].targets[0].get(ADDRESS), Some("a\u{fffd}"));
+    }
 
     fn read(name: &str, text: &str) -> Result<Vec<TargetGroup>, String> {
         target_groups(Path::new(name), text.as_bytes())

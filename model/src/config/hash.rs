@@ -201,7 +201,7 @@ impl Settings {
             label_value_length,
             keep_dropped_targets: _,
             native_histogram_buckets,
-            native_histogram_min_bucket_factor_milli,
+            native_histogram_min_bucket_factor_micro,
         } = limits;
         for limit in [
             body_size,
@@ -210,7 +210,7 @@ impl Settings {
             label_name_length,
             label_value_length,
             native_histogram_buckets,
-            native_histogram_min_bucket_factor_milli,
+            native_histogram_min_bucket_factor_micro,
         ] {
             self.number(limit.unwrap_or(0));
         }

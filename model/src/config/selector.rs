@@ -17,14 +17,34 @@ const FIELD: SelectorProblem = SelectorProblem {
     hint: "join terms by commas: status.phase=Running,spec.nodeName!=a",
 };
 
-/// Why this is no field selector, if it is none: terms `a=b`, `a==b` or `a!=b`, joined by commas.
+/// Why this is no field selector, if it is none: terms `a=b`, `a==b` or `a!=b`, joined by commas. In a value `,`, `=` and
+/// `\` stand behind a backslash.
 pub(crate) fn field_problem(text: &str) -> Option<SelectorProblem> {
-    let term_fits = |term: &str| match term.split_once('=') {
-        Some((name, _)) => !name.trim_end_matches('!').is_empty(),
-        None => false,
-    };
-    let fits = split_terms(text).iter().all(|term| term.is_empty() || term_fits(term));
+    let fits =
+        split_terms(text).iter().all(|term| term.is_empty() || term_value(term).is_some_and(is_escaped));
     (!fits).then_some(FIELD)
+}
+
+/// What stands behind the first operator.
+fn term_value(term: &str) -> Option<&str> {
+    // A backslash does not keep it from being one.
+    let operator = term.find('=')?;
+    // The sign of `!=` is before it; a second one of `==` behind it.
+    let value = &term[operator + 1..];
+    Some(if term[..operator].ends_with('!') { value } else { value.strip_prefix('=').unwrap_or(value) })
+}
+
+/// Whether all that must stand behind a backslash does, and nothing else.
+fn is_escaped(value: &str) -> bool {
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' if chars.next().is_none_or(|next| !"\\,=".contains(next)) => return false,
+            '=' | ',' => return false,
+            _ => {}
+        }
+    }
+    true
 }
 
 /// A backslash keeps the comma after it from ending a term.
@@ -153,10 +173,18 @@ mod tests {
 
     #[test]
     fn field_selectors_are_terms_with_a_value() {
-        for good in ["", "status.phase=Running", "spec.nodeName!=a,metadata.name==b", "a=b\\,c"] {
+        for good in [
+            "",
+            "status.phase=Running",
+            "spec.nodeName!=a,metadata.name==b",
+            "a=b\\,c",
+            "=x",
+            "a=",
+            "a=b\\=c",
+        ] {
             assert_eq!(field_problem(good), None, "{good:?}");
         }
-        for bad in ["status.phase", "=x", "a=b,c"] {
+        for bad in ["status.phase", "a=b,c", "a=b=c", "a=b\\c", "a!==b", "a=b\\"] {
             assert_eq!(field_problem(bad), Some(FIELD), "{bad:?}");
         }
     }

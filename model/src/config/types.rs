@@ -99,8 +99,8 @@ pub struct ScrapeLimits {
     pub keep_dropped_targets: Option<u64>,
     /// Buckets of a native histogram.
     pub native_histogram_buckets: Option<u64>,
-    /// Smallest growth factor of a native histogram's buckets, in thousandths (kept integral so that it compares).
-    pub native_histogram_min_bucket_factor_milli: Option<u64>,
+    /// Smallest growth factor of a native histogram's buckets, in millionths (kept integral so that it compares).
+    pub native_histogram_min_bucket_factor_micro: Option<u64>,
 }
 
 /// `scheme` of a job.
@@ -530,11 +530,13 @@ pub struct AllocatorSettings {
     pub lapse: Duration,
     /// After a start, how long the first scraper to report waits for others before targets are assigned.
     pub settle: Duration,
+    /// How many scrapers are wanted: those with a higher ordinal in their name are leaving. Unset: nobody is.
+    pub replicas: Option<u32>,
 }
 
 impl Default for AllocatorSettings {
     fn default() -> Self {
-        Self { lapse: Duration::from_secs(15), settle: Duration::from_secs(5) }
+        Self { lapse: Duration::from_secs(15), settle: Duration::from_secs(5), replicas: None }
     }
 }
 
@@ -545,8 +547,14 @@ pub struct ScraperSettings {
     pub heartbeat: Duration,
     /// On a stop, how long the queue is sent before the rest is left on disk.
     pub flush_timeout: Duration,
+    /// On a stop for good, how long a destination may take nothing before what it has not got is left on disk.
+    pub fence_max: Duration,
+    /// What becomes of the queue of a destination that is no longer configured.
+    pub removed_destinations: RemovedDestinations,
     /// Bytes of an uncompressed body where neither job nor global section sets a limit.
     pub body_size_limit: u64,
+    /// Bytes that series and scrapes in flight may take. None: what the system allows; an explicit 0 becomes `u64::MAX`.
+    pub memory_limit: Option<u64>,
     /// The queue on disk.
     pub queue: QueueSettings,
 }
@@ -556,19 +564,33 @@ impl Default for ScraperSettings {
         Self {
             heartbeat: Duration::from_secs(2),
             flush_timeout: Duration::from_secs(5),
+            fence_max: Duration::from_secs(5 * 60),
+            removed_destinations: RemovedDestinations::Drain,
             body_size_limit: 64 << 20,
+            memory_limit: None,
             queue: QueueSettings::default(),
         }
     }
 }
 
+/// `scraper.removed_destinations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedDestinations {
+    /// What is queued is still sent, as long as the process runs.
+    Drain,
+    /// It stays on disk until a destination of that name is configured again.
+    Park,
+}
+
 /// `scraper.queue`: bounds of the queue on disk, for each destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// Most bytes; the oldest go first.
+    /// Most bytes.
     pub max_bytes: u64,
-    /// Longest stay; older samples are dropped.
+    /// Longest stay.
     pub max_age: Duration,
+    /// What happens at these bounds.
+    pub when_full: WhenFull,
     /// When the operating system is told to write to the disk.
     pub fsync: FsyncPolicy,
 }
@@ -578,9 +600,20 @@ impl Default for QueueSettings {
         Self {
             max_bytes: 10 << 30,
             max_age: Duration::from_secs(24 * 3600),
+            when_full: WhenFull::DropOldest,
             fsync: FsyncPolicy::Interval(Duration::from_secs(1)),
         }
     }
+}
+
+/// `scraper.queue.when_full`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The oldest samples are dropped and counted.
+    DropOldest,
+    /// Nothing is dropped: slots are skipped and counted until there is room. For a single destination only, as a
+    /// dead one would otherwise keep samples from the others.
+    BackPressure,
 }
 
 /// When queue files are fsynced.

@@ -4,6 +4,7 @@ use super::RuleSpec;
 use super::rule::{DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, is_valid_name};
 use super::spec::{RuleError, RuleField};
 use crate::config::NameValidation;
+use crate::nearest::nearest;
 
 /// An action of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +134,7 @@ impl Action {
 }
 
 fn error(field: RuleField, message: impl Into<String>, hint: impl Into<String>) -> RuleError {
-    RuleError { field, message: message.into(), hint: Some(hint.into()) }
+    RuleError { field, message: message.into(), hint: Some(hint.into()), engine_bytes: 0 }
 }
 
 /// A hint that shows the whole rule as it should be.
@@ -152,34 +153,15 @@ fn action(spec: &RuleSpec) -> Result<Action, RuleError> {
         return Ok(*action);
     }
     let plain: String = lower.chars().filter(|char| char.is_alphanumeric()).collect();
-    let nearest = || ACTIONS.iter().map(|(name, _)| (distance(&plain, name), name)).min();
+    let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
     let hint = if let Some((_, hint)) = MISTAKEN.iter().find(|(word, _)| *word == plain) {
         (*hint).to_owned()
-    } else if let Some((0..=2, name)) = nearest() {
+    } else if let Some(name) = nearest(&plain, &names) {
         format!("write `{name}`")
     } else {
-        let all: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
-        format!("the actions are {}", all.join(", "))
+        format!("the actions are {}", names.join(", "))
     };
     Err(error(RuleField::Action, format!("unknown relabel action {written:?}"), hint))
-}
-
-/// How many letters must be changed, added or taken away to make `b` of `a`; 99 for long words.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 20 {
-        return 99;
-    }
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, a) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, b) in b.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 fn target(

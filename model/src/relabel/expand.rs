@@ -143,15 +143,19 @@ fn number(name: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use regex_automata::PatternID;
+    use regex_automata::meta::Regex as Meta;
+
     use super::*;
 
     fn expand(template: &str, pattern: &str, value: &str) -> String {
-        let regex = Regex::new(pattern).expect("a pattern");
-        let groups: Vec<_> = regex.capture_names().map(|name| name.map(str::to_owned)).collect();
-        let mut locations = regex.capture_locations();
-        regex.captures_read(&mut locations, value).expect("a match");
+        let regex = Meta::new(pattern).expect("a pattern");
+        let mut found = regex.create_captures();
+        let names = found.group_info().pattern_names(PatternID::ZERO);
+        let groups: Vec<_> = names.map(|name| name.map(str::to_owned)).collect();
+        regex.captures(value, &mut found);
         let mut out = String::new();
-        assert!(Template::new(template, &groups).expand(value, Captures::Engine(&locations), 1000, &mut out));
+        assert!(Template::new(template, &groups).expand(value, Captures::Engine(&found), 1000, &mut out));
         out
     }
 

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use regex::{CaptureLocations, Regex, RegexBuilder};
+use regex_automata::meta::{BuildError, Config, Regex};
+use regex_automata::util::captures::Captures as Found;
+use regex_automata::{Input, util::syntax};
 
 use super::literals::LiteralSet;
 use super::re2::{DEPTH_MAX, Error, Pattern};
@@ -17,6 +19,9 @@ pub(super) const COMPILED_BYTES_MAX: usize = 8 << 20;
 /// them, and that is outside of the limit for what is compiled.
 const ENGINE_PATTERN_BYTES_MAX: usize = 512 << 10;
 const UNICODE_CLASSES_MAX: usize = 2000;
+
+/// What an engine takes beside what it tells itself: its handle, and its pool of caches, empty.
+const ENGINE_BYTES: usize = 4 << 10;
 
 /// Most alternatives with a gap that are tried one after the other; with more of them the engine is faster.
 const GLOBS_MAX: usize = 256;
@@ -90,6 +95,11 @@ impl Matcher {
         Ok(matcher)
     }
 
+    /// Bytes that the regex engine takes for it; nothing where it is not asked.
+    pub(super) fn engine_bytes(&self) -> usize {
+        self.engine.as_ref().map_or(0, |engine| ENGINE_BYTES + engine.regex.memory_usage())
+    }
+
     /// Whether the pattern matches (anywhere in `text`, where it is not anchored).
     pub(super) fn is_match(&self, text: &str) -> bool {
         match (&self.test, &self.engine) {
@@ -123,7 +133,7 @@ impl Matcher {
         let Some(engine) = &self.engine else { return };
         let mut done = 0;
         for captures in engine.regex.captures_iter(text) {
-            let spans: Vec<_> = captures.iter().map(|group| group.map(|group| group.range())).collect();
+            let spans: Vec<_> = captures.iter().map(|group| group.map(|span| span.range())).collect();
             let Some(Some(whole)) = spans.first() else { continue };
             out.push_str(&text[done..whole.start]);
             done = whole.end;
@@ -139,7 +149,7 @@ pub(super) enum Captures<'m> {
     /// Known from the shape, in a text of this length.
     Known { spans: &'m [Span], len: usize },
     /// The engine's.
-    Engine(&'m CaptureLocations),
+    Engine(&'m Found),
     /// Byte ranges.
     Found(&'m [Option<Range<usize>>]),
 }
@@ -153,7 +163,7 @@ impl Captures<'_> {
                 let (start, end) = (*spans.get(group)?)?;
                 Some(start.at(*len)..end.at(*len))
             }
-            Self::Engine(locations) => locations.get(group).map(|(start, end)| start..end),
+            Self::Engine(found) => found.get_group(group).map(|span| span.range()),
             Self::Found(spans) => spans.get(group)?.clone(),
         }
     }
@@ -244,12 +254,12 @@ impl Glob {
 struct Engine {
     regex: Regex,
     /// Taken by who applies the rule; a second thread at the same moment makes its own.
-    locations: Mutex<Option<CaptureLocations>>,
+    found: Mutex<Option<Found>>,
 }
 
 impl Clone for Engine {
     fn clone(&self) -> Self {
-        Self { regex: self.regex.clone(), locations: Mutex::new(None) }
+        Self { regex: self.regex.clone(), found: Mutex::new(None) }
     }
 }
 
@@ -271,24 +281,32 @@ impl Engine {
                 hint: Some("write `[a-z]` for `\\pL`"),
             });
         }
-        let built = RegexBuilder::new(&text).size_limit(COMPILED_BYTES_MAX).nest_limit(nest_limit).build();
-        let regex = built.map_err(|error| match error {
-            regex::Error::CompiledTooBig(limit) => Error {
+        let built = Regex::builder()
+            .configure(Config::new().nfa_size_limit(Some(COMPILED_BYTES_MAX)))
+            .syntax(syntax::Config::new().nest_limit(nest_limit))
+            .build(&text);
+        let refuse = |error: BuildError| match error.size_limit() {
+            Some(limit) => Error {
                 message: format!("the regex takes more than {} MiB when it is compiled", limit >> 20),
-                hint: Some("counted repeats multiply what they repeat: lower the counts, or write `[a-z]` for `\\pL`"),
+                hint: Some(
+                    "counted repeats multiply what they repeat: lower the counts, or write `[a-z]` for `\\pL`",
+                ),
             },
-            other => Error { message: format!("the regex cannot be carried over from RE2: {other}"), hint: None },
-        })?;
-        Ok(Self { regex, locations: Mutex::new(None) })
+            None => {
+                Error { message: format!("the regex cannot be carried over from RE2: {error}"), hint: None }
+            }
+        };
+        let regex = built.map_err(refuse)?;
+        Ok(Self { regex, found: Mutex::new(None) })
     }
 
     fn captures<R>(&self, text: &str, with: impl FnOnce(Captures<'_>) -> R) -> Option<R> {
-        let spare = self.locations.try_lock().ok().and_then(|mut spare| spare.take());
-        let mut locations = spare.unwrap_or_else(|| self.regex.capture_locations());
-        let found = self.regex.captures_read(&mut locations, text).is_some();
-        let result = found.then(|| with(Captures::Engine(&locations)));
-        if let Ok(mut spare) = self.locations.try_lock() {
-            *spare = Some(locations);
+        let spare = self.found.try_lock().ok().and_then(|mut spare| spare.take());
+        let mut found = spare.unwrap_or_else(|| self.regex.create_captures());
+        self.regex.search_captures(&Input::new(text), &mut found);
+        let result = found.is_match().then(|| with(Captures::Engine(&found)));
+        if let Ok(mut spare) = self.found.try_lock() {
+            *spare = Some(found);
         }
         result
     }

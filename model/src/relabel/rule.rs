@@ -5,7 +5,7 @@ use std::fmt;
 use super::RuleSpec;
 use super::check::{Action, action_of, check};
 use super::expand::Template;
-use super::matcher::{Matcher, Paths};
+use super::matcher::{COMPILED_BYTES_MAX, Matcher, Paths};
 use super::re2::Pattern;
 use super::spec::{RuleError, RuleField};
 use crate::config::NameValidation;
@@ -71,15 +71,18 @@ impl Rule {
 
     fn compile_with(spec: &RuleSpec, names: NameValidation, paths: Paths) -> Result<Self, RuleError> {
         let action = action_of(spec)?;
-        let refuse = |error: super::re2::Error| RuleError {
-            field: RuleField::Regex,
-            message: error.message,
-            hint: error.hint.map(str::to_owned),
+        let refuse = |engine_bytes| {
+            move |error: super::re2::Error| RuleError {
+                field: RuleField::Regex,
+                message: error.message,
+                hint: error.hint.map(str::to_owned),
+                engine_bytes,
+            }
         };
         // A regex that the action does not use must still be one.
-        let pattern = Pattern::anchored(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse)?;
+        let pattern = Pattern::anchored(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse(0))?;
         check(spec, action, names)?;
-        let matcher = |groups| Matcher::compile(&pattern, groups, paths).map_err(refuse);
+        let matcher = |groups| Matcher::compile(&pattern, groups, paths).map_err(refuse(COMPILED_BYTES_MAX));
         let template = |text: &Option<String>, default: &str| {
             Template::new(text.as_deref().unwrap_or(default), &pattern.groups)
         };
@@ -120,6 +123,24 @@ impl Rule {
     #[must_use]
     pub fn spec(&self) -> &RuleSpec {
         &self.spec
+    }
+
+    /// Bytes that the regex engine takes for its regex, compiled; 0 where the engine is not needed.
+    #[must_use]
+    pub fn engine_bytes(&self) -> usize {
+        match &self.operation {
+            Operation::Replace { matcher, .. }
+            | Operation::Keep(matcher)
+            | Operation::Drop(matcher)
+            | Operation::LabelMap { matcher, .. }
+            | Operation::LabelDrop(matcher)
+            | Operation::LabelKeep(matcher) => matcher.engine_bytes(),
+            Operation::KeepEqual { .. }
+            | Operation::DropEqual { .. }
+            | Operation::HashMod { .. }
+            | Operation::Lowercase { .. }
+            | Operation::Uppercase { .. } => 0,
+        }
     }
 
     /// Whether it goes through all labels and may set one twice, so that their order matters.

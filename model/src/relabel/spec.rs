@@ -66,6 +66,8 @@ pub struct RuleError {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
+    /// Bytes up to which its regex was compiled before it was refused: what finding this out has cost.
+    pub engine_bytes: usize,
 }
 
 /// As a one-line YAML flow map of the keys that are there: `{source_labels: [a], regex: b.*, action: keep}`.

@@ -76,6 +76,8 @@ pub(super) struct TokenSource {
     config: OAuth2,
     client: HttpClient,
     held: Mutex<Option<(String, Option<Instant>)>>,
+    /// One fetches a token; the others wait for it.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for TokenSource {
@@ -102,18 +104,32 @@ impl TokenSource {
             enable_http2: true,
             ..HttpClientConfig::default()
         })?;
-        Ok(Self { config: config.clone(), client, held: Mutex::new(None) })
+        Ok(Self {
+            config: config.clone(),
+            client,
+            held: Mutex::new(None),
+            fetching: tokio::sync::Mutex::new(()),
+        })
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, Option<(String, Option<Instant>)>> {
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// The token that is held, as long as it is good.
+    fn good(&self) -> Option<String> {
+        let held = self.held();
+        let (token, expires) = held.as_ref()?;
+        expires.is_none_or(|at| Instant::now() < at).then(|| token.clone())
+    }
+
     async fn token(&self) -> Result<String, ClientError> {
-        if let Some((token, expires)) = &*self.held()
-            && expires.is_none_or(|at| Instant::now() < at)
-        {
-            return Ok(token.clone());
+        if let Some(token) = self.good() {
+            return Ok(token);
+        }
+        let _fetching = self.fetching.lock().await;
+        if let Some(token) = self.good() {
+            return Ok(token);
         }
         let answer = self.fetch().await?;
         let expires = answer
@@ -206,6 +222,43 @@ mod tests {
         std::fs::write(&path, "two\n").unwrap();
         assert_eq!(header().await.to_str().unwrap(), format!("Basic {}", base64(b"user:two")));
         assert!(header().await.is_sensitive());
+    }
+
+    #[tokio::test]
+    async fn many_requests_at_once_fetch_one_token() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let mut asked = 0;
+            while let Ok((mut socket, _)) = listener.accept().await {
+                asked += 1;
+                let mut request = [0; 4096];
+                let _ = socket.read(&mut request).await;
+                let body = format!("{{\"access_token\":\"token-{asked}\",\"expires_in\":3600}}");
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = socket.write_all((head + &body).as_bytes()).await;
+            }
+        });
+        let config = OAuth2 {
+            client_id: "id".to_owned(),
+            client_secret: None,
+            scopes: Vec::new(),
+            token_url: url.parse().unwrap(),
+            endpoint_params: Default::default(),
+            tls: Default::default(),
+            proxy: Default::default(),
+        };
+        let tokens = std::sync::Arc::new(TokenSource::new(&config).unwrap());
+        let mut requests = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            let tokens = std::sync::Arc::clone(&tokens);
+            requests.spawn(async move { tokens.token().await.unwrap() });
+        }
+        assert!(requests.join_all().await.iter().all(|token| token == "token-1"));
+        server.abort();
     }
 
     #[tokio::test]

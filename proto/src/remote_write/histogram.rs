@@ -3,6 +3,116 @@
 
 use super::v2::{BucketSpan, Count, Histogram, ZeroCount};
 use crate::histogram::{Counts, NativeHistogram, ResetHint, Span};
+use crate::varint::{push_varint, varint_len};
+
+/// Appends the content of the message for `histogram` at `timestamp` in Unix milliseconds, by hand. A start time, which
+/// only 2.0 has, may follow it ([`push_start`]).
+pub fn push_content(histogram: &NativeHistogram, timestamp: i64, out: &mut Vec<u8>) {
+    match &histogram.counts {
+        Counts::Integer { count, .. } => {
+            out.push(0x08); // count_int = 1
+            push_varint(out, *count);
+        }
+        Counts::Float { count, .. } => {
+            out.push(0x11); // count_float = 2
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+    }
+    push_double(0x19, histogram.sum, out); // sum = 3
+    if histogram.schema != 0 {
+        out.push(0x20); // schema = 4, sint32
+        push_varint(out, zigzag(histogram.schema.into()));
+    }
+    push_double(0x29, histogram.zero_threshold, out); // zero_threshold = 5
+    match &histogram.counts {
+        Counts::Integer { zero_count, .. } => {
+            out.push(0x30); // zero_count_int = 6
+            push_varint(out, *zero_count);
+        }
+        Counts::Float { zero_count, .. } => {
+            out.push(0x39); // zero_count_float = 7
+            out.extend_from_slice(&zero_count.to_le_bytes());
+        }
+    }
+    // negative_spans = 8, _deltas = 9, _counts = 10; positive_spans = 11, _deltas = 12, _counts = 13
+    push_spans(0x42, &histogram.negative_spans, out);
+    match &histogram.counts {
+        Counts::Integer { negative_deltas, .. } => push_deltas(0x4a, negative_deltas, out),
+        Counts::Float { negative_counts, .. } => push_doubles(&[0x52], negative_counts, out),
+    }
+    push_spans(0x5a, &histogram.positive_spans, out);
+    match &histogram.counts {
+        Counts::Integer { positive_deltas, .. } => push_deltas(0x62, positive_deltas, out),
+        Counts::Float { positive_counts, .. } => push_doubles(&[0x6a], positive_counts, out),
+    }
+    if histogram.reset_hint != ResetHint::Unknown {
+        out.extend_from_slice(&[0x70, histogram.reset_hint as u8]); // reset_hint = 14
+    }
+    if timestamp != 0 {
+        out.push(0x78); // timestamp = 15
+        push_varint(out, timestamp as u64);
+    }
+    push_doubles(&[0x82, 0x01], &histogram.custom_values, out); // custom_values = 16
+}
+
+/// Bytes of what [`push_start`] appends.
+#[must_use]
+pub fn start_len(start_ms: i64) -> usize {
+    if start_ms == 0 { 0 } else { 2 + varint_len(start_ms as u64) }
+}
+
+/// Appends the time at which counting began, in Unix milliseconds; nothing where it is not known, which is 0.
+pub fn push_start(start_ms: i64, out: &mut Vec<u8>) {
+    if start_ms != 0 {
+        out.extend_from_slice(&[0x88, 0x01]); // start_timestamp = 17
+        push_varint(out, start_ms as u64);
+    }
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn push_double(tag: u8, value: f64, out: &mut Vec<u8>) {
+    // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
+    if value.to_bits() != 0 {
+        out.push(tag);
+        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+}
+
+fn push_doubles(tag: &[u8], values: &[f64], out: &mut Vec<u8>) {
+    if !values.is_empty() {
+        out.extend_from_slice(tag);
+        push_varint(out, values.len() as u64 * 8);
+        values.iter().for_each(|value| out.extend_from_slice(&value.to_bits().to_le_bytes()));
+    }
+}
+
+fn push_deltas(tag: u8, deltas: &[i64], out: &mut Vec<u8>) {
+    if !deltas.is_empty() {
+        out.push(tag);
+        push_varint(out, deltas.iter().map(|delta| varint_len(zigzag(*delta)) as u64).sum());
+        deltas.iter().for_each(|delta| push_varint(out, zigzag(*delta)));
+    }
+}
+
+fn push_spans(tag: u8, spans: &[Span], out: &mut Vec<u8>) {
+    for span in spans {
+        let (offset, length) = (zigzag(span.offset.into()), u64::from(span.length));
+        let len = |value| if value == 0 { 0 } else { 1 + varint_len(value) };
+        out.push(tag);
+        push_varint(out, (len(offset) + len(length)) as u64);
+        if offset != 0 {
+            out.push(0x08); // offset = 1, sint32
+            push_varint(out, offset);
+        }
+        if length != 0 {
+            out.push(0x10); // length = 2
+            push_varint(out, length);
+        }
+    }
+}
 
 impl Histogram {
     /// The message for `histogram` at `timestamp` in Unix milliseconds.
@@ -86,6 +196,7 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
@@ -130,6 +241,69 @@ mod tests {
         }
     }
 
+    fn by_hand(histogram: &NativeHistogram, timestamp: i64, start_ms: i64) -> Vec<u8> {
+        let mut out = Vec::new();
+        push_content(histogram, timestamp, &mut out);
+        let before = out.len();
+        push_start(start_ms, &mut out);
+        assert_eq!(out.len() - before, start_len(start_ms));
+        out
+    }
+
+    fn any_histogram() -> impl Strategy<Value = NativeHistogram> {
+        // prost leaves out -0.0.
+        let double = || any::<f64>().prop_map(|value| if value == 0.0 { 0.0 } else { value });
+        let doubles = move || proptest::collection::vec(any::<f64>(), 0..5);
+        let spans = || {
+            let span = (any::<i32>(), any::<u32>());
+            proptest::collection::vec(span.prop_map(|(offset, length)| Span { offset, length }), 0..4)
+        };
+        let deltas = || proptest::collection::vec(any::<i64>(), 0..5);
+        let integer = (any::<u64>(), any::<u64>(), deltas(), deltas()).prop_map(
+            |(count, zero_count, positive_deltas, negative_deltas)| Counts::Integer {
+                count,
+                zero_count,
+                positive_deltas,
+                negative_deltas,
+            },
+        );
+        let float = (any::<f64>(), any::<f64>(), doubles(), doubles()).prop_map(
+            |(count, zero_count, positive_counts, negative_counts)| Counts::Float {
+                count,
+                zero_count,
+                positive_counts,
+                negative_counts,
+            },
+        );
+        let head = (prop_oneof![Just(0), -60..60], double(), double(), 0..4);
+        (head, spans(), spans(), prop_oneof![integer, float], doubles()).prop_map(
+            |((schema, zero_threshold, sum, hint), positive_spans, negative_spans, counts, custom_values)| {
+                NativeHistogram {
+                    schema,
+                    zero_threshold,
+                    sum,
+                    reset_hint: ResetHint::try_from(hint).unwrap(),
+                    positive_spans,
+                    negative_spans,
+                    counts,
+                    custom_values,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn encoding_by_hand_gives_the_bytes_that_prost_gives(
+            histogram in any_histogram(),
+            timestamp in prop_oneof![Just(0_i64), any::<i64>()],
+            start_timestamp in prop_oneof![Just(0_i64), any::<i64>()],
+        ) {
+            let by_prost = Histogram { start_timestamp, ..Histogram::new(&histogram, timestamp) };
+            prop_assert_eq!(by_hand(&histogram, timestamp, start_timestamp), by_prost.encode_to_vec());
+        }
+    }
+
     #[test]
     fn a_count_of_zero_is_written_since_its_type_says_what_the_buckets_are() {
         let message = Histogram::new(&all()[0], 1);
@@ -139,10 +313,11 @@ mod tests {
 
     #[test]
     fn a_stale_histogram_keeps_the_bits_of_its_sum() {
-        let stale =
-            NativeHistogram { sum: crate::remote_write::stale_marker(), ..NativeHistogram::default() };
-        let bytes = Histogram::new(&stale, 1).encode_to_vec();
-        let sum = Histogram::decode(&*bytes).unwrap().to_native().sum;
-        assert_eq!(sum.to_bits(), crate::remote_write::STALE_NAN_BITS);
+        for is_float in [false, true] {
+            let message = Histogram::decode(&*by_hand(&NativeHistogram::stale(is_float), 1, 0)).unwrap();
+            let received = message.to_native();
+            assert_eq!(received.sum.to_bits(), crate::remote_write::STALE_NAN_BITS);
+            assert_eq!((received.is_float(), received.buckets()), (is_float, 0));
+        }
     }
 }

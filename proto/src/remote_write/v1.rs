@@ -27,6 +27,26 @@ pub struct TimeSeries {
     /// Samples in order of time.
     #[prost(message, repeated, tag = "2")]
     pub samples: Vec<Sample>,
+    /// Exemplars in order of time.
+    #[prost(message, repeated, tag = "3")]
+    pub exemplars: Vec<Exemplar>,
+    /// Native histograms in order of time; `start_timestamp` is not of this version.
+    #[prost(message, repeated, tag = "4")]
+    pub histograms: Vec<super::v2::Histogram>,
+}
+
+/// An example of what was counted.
+#[derive(Clone, PartialEq, Message)]
+pub struct Exemplar {
+    /// Its labels.
+    #[prost(message, repeated, tag = "1")]
+    pub labels: Vec<Label>,
+    /// The value that was observed.
+    #[prost(double, tag = "2")]
+    pub value: f64,
+    /// Unix milliseconds.
+    #[prost(int64, tag = "3")]
+    pub timestamp: i64,
 }
 
 /// One label.
@@ -138,12 +158,19 @@ pub fn push_label(name: &[u8], value: &str, out: &mut Vec<u8>) {
 }
 
 /// Appends one series with one sample to a `WriteRequest`. `labels` is what [`encode_labels`] made.
+#[inline]
 pub fn push_series(labels: &[u8], value: f64, timestamp_ms: i64, out: &mut Vec<u8>) {
+    push_sample_series(labels, value, timestamp_ms, &[], out);
+}
+
+/// The same with exemplars, which [`push_exemplar`] made.
+#[inline]
+pub fn push_sample_series(labels: &[u8], value: f64, timestamp_ms: i64, exemplars: &[u8], out: &mut Vec<u8>) {
     // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
     let value_len = if value.to_bits() == 0 { 0 } else { 9 };
     let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
     let sample_len = value_len + time_len;
-    let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len;
+    let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len + exemplars.len();
     out.push(0x0a); // WriteRequest.timeseries = 1
     push_varint(out, series_len as u64);
     out.extend_from_slice(labels);
@@ -156,6 +183,57 @@ pub fn push_series(labels: &[u8], value: f64, timestamp_ms: i64, out: &mut Vec<u
     if time_len > 0 {
         out.push(0x10); // Sample.timestamp = 2, varint
         push_varint(out, timestamp_ms as u64);
+    }
+    out.extend_from_slice(exemplars);
+}
+
+/// Appends one series with one native histogram to a `WriteRequest`; `histogram` is what
+/// [`push_content`](super::histogram::push_content) made.
+pub fn push_histogram_series(labels: &[u8], histogram: &[u8], exemplars: &[u8], out: &mut Vec<u8>) {
+    let histogram_len = 1 + varint_len(histogram.len() as u64) + histogram.len();
+    out.push(0x0a); // WriteRequest.timeseries = 1
+    push_varint(out, (labels.len() + exemplars.len() + histogram_len) as u64);
+    out.extend_from_slice(labels);
+    out.extend_from_slice(exemplars);
+    out.push(0x22); // TimeSeries.histograms = 4
+    push_varint(out, histogram.len() as u64);
+    out.extend_from_slice(histogram);
+}
+
+/// Appends an exemplar as a field of a `TimeSeries`. `labels` is what [`encode_labels`] made.
+pub fn push_exemplar(labels: &[u8], value: f64, timestamp_ms: i64, out: &mut Vec<u8>) {
+    let value_len = if value.to_bits() == 0 { 0 } else { 9 };
+    let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
+    out.push(0x1a); // TimeSeries.exemplars = 3
+    push_varint(out, (labels.len() + value_len + time_len) as u64);
+    out.extend_from_slice(labels);
+    if value_len > 0 {
+        out.push(0x11); // Exemplar.value = 2
+        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+    if time_len > 0 {
+        out.push(0x18); // Exemplar.timestamp = 3
+        push_varint(out, timestamp_ms as u64);
+    }
+}
+
+/// Appends what is known of a metric family to a `WriteRequest`.
+pub fn push_metadata(kind: MetricType, family: &str, help: &str, unit: &str, out: &mut Vec<u8>) {
+    let text_len =
+        |text: &str| if text.is_empty() { 0 } else { 1 + varint_len(text.len() as u64) + text.len() };
+    let kind_len = if kind == MetricType::Unknown { 0 } else { 2 };
+    out.push(0x1a); // WriteRequest.metadata = 3
+    push_varint(out, (kind_len + text_len(family) + text_len(help) + text_len(unit)) as u64);
+    if kind_len > 0 {
+        out.extend_from_slice(&[0x08, kind as u8]); // type = 1
+    }
+    // metric_family_name = 2, help = 4, unit = 5
+    for (tag, text) in [(0x12, family), (0x22, help), (0x2a, unit)] {
+        if !text.is_empty() {
+            out.push(tag);
+            push_varint(out, text.len() as u64);
+            out.extend_from_slice(text.as_bytes());
+        }
     }
 }
 
@@ -186,6 +264,7 @@ mod tests {
                     .map(|(name, value)| Label { name: name.clone(), value: value.clone() })
                     .collect(),
                 samples: vec![Sample { value: *value, timestamp: *timestamp }],
+                ..TimeSeries::default()
             })
             .collect();
         WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec()
@@ -205,7 +284,82 @@ mod tests {
         assert!(request.timeseries[0].samples[0].value.is_sign_negative());
     }
 
+    fn label_of((name, value): &(String, String)) -> Label {
+        Label { name: name.clone(), value: value.clone() }
+    }
+
+    fn encoded(labels: &[(String, String)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_labels(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())), &mut out);
+        out
+    }
+
     proptest! {
+        #[test]
+        fn exemplars_and_histograms_by_hand_give_the_bytes_that_prost_gives(
+            labels in proptest::collection::vec(("[a-z]{1,9}", ".{1,99}"), 0..4),
+            exemplars in proptest::collection::vec(
+                (
+                    proptest::collection::vec(("[a-z]{1,9}", ".{1,99}"), 0..3),
+                    prop_oneof![Just(0.0), 0.1..1e9_f64],
+                    prop_oneof![Just(0_i64), any::<i64>()],
+                ),
+                0..4,
+            ),
+            value in 0.1..1e9_f64,
+            histogram: Option<u64>,
+        ) {
+            let (mut fields, mut by_hand) = (Vec::new(), Vec::new());
+            for (labels, value, timestamp) in &exemplars {
+                push_exemplar(&encoded(labels), *value, *timestamp, &mut fields);
+            }
+            let exemplar = |(labels, value, timestamp): &(Vec<(String, String)>, f64, i64)| Exemplar {
+                labels: labels.iter().map(label_of).collect(),
+                value: *value,
+                timestamp: *timestamp,
+            };
+            let mut series = TimeSeries {
+                labels: labels.iter().map(label_of).collect(),
+                exemplars: exemplars.iter().map(exemplar).collect(),
+                ..TimeSeries::default()
+            };
+            match histogram {
+                None => {
+                    push_sample_series(&encoded(&labels), value, 7, &fields, &mut by_hand);
+                    series.samples.push(Sample { value, timestamp: 7 });
+                }
+                Some(count) => {
+                    use crate::histogram::{Counts, NativeHistogram};
+                    let (zero_count, positive_deltas, negative_deltas) = (0, Vec::new(), Vec::new());
+                    let counts = Counts::Integer { count, zero_count, positive_deltas, negative_deltas };
+                    let histogram = NativeHistogram { counts, ..NativeHistogram::default() };
+                    let mut content = Vec::new();
+                    super::super::histogram::push_content(&histogram, 7, &mut content);
+                    push_histogram_series(&encoded(&labels), &content, &fields, &mut by_hand);
+                    series.histograms.push(super::super::v2::Histogram::new(&histogram, 7));
+                }
+            }
+            let request = WriteRequest { timeseries: vec![series], metadata: Vec::new() };
+            prop_assert_eq!(by_hand, request.encode_to_vec());
+        }
+
+        #[test]
+        fn metadata_by_hand_give_the_bytes_that_prost_gives(
+            all in proptest::collection::vec((0..8, ".{0,200}", ".{0,200}", ".{0,9}"), 0..4),
+        ) {
+            let (mut by_hand, mut metadata) = (Vec::new(), Vec::new());
+            for (kind, family, help, unit) in &all {
+                push_metadata(MetricType::try_from(*kind).unwrap(), family, help, unit, &mut by_hand);
+                metadata.push(MetricMetadata {
+                    metric_type: *kind,
+                    metric_family_name: family.clone(),
+                    help: help.clone(),
+                    unit: unit.clone(),
+                });
+            }
+            prop_assert_eq!(by_hand, WriteRequest { timeseries: Vec::new(), metadata }.encode_to_vec());
+        }
+
         #[test]
         fn encoding_by_hand_gives_the_bytes_that_prost_gives(
             series in proptest::collection::vec(

@@ -6,6 +6,7 @@
 
 use prost::Message;
 
+use super::v1::MetricType;
 use crate::histogram::ResetHint;
 use crate::varint::{push_varint, varint_len};
 
@@ -181,22 +182,35 @@ pub fn push_refs(refs: impl IntoIterator<Item = u32>, out: &mut Vec<u8>) {
     }
 }
 
+/// One sample to be encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Point {
+    /// The value's bits.
+    pub value_bits: u64,
+    /// Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// When counting began, Unix milliseconds; 0: not known.
+    pub start_ms: i64,
+}
+
 /// Appends one series with one sample to a request. `refs` are the packed references of its labels ([`push_refs`]).
 #[inline]
 pub fn push_series(refs: &[u8], value_bits: u64, timestamp_ms: i64, out: &mut Vec<u8>) {
+    push_sample_series(refs, Point { value_bits, timestamp_ms, start_ms: 0 }, &[], out);
+}
+
+/// The same with the rest of a series: `tail` is what [`push_exemplar`] and then [`push_metadata`] made.
+#[inline]
+pub fn push_sample_series(refs: &[u8], point: Point, tail: &[u8], out: &mut Vec<u8>) {
+    let Point { value_bits, timestamp_ms, start_ms } = point;
     // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
     let value_len = if value_bits == 0 { 0 } else { 9 };
     let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
-    let sample_len = value_len + time_len;
+    let start_len = if start_ms == 0 { 0 } else { 1 + varint_len(start_ms as u64) };
+    let sample_len = value_len + time_len + start_len;
     let refs_len = if refs.is_empty() { 0 } else { 1 + varint_len(refs.len() as u64) + refs.len() };
-    let series_len = refs_len + 1 + varint_len(sample_len as u64) + sample_len;
-    out.push(0x2a); // Request.timeseries = 5, length-delimited
-    push_varint(out, series_len as u64);
-    if refs_len > 0 {
-        out.push(0x0a); // TimeSeries.labels_refs = 1, packed
-        push_varint(out, refs.len() as u64);
-        out.extend_from_slice(refs);
-    }
+    let series_len = refs_len + 1 + varint_len(sample_len as u64) + sample_len + tail.len();
+    push_head(refs, series_len, out);
     out.push(0x12); // TimeSeries.samples = 2, length-delimited
     push_varint(out, sample_len as u64);
     if value_len > 0 {
@@ -206,6 +220,72 @@ pub fn push_series(refs: &[u8], value_bits: u64, timestamp_ms: i64, out: &mut Ve
     if time_len > 0 {
         out.push(0x10); // Sample.timestamp = 2, varint
         push_varint(out, timestamp_ms as u64);
+    }
+    if start_len > 0 {
+        out.push(0x18); // Sample.start_timestamp = 3, varint
+        push_varint(out, start_ms as u64);
+    }
+    out.extend_from_slice(tail);
+}
+
+/// Appends one series with one native histogram to a request; `histogram` is what
+/// [`push_content`](super::histogram::push_content) made, and counting began at `start_ms` (0: not known).
+pub fn push_histogram_series(refs: &[u8], histogram: &[u8], start_ms: i64, tail: &[u8], out: &mut Vec<u8>) {
+    let histogram_len = histogram.len() + super::histogram::start_len(start_ms);
+    let refs_len = if refs.is_empty() { 0 } else { 1 + varint_len(refs.len() as u64) + refs.len() };
+    let series_len = refs_len + 1 + varint_len(histogram_len as u64) + histogram_len + tail.len();
+    push_head(refs, series_len, out);
+    out.push(0x1a); // TimeSeries.histograms = 3, length-delimited
+    push_varint(out, histogram_len as u64);
+    out.extend_from_slice(histogram);
+    super::histogram::push_start(start_ms, out);
+    out.extend_from_slice(tail);
+}
+
+#[inline]
+fn push_head(refs: &[u8], series_len: usize, out: &mut Vec<u8>) {
+    out.push(0x2a); // Request.timeseries = 5, length-delimited
+    push_varint(out, series_len as u64);
+    if !refs.is_empty() {
+        out.push(0x0a); // TimeSeries.labels_refs = 1, packed
+        push_varint(out, refs.len() as u64);
+        out.extend_from_slice(refs);
+    }
+}
+
+/// Appends an exemplar as a field of a `TimeSeries`. `refs` are the packed references of its labels.
+pub fn push_exemplar(refs: &[u8], value_bits: u64, timestamp_ms: i64, out: &mut Vec<u8>) {
+    let refs_len = if refs.is_empty() { 0 } else { 1 + varint_len(refs.len() as u64) + refs.len() };
+    let value_len = if value_bits == 0 { 0 } else { 9 };
+    let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
+    out.push(0x22); // TimeSeries.exemplars = 4
+    push_varint(out, (refs_len + value_len + time_len) as u64);
+    if refs_len > 0 {
+        out.push(0x0a); // Exemplar.labels_refs = 1, packed
+        push_varint(out, refs.len() as u64);
+        out.extend_from_slice(refs);
+    }
+    if value_len > 0 {
+        out.push(0x11); // Exemplar.value = 2
+        out.extend_from_slice(&value_bits.to_le_bytes());
+    }
+    if time_len > 0 {
+        out.push(0x18); // Exemplar.timestamp = 3
+        push_varint(out, timestamp_ms as u64);
+    }
+}
+
+/// Appends what is known of the metric as a field of a `TimeSeries`. References of 0 are the empty text.
+pub fn push_metadata(kind: MetricType, help_ref: u32, unit_ref: u32, out: &mut Vec<u8>) {
+    let len = |value: u32| if value == 0 { 0 } else { 1 + varint_len(value.into()) };
+    out.push(0x2a); // TimeSeries.metadata = 5
+    push_varint(out, (len(kind as u32) + len(help_ref) + len(unit_ref)) as u64);
+    // type = 1, help_ref = 3, unit_ref = 4
+    for (tag, value) in [(0x08, kind as u32), (0x18, help_ref), (0x20, unit_ref)] {
+        if value != 0 {
+            out.push(tag);
+            push_varint(out, value.into());
+        }
     }
 }
 
@@ -312,6 +392,62 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn everything_of_a_series_by_hand_gives_the_bytes_that_prost_gives(
+            labels_refs in proptest::collection::vec(any::<u32>(), 0..9),
+            exemplars in proptest::collection::vec(
+                (proptest::collection::vec(any::<u32>(), 0..5), prop_oneof![Just(0.0), 0.1..1e9_f64], any::<i64>()),
+                0..3,
+            ),
+            metadata in proptest::option::of((0..8, any::<u32>(), prop_oneof![Just(0), any::<u32>()])),
+            value in 0.1..1e9_f64,
+            start_timestamp in prop_oneof![Just(0_i64), any::<i64>()],
+            histogram: Option<u64>,
+        ) {
+            let packed = |refs: &[u32]| {
+                let mut packed = Vec::new();
+                push_refs(refs.iter().copied(), &mut packed);
+                packed
+            };
+            let (mut tail, mut by_hand) = (Vec::new(), Vec::new());
+            for (refs, value, timestamp) in &exemplars {
+                push_exemplar(&packed(refs), value.to_bits(), *timestamp, &mut tail);
+            }
+            if let Some((kind, help_ref, unit_ref)) = metadata {
+                push_metadata(MetricType::try_from(kind).unwrap(), help_ref, unit_ref, &mut tail);
+            }
+            let exemplar = |(refs, value, timestamp): &(Vec<u32>, f64, i64)| Exemplar {
+                labels_refs: refs.clone(),
+                value: *value,
+                timestamp: *timestamp,
+            };
+            let mut series = TimeSeries {
+                labels_refs: labels_refs.clone(),
+                exemplars: exemplars.iter().map(exemplar).collect(),
+                metadata: metadata.map(|(metric_type, help_ref, unit_ref)| Metadata { metric_type, help_ref, unit_ref }),
+                ..TimeSeries::default()
+            };
+            match histogram {
+                None => {
+                    let point = Point { value_bits: value.to_bits(), timestamp_ms: 7, start_ms: start_timestamp };
+                    push_sample_series(&packed(&labels_refs), point, &tail, &mut by_hand);
+                    series.samples.push(Sample { value, timestamp: 7, start_timestamp });
+                }
+                Some(count) => {
+                    use crate::histogram::{Counts, NativeHistogram};
+                    let (zero_count, positive_deltas, negative_deltas) = (0, Vec::new(), Vec::new());
+                    let counts = Counts::Integer { count, zero_count, positive_deltas, negative_deltas };
+                    let histogram = NativeHistogram { counts, ..NativeHistogram::default() };
+                    let mut content = Vec::new();
+                    super::super::histogram::push_content(&histogram, 7, &mut content);
+                    push_histogram_series(&packed(&labels_refs), &content, start_timestamp, &tail, &mut by_hand);
+                    series.histograms.push(Histogram { start_timestamp, ..Histogram::new(&histogram, 7) });
+                }
+            }
+            let request = Request { symbols: Vec::new(), timeseries: vec![series] };
+            prop_assert_eq!(by_hand, request.encode_to_vec());
+        }
+
         #[test]
         fn encoding_by_hand_gives_the_bytes_that_prost_gives(
             symbols in proptest::collection::vec(".{0,200}", 0..20),

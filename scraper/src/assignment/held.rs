@@ -61,6 +61,23 @@ impl Held {
         self.targets.iter().map(assigned).collect()
     }
 
+    /// All of it, as an answer that starts from nothing; None before the first answer.
+    #[must_use]
+    pub fn assignment(&self) -> Option<Assignment> {
+        let of_job = |(name, terms): (&String, &JobTerms)| {
+            let JobTerms { config_hash, refusal } = terms.clone();
+            (name.clone(), JobAssignment { config_hash, synced: true, refusal, targets: Vec::new() })
+        };
+        let mut upsert: BTreeMap<String, JobAssignment> = self.jobs.iter().map(of_job).collect();
+        for (job, target) in self.targets() {
+            // Every target's job was named with it.
+            if let Some(job) = upsert.get_mut(&job) {
+                job.targets.push(target);
+            }
+        }
+        Some(Assignment { version: self.version?, base: None, upsert, gone: Vec::new(), moved: Vec::new() })
+    }
+
     /// Takes an answer; changes come in the order in which they are to be made: ends before beginnings, so that a
     /// target can take over the series of the one it replaces. An answer of an older term, or a difference to
     /// another version than the one held, changes nothing and gives None.

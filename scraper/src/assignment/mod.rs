@@ -2,6 +2,8 @@
 
 mod client;
 mod held;
+mod saved;
 
 pub use client::{AllocatorClient, Poll};
 pub use held::{Change, Held};
+pub use saved::SavedAssignment;

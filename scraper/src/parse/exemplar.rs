@@ -1,5 +1,7 @@
 //! Exemplars, which are checked with their sample and taken apart only by who wants them.
 
+use promring_model::hash::hash64;
+
 use super::lex::{Dialect, Piece, Pieces};
 use super::number::{parse_float, parse_timestamp_seconds};
 use super::protobuf::{NativeExemplars, exemplar_of, read_exemplar};
@@ -56,6 +58,17 @@ impl<'b> Exemplars<'b> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self.0, Source::None)
+    }
+
+    /// A hash of the bytes that they stand in.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        match &self.0 {
+            Source::None => 0,
+            Source::Text(text) => hash64(text.as_bytes()),
+            Source::Message(message) => hash64(message),
+            Source::Native(exemplars) => hash64(exemplars.bytes()),
+        }
     }
 
     /// What follows `# {` in a line of OpenMetrics.

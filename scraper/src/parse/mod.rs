@@ -4,24 +4,32 @@
 //! apart only where it was not seen before ([`SeriesText`]): in a steady scrape that is never. Exemplars are treated
 //! likewise.
 
+mod classic;
+mod converter;
 mod exemplar;
 mod format;
 mod lex;
 mod metadata;
 pub mod number;
 pub mod openmetrics;
+mod pieces;
 pub mod protobuf;
 mod series;
 pub mod text;
 
+use promring_proto::histogram::NativeHistogram;
+
+use self::converter::Converter;
 use self::openmetrics::OpenMetricsParser;
+use self::pieces::Mark;
 use self::protobuf::{HistogramOptions, HistogramText, ProtobufParser};
 use self::text::TextParser;
 
 pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
-pub use series::{Pairs, SeriesText};
+pub use pieces::{CARRY_BYTES_MAX, PieceParser};
+pub use series::{Pairs, SeriesText, is_well_formed};
 
 /// A parser of any format.
 #[derive(Debug)]
@@ -32,6 +40,8 @@ pub enum Parser<'b> {
     OpenMetrics(OpenMetricsParser<'b>),
     /// Of protobuf.
     Protobuf(ProtobufParser<'b>),
+    /// Of a text format whose classic histograms become native ones.
+    Converting(Box<Converter<'b>>),
 }
 
 impl<'b> Parser<'b> {
@@ -55,10 +65,24 @@ impl<'b> Parser<'b> {
     /// The parser for a format.
     #[must_use]
     pub fn of(format: Format, options: HistogramOptions, body: &'b [u8]) -> Self {
-        match format {
+        let parser = match format {
             Format::Text => Self::Text(TextParser::new(body)),
             Format::OpenMetrics => Self::OpenMetrics(OpenMetricsParser::new(body)),
-            Format::Protobuf => Self::Protobuf(ProtobufParser::new(body, options)),
+            Format::Protobuf => return Self::Protobuf(ProtobufParser::new(body, options)),
+        };
+        if options.convert_classic {
+            return Self::Converting(Box::new(Converter::new(parser, options.always_classic)));
+        }
+        parser
+    }
+
+    /// Where a parser of lines stands, between items.
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Text(parser) => parser.mark(),
+            Self::OpenMetrics(parser) => parser.mark(),
+            Self::Converting(parser) => parser.safe(),
+            Self::Protobuf(_) => Mark::default(),
         }
     }
 
@@ -72,6 +96,7 @@ impl<'b> Parser<'b> {
             Self::Text(parser) => parser.next_item(),
             Self::OpenMetrics(parser) => parser.next_item(),
             Self::Protobuf(parser) => parser.next_item(),
+            Self::Converting(parser) => parser.next_item(),
         }
     }
 }
@@ -83,6 +108,8 @@ pub enum Item<'b> {
     Sample(Sample<'b>),
     /// A sample whose value is a native histogram.
     Histogram(HistogramSample<'b>),
+    /// A classic histogram that was made a native one.
+    Converted(Box<ConvertedHistogram<'b>>),
     /// What is said of a metric family.
     Metadata(Metadata<'b>),
 }
@@ -96,6 +123,8 @@ pub struct Sample<'b> {
     pub value: f64,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
     /// Exemplars, as written.
     pub exemplars: Exemplars<'b>,
 }
@@ -109,8 +138,25 @@ pub struct HistogramSample<'b> {
     pub histogram: HistogramText<'b>,
     /// The exposed timestamp in Unix milliseconds.
     pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
     /// Exemplars with timestamps, as written.
     pub exemplars: Exemplars<'b>,
+}
+
+/// A native histogram with custom bounds, made of a classic one (`convert_classic_histograms_to_nhcb`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConvertedHistogram<'b> {
+    /// Name and labels: those of the classic histogram, without suffix and `le`.
+    pub series: SeriesText<'b>,
+    /// The histogram.
+    pub histogram: NativeHistogram,
+    /// The exposed timestamp in Unix milliseconds.
+    pub timestamp_ms: Option<i64>,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub start_ms: i64,
+    /// Exemplars of the classic series, as written.
+    pub exemplars: Vec<Exemplars<'b>>,
 }
 
 /// Why a body is refused. The whole scrape fails, as in Prometheus.

@@ -11,6 +11,7 @@ use super::exemplar::Exemplars;
 use super::lex::{Dialect, series_end, unescape};
 use super::metadata::{Metadata, family_name, number_label};
 use super::number::{parse_float, parse_timestamp_seconds};
+use super::pieces::Mark;
 use super::series::{NumberLabel, SeriesText};
 use super::{Item, ParseError, Sample};
 
@@ -27,7 +28,18 @@ impl<'b> OpenMetricsParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, line: 0, number: NumberLabel::None }
+        Self::resume(body, Mark::default())
+    }
+
+    /// A parser at a mark in `body`, where another one stood that had read what is before it.
+    pub(super) fn resume(body: &'b [u8], Mark { at, line, number }: Mark) -> Self {
+        Self { body, at, line, number }
+    }
+
+    /// Where the next item begins, to be asked for between items.
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.at.min(self.body.len()), line: self.line, number: self.number }
     }
 
     /// The next sample or line of metadata; None after `# EOF`.
@@ -65,7 +77,13 @@ impl<'b> OpenMetricsParser<'b> {
         {
             self.at += line.len() + 1;
             let series = SeriesText::text(&line[..end], Dialect::OpenMetrics, self.number);
-            return Ok(Item::Sample(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() }));
+            return Ok(Item::Sample(Sample {
+                series,
+                value,
+                timestamp_ms,
+                start_ms: 0,
+                exemplars: Exemplars::default(),
+            }));
         }
         self.any_sample(&self.body[self.at..])
     }
@@ -89,7 +107,7 @@ impl<'b> OpenMetricsParser<'b> {
         self.at += end + newline + 1;
         self.line += memchr::memchr_iter(b'\n', series).count();
         let series = SeriesText::text(series, Dialect::OpenMetrics, self.number);
-        Ok(Item::Sample(Sample { series, value, timestamp_ms, exemplars }))
+        Ok(Item::Sample(Sample { series, value, timestamp_ms, start_ms: 0, exemplars }))
     }
 
     /// A line that begins with `#`.

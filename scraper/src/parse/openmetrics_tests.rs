@@ -11,7 +11,7 @@ fn read_bytes(body: &[u8]) -> Result<Vec<String>, String> {
     let mut parser = OpenMetricsParser::new(body);
     let mut out = Vec::new();
     while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-        out.push(match item {
+        out.push(match &item {
             Item::Sample(sample) => {
                 let pairs = sample.series.pairs().map_err(str::to_owned)?;
                 let mut line: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();
@@ -29,10 +29,10 @@ fn read_bytes(body: &[u8]) -> Result<Vec<String>, String> {
                 }
                 line.join(" ")
             }
-            Item::Histogram(sample) => panic!("OpenMetrics has none: {sample:?}"),
+            Item::Histogram(_) | Item::Converted(_) => panic!("OpenMetrics has none: {item:?}"),
             Item::Metadata(Metadata { family, kind, help, unit }) => {
                 let kind = kind.map(|kind| format!("{family} is {kind:?}"));
-                let help = help.map(|help| format!("{family} means {help}"));
+                let help = help.as_ref().map(|help| format!("{family} means {help}"));
                 let unit = unit.map(|unit| format!("{family} in {unit}"));
                 kind.or(help).or(unit).unwrap_or_default()
             }

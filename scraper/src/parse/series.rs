@@ -16,6 +16,16 @@ pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 /// Up to this many labels, each is compared with each to find a name that is given twice.
 const PAIRWISE_LABELS_MAX: usize = 32;
 
+const LABEL_TWICE: &str = "a label name is given twice";
+
+const NAME_EMPTY: &str = "a name is empty";
+
+/// Whether a series that is refused for this reason is well-formed, so that it counts as a sample nevertheless.
+#[must_use]
+pub fn is_well_formed(reason: &str) -> bool {
+    [LABEL_TWICE, NAME_EMPTY].contains(&reason)
+}
+
 /// Room for this many pairs is made at once: few series have more.
 const PAIRS_EXPECTED: usize = 8;
 
@@ -30,6 +40,11 @@ enum Form<'b> {
         bytes: &'b [u8],
         dialect: Dialect,
         number: NumberLabel,
+    },
+    /// The same, of a series of a classic histogram: the histogram as a whole is meant.
+    Classic {
+        bytes: &'b [u8],
+        dialect: Dialect,
     },
     Message(MessageSeries<'b>),
 }
@@ -95,11 +110,9 @@ impl<'b> MessageSeries<'b> {
             }
             let (name, value) = read_label(field)?;
             if name.is_empty() {
-                return Err("a name is empty");
+                return Err(NAME_EMPTY);
             }
-            if !value.is_empty() {
-                pairs.push((name.into(), value.into()));
-            }
+            pairs.push((name.into(), value.into()));
         }
         if let Some((label, bits)) = number
             && let Some(name) = label.name()
@@ -133,7 +146,7 @@ impl NumberLabel {
     fn name(self) -> Option<&'static str> {
         match self {
             Self::None => None,
-            Self::Bound => Some("le"),
+            Self::Bound => Some(BOUND),
             Self::Quantile => Some("quantile"),
         }
     }
@@ -148,6 +161,14 @@ impl<'b> SeriesText<'b> {
         Self(Form::Message(series))
     }
 
+    /// The classic histogram that this series of a text format is a part of, as one series.
+    pub(super) fn as_classic(self) -> Self {
+        match self.0 {
+            Form::Text { bytes, dialect, .. } => Self(Form::Classic { bytes, dialect }),
+            Form::Classic { .. } | Form::Message(_) => self,
+        }
+    }
+
     /// A hash by which the series is known again: equal for equal bytes of equal meaning. The same labels may be
     /// written in several ways, which hash differently.
     #[must_use]
@@ -155,6 +176,7 @@ impl<'b> SeriesText<'b> {
         match self.0 {
             // The type is part of the meaning: `le="1"` is another label under another type.
             Form::Text { bytes, number, .. } => hash64(bytes) ^ number as u64,
+            Form::Classic { bytes, .. } => mix(hash64(bytes)),
             Form::Message(series) => series.identity(),
         }
     }
@@ -165,13 +187,30 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        let pairs = match self.0 {
+        Ok(self.exposed()?.0)
+    }
+
+    /// The same, and beside it the names of the labels with an empty value.
+    ///
+    /// # Errors
+    /// What is malformed.
+    pub fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
+        let mut pairs = match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
+            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect)?,
             Form::Message(series) => series.pairs()?,
         };
+        let mut emptied = Vec::new();
+        pairs.retain_mut(|(name, value)| {
+            let keep = !value.is_empty();
+            if !keep {
+                emptied.push(std::mem::take(name));
+            }
+            keep
+        });
         check_unique(&pairs)?;
         if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
-            Ok(pairs)
+            Ok((pairs, emptied))
         } else {
             Err("the series has no metric name")
         }
@@ -181,7 +220,9 @@ impl<'b> SeriesText<'b> {
 impl Display for SeriesText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Form::Text { bytes, .. } => f.write_str(&String::from_utf8_lossy(bytes)),
+            Form::Text { bytes, .. } | Form::Classic { bytes, .. } => {
+                f.write_str(&String::from_utf8_lossy(bytes))
+            }
             Form::Message(series) => f.write_str(series.family),
         }
     }
@@ -193,8 +234,40 @@ impl Display for SeriesText<'_> {
 /// # Errors
 /// What is malformed.
 pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
-    let pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    let mut pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    pairs.retain(|(_, value)| !value.is_empty());
     check_unique(&pairs)?;
+    Ok(pairs)
+}
+
+/// What a series of a classic histogram is in its histogram, and the histogram's own name.
+pub(super) fn classic_part(name: &str) -> Option<(ClassicPart, &str)> {
+    let part = |(suffix, part)| Some((part, name.strip_suffix(suffix)?));
+    [("_bucket", ClassicPart::Bucket), ("_sum", ClassicPart::Sum), ("_count", ClassicPart::Count)]
+        .into_iter()
+        .find_map(part)
+}
+
+/// One of the series of a classic histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClassicPart {
+    Bucket,
+    Sum,
+    Count,
+}
+
+/// The label of a classic bucket's upper bound.
+pub(super) const BOUND: &str = "le";
+
+fn classic_pairs(bytes: &[u8], dialect: Dialect) -> Result<Pairs<'_>, &'static str> {
+    let mut pairs = text_pairs(bytes, dialect, NumberLabel::None, false)?;
+    check_unique(&pairs)?;
+    pairs.retain(|(name, _)| name != BOUND);
+    for (_, value) in pairs.iter_mut().filter(|(name, _)| name == METRIC_NAME) {
+        if let Some((_, base)) = classic_part(value) {
+            *value = base.to_owned().into();
+        }
+    }
     Ok(pairs)
 }
 
@@ -231,12 +304,10 @@ fn text_pairs(
             Piece::Label(name, value) => {
                 let name = quoted_name(name)?;
                 if name == METRIC_NAME && !name_as_label {
-                    return Err("a label name is given twice");
+                    return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
                 }
                 let value = normalised(&name, unescape(value), number);
-                if !value.is_empty() {
-                    pairs.push((name, value));
-                }
+                pairs.push((name, value));
             }
         }
     }
@@ -245,7 +316,7 @@ fn text_pairs(
 
 fn quoted_name(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if name.is_empty() {
-        return Err("a name is empty");
+        return Err(NAME_EMPTY);
     }
     if name.contains('\0') { Err("a name holds a NUL") } else { Ok(unescape(name)) }
 }
@@ -267,5 +338,5 @@ fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
         names.sort_unstable();
         names.windows(2).any(|two| two[0] == two[1])
     };
-    if twice { Err("a label name is given twice") } else { Ok(()) }
+    if twice { Err(LABEL_TWICE) } else { Ok(()) }
 }

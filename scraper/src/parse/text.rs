@@ -17,6 +17,7 @@ use super::exemplar::Exemplars;
 use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
 use super::metadata::{Metadata, family_name, number_label};
 use super::number::{parse_float, parse_timestamp_ms};
+use super::pieces::Mark;
 pub use super::series::label_set;
 use super::series::{NumberLabel, SeriesText};
 use super::{Item, ParseError, Sample};
@@ -35,7 +36,18 @@ impl<'b> TextParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8]) -> Self {
-        Self { body, at: 0, line: 0, number: NumberLabel::None }
+        Self::resume(body, Mark::default())
+    }
+
+    /// A parser at a mark in `body`, where another one stood that had read what is before it.
+    pub(super) fn resume(body: &'b [u8], Mark { at, line, number }: Mark) -> Self {
+        Self { body, at, line, number }
+    }
+
+    /// Where the next item begins, to be asked for between items.
+    #[inline]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.at.min(self.body.len()), line: self.line, number: self.number }
     }
 
     /// The next sample; None at the end of the body.
@@ -101,7 +113,7 @@ impl<'b> TextParser<'b> {
             && let Ok((value, timestamp_ms)) = value_and_time(&line[end..])
         {
             let series = SeriesText::text(&line[..end], Dialect::Prometheus, self.number);
-            return Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() });
+            return Ok(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() });
         }
         self.any_sample(&self.body[start..], start)
     }
@@ -116,7 +128,7 @@ impl<'b> TextParser<'b> {
         self.at = start + end + newline + 1;
         self.line += memchr_iter(b'\n', series).count();
         let series = SeriesText::text(series, Dialect::Prometheus, self.number);
-        Ok(Sample { series, value, timestamp_ms, exemplars: Exemplars::default() })
+        Ok(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() })
     }
 
     /// `line` begins with `#`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use super::QueueError;
 use super::files::Files;
 use super::lane::{Lane, LaneId};
-use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX};
+use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX, ROOM_SHARE};
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
-use super::shared::{Clock, Counters, DropReason, Shared, segment_age_max_ms, segment_bytes_max};
+use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
 use super::volume::Volume;
 
@@ -72,9 +72,7 @@ impl Directory {
             files,
             clock,
             volume: volume.clone(),
-            settings: settings.clone(),
-            segment_bytes_max: segment_bytes_max(settings, lanes),
-            segment_age_max_ms: segment_age_max_ms(settings),
+            bounds: RwLock::new(Bounds::new(settings, lanes)),
             counters: Counters::default(),
             sync_seconds: metrics::histogram!(
                 "promring_queue_fsync_duration_seconds",
@@ -82,6 +80,7 @@ impl Directory {
             ),
             disk_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
+            overaged: AtomicBool::new(false),
             _lock: lock,
         });
         let mut sets = BTreeMap::new();
@@ -227,25 +226,67 @@ impl Directory {
 
     /// Makes room for `bytes` more within the bound of bytes.
     pub(crate) fn keep_bound(&self, bytes: u64) {
-        let held = || {
-            self.shared.disk_bytes.load(Ordering::Relaxed) + self.shared.memory_bytes.load(Ordering::Relaxed)
-        };
-        while held() + bytes > self.shared.settings.max_bytes {
+        let bounds = self.shared.bounds();
+        if bounds.press_back() {
+            return;
+        }
+        while self.shared.held_bytes() + bytes > bounds.settings.max_bytes {
             if !self.drop_oldest(DropReason::Size, false) {
                 return;
             }
         }
     }
 
+    /// Whether scrapes may bring more. Always, where the oldest gives way at the bounds.
+    pub(crate) fn has_room(&self) -> bool {
+        let bounds = self.shared.bounds();
+        if !bounds.press_back() {
+            return true;
+        }
+        if self.shared.overaged.load(Ordering::Relaxed)
+            || self.shared.memory_bytes.load(Ordering::Relaxed) > 0
+        {
+            return false;
+        }
+        // Scrapes that have begun bring theirs, so the last part is for them.
+        let max_bytes = bounds.settings.max_bytes;
+        let fits = || self.shared.held_bytes() <= max_bytes - max_bytes / ROOM_SHARE;
+        fits() || {
+            // Segments that wait for more records may hold nothing but acknowledged ones.
+            self.all_lanes().iter().for_each(|lane| lane.let_go());
+            fits()
+        }
+    }
+
+    /// Takes other bounds from now on.
+    pub(crate) fn set_bounds(&self, settings: &QueueSettings) {
+        let bounds = Bounds::new(settings, self.lane_count());
+        *self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
+    /// The newest record of each lane that holds any.
+    pub(crate) fn newest_records(&self) -> Vec<(LaneId, u64)> {
+        let lanes = self.all_lanes();
+        lanes.iter().filter_map(|lane| Some((lane.id, lane.newest_record()?))).collect()
+    }
+
     /// What is due about once a second.
     pub(crate) fn upkeep(&self) {
         let now_ms = self.shared.clock.now_ms();
-        let age = i64::try_from(self.shared.settings.max_age.as_millis()).unwrap_or(i64::MAX);
+        let bounds = self.shared.bounds();
+        let age = i64::try_from(bounds.settings.max_age.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = now_ms.saturating_sub(age);
+        let mut overaged = false;
         for lane in self.all_lanes() {
-            lane.drop_older(now_ms.saturating_sub(age));
+            if bounds.press_back() {
+                overaged |= lane.pending().oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
+            } else {
+                lane.drop_older(before_ms);
+            }
             lane.retry_disk();
         }
-        let due = match self.shared.settings.fsync {
+        self.shared.overaged.store(overaged, Ordering::Relaxed);
+        let due = match bounds.settings.fsync {
             FsyncPolicy::Always => true,
             FsyncPolicy::Interval(interval) => {
                 let interval = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);

@@ -4,6 +4,10 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+use promring_model::duration::format_duration;
+use promring_net::clock::now_ms;
 
 use super::QueueError;
 use super::cursor::{Cursor, CursorFile};
@@ -12,7 +16,8 @@ use super::files::{Files, OsFiles};
 use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
-use super::segment::{self, SEGMENT_HEADER_BYTES, SegmentError, Step};
+use super::record::Beside;
+use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
 /// A queue as it lies on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +68,25 @@ impl Inspection {
     /// # Errors
     /// Where the directory cannot be read or is not a queue that this version knows.
     pub fn of(dir: &Path) -> Result<Self, QueueError> {
-        inspect(&OsFiles, dir)
+        inspect(&OsFiles, dir, Depth::Bodies)
+    }
+
+    /// The same by the index alone: what is pending, and no look at any body. Takes milliseconds however much there is.
+    ///
+    /// # Errors
+    /// As [`Inspection::of`].
+    pub fn of_index(dir: &Path) -> Result<Self, QueueError> {
+        inspect(&OsFiles, dir, Depth::Index)
+    }
+
+    /// What is not acknowledged, over all lanes.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        let mut total = Pending::default();
+        for lane in self.sets.iter().flat_map(|set| &set.lanes) {
+            total.add(&lane.pending);
+        }
+        total
     }
 
     /// Whether every checksum is right.
@@ -74,6 +97,15 @@ impl Inspection {
             && self.sets.iter().all(|set| set.purpose.is_some())
             && lanes().all(|lane| lane.bad_records == 0 && lane.problems.is_empty())
     }
+}
+
+/// How far an inspection looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Headers and footers of segments, as at the start of a process.
+    Index,
+    /// Every record.
+    Bodies,
 }
 
 impl fmt::Display for Inspection {
@@ -90,7 +122,7 @@ impl fmt::Display for Inspection {
                 Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
                 None => writeln!(f, "set {} with a damaged description", set.set)?,
             }
-            let head = ["lane", "segments", "bytes", "records", "samples", "oldest (ms)", "good", "bad"];
+            let head = ["lane", "segments", "bytes", "records", "samples", "oldest", "good", "bad"];
             let [lane, segments, bytes, records, samples, oldest, good, bad] = head;
             writeln!(
                 f,
@@ -105,7 +137,7 @@ impl fmt::Display for Inspection {
                     lane.bytes,
                     lane.pending.records,
                     lane.pending.samples,
-                    lane.pending.oldest_ms.map_or("-".to_owned(), |ms| ms.to_string()),
+                    age(lane.pending.oldest_ms),
                     lane.good_records,
                     lane.bad_records,
                 )?;
@@ -118,11 +150,21 @@ impl fmt::Display for Inspection {
                 }
             }
         }
-        Ok(())
+        let Pending { records, samples, bytes, oldest_ms, .. } = self.pending();
+        let state = if self.is_sound() { "every checksum is right" } else { "damaged, see above" };
+        let oldest = age(oldest_ms);
+        writeln!(f, "to send: {records} records, {samples} samples, {bytes} bytes, oldest {oldest}; {state}")
     }
 }
 
-pub(super) fn inspect(files: &dyn Files, dir: &Path) -> Result<Inspection, QueueError> {
+/// How long ago something was enqueued.
+fn age(enqueued_ms: Option<i64>) -> String {
+    let Some(enqueued_ms) = enqueued_ms else { return "-".to_owned() };
+    let seconds = now_ms().saturating_sub(enqueued_ms).max(0) / 1_000;
+    format_duration(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Inspection, QueueError> {
     let names = list(files, dir)?;
     let path = dir.join("meta");
     let destination = match files.read_small(&path, META_BYTES_MAX).map(|bytes| meta::decode_queue(&bytes)) {
@@ -135,14 +177,14 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path) -> Result<Inspection, Queue
     let mut sets = Vec::new();
     for name in names {
         if let Some(set) = parse_set_name(&name) {
-            sets.push(inspect_set(files, &dir.join(name), set)?);
+            sets.push(inspect_set(files, &dir.join(name), set, depth)?);
         }
     }
     sets.sort_by_key(|set| set.set);
     Ok(Inspection { destination, sets })
 }
 
-fn inspect_set(files: &dyn Files, dir: &Path, set: u32) -> Result<InspectedSet, QueueError> {
+fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {
     let path = dir.join("meta");
     let purpose = match files.read_small(&path, META_BYTES_MAX).map(|bytes| SetMeta::decode(&bytes)) {
         Ok(Ok(meta)) => Some((meta.kind, meta.hold)),
@@ -152,15 +194,21 @@ fn inspect_set(files: &dyn Files, dir: &Path, set: u32) -> Result<InspectedSet, 
     let mut lanes = Vec::new();
     for name in list(files, dir)? {
         if let Some(index) = parse_lane_name(&name) {
-            lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index })?);
+            lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index }, depth)?);
         }
     }
     lanes.sort_by_key(|lane| lane.lane);
     Ok(InspectedSet { set, purpose, lanes })
 }
 
-fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<InspectedLane, QueueError> {
-    let mut bases: Vec<u64> = list(files, dir)?.iter().filter_map(|name| parse_segment_name(name)).collect();
+fn inspect_lane(
+    files: &dyn Files,
+    dir: &Path,
+    lane: LaneId,
+    depth: Depth,
+) -> Result<InspectedLane, QueueError> {
+    let names = list(files, dir)?;
+    let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     bases.sort_unstable();
     let mut problems = Vec::new();
     let cursor = match files.open(&dir.join("cursor")).and_then(CursorFile::open) {
@@ -187,9 +235,17 @@ fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<Inspected
         bad_records: 0,
         problems,
     };
+    for name in names.iter().filter(|name| name.ends_with(".unreadable")) {
+        seen.problems
+            .push(format!("{}: put aside, as the disk did not give it back", dir.join(name).display()));
+    }
     for base in bases {
         let path = segment_path(dir, base);
-        match inspect_segment(files, &path, &mut seen) {
+        let inspected = match depth {
+            Depth::Index => index_segment(files, &path, base, &cursor, &mut seen),
+            Depth::Bodies => inspect_segment(files, &path, &mut seen),
+        };
+        match inspected {
             Ok(()) => {}
             Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
             // A running scraper has deleted it meanwhile.
@@ -198,6 +254,34 @@ fn inspect_lane(files: &dyn Files, dir: &Path, lane: LaneId) -> Result<Inspected
         }
     }
     Ok(seen)
+}
+
+fn index_segment(
+    files: &dyn Files,
+    path: &Path,
+    base: u64,
+    cursor: &Cursor,
+    seen: &mut InspectedLane,
+) -> Result<(), SegmentError> {
+    let file = files.open(path)?;
+    let Found { summary, end, .. } = segment::open(&*file)?;
+    seen.bytes += file.len()?;
+    if summary.records == 0 || summary.last_sequence <= seen.acknowledged {
+        return Ok(());
+    }
+    // What the cursor says of its own segment; a damaged cursor says nothing.
+    let begun = cursor.segment == base;
+    let (records, points, offset) =
+        if begun { (cursor.segment_records, cursor.segment_points, cursor.offset) } else { (0, 0, 0) };
+    seen.pending.add(&Pending {
+        records: summary.records.saturating_sub(records),
+        samples: summary.points.saturating_sub(points),
+        bytes: end.saturating_sub(offset.max(SEGMENT_HEADER_BYTES)),
+        oldest_ms: Some(summary.first_enqueued_ms),
+        // A finished segment does not tell.
+        beside: Beside::default(),
+    });
+    Ok(())
 }
 
 fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> Result<(), SegmentError> {
@@ -220,6 +304,7 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
                 if header.sequence > seen.acknowledged {
                     seen.pending.records += 1;
                     seen.pending.samples = seen.pending.samples.saturating_add(header.meta.points());
+                    seen.pending.beside.add(header.meta.beside());
                     seen.pending.bytes += header.record_len();
                     seen.pending.oldest_ms.get_or_insert(header.enqueued_ms);
                 }

@@ -15,7 +15,7 @@ use super::files::File;
 use super::limits::{DISK_RETRY_MS, MEMORY_SEGMENT_BYTES_MAX, SEGMENT_IDLE_BYTES_MAX};
 use super::memory::MemoryFile;
 use super::reader::ReadState;
-use super::record::{RecordHeader, RecordMeta};
+use super::record::{Beside, RecordHeader, RecordMeta};
 use super::segment::{FOOTER_BYTES, SEGMENT_HEADER_BYTES, Summary, Writer};
 use super::shared::{DropReason, Shared, add};
 
@@ -87,6 +87,7 @@ pub(crate) struct Segment {
     pub(crate) held_bytes: u64,
     pub(crate) acked_records: u64,
     pub(crate) acked_points: u64,
+    pub(crate) acked_beside: Beside,
     pub(crate) acked_bytes: u64,
     /// No record that is not acknowledged was enqueued before this time.
     pub(crate) pending_since_ms: i64,
@@ -109,6 +110,7 @@ impl Segment {
             held_bytes: 0,
             acked_records: 0,
             acked_points: 0,
+            acked_beside: Beside::default(),
             acked_bytes: 0,
             pending_since_ms: 0,
         }
@@ -134,10 +136,26 @@ pub struct Pending {
     pub records: u64,
     /// Samples, native histograms included.
     pub samples: u64,
+    /// What else there is, as far as it is known.
+    pub beside: Beside,
     /// Bytes, headers included.
     pub bytes: u64,
     /// When the oldest was enqueued, Unix milliseconds; None: nothing is pending.
     pub oldest_ms: Option<i64>,
+}
+
+impl Pending {
+    /// Takes another lane's, or segment's, to this.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.samples = self.samples.saturating_add(other.samples);
+        self.beside.add(other.beside);
+        self.bytes += other.bytes;
+        self.oldest_ms = match (self.oldest_ms, other.oldest_ms) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (known, new) => known.or(new),
+        };
+    }
 }
 
 /// Why a record was not appended.
@@ -230,7 +248,7 @@ impl Lane {
         {
             state.unsynced.push((base, Arc::clone(&writer.file)));
         }
-        if self.shared.settings.fsync == FsyncPolicy::Always {
+        if self.shared.bounds().settings.fsync == FsyncPolicy::Always {
             self.sync_segments(state);
         }
         Ok(())
@@ -255,9 +273,10 @@ impl Lane {
     /// Whether the segment that takes records must not take one of `len` bytes.
     fn is_full(&self, state: &LaneState, now_ms: i64, len: u64) -> bool {
         let (Some(writer), Some(segment)) = (&state.writer, state.segments.back()) else { return false };
-        let old = now_ms.saturating_sub(segment.summary.first_enqueued_ms) > self.shared.segment_age_max_ms;
+        let bounds = self.shared.bounds();
+        let old = now_ms.saturating_sub(segment.summary.first_enqueued_ms) > bounds.segment_age_max_ms;
         segment.summary.records > 0
-            && (writer.end + len > self.shared.segment_bytes_max || old || segment.is_in_memory())
+            && (writer.end + len > bounds.segment_bytes_max || old || segment.is_in_memory())
     }
 
     fn begin_segment(&self, state: &mut LaneState, now_ms: i64) -> io::Result<()> {
@@ -357,6 +376,16 @@ impl Lane {
     }
 
     pub(crate) fn drop_segment(&self, state: &mut LaneState, at: usize, reason: DropReason) {
+        if let Some(segment) = state.segments.get(at)
+            && !segment.is_in_memory()
+            && reason != DropReason::Unreadable
+        {
+            // Whoever reads it would keep its bytes on the disk, which may be full.
+            let path = self.segment_path(segment.base);
+            if let Err(error) = self.shared.files.open(&path).and_then(|file| file.set_len(0)) {
+                self.shared.write_failed("emptying a segment", &error);
+            }
+        }
         let Some(segment) = self.remove_segment(state, at) else { return };
         let in_hand = state.read.lose_segment(segment.base, reason);
         self.shared.counters.dropped(reason, segment.pending_points().saturating_sub(in_hand));
@@ -380,6 +409,8 @@ impl Lane {
             Ok(()) => (state.cursor_unwritten, state.cursor_unsynced) = (false, true),
             Err(error) => {
                 state.cursor_unwritten = true;
+                // Opened anew: one that was opened on a read-only disk never takes anything.
+                state.cursor_file = None;
                 self.shared.write_failed("writing a cursor", &error);
             }
         }
@@ -392,6 +423,7 @@ impl Lane {
         for segment in state.segments.iter().filter(|segment| !segment.is_done()) {
             pending.records += segment.summary.records - segment.acked_records;
             pending.samples += segment.pending_points();
+            pending.beside.add(segment.summary.beside.without(segment.acked_beside));
             pending.bytes += (segment.end - SEGMENT_HEADER_BYTES).saturating_sub(segment.acked_bytes);
             pending.oldest_ms.get_or_insert(segment.pending_since_ms);
         }
@@ -403,6 +435,27 @@ impl Lane {
         let state = self.lock();
         let mut segments = state.segments.iter().filter(|segment| !in_memory_only || segment.is_in_memory());
         segments.next().map(|segment| segment.summary.first_enqueued_ms)
+    }
+
+    /// Gives the segment back that takes records, where all of them are acknowledged.
+    pub(crate) fn let_go(&self) {
+        let mut state = self.lock();
+        if state.writer.is_some() && state.is_empty() {
+            self.finish_writer(&mut state);
+            self.remove_done(&mut state);
+        }
+    }
+
+    /// The sequence number of the newest record, if anything is not acknowledged.
+    pub(crate) fn newest_record(&self) -> Option<u64> {
+        let state = self.lock();
+        (!state.is_empty()).then(|| state.next_sequence.saturating_sub(1))
+    }
+
+    /// Whether this record is acknowledged, or gone some other way.
+    pub(crate) fn is_past(&self, sequence: u64) -> bool {
+        let state = self.lock();
+        state.is_empty() || state.cursor.acknowledged >= sequence
     }
 
     /// Whether everything in it is acknowledged.

@@ -31,6 +31,9 @@ pub(crate) const DISK_RETRY_MS: i64 = 1000;
 /// How many segments may give way for one append on a full disk before it goes to memory.
 pub(crate) const MAKE_ROOM_TRIES_MAX: usize = 8;
 
+/// With back-pressure, scrapes begin as long as more than one part in so many of the bound of bytes is free.
+pub(crate) const ROOM_SHARE: u64 = 16;
+
 /// How often one record is read, a pause of [`READ_RETRY_MS`] between, before the rest of its segment counts as unreadable.
 pub(crate) const READ_TRIES_MAX: u32 = 10;
 

@@ -9,6 +9,12 @@ use super::files::File;
 #[derive(Debug, Default)]
 pub(crate) struct MemoryFile(Mutex<Vec<u8>>);
 
+impl From<Vec<u8>> for MemoryFile {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Mutex::new(bytes))
+    }
+}
+
 impl MemoryFile {
     /// All bytes, to be written to a file on disk.
     pub(crate) fn bytes(&self) -> Vec<u8> {

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 mod cursor;
 mod directory;
+mod examine;
 mod files;
 mod inspect;
 mod lane;
@@ -35,12 +36,13 @@ mod volume;
 #[cfg(test)]
 mod tests;
 
+pub use examine::{Examined, examine};
 pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};
 pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};
 pub use reader::{LaneReader, RecordInfo, Wake};
-pub use record::{Encoding, RecordMeta};
+pub use record::{Beside, Encoding, RecordMeta};
 pub use shared::DropReason;
 pub use stats::{LaneStats, QueueStats, SetStats};
 pub use volume::Volume;
@@ -201,8 +203,31 @@ impl Queue {
         self.directory.set_lanes(lanes)
     }
 
+    /// Takes other bounds from now on.
+    pub fn apply_settings(&self, settings: &QueueSettings) {
+        self.directory.set_bounds(settings);
+    }
+
+    /// Whether scrapes may bring more: false at its bounds where these drop nothing (`when_full: back_pressure`).
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.directory.has_room()
+    }
+
+    /// The newest record of each lane that has any to send.
+    #[must_use]
+    pub fn newest_records(&self) -> Vec<(LaneId, u64)> {
+        self.directory.newest_records()
+    }
+
+    /// Whether a record was acknowledged or dropped, and so everything before it in its lane.
+    #[must_use]
+    pub fn is_past(&self, lane: LaneId, sequence: u64) -> bool {
+        self.directory.lane(Some(lane.set), lane.index).is_none_or(|lane| lane.is_past(sequence))
+    }
+
     /// Appends a finished request body to a lane, written to the segment's file when this returns. Drops the oldest records
-    /// of the queue if it is at its bound.
+    /// of the queue if it is at its bound, unless that is to press back: then whoever scrapes asks [`Queue::has_room`] first.
     ///
     /// A disk that is full costs the oldest records of the largest backlog on it; one that takes nothing at all
     /// makes records live in memory until it does, within a bound. Both are counted and no error.

@@ -29,7 +29,8 @@ impl Upkeep {
     pub(crate) fn start(directory: Arc<Directory>) -> io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopped = Arc::clone(&stop);
-        let pause = match directory.shared.settings.fsync {
+        // A reload may change it.
+        let pause = |directory: &Directory| match directory.shared.bounds().settings.fsync {
             FsyncPolicy::Interval(interval) => interval.clamp(Duration::from_millis(1), ROUND_MAX),
             FsyncPolicy::Always | FsyncPolicy::Never => ROUND_MAX,
         };
@@ -37,7 +38,7 @@ impl Upkeep {
             let (stopped, wake) = &*stopped;
             let mut guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
             while !*guard {
-                guard = wake.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner).0;
+                guard = wake.wait_timeout(guard, pause(&directory)).unwrap_or_else(PoisonError::into_inner).0;
                 if !*guard {
                     directory.upkeep();
                 }

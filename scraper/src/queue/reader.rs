@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
-use super::record::{Encoding, RecordHeader, RecordMeta};
+use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -85,6 +85,7 @@ struct InHand {
     next: u64,
     enqueued_ms: i64,
     points: u64,
+    beside: Beside,
     /// The queue dropped it meanwhile; it counts as dropped unless it is acknowledged after all.
     lost: Option<DropReason>,
 }
@@ -153,6 +154,8 @@ impl LaneReader {
                     self.lane.skip(&spot, next, sequence);
                 }
                 Ok(Outcome::End) => {}
+                // Dropped while it was read: on to what is left.
+                Err(_) if !self.lane.holds(spot.base) => self.file = None,
                 Err(error) => {
                     if !self.read_failed(&spot, &error) {
                         return None;
@@ -187,6 +190,10 @@ impl LaneReader {
     /// Acknowledges all records up to this one: they are never read again.
     pub fn ack(&mut self, sequence: u64) {
         self.lane.ack(sequence);
+        // A file that is deleted takes its place on the disk for as long as it is open.
+        if self.file.as_ref().is_some_and(|(base, _)| !self.lane.holds(*base)) {
+            self.file = None;
+        }
     }
 
     /// Whether the queue's bounds have dropped every record that was read and not acknowledged: it need not be tried again.
@@ -194,6 +201,12 @@ impl LaneReader {
     pub fn is_dropped(&self) -> bool {
         let state = self.lane.lock();
         !state.read.in_hand.is_empty() && state.read.in_hand.iter().all(|record| record.lost.is_some())
+    }
+
+    /// Whether there is something in the lane that is sent once other lanes are empty.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        !self.lane.held.load(Ordering::Acquire) && !self.lane.is_open() && !self.lane.is_empty()
     }
 
     /// Waits until there may be a record after those that were read.
@@ -321,6 +334,11 @@ impl Lane {
         };
     }
 
+    /// Whether it still has this segment.
+    fn holds(&self, base: u64) -> bool {
+        self.lock().segments.binary_search_by_key(&base, |segment| segment.base).is_ok()
+    }
+
     /// The record at `spot` was read. False: its segment was dropped meanwhile.
     fn take(&self, spot: &Spot, header: &RecordHeader) -> bool {
         let mut state = self.lock();
@@ -334,6 +352,7 @@ impl Lane {
             next,
             enqueued_ms: header.enqueued_ms,
             points: header.meta.points(),
+            beside: header.meta.beside(),
             lost: None,
         });
         (state.read.offset, state.read.after) = (next, header.sequence);
@@ -374,6 +393,7 @@ impl Lane {
             if let Some(segment) = state.segments.get_mut(at) {
                 segment.acked_records += 1;
                 segment.acked_points = segment.acked_points.saturating_add(record.points);
+                segment.acked_beside.add(record.beside);
                 segment.acked_bytes = record.next - SEGMENT_HEADER_BYTES;
                 segment.pending_since_ms = segment.pending_since_ms.max(record.enqueued_ms);
                 state.cursor.segment = record.segment;
@@ -391,7 +411,7 @@ impl Lane {
     }
 
     /// Deletes what was read through and acknowledged from the front of the lane.
-    fn remove_done(&self, state: &mut LaneState) {
+    pub(crate) fn remove_done(&self, state: &mut LaneState) {
         let acknowledged = state.cursor.acknowledged;
         while let Some(segment) = state.segments.front() {
             if !state.read.has_passed(segment) || state.read.holds(segment.base) {

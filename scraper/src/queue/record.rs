@@ -61,6 +61,43 @@ impl RecordMeta {
     pub fn points(&self) -> u64 {
         u64::from(self.samples) + u64::from(self.histograms)
     }
+
+    pub(crate) fn beside(&self) -> Beside {
+        Beside {
+            histograms: self.histograms.into(),
+            exemplars: self.exemplars.into(),
+            metadata: self.metadata.into(),
+        }
+    }
+}
+
+/// What a record holds beside floats, for metrics. It is not kept in the footers of segments: of what an earlier process
+/// has left, it is known only where records were walked over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// Samples with a native histogram.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
+    /// Metadata entries.
+    pub metadata: u64,
+}
+
+impl Beside {
+    pub(crate) fn add(&mut self, other: Self) {
+        // Headers are checked, yet not proven to be ours: totals must not overflow.
+        self.histograms = self.histograms.saturating_add(other.histograms);
+        self.exemplars = self.exemplars.saturating_add(other.exemplars);
+        self.metadata = self.metadata.saturating_add(other.metadata);
+    }
+
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self {
+            histograms: self.histograms.saturating_sub(other.histograms),
+            exemplars: self.exemplars.saturating_sub(other.exemplars),
+            metadata: self.metadata.saturating_sub(other.metadata),
+        }
+    }
 }
 
 /// A record's header.

@@ -226,6 +226,8 @@ impl<'s> Recovered<'s> {
         if fits && matches!(first, Ok(Step::Record(_) | Step::End)) {
             segment.acked_records = hint.segment_records.min(segment.summary.records);
             segment.acked_points = hint.segment_points.min(segment.summary.points);
+            // How much of it is acknowledged is not known.
+            segment.acked_beside = segment.summary.beside;
             segment.acked_bytes = hint.offset - SEGMENT_HEADER_BYTES;
             return;
         }
@@ -235,6 +237,7 @@ impl<'s> Recovered<'s> {
                 Ok(Step::Record(header)) if header.sequence <= acknowledged => {
                     segment.acked_records += 1;
                     segment.acked_points = segment.acked_points.saturating_add(header.meta.points());
+                    segment.acked_beside.add(header.meta.beside());
                     offset += header.record_len();
                     resume = offset;
                 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::files::File;
 use super::record::{
-    BadHeader, Fields, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, i64_at, u16_at, u32_at, u64_at,
+    BadHeader, Beside, Fields, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, i64_at, u16_at, u32_at,
+    u64_at,
 };
 
 /// Bytes of a segment's header: where the first record begins.
@@ -30,6 +31,8 @@ const SEARCH_BYTES: usize = 64 << 10;
 pub(crate) struct Summary {
     pub(crate) records: u64,
     pub(crate) points: u64,
+    /// Nothing, where the footer was read.
+    pub(crate) beside: Beside,
     pub(crate) first_sequence: u64,
     pub(crate) last_sequence: u64,
     pub(crate) first_enqueued_ms: i64,
@@ -49,6 +52,7 @@ impl Summary {
         self.records += 1;
         // Headers are checked, yet not proven to be ours: totals must not overflow.
         self.points = self.points.saturating_add(header.meta.points());
+        self.beside.add(header.meta.beside());
         self.last_sequence = header.sequence;
         self.last_enqueued_ms = header.enqueued_ms;
         self.first_ms = self.first_ms.min(header.meta.first_ms);
@@ -251,6 +255,7 @@ fn read_footer(file: &dyn File, len: u64) -> io::Result<Option<Found>> {
     let summary = Summary {
         records: u64_at(&bytes, 8),
         points: u64_at(&bytes, 16),
+        beside: Beside::default(),
         first_sequence: u64_at(&bytes, 24),
         last_sequence: u64_at(&bytes, 32),
         first_enqueued_ms: i64_at(&bytes, 40),

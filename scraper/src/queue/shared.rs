@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use promring_model::config::QueueSettings;
+use promring_model::config::{QueueSettings, WhenFull};
 
 use super::files::{Files, Lock};
 use super::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
@@ -129,15 +129,15 @@ pub(crate) struct Shared {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) clock: Clock,
     pub(crate) volume: Volume,
-    pub(crate) settings: QueueSettings,
-    pub(crate) segment_bytes_max: u64,
-    pub(crate) segment_age_max_ms: i64,
+    pub(crate) bounds: RwLock<Bounds>,
     pub(crate) counters: Counters,
     pub(crate) sync_seconds: metrics::Histogram,
     /// Bytes of segment files.
     pub(crate) disk_bytes: AtomicU64,
     /// Bytes of segments in memory.
     pub(crate) memory_bytes: AtomicU64,
+    /// Whether something has waited for longer than the bound of age; looked at about once a second.
+    pub(crate) overaged: AtomicBool,
     /// Held as long as any lane can write.
     pub(crate) _lock: Box<dyn Lock>,
 }
@@ -148,7 +148,40 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// What a queue is bounded by. A reload may change it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) settings: QueueSettings,
+    pub(crate) segment_bytes_max: u64,
+    pub(crate) segment_age_max_ms: i64,
+}
+
+impl Bounds {
+    pub(crate) fn new(settings: &QueueSettings, lanes: usize) -> Self {
+        Self {
+            settings: settings.clone(),
+            segment_bytes_max: segment_bytes_max(settings, lanes),
+            segment_age_max_ms: segment_age_max_ms(settings),
+        }
+    }
+
+    /// Whether the queue refuses nothing and drops nothing at its bounds, and scrapes wait instead.
+    pub(crate) fn press_back(&self) -> bool {
+        self.settings.when_full == WhenFull::BackPressure
+    }
+}
+
 impl Shared {
+    pub(crate) fn bounds(&self) -> Bounds {
+        // They are replaced as a whole, so a poisoned lock is as good.
+        self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes on the disk and in memory.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.disk_bytes.load(Ordering::Relaxed) + self.memory_bytes.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn write_failed(&self, what: &str, error: &io::Error) {
         let before = self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
         // The first one is news; the metric tells of the others.
@@ -170,13 +203,13 @@ impl Shared {
 }
 
 /// How large segments of a queue with these bounds are, so that dropping the oldest is never coarse: a lane has some.
-pub(crate) fn segment_bytes_max(settings: &QueueSettings, lanes: usize) -> u64 {
+fn segment_bytes_max(settings: &QueueSettings, lanes: usize) -> u64 {
     let share = settings.max_bytes / (8 * lanes.max(1) as u64);
     share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
 }
 
 /// How long a segment takes records: a sixteenth of the bound of age, at most ten minutes, at least a second.
-pub(crate) fn segment_age_max_ms(settings: &QueueSettings) -> i64 {
+fn segment_age_max_ms(settings: &QueueSettings) -> i64 {
     let sixteenth = i64::try_from(settings.max_age.as_millis() / 16).unwrap_or(i64::MAX);
     sixteenth.clamp(1_000, 600_000)
 }

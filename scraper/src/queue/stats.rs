@@ -111,13 +111,7 @@ pub(crate) fn gather(directory: &Directory) -> QueueStats {
         let lanes: Vec<LaneStats> =
             set.lanes.iter().map(|lane| LaneStats { lane: lane.id, pending: lane.pending() }).collect();
         for LaneStats { pending, .. } in &lanes {
-            stats.pending.records += pending.records;
-            stats.pending.samples += pending.samples;
-            stats.pending.bytes += pending.bytes;
-            stats.pending.oldest_ms = match (stats.pending.oldest_ms, pending.oldest_ms) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (known, new) => known.or(new),
-            };
+            stats.pending.add(pending);
         }
         stats.sets.push(SetStats {
             set: id,

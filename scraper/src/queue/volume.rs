@@ -30,6 +30,8 @@ impl Volume {
     /// Deletes the oldest segment of the largest backlog. Returns whether there was one.
     pub(crate) fn make_room(&self) -> bool {
         let mut queues = self.queues();
+        // What must not be dropped goes to memory, and keeps scrapes from bringing more.
+        queues.retain(|queue| !queue.shared.bounds().press_back());
         queues.sort_by_key(|queue| std::cmp::Reverse(queue.shared.disk_bytes.load(Ordering::Relaxed)));
         queues.iter().any(|queue| queue.drop_oldest(DropReason::DiskFull, false))
     }

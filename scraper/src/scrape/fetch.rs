@@ -9,10 +9,13 @@ use std::time::Duration;
 use promring_model::config::{NameEscaping, ScrapeConfig, ScrapeProtocol};
 use promring_net::client::{ClientError, HttpClient, REDIRECTS_MAX, USER_AGENT};
 use reqwest::header::HeaderMap;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
-use super::http::{Ask, Connection, Outcome, Tls, gzip, redirect};
+use super::cores::Cores;
+use super::download::{Body, Bounds};
+use super::http::{Ask, Connection, Outcome, Tls, redirect};
 use super::library;
 use crate::buffers::Buffers;
 
@@ -37,13 +40,6 @@ pub enum FetchError {
     /// The content is packed in a way that was not asked for, or does not unpack.
     #[error("the body cannot be unpacked: {0}")]
     Encoding(String),
-}
-
-/// What came with a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
-    /// The answer's Content-Type, as it was sent; empty where there was none.
-    pub content_type: Arc<str>,
 }
 
 /// How one job's targets are asked.
@@ -106,76 +102,75 @@ impl Fetcher {
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
-            body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default),
+            // A body of exactly the limit is over it, as with Prometheus.
+            body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default).saturating_sub(1),
         })
     }
 
-    /// Fetches `url` into `body`, which is emptied first, within `timeout`. `connection` is the target's own;
-    /// a second buffer is borrowed from `buffers` where the body comes packed.
+    /// Asks `url` and reads the body until `wanted` bytes are there. Everything has to come within `timeout`.
+    /// `connection` is the target's own; it gets its socket back when the body is closed.
     ///
     /// # Errors
-    /// As [`FetchError`] lists them; `body` then holds nothing of use.
-    pub async fn fetch(
+    /// As [`FetchError`] lists them.
+    pub async fn open(
         &self,
         connection: &mut Connection,
         url: &Url,
         timeout: Duration,
+        wanted: usize,
         buffers: &Buffers,
-        body: &mut Vec<u8>,
-    ) -> Result<Fetched, FetchError> {
-        body.clear();
-        tokio::time::timeout(timeout, self.exchange(connection, url, timeout, buffers, body))
-            .await
-            .map_err(|_| FetchError::Timeout(timeout))?
-    }
-
-    async fn exchange(
-        &self,
-        connection: &mut Connection,
-        url: &Url,
-        timeout: Duration,
-        buffers: &Buffers,
-        body: &mut Vec<u8>,
-    ) -> Result<Fetched, FetchError> {
-        let (content_type, packed) = self.follow(connection, url, timeout, body).await?;
-        if packed {
-            let mut plain = buffers.take();
-            let unpacked = gzip::unpack(body, &mut plain, self.body_bytes_max).await;
-            std::mem::swap(body, &mut plain);
-            buffers.give(plain);
-            unpacked?;
+        cores: &Cores,
+    ) -> Result<Body, FetchError> {
+        let deadline = Instant::now() + timeout;
+        let bounds = Bounds { bytes_max: self.body_bytes_max, deadline, timeout };
+        let mut buffer = buffers.take();
+        let asked = self.follow(connection, url, bounds, buffers, &mut buffer);
+        let body = timeout_at(deadline, asked).await.map_err(|_| FetchError::Timeout(timeout)).flatten();
+        let mut body = match body {
+            Ok(body) => body,
+            Err(error) => {
+                buffers.give(buffer);
+                return Err(error);
+            }
+        };
+        match body.fill(wanted, cores).await {
+            Ok(_) => Ok(body),
+            Err(error) => {
+                body.close(connection, buffers);
+                Err(error)
+            }
         }
-        Ok(Fetched { content_type })
     }
 
-    /// Asks `url` and whoever it leads to. True: the body is packed by gzip.
+    /// Asks `url` and whoever it leads to.
     async fn follow(
         &self,
         connection: &mut Connection,
         url: &Url,
-        timeout: Duration,
-        body: &mut Vec<u8>,
-    ) -> Result<(Arc<str>, bool), FetchError> {
+        bounds: Bounds,
+        buffers: &Buffers,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Body, FetchError> {
         let configured = self.configured().await?;
         let mut here = Cow::Borrowed(url);
         let mut elsewhere = None;
         let mut credentials = true;
         for _ in 0..=REDIRECTS_MAX {
-            let connection = if redirect::same_origin(&here, url) {
-                &mut *connection
-            } else {
-                // Not kept: a target has one connection.
-                elsewhere.insert(connection.sibling())
-            };
+            let is_own = redirect::same_origin(&here, url);
+            let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
             // A credential never comes back on its way, whoever leads it there.
             credentials &= redirect::keeps_credentials(url, &here);
             let outcome = if self.is_for_library(connection, &here) {
                 Outcome::Http2
             } else {
-                self.ask(connection, &here, timeout, &configured, credentials, body).await?
+                self.ask(connection, &here, bounds.timeout, &configured, credentials, buffer).await?
             };
             match outcome {
-                Outcome::Body { content_type, gzip } => return Ok((content_type, gzip)),
+                Outcome::Body { content_type, gzip, incoming, keep } => {
+                    // Of another server not: a target has one connection.
+                    let keep = keep.filter(|_| is_own);
+                    return Ok(Body::new(content_type, incoming, gzip, keep, bounds, buffers));
+                }
                 Outcome::Redirect(location) => {
                     here = Cow::Owned(redirect::follow(&here, &location).map_err(FetchError::Transport)?);
                 }
@@ -186,12 +181,14 @@ impl Fetcher {
                         headers: configured.source.as_deref(),
                         credentials,
                         fixed: &self.fixed,
-                        timeout,
+                        timeout: bounds.timeout,
                         bytes_max: self.body_bytes_max,
                     };
                     // Boxed, as it is large and rare.
-                    let (content_type, gzip) = Box::pin(library::exchange(ask, body)).await?;
-                    return Ok((connection.content_type(&content_type), gzip));
+                    let asked = Box::pin(library::exchange(ask, std::mem::take(buffer)));
+                    let (incoming, content_type, gzip) = asked.await?;
+                    let content_type = connection.content_type(&content_type);
+                    return Ok(Body::new(content_type, incoming, gzip, None, bounds, buffers));
                 }
             }
         }
@@ -273,8 +270,9 @@ fn accept(config: &ScrapeConfig) -> String {
         NameEscaping::Values => "values",
     };
     let mut accept = String::new();
-    // Of the protocols that there are and the wildcard, each can have a weight of one digit of its own.
-    let mut weight = ScrapeProtocol::ALL.len() + 1;
+    // Of the protocols that there are and the wildcard, each can have a weight of one digit of its own. Prometheus knows one
+    // more, OpenMetrics 2.0.
+    let mut weight = ScrapeProtocol::ALL.len() + 2;
     for protocol in &config.scrape_protocols {
         let (kind, escaped) = match protocol {
             ScrapeProtocol::PrometheusProto => (

@@ -7,7 +7,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Hea
 use url::Url;
 
 use super::fetch::FetchError;
-use super::http::{redirect, sent_bytes_max};
+use super::http::{Incoming, redirect, sent_bytes_max};
 
 /// One request, with the redirects that follow from it.
 pub(super) struct Ask<'a> {
@@ -24,12 +24,11 @@ pub(super) struct Ask<'a> {
     pub(super) bytes_max: u64,
 }
 
-/// Reads the body of an answer with status 200 into `body`; returns its Content-Type and whether it is packed
-/// by gzip.
-pub(super) async fn exchange(ask: Ask<'_>, body: &mut Vec<u8>) -> Result<(String, bool), FetchError> {
+/// Asks, and hands over the body of an answer with status 200, its Content-Type and whether it is packed by gzip.
+/// `buffer` is used for the body.
+pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming, String, bool), FetchError> {
     // The URL is known to whoever reads the message.
     let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
-    body.clear();
     let mut headers = HeaderMap::new();
     for (name, value) in ask.headers.into_iter().flatten() {
         if ask.credentials || !redirect::is_credential(name.as_str()) {
@@ -39,7 +38,7 @@ pub(super) async fn exchange(ask: Ask<'_>, body: &mut Vec<u8>) -> Result<(String
     for (name, value) in lines(ask.fixed) {
         headers.insert(name, value);
     }
-    let mut response = ask
+    let response = ask
         .client
         .get(ask.url.clone())
         .headers(headers)
@@ -56,14 +55,7 @@ pub(super) async fn exchange(ask: Ask<'_>, body: &mut Vec<u8>) -> Result<(String
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();
-    let bytes_max = sent_bytes_max(ask.bytes_max, gzip);
-    while let Some(chunk) = response.chunk().await.map_err(transport)? {
-        if (body.len() + chunk.len()) as u64 > bytes_max {
-            return Err(FetchError::BodySize);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((content_type, gzip))
+    Ok((Incoming::of_library(response, sent_bytes_max(ask.bytes_max, gzip), buffer), content_type, gzip))
 }
 
 fn header<'r>(response: &'r reqwest::Response, name: &HeaderName) -> &'r str {

@@ -1,6 +1,6 @@
 //! The loop of one target: sleep to the next slot, scrape, append, tell.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use promring_model::slots::Slots;
@@ -11,21 +11,29 @@ use promring_proto::api::{Health, TargetReport};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
-use super::fetch::{Fetched, Fetcher};
+use super::append::Appender;
+use super::attempt::{Attempt, PIECE_BYTES, SCRAPE_BYTES_MIN};
+use super::body::BodyRules;
+use super::cores::Cores;
+use super::failure::Failure;
+use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
-use super::report;
+use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::labelsets::Shared;
+use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
-use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser};
-use crate::rules::SeriesRules;
-use crate::series::{REPORT_SERIES, Scratch, Series, SeriesCache, Tally};
-use crate::sink::{Outgoing, Sink};
+use crate::rules::{Refusal, SeriesRules};
+use crate::series::{Scratch, SeriesCache, Tally};
+use crate::sink::Sink;
+use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
 /// The clock is looked at this often while a slot is waited for, so that a clock that is set shifts no scrape longer.
 const CLOCK_CHECK: Duration = Duration::from_secs(10);
+
+/// Appending a sample takes about as long as parsing this many bytes.
+const APPEND_BYTES: usize = 100;
 
 /// What all loops of a scraper share.
 #[derive(Debug)]
@@ -36,10 +44,18 @@ pub struct Environment {
     pub buffers: Buffers,
     /// What is needed only while a body is read.
     pub scratches: Scratches,
+    /// Where the work of large scrapes is done.
+    pub cores: Cores,
+    /// What series and scrapes may take.
+    pub memory: Arc<Memory>,
     /// Strings of all series.
     pub labels: Arc<Shared>,
+    /// What those strings take.
+    pub symbols_hold: Mutex<Hold>,
     /// Handles of metrics.
     pub metrics: ScrapeMetrics,
+    /// Targets whose series go to all lanes.
+    pub spread: SpreadTargets,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -60,6 +76,8 @@ pub enum Command {
 pub struct Carried {
     cache: SeriesCache,
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
 }
@@ -82,15 +100,23 @@ pub struct TargetLoop {
     fetcher: Arc<Fetcher>,
     connection: Connection,
     rules: SeriesRules,
-    sample_limit: Option<u64>,
-    /// How a body is read whose Content-Type says nothing of use.
-    fallback: Option<Format>,
+    body_rules: BodyRules,
     slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Whether its series go to all lanes.
+    spread: bool,
+    /// It is to be spread once all of this is sent.
+    spread_after: Option<Passed>,
+    /// When the last scrape began.
+    last_start: Option<Instant>,
+    /// What the next scrape asks for.
+    expected_bytes: u64,
+    /// What the series take.
+    series_hold: Hold,
 }
 
 impl TargetLoop {
@@ -100,23 +126,26 @@ impl TargetLoop {
         target: Arc<Target>,
         fetcher: Arc<Fetcher>,
         rules: SeriesRules,
-        sample_limit: Option<u64>,
-        fallback: Option<Format>,
+        body_rules: BodyRules,
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
         Self {
             slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
+            spread: environment.spread.contains(target.key),
+            spread_after: None,
             connection: Connection::new(&target),
             target,
             fetcher,
             rules,
-            sample_limit,
-            fallback,
+            body_rules,
             sink,
+            series_hold: environment.memory.keep(),
             environment,
             reported: false,
+            last_start: None,
+            expected_bytes: SCRAPE_BYTES_MIN,
         }
     }
 
@@ -132,6 +161,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
                 Keep::Markers => self.cache.succeeding(carried.cache),
@@ -149,8 +179,8 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, .. } = self;
-                    return Some(Carried { cache, reported, done_ms });
+                    let Self { cache, reported, spread, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms });
                 }
                 Command::Gone if due => {
                     self.end(slot_ms);
@@ -159,7 +189,11 @@ impl TargetLoop {
                 }
                 Command::Scrape(refusal) if due => {
                     slot_ms = self.skip_missed(slot_ms);
-                    self.scrape(slot_ms, refusal).await;
+                    if self.sink.has_room() {
+                        self.scrape(slot_ms, refusal).await;
+                    } else {
+                        self.environment.metrics.held_back_slots.increment(1);
+                    }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
@@ -174,115 +208,176 @@ impl TargetLoop {
         let missed = (current - slot_ms) / self.slots.interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
-            tracing::debug!(target = %self.target.url, missed, "slots were skipped: the one before took too long");
+            tracing::debug!(
+                target = self.target.scrape_url(),
+                missed,
+                "slots were skipped: the one before took too long"
+            );
         }
         current
     }
 
+    /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
     async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>) {
-        let started = Instant::now();
-        let started_ms = now_ms();
-        let time_ms = self.slots.sample_time(slot_ms, started_ms);
-        let metrics = &self.environment.metrics;
-        metrics.lateness.record((started_ms - slot_ms).max(0) as f64 / 1_000.0);
-        let mut body = self.environment.buffers.take();
-        let fetched = match refusal {
-            Some(message) => Err(message),
-            None => {
-                let Self { fetcher, connection, target, environment, .. } = &mut *self;
-                let buffers = &environment.buffers;
-                let result = fetcher.fetch(connection, &target.url, target.timeout, buffers, &mut body).await;
-                result.map_err(|error| error.to_string())
+        loop {
+            let Some(mut hold) = self.admitted(slot_ms).await else { return };
+            let started = Instant::now();
+            let started_ms = now_ms();
+            let time_ms = self.slots.sample_time(slot_ms, started_ms);
+            let lateness = (started_ms - slot_ms).max(0) as f64 / 1_000.0;
+            self.environment.metrics.lateness.record(lateness);
+            if let Some(last) = self.last_start.replace(started) {
+                let seconds = started.duration_since(last).as_secs_f64();
+                self.environment.metrics.intervals.record(self.target.interval, seconds);
             }
-        };
-        let mut scratch = self.environment.scratches.take();
-        self.cache.begin(&mut scratch);
-        let result = fetched.and_then(|fetched| self.stage(&body, &fetched, time_ms, &mut scratch));
-        self.environment.buffers.give(body);
-        let seconds = started.elapsed().as_secs_f64();
-        let tally = self.append(&result, time_ms, seconds, &mut scratch);
-        self.environment.scratches.give(scratch);
-        self.tell(&result, started_ms, seconds, tally);
+            let mut scratch = self.environment.scratches.take();
+            self.cache.begin(&mut scratch);
+            let mut body_bytes = 0;
+            let target = Arc::clone(&self.target);
+            let result = match (&refusal, &target.url) {
+                (Some(message), _) => Err(Failure::Refused(message.clone())),
+                (None, Err(error)) => Err(Failure::Refused(error.to_string())),
+                (None, Ok(url)) => {
+                    let mut attempt = Attempt {
+                        url,
+                        timeout: target.timeout,
+                        fetcher: &self.fetcher,
+                        connection: &mut self.connection,
+                        rules: &self.rules,
+                        cache: &mut self.cache,
+                        scratch: &mut scratch,
+                        environment: &self.environment,
+                        hold: &mut hold,
+                        body_rules: self.body_rules,
+                        time_ms,
+                    };
+                    attempt.run(&mut body_bytes).await
+                }
+            };
+            let environment = Arc::clone(&self.environment);
+            let work = (self.cache.len() + scratch.staged()) * APPEND_BYTES;
+            if let Err(Failure::Memory(Full { alone: false })) = result {
+                // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
+                self.expected_bytes = hold.bytes().saturating_mul(2);
+                environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
+                self.keep_series();
+                continue;
+            }
+            let used =
+                (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
+            self.expected_bytes = used;
+            let report = Report {
+                up: result.is_ok(),
+                seconds: started.elapsed().as_secs_f64(),
+                tally: match &result {
+                    Ok(()) => self.cache.tally(),
+                    Err(failure) if failure.was_read() => self.cache.failed_tally(),
+                    Err(_) => Tally::default(),
+                },
+                timeout: self.target.timeout,
+                sample_limit: self.body_rules.sample_limit,
+                body_bytes: match &result {
+                    Err(Failure::Fetch(FetchError::BodySize)) => -1,
+                    Err(failure) if !failure.was_read() => 0,
+                    Ok(()) | Err(_) => body_bytes as i64,
+                },
+            };
+            let append = || self.append(&report, time_ms, &mut scratch);
+            let tally = environment.cores.run_sized(work, append).await;
+            environment.scratches.give(scratch);
+            self.keep_series();
+            self.tell(&result, started_ms, &Report { tally, ..report });
+            return;
+        }
     }
 
-    /// Reads the whole body before anything takes effect: a scrape is stored as a whole or not at all.
-    fn stage(
-        &mut self,
-        body: &[u8],
-        fetched: &Fetched,
-        time_ms: i64,
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        let options = HistogramOptions::default();
-        let parser = Parser::new(&fetched.content_type, self.fallback, options, body);
-        let mut parser = parser.map_err(|error| error.to_string())?;
-        while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
-            // Native histograms are not asked for, and what is said of families is not sent yet.
-            let Item::Sample(sample) = item else { continue };
-            self.cache.stage(&sample, time_ms, &self.rules, scratch).map_err(|error| error.to_string())?;
-            if self.sample_limit.is_some_and(|limit| self.cache.tally().kept > limit) {
-                self.environment.metrics.exceeded_sample_limit.increment(1);
-                return Err("sample limit exceeded".to_owned());
-            }
+    /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.
+    async fn admitted(&self, slot_ms: i64) -> Option<Hold> {
+        let Environment { memory, metrics, stopping, .. } = &*self.environment;
+        if let Some(hold) = memory.try_admit(self.expected_bytes) {
+            return Some(hold);
         }
-        Ok(())
+        tokio::select! {
+            hold = memory.admit(self.expected_bytes) => Some(hold),
+            () = wait_until(self.slots.next_after(slot_ms)) => {
+                metrics.skipped_for_memory.increment(1);
+                tracing::debug!(target = self.target.scrape_url(), "a slot was skipped: scraper.memory_limit is reached");
+                None
+            }
+            () = stopping.wait() => None,
+        }
     }
 
-    fn append(
-        &mut self,
-        result: &Result<(), String>,
-        time_ms: i64,
-        seconds: f64,
-        scratch: &mut Scratch,
-    ) -> Tally {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let push = |series: Series<'_>, value_bits, timestamp_ms| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms });
-        };
-        let tally = match result {
-            Ok(()) => self.cache.commit(time_ms, scratch, push),
-            Err(_) => {
-                let tally = self.cache.failed_tally();
-                self.cache.fail(time_ms, push);
-                tally
-            }
-        };
-        for (place, value) in report::values(result.is_ok(), seconds, tally).into_iter().enumerate() {
-            let series = self.cache.report_series(place);
-            lanes.push(&Outgoing { series, value_bits: value.to_bits(), timestamp_ms: time_ms });
+    /// Counts what the target's series take.
+    fn keep_series(&mut self) {
+        self.series_hold.set(self.cache.memory() as u64);
+        let Environment { labels, symbols_hold, .. } = &*self.environment;
+        let symbols = labels.symbols.bytes() as u64;
+        symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
+    }
+
+    /// What the scrape yielded once it took effect.
+    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
+        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
+            self.spread = self.environment.spread.add(self.target.key);
         }
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+        let mut tally = report.tally;
+        if report.up {
+            tally = self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
+        } else {
+            self.cache.fail(time_ms, scratch, |outgoing| appender.push(outgoing));
+        }
+        appender.keep_together();
+        let values = report.values().map(f64::to_bits);
+        self.cache.report(values, time_ms).for_each(|outgoing| appender.push(&outgoing));
         self.reported = true;
+        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
+        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+            appender.flush();
+            self.spread_after = Some(self.sink.passed());
+        }
         tally
     }
 
     fn end(&mut self, time_ms: i64) {
-        let mut lanes = self.sink.lanes(self.target.key, &self.environment.labels);
-        let mut push = |series: Series<'_>, value_bits| {
-            lanes.push(&Outgoing { series, value_bits, timestamp_ms: time_ms });
-        };
-        self.cache.end(time_ms, |series, value_bits, _| push(series, value_bits));
+        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+        self.cache.end(time_ms, |outgoing| appender.push(outgoing));
+        appender.keep_together();
         if std::mem::take(&mut self.reported) {
-            for place in 0..REPORT_SERIES.len() {
-                push(self.cache.report_series(place), STALE_NAN_BITS);
-            }
+            let stale = std::iter::repeat(STALE_NAN_BITS);
+            self.cache.report(stale, time_ms).for_each(|outgoing| appender.push(&outgoing));
         }
     }
 
-    fn tell(&self, result: &Result<(), String>, started_ms: i64, seconds: f64, tally: Tally) {
+    fn tell(&self, result: &Result<(), Failure>, started_ms: i64, report: &Report) {
+        let Report { seconds, tally, .. } = *report;
         let metrics = &self.environment.metrics;
         metrics.scrapes.increment(1);
         metrics.duration.record(seconds);
         metrics.samples.increment(tally.scraped);
         metrics.duplicates.increment(tally.duplicates);
         metrics.out_of_bounds.increment(tally.out_of_bounds);
+        metrics.histograms.increment(tally.histograms);
+        metrics.exemplars_out_of_order.increment(tally.exemplars_out_of_order);
+        if report.body_bytes < 0 {
+            metrics.exceeded_body_size.increment(1);
+        }
+        match result {
+            Err(Failure::Series(Refusal::Limit(_))) => metrics.exceeded_label_limits.increment(1),
+            Err(Failure::SampleLimit) => metrics.exceeded_sample_limit.increment(1),
+            Err(Failure::Series(Refusal::Buckets)) => metrics.exceeded_bucket_limit.increment(1),
+            Ok(()) | Err(_) => {}
+        }
+        metrics.out_of_order.increment(tally.out_of_order);
         if let Err(error) = result {
             metrics.failed.increment(1);
-            tracing::debug!(target = %self.target.url, error, "scrape failed");
+            tracing::debug!(target = self.target.scrape_url(), %error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
             id: self.target.id,
             health: if result.is_ok() { Health::Up } else { Health::Down },
-            last_error: result.as_ref().err().cloned().unwrap_or_default(),
+            last_error: result.as_ref().err().map(Failure::to_string).unwrap_or_default(),
             last_scrape_ms: started_ms,
             last_scrape_duration: seconds,
             samples: tally.scraped,

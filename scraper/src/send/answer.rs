@@ -14,6 +14,11 @@ pub(super) enum Answer {
         /// How that shows, for the log.
         why: String,
     },
+    /// It was a request of 1.0, and the receiver does not speak that: nothing was stored.
+    NoV1 {
+        /// How that shows, for the log.
+        why: String,
+    },
     /// Not now; it is sent again.
     Again {
         /// Why, for the log.

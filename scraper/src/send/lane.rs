@@ -16,12 +16,14 @@ use super::written::Written;
 use crate::queue::{Encoding, LaneReader, Wake};
 
 /// What senders are asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// Send whatever comes.
     Run,
     /// Send what is there, then end.
     Drain,
+    /// End after the request that is under way: others send the rest.
+    Yield,
     /// End now.
     Stop,
 }
@@ -41,6 +43,8 @@ enum Fate {
     InPart(Refusal, Written),
     /// It must be sent as 1.0.
     NoV2,
+    /// It must not be sent as 1.0 after all.
+    NoV1,
     Refused(Refusal),
     TooLarge(Refusal),
     Unwanted(Refusal),
@@ -54,7 +58,7 @@ enum Fate {
 
 /// Why a request is taken apart.
 enum Why {
-    /// Some of it is past sample_age_limit.
+    /// Some of it is past sample_age_limit, or nothing is wrong with it that is known.
     TooOld,
     /// The receiver does not take 2.0.
     NoV2,
@@ -75,6 +79,8 @@ struct Offer<'o> {
     encoding: Encoding,
     counts: Counts,
     last_ms: i64,
+    /// It was one of 2.0 that the receiver did not seem to understand.
+    was_v2: bool,
 }
 
 impl LaneSender {
@@ -87,7 +93,7 @@ impl LaneSender {
         let samples_max = self.link.config.queue.max_samples_per_send as u64;
         loop {
             let phase = *self.phase.borrow_and_update();
-            if phase == Phase::Stop {
+            if matches!(phase, Phase::Yield | Phase::Stop) {
                 return;
             }
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max) {
@@ -96,7 +102,8 @@ impl LaneSender {
                 }
                 continue;
             }
-            if phase == Phase::Drain {
+            // What waits for other lanes has its turn when these are sent.
+            if phase == Phase::Drain && !self.reader.waits_for_others() {
                 return;
             }
             tokio::select! {
@@ -118,7 +125,7 @@ impl LaneSender {
         }
         let (encoding, counts, last_ms) = (request.encoding, request.counts, request.last_ms);
         let Request { body, maybe_stored, .. } = &mut request;
-        let offer = Offer { body, encoding, counts, last_ms };
+        let offer = Offer { body, encoding, counts, last_ms, was_v2: false };
         match self.offer(&offer, maybe_stored).await {
             Fate::Accepted => self.sent(request.last_ms),
             Fate::InPart(refusal, written) => {
@@ -126,7 +133,7 @@ impl LaneSender {
             }
             Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
             Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &request.counts, &refusal),
-            Fate::NoV2 => return self.deliver_pieces(&request, Why::NoV2).await,
+            Fate::NoV2 | Fate::NoV1 => return self.deliver_pieces(&request, Why::NoV2).await,
             Fate::Refused(refusal) => {
                 let alone = Reason::of(&refusal, request.maybe_stored);
                 return self.deliver_pieces(&request, Why::Refused(refusal, alone)).await;
@@ -179,12 +186,17 @@ impl LaneSender {
                 continue;
             }
             if piece.encoding() == Encoding::V2 && (as_v1 || self.link.lacks_v2()) {
-                stack.extend(piece.into_v1().into_iter().rev());
+                let histograms = piece.counts().histograms;
+                let pieces = piece.into_v1();
+                let left: u64 = pieces.iter().map(|piece| piece.counts().histograms).sum();
+                self.link.metrics.dropped_custom.increment(histograms.saturating_sub(left));
+                stack.extend(pieces.into_iter().rev());
                 continue;
             }
             let body = units::put_together(&piece.units);
             let (counts, last_ms) = (piece.counts(), piece.newest_ms());
-            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms };
+            let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
+            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
             match self.offer(&offer, &mut piece.maybe_stored).await {
                 Fate::Accepted => self.sent(offer.last_ms),
                 Fate::InPart(refusal, written) => {
@@ -193,6 +205,11 @@ impl LaneSender {
                 Fate::NoV2 => {
                     as_v1 = true;
                     stack.push(piece);
+                }
+                Fate::NoV1 => {
+                    // Nothing of it was stored, so all of it goes once more.
+                    self.link.must_speak_v2();
+                    return Box::pin(self.deliver_pieces(request, Why::TooOld)).await;
                 }
                 Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
                 Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
@@ -241,7 +258,7 @@ impl LaneSender {
             }
             let answer = tokio::select! {
                 answer = link.attempt(offer.body.clone(), offer.encoding, attempt) => answer,
-                () = stopped(&mut self.phase) => {
+                () = reached(&mut self.phase, Phase::Stop) => {
                     // It may be under way.
                     *maybe_stored = true;
                     return Fate::Stopped;
@@ -267,6 +284,8 @@ impl LaneSender {
                 Answer::Refused(_, None) if offer.encoding == Encoding::V2 && !link.speaks_v2() => {
                     return Fate::NoV2;
                 }
+                Answer::NoV1 { .. } if offer.was_v2 && !link.lacks_v2() => return Fate::NoV1,
+                Answer::NoV1 { why } => (why, None),
                 Answer::Refused(refusal, _) => return Fate::Refused(refusal),
                 Answer::TooLarge(refusal) => return Fate::TooLarge(refusal),
                 Answer::Unwanted(refusal) => return Fate::Unwanted(refusal),
@@ -289,13 +308,13 @@ impl LaneSender {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = stopped(&mut self.phase) => return Fate::Stopped,
+                () = reached(&mut self.phase, Phase::Yield) => return Fate::Stopped,
             }
         }
     }
 
     fn sent(&self, last_ms: i64) {
-        self.link.metrics.highest_sent_seconds.set(last_ms as f64 / 1000.0);
+        self.link.metrics.sent_up_to(last_ms);
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
@@ -358,8 +377,8 @@ impl LaneSender {
     }
 }
 
-/// Returns when the sender is to end.
-async fn stopped(phase: &mut watch::Receiver<Phase>) {
+/// Returns when the sender is asked for this, or more.
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     // An error says that nobody can ask any more, which is an end as well.
-    let _ended = phase.wait_for(|phase| *phase == Phase::Stop).await;
+    let _ended = phase.wait_for(|phase| *phase >= wanted).await;
 }

@@ -75,6 +75,11 @@ impl Link {
         self.learned.v2.load(Ordering::Relaxed)
     }
 
+    /// The receiver does not take 1.0, so what it said to 2.0 was about something else.
+    pub(super) fn must_speak_v2(&self) {
+        self.learned.v2.store(true, Ordering::Relaxed);
+    }
+
     /// From now on everything goes as 1.0.
     pub(super) fn give_up_v2(&self, why: &str) {
         if !self.learned.no_v2.swap(true, Ordering::Relaxed) {
@@ -153,6 +158,9 @@ impl Link {
         let refusal = Refusal { status: status.as_u16(), message: shown(&text) };
         if encoding == Encoding::V2 && refusal.status == 415 {
             return Answer::NoV2 { why: format!("HTTP status {status}: {}", refusal.message) };
+        }
+        if refusal.status == 415 {
+            return Answer::NoV1 { why: format!("HTTP status {status}: {}", refusal.message) };
         }
         match meaning(refusal.status, self.config.queue.retry_on_http_429) {
             Meaning::Again { maybe_stored } => {

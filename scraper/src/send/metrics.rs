@@ -1,11 +1,16 @@
 //! Metrics of one destination: Prometheus's names where the meaning is Prometheus's, our own for the rest.
 
-use metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, gauge, histogram};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use promring_model::config::RemoteWrite;
 
 use super::answer::Reason;
 use super::units::Counts;
-use crate::queue::{DropReason, Queue, QueueStats};
+use crate::queue::{Beside, DropReason, Queue, QueueStats};
 
 /// Handles, taken once. The recorder must be installed before.
 pub(super) struct SendMetrics {
@@ -13,9 +18,12 @@ pub(super) struct SendMetrics {
     pub(super) failed: Kinds,
     pub(super) retried: Kinds,
     pub(super) too_old: Kinds,
+    /// Native histograms that 1.0 cannot carry.
+    pub(super) dropped_custom: Counter,
     pub(super) bytes: Counter,
     pub(super) duration_seconds: Histogram,
-    pub(super) highest_sent_seconds: Gauge,
+    highest_sent_seconds: Gauge,
+    highest_sent_ms: AtomicI64,
     /// 1: the receiver does not speak 2.0.
     pub(super) fallback: Gauge,
     refused: [Counter; Reason::ALL.len()],
@@ -32,6 +40,9 @@ pub(super) struct Kinds {
 
 struct QueueMetrics {
     samples_pending: Gauge,
+    histograms_pending: Gauge,
+    exemplars_pending: Gauge,
+    metadata_pending: Gauge,
     lanes: Gauge,
     highest_seconds: Gauge,
     records: Gauge,
@@ -65,6 +76,7 @@ impl SendMetrics {
             .set(config.queue.max_samples_per_send as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_min").set(config.queue.min_shards as f64);
         of!(gauge, config, "prometheus_remote_storage_shards_max").set(config.queue.max_shards as f64);
+        of!(gauge, config, "prometheus_remote_storage_shards_desired").set(super::lanes(config) as f64);
         let fallback = of!(gauge, config, "promring_remote_write_fallback");
         fallback.set(0.0);
         Self {
@@ -73,6 +85,7 @@ impl SendMetrics {
             failed: Kinds::new(config, "failed_total", None),
             retried: Kinds::new(config, "retried_total", None),
             too_old: Kinds::new(config, "dropped_total", Some("too_old")),
+            dropped_custom: dropped_custom(config),
             bytes: of!(counter, config, "prometheus_remote_storage_bytes_total"),
             duration_seconds: of!(histogram, config, "prometheus_remote_storage_sent_batch_duration_seconds"),
             highest_sent_seconds: of!(
@@ -80,6 +93,7 @@ impl SendMetrics {
                 config,
                 "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
             ),
+            highest_sent_ms: AtomicI64::new(i64::MIN),
             refused: Reason::ALL.map(|reason| {
                 of!(counter, config, "promring_remote_write_refused_samples_total", "reason" => reason.as_str())
             }),
@@ -94,6 +108,13 @@ impl SendMetrics {
         }
         if reason != Reason::AlreadyStored {
             self.failed.add(counts);
+        }
+    }
+
+    /// A request was accepted whose newest sample has this time. Lanes are not equally far.
+    pub(super) fn sent_up_to(&self, newest_ms: i64) {
+        if self.highest_sent_ms.fetch_max(newest_ms, Ordering::Relaxed) < newest_ms {
+            self.highest_sent_seconds.set(newest_ms as f64 / 1000.0);
         }
     }
 
@@ -136,6 +157,9 @@ impl QueueMetrics {
     fn new(config: &RemoteWrite) -> Self {
         Self {
             samples_pending: of!(gauge, config, "prometheus_remote_storage_samples_pending"),
+            histograms_pending: of!(gauge, config, "prometheus_remote_storage_histograms_pending"),
+            exemplars_pending: of!(gauge, config, "prometheus_remote_storage_exemplars_pending"),
+            metadata_pending: of!(gauge, config, "prometheus_remote_storage_metadata_pending"),
             lanes: of!(gauge, config, "prometheus_remote_storage_shards"),
             highest_seconds: of!(gauge, config, "prometheus_remote_storage_queue_highest_timestamp_seconds"),
             records: of!(gauge, config, "promring_queue_records"),
@@ -159,7 +183,11 @@ impl QueueMetrics {
     }
 
     fn update(&self, stats: &QueueStats, before: &QueueStats) {
-        self.samples_pending.set(stats.pending.samples as f64);
+        let Beside { histograms, exemplars, metadata } = stats.pending.beside;
+        self.samples_pending.set(stats.pending.samples.saturating_sub(histograms) as f64);
+        self.histograms_pending.set(histograms as f64);
+        self.exemplars_pending.set(exemplars as f64);
+        self.metadata_pending.set(metadata as f64);
         self.lanes.set(stats.sets.iter().map(|set| set.lanes.len()).sum::<usize>() as f64);
         if let Some(newest_ms) = stats.newest_sample_ms {
             self.highest_seconds.set(newest_ms as f64 / 1000.0);
@@ -184,6 +212,12 @@ impl QueueMetrics {
     }
 }
 
+/// Counts native histograms with bounds of their own that are not sent, since remote write 1.0 cannot carry them.
+pub(crate) fn dropped_custom(config: &RemoteWrite) -> Counter {
+    let name = "prometheus_remote_storage_histograms_dropped_total";
+    of!(counter, config, name, "reason" => "nhcb_in_rw1_not_supported")
+}
+
 /// The URL without a password, as Prometheus's label has it.
 fn shown_url(config: &RemoteWrite) -> String {
     let mut url = config.url.clone();
@@ -195,18 +229,44 @@ fn shown_url(config: &RemoteWrite) -> String {
 }
 
 fn describe() {
-    describe_counter!("prometheus_remote_storage_samples_total", "Samples sent, each attempt counted.");
-    describe_counter!(
-        "prometheus_remote_storage_samples_failed_total",
-        "Samples that the receiver refused for good."
-    );
-    describe_counter!("prometheus_remote_storage_samples_retried_total", "Samples sent again.");
-    describe_counter!("prometheus_remote_storage_samples_dropped_total", "Samples not sent, by reason.");
-    describe_gauge!(
-        "prometheus_remote_storage_samples_pending",
-        "Samples in the queue that are not acknowledged."
-    );
+    for (kind, what) in [
+        ("samples", "Float samples"),
+        ("histograms", "Native histograms"),
+        ("exemplars", "Exemplars"),
+        ("metadata", "Metadata entries"),
+    ] {
+        let name = |suffix: &str| format!("prometheus_remote_storage_{kind}_{suffix}");
+        describe_counter!(name("total"), format!("{what} sent, each attempt counted."));
+        describe_counter!(name("failed_total"), format!("{what} that the receiver refused for good."));
+        describe_counter!(name("retried_total"), format!("{what} sent again."));
+        describe_counter!(name("dropped_total"), format!("{what} not sent, by reason."));
+        describe_gauge!(name("pending"), format!("{what} in the queue that are not acknowledged."));
+    }
     describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
+    describe_gauge!("prometheus_remote_storage_shards_desired", "Lanes that the configuration asks for.");
+    describe_gauge!("prometheus_remote_storage_shards_min", "min_shards of the configuration.");
+    describe_gauge!("prometheus_remote_storage_shards_max", "max_shards of the configuration.");
+    describe_gauge!(
+        "prometheus_remote_storage_max_samples_per_send",
+        "max_samples_per_send of the configuration."
+    );
+    describe_counter!("prometheus_remote_storage_bytes_total", "Bytes of bodies sent, after compression.");
+    describe_histogram!(
+        "prometheus_remote_storage_sent_batch_duration_seconds",
+        "From the first byte of a request to the head of its answer."
+    );
+    describe_gauge!(
+        "prometheus_remote_storage_queue_highest_timestamp_seconds",
+        "The newest time of a sample that was enqueued."
+    );
+    describe_gauge!(
+        "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+        "The newest time of a sample that was accepted."
+    );
+    describe_histogram!(
+        "promring_queue_fsync_duration_seconds",
+        "How long a sync of a file or directory took."
+    );
     describe_counter!(
         "promring_remote_write_refused_samples_total",
         "Samples that the receiver refused one by one, by reason; already_stored is no loss."

@@ -11,6 +11,7 @@ mod gather;
 mod join;
 mod lane;
 mod link;
+mod metadata;
 mod metrics;
 mod news;
 mod piece;
@@ -18,10 +19,11 @@ mod units;
 mod written;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,15 +34,23 @@ use promring_proto::api::QueueReport;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::labelsets::Shared;
 use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
 use lane::{LaneSender, Phase};
 use link::Link;
+pub(crate) use metrics::dropped_custom;
 
 /// Lanes of a queue, unless min_shards asks for more or max_shards for fewer.
 pub const LANES: usize = 8;
 
 /// How often metrics of a queue are brought up to date.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a lane is asked for whose sender of an older configuration still ends.
+const READER_RETRY: Duration = Duration::from_millis(20);
+
+/// How long requests that are under way may take when others are to send the rest.
+const YIELD_MAX: Duration = Duration::from_secs(2);
 
 /// How long senders may take to put down what they have in hand when their time is over.
 const STOP_MAX: Duration = Duration::from_secs(1);
@@ -50,7 +60,10 @@ pub struct Senders {
     phase: watch::Sender<Phase>,
     link: Arc<Link>,
     queue: Arc<Queue>,
+    /// What metadata are told of.
+    families: Option<Arc<Shared>>,
     running: Mutex<JoinSet<()>>,
+    ended: AtomicBool,
 }
 
 impl std::fmt::Debug for Senders {
@@ -69,8 +82,17 @@ impl Senders {
             phase: watch::Sender::new(Phase::Run),
             link: Arc::new(Link::new(Arc::clone(config))?),
             queue: Arc::clone(queue),
+            families: None,
             running: Mutex::default(),
+            ended: AtomicBool::new(false),
         })
+    }
+
+    /// The same, telling the receiver also what these targets say of their metric families, as far as it is to be told.
+    #[must_use]
+    pub fn with_metadata(self, families: &Arc<Shared>) -> Self {
+        let families = self.link.config.metadata.send.then(|| Arc::clone(families));
+        Self { families, ..self }
     }
 
     /// Starts sending. It ends with [`Senders::finish`], or when the senders are dropped. Later calls change nothing.
@@ -80,20 +102,62 @@ impl Senders {
             let supervisor =
                 supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
             running.spawn(supervisor);
+            if let Some(families) = &self.families {
+                let (link, phase) = (Arc::clone(&self.link), self.phase.subscribe());
+                running.spawn(metadata::send_always(link, Arc::clone(families), phase));
+            }
         }
     }
 
     /// Sends what is queued as far as `time` allows, then ends. A request that is in flight then is abandoned: it is not
     /// acknowledged, and is sent again with the same boundaries after a restart.
     pub async fn finish(&self, time: Duration) {
+        self.end(tokio::time::sleep(time)).await;
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Ends after the requests that are under way, so that others send the rest, or this stays on disk.
+    pub async fn yield_queue(&self) {
+        let mut running = std::mem::take(&mut *self.running());
+        self.phase.send_if_modified(|phase| {
+            let earlier = *phase < Phase::Yield;
+            *phase = Phase::Yield.max(*phase);
+            earlier
+        });
+        let ended = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(YIELD_MAX, ended).await.is_err() {
+            self.stop(running).await;
+        }
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// The same as [`Senders::finish`] until `overdue` returns.
+    pub async fn finish_until(&self, overdue: impl Future<Output = ()>) {
+        self.end(overdue).await;
+        self.ended.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Senders::finish`] has returned, so that nobody reads the queue.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    async fn end(&self, overdue: impl Future<Output = ()>) {
         // What was never started has something to send all the same.
         self.start();
         let mut running = std::mem::take(&mut *self.running());
         self.phase.send_replace(Phase::Drain);
         let ended = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(time, ended).await.is_ok() {
-            return;
+        tokio::select! {
+            biased;
+            () = ended => return,
+            () = overdue => {}
         }
+        self.stop(running).await;
+    }
+
+    async fn stop(&self, mut running: JoinSet<()>) {
         self.phase.send_replace(Phase::Stop);
         let ended = async { while running.join_next().await.is_some() {} };
         if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
@@ -167,16 +231,22 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
     loop {
         let current = lanes.borrow_and_update().clone();
         known.retain(|lane| current.contains(lane));
+        // Senders of an older configuration may not have let go of theirs yet.
+        let mut awaited = false;
         for lane in current {
-            if !known.contains(&lane)
-                && let Some(reader) = queue.reader(lane)
-            {
-                known.push(lane);
-                let sender = LaneSender::new(Arc::clone(&link), reader, phase.clone());
-                by_task.insert(senders.spawn(sender.run()).id(), lane);
+            if known.contains(&lane) {
+                continue;
             }
+            let Some(reader) = queue.reader(lane) else {
+                awaited = true;
+                continue;
+            };
+            known.push(lane);
+            let sender = LaneSender::new(Arc::clone(&link), reader, phase.clone());
+            by_task.insert(senders.spawn(sender.run()).id(), lane);
         }
-        if *phase.borrow_and_update() != Phase::Run && senders.is_empty() {
+        let now = *phase.borrow_and_update();
+        if senders.is_empty() && (now >= Phase::Yield || (now == Phase::Drain && !awaited)) {
             link.metrics.update(&queue);
             return;
         }
@@ -194,6 +264,7 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
                     known.retain(|known| Some(*known) != lane);
                 }
             },
+            () = tokio::time::sleep(READER_RETRY), if awaited => {}
             _ = metrics.tick() => link.metrics.update(&queue),
         }
     }

@@ -13,6 +13,8 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
+    /// What formats the client takes, as it says it.
+    pub(super) accept: String,
     /// The client takes gzip.
     pub(super) gzip: bool,
     /// The client wants the connection closed after the answer.
@@ -67,6 +69,7 @@ fn parse_head(head: &[u8]) -> Result<(Request, usize), &'static str> {
     let mut request = Request {
         method: method.to_owned(),
         path: target.split('?').next().unwrap_or_default().to_owned(),
+        accept: String::new(),
         gzip: false,
         close: version == "HTTP/1.0",
         body: Vec::new(),
@@ -76,6 +79,8 @@ fn parse_head(head: &[u8]) -> Result<(Request, usize), &'static str> {
         let value = value.trim();
         if name.eq_ignore_ascii_case("accept-encoding") {
             request.gzip = accepts_gzip(value);
+        } else if name.eq_ignore_ascii_case("accept") {
+            request.accept = value.to_owned();
         } else if name.eq_ignore_ascii_case("connection") {
             request.close = value.eq_ignore_ascii_case("close");
         } else if name.eq_ignore_ascii_case("transfer-encoding") {

@@ -18,6 +18,7 @@ mod fleet;
 mod http;
 mod kinds;
 mod motion;
+mod rich;
 mod server;
 mod template;
 
@@ -35,6 +36,7 @@ pub use crate::audit::Exposed;
 pub use behaviour::{Behaviour, Change, Vanish};
 pub use fleet::{Fleet, FleetError, FleetOptions, SERIES_MAX, TARGETS_MAX};
 pub use kinds::Kind;
+pub use rich::{EXPOSITIONS_MAX, RichExporter};
 
 use crate::clock::now_ms;
 use server::Buffers;

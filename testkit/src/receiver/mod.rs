@@ -15,6 +15,7 @@
 mod api;
 mod fault;
 mod io;
+mod payload;
 mod stats;
 mod write;
 
@@ -28,6 +29,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use fault::{FAULTS_MAX, Fault, FaultError, FaultRule};
+pub use payload::{
+    PAYLOAD_MAX, Payload, ReceivedExemplar, ReceivedHistogram, ReceivedMetadata, ReceivedStart,
+};
 pub use stats::{RATE_SECONDS, Received, Summary};
 pub use write::{BODY_BYTES_MAX, DECOMPRESSED_BYTES_MAX};
 
@@ -79,6 +83,7 @@ struct Inner {
     audit: Mutex<Audit>,
     faults: Mutex<Faults>,
     stats: Mutex<Stats>,
+    payload: Mutex<Payload>,
     /// True from a stop until the next start.
     stopped: watch::Sender<bool>,
 }
@@ -108,6 +113,7 @@ impl Receiver {
             audit: Mutex::default(),
             faults: Mutex::default(),
             stats: Mutex::new(stats),
+            payload: Mutex::default(),
             stopped: watch::Sender::new(false),
         }));
         let mut receiver = Self { shared, address: listen, server: None };
@@ -142,6 +148,12 @@ impl Receiver {
     #[must_use]
     pub fn received(&self) -> Received {
         self.shared.stats().received
+    }
+
+    /// What came beside floats: native histograms, exemplars, metadata, the times at which counting began.
+    #[must_use]
+    pub fn payload(&self) -> Payload {
+        self.shared.payload().clone()
     }
 
     /// How long samples may be under way before the live audit counts their slot as missing.
@@ -224,6 +236,10 @@ impl Shared {
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn payload(&self) -> MutexGuard<'_, Payload> {
+        self.0.payload.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stats(&self) -> MutexGuard<'_, Stats> {

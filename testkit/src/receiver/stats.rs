@@ -25,11 +25,11 @@ pub struct Received {
     pub bytes: u64,
     /// Bytes of them after decompression.
     pub decompressed_bytes: u64,
-    /// Exemplars in them, which are not looked at.
+    /// Exemplars in them.
     pub exemplars: u64,
-    /// Native histograms in them, which are not looked at.
+    /// Native histograms in them.
     pub histograms: u64,
-    /// Metadata in them, which are not looked at.
+    /// Metadata in them.
     pub metadata: u64,
 }
 

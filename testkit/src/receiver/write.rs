@@ -192,6 +192,12 @@ fn store(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Result<(Version, 
         audit.sample_encoded(labels, value, timestamp_ms);
     })?;
     drop(audit);
+    let mut payload = shared.payload();
+    match version {
+        Version::V1 => payload.take_v1(&message, &contents),
+        Version::V2 => payload.take_v2(&message, &contents),
+    }
+    drop(payload);
     let mut stats = shared.stats();
     stats.rate.add(contents.samples, now_ms());
     let received = &mut stats.received;

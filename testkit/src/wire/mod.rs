@@ -260,6 +260,7 @@ mod tests {
             let series = TimeSeries {
                 labels: labels.iter().map(label).collect(),
                 samples: vec![Sample { value, timestamp }],
+                ..TimeSeries::default()
             };
             request.timeseries.push(series);
         })?;
@@ -320,6 +321,7 @@ mod tests {
                     .iter()
                     .map(|(bits, timestamp)| Sample { value: f64::from_bits(*bits), timestamp: *timestamp })
                     .collect(),
+                ..TimeSeries::default()
             };
             let request = WriteRequest { timeseries: series.iter().map(timeseries).collect(), metadata: Vec::new() };
             let mut flat = Vec::new();

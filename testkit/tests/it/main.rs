@@ -7,4 +7,5 @@ mod audit;
 mod client;
 mod config;
 mod exporters;
+mod payload;
 mod receiver;

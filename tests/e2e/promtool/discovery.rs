@@ -10,7 +10,7 @@ use promring_allocator::discovery::Sources;
 use promring_model::config::{NameValidation, ScrapeConfig, load};
 use promring_model::labels::{Labels, LabelsBuilder};
 use promring_model::relabel::{Outcome, Rule, RuleSpec, Rules};
-use promring_model::target::{Assembled, META_PREFIX, TargetError, assemble, discovered_labels};
+use promring_model::target::{Assembled, META_PREFIX, assemble, discovered_labels};
 use promring_net::files::Disk;
 use serde_json::Value;
 
@@ -34,8 +34,6 @@ pub(super) enum Finding {
     Dropped,
     /// They make no target.
     Invalid,
-    /// Promring alone says: they make no URL. Prometheus fails when it scrapes.
-    NoUrl,
 }
 
 /// What was found, by discovered labels.
@@ -144,7 +142,6 @@ fn finding(job: &ScrapeConfig, discovered: &Labels) -> Finding {
     let finding = match assemble(job, discovered) {
         Assembled::Target(target) => Finding::Target(target.labels),
         Assembled::Dropped { .. } => Finding::Dropped,
-        Assembled::Invalid(TargetError::Url { .. }) => Finding::NoUrl,
         Assembled::Invalid(_) => Finding::Invalid,
     };
     assert_trace_agrees(job, discovered, &finding);

@@ -79,10 +79,8 @@ impl Tally {
                 (Some(our), Some(their)) if our == their => match our {
                     Finding::Target(_) => self.targets += 1,
                     Finding::Dropped => self.dropped += 1,
-                    Finding::Invalid | Finding::NoUrl => self.invalid += 1,
+                    Finding::Invalid => self.invalid += 1,
                 },
-                // Listed: Prometheus has no look at the URL before it scrapes.
-                (Some(Finding::NoUrl), Some(Finding::Target(_))) => continue,
                 _ => {
                     let config = std::fs::read_to_string(dir.join(CONFIG)).unwrap();
                     let found = format!("{config}\n{discovered}\npromring: {our:?}\npromtool: {their:?}");

@@ -8,9 +8,10 @@ use promring_model::target::META_PREFIX;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::Version;
 use super::discovery::{self, CONFIG, Finding, Findings, is_ambiguous};
-use super::divergences::settle;
-use super::{Version, testdata};
+use crate::divergences;
+use crate::support::testdata;
 
 /// A target of a job, and what becomes of it.
 #[derive(Deserialize)]
@@ -49,8 +50,6 @@ enum Word {
     Dropped,
     /// The labels make no target.
     Invalid,
-    /// The labels make no URL, which promring alone looks at.
-    NoUrl,
     /// The configuration is refused, or the file of targets.
     Refused,
 }
@@ -108,8 +107,8 @@ fn targets_get_the_labels_that_are_written_down_for_them() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    settle("labels of 3.15", &differs_now);
-    settle("labels of 2.42", &differed_once);
+    divergences::CONFIG.settle("labels of 3.15", &differs_now);
+    divergences::CONFIG.settle("labels of 2.42", &differed_once);
 }
 
 /// A case of the model's own tests: rules, and a label set before and after them.
@@ -225,7 +224,6 @@ impl Want {
             }
             Self::Word(Word::Dropped) => Some(Finding::Dropped),
             Self::Word(Word::Invalid) => Some(Finding::Invalid),
-            Self::Word(Word::NoUrl) => Some(Finding::NoUrl),
             Self::Word(Word::Refused) => None,
         }
     }

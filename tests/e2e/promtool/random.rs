@@ -1,13 +1,8 @@
 //! Random rules and label sets: close to what people write, and full of what is read in two ways.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Map, Value, json};
-
-/// Set it to a seed that a failed run printed.
-const SEED_VARIABLE: &str = "PROMRING_E2E_SEED";
 
 const ACTIONS: [(&str, u32); 11] = [
     ("replace", 12),
@@ -150,11 +145,7 @@ pub(super) struct Random {
 impl Random {
     /// From the seed in the environment, or from a new one.
     pub(super) fn from_environment() -> Self {
-        let seed = match std::env::var(SEED_VARIABLE) {
-            Ok(seed) => seed.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE}={seed} is no number")),
-            Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs(),
-        };
-        eprintln!("seed {seed}; {SEED_VARIABLE}={seed} repeats this run");
+        let seed = crate::chance::seed();
         Self { rng: StdRng::seed_from_u64(seed), seed }
     }
 

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::divergences::settle;
+use super::Version;
 use super::random::Random;
-use super::{Version, testdata};
+use crate::divergences;
+use crate::support::testdata;
 
 /// Whether a file is good, and all that was said of it.
 struct Verdict {
@@ -38,10 +39,11 @@ fn each_file_of_testdata_gets_the_verdict_of_promtool() {
         };
         files.iter().filter(differs).map(both).collect()
     };
-    settle("verdicts of 3.15", &differ(&newer, &|_| true));
+    divergences::CONFIG.settle("verdicts of 3.15", &differ(&newer, &|_| true));
     // What 3.15 takes and 2.42 refuses is newer than 2.42, and where promring differs from both it is listed above.
     // What is left are files that were good once.
-    settle("verdicts of 2.42", &differ(&older, &|file| older[file].good && !newer[file].good));
+    divergences::CONFIG
+        .settle("verdicts of 2.42", &differ(&older, &|file| older[file].good && !newer[file].good));
 }
 
 /// As many rules, good and bad, as one run of promtool reads in a moment.

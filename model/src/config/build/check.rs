@@ -40,12 +40,19 @@ impl Builder<'_> {
     fn target(&mut self, job: &ScrapeConfig, group: &Labels, own: &Labels, spot: Spot, severity: Severity) {
         let Some(left) = self.targets_left.checked_sub(1) else { return };
         self.targets_left = left;
-        if let Assembled::Invalid(error) = assemble(job, &discovered_labels(job, group, own)) {
-            self.report
-                .push(severity, spot, format!("this target cannot be scraped: {error}"))
-                .value(own.get(ADDRESS).unwrap_or_default())
-                .hint("promring relabel shows what each rule makes of it");
-        }
+        let (severity, message) = match assemble(job, &discovered_labels(job, group, own)) {
+            Assembled::Invalid(error) => (severity, format!("this target cannot be scraped: {error}")),
+            // Prometheus takes it, and so do we; nobody wants it.
+            Assembled::Target(target) => match target.url {
+                Ok(_) => return,
+                Err(error) => (Severity::Warning, format!("each scrape of this target fails: {error}")),
+            },
+            Assembled::Dropped { .. } => return,
+        };
+        self.report
+            .push(severity, spot, message)
+            .value(own.get(ADDRESS).unwrap_or_default())
+            .hint("promring relabel shows what each rule makes of it");
     }
 
     /// Reads the files of `file_sd_configs` as far as they are there.
@@ -53,7 +60,7 @@ impl Builder<'_> {
         for sd in self.items(&raw.file_sd_configs).iter().filter_map(Given::get) {
             for item in self.items(&sd.files) {
                 let Given::Is(pattern, spot) = item else { continue };
-                let files = self.source.glob(&paths::join(&self.dir, pattern)).unwrap_or_default();
+                let Ok(files) = self.source.glob(&paths::join(&self.dir, pattern)) else { continue };
                 if files.is_empty() {
                     self.report
                         .warning(*spot, "no such file here")

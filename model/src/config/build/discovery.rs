@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::http::HttpDefaults;
-use super::{Builder, paths};
+use super::{Builder, Mode, paths};
 use crate::config::raw::{Given, RawDns, RawFileSd, RawHttpSd, RawScrapeConfig, RawTargetGroup, Section};
 use crate::config::report::Spot;
 use crate::config::{
-    Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, groups, hints, remarks,
+    Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, Severity, groups, hints, remarks,
 };
 use crate::duration::format_duration;
+use crate::glob;
 use crate::target::TargetGroup;
 
 /// `refresh_interval` of `file_sd_configs` where nothing is said.
@@ -104,6 +105,14 @@ impl Builder<'_> {
             match item {
                 Given::Is(path, spot) => {
                     if FILE_ENDINGS.iter().any(|end| path.ends_with(end)) && paths::is_pattern(path) {
+                        if let Err(error) = glob::check(path) {
+                            // A Prometheus server takes it and finds no file; its promtool refuses it.
+                            let severity = match self.mode {
+                                Mode::Load => Severity::Warning,
+                                Mode::Check => Severity::Error,
+                            };
+                            self.bad_pattern(*spot, path, error, severity);
+                        }
                         files.push(paths::join(&self.dir, path));
                     } else {
                         self.report

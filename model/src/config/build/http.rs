@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use url::Url;
-
 use super::{Builder, paths};
 use crate::config::raw::{
     Given, Map, RawBasicAuth, RawHeader, RawHttpClient, RawOAuth2, RawProxy, RawTls, Text,
 };
 use crate::config::report::Spot;
 use crate::config::{
-    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, hints, remarks,
+    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, remarks,
 };
 
 /// Headers that promring, HTTP itself or an authentication method sets.
@@ -261,21 +259,6 @@ impl Builder<'_> {
         ProxyConfig { url, no_proxy: no_proxy.to_owned(), from_environment, connect_headers }
     }
 
-    fn proxy_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
-        match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host() => {
-                Some(url)
-            }
-            _ => {
-                self.report
-                    .error(spot, "not a proxy's URL")
-                    .value(&hints::without_password(text))
-                    .hint("write http://HOST:PORT (or https, socks5, socks5h)");
-                None
-            }
-        }
-    }
-
     fn http_headers(&mut self, raw: &Given<Map<RawHeader>>) -> BTreeMap<String, Vec<SecretSource>> {
         let mut headers = BTreeMap::new();
         let Some(map) = raw.get() else { return headers };
@@ -390,33 +373,6 @@ impl Builder<'_> {
                 None
             }
         }
-    }
-
-    /// An absolute URL of the scheme http or https.
-    pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
-        let no_scheme = "the URL does not begin with http:// or https://";
-        let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':', '\\']);
-        // The parser repairs what is not quite a URL, as browsers do: here it is refused.
-        let after_scheme = text.split_once("://").map(|(_, rest)| rest);
-        let problem = match Url::parse(text) {
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || after_scheme.is_none() => {
-                no_scheme.to_owned()
-            }
-            _ if after_scheme.is_some_and(no_host) => "the URL has no host".to_owned(),
-            Ok(url) if url.host_str().is_none_or(|host| host.contains(['{', '}', '"', '`'])) => {
-                "the URL's host is none".to_owned()
-            }
-            Ok(url) => {
-                remarks::unexpanded(self.report, spot, text);
-                return Some(url);
-            }
-            Err(url::ParseError::RelativeUrlWithoutBase) => no_scheme.to_owned(),
-            Err(error) => format!("not a valid URL: {error}"),
-        };
-        let shown = hints::without_password(text);
-        let hint = hints::url(&shown);
-        self.report.error(spot, problem).value(&shown).hint(hint);
-        None
     }
 
     pub(super) fn text_map(&mut self, raw: &Given<Map<Text>>) -> BTreeMap<String, String> {

@@ -61,8 +61,12 @@ impl Builder<'_> {
     fn kubernetes_access(&mut self, raw: &RawKubernetes, spot: Spot) -> Option<KubernetesAccess> {
         let http = self.http_client(&raw.http, HttpDefaults::SCRAPE, spot);
         let standard = HttpClientConfig { follow_redirects: true, enable_http2: true, ..Default::default() };
-        // An empty proxy_url counts as one here, as it does in Prometheus.
-        let custom = http != standard || raw.http.proxy.proxy_url.get().is_some();
+        // An empty proxy_url counts as one here, as it does in Prometheus, and so do empty maps of headers.
+        let proxy = &raw.http.proxy;
+        let custom = http != standard
+            || proxy.proxy_url.get().is_some()
+            || proxy.proxy_connect_header.get().is_some()
+            || raw.http.http_headers.get().is_some();
         let (server, kubeconfig) = (filled(&raw.api_server), filled(&raw.kubeconfig_file));
         self.at_most_one(
             &[("api_server", server), ("kubeconfig_file", kubeconfig)],

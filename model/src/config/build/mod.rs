@@ -15,6 +15,7 @@ mod relabel;
 mod remote_write;
 mod scalars;
 mod scrape;
+mod urls;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,17 @@ use std::sync::Arc;
 
 use super::raw::{Given, List, RawFile, RawScrapeConfig, RawScrapeConfigFile, Section, Text};
 use super::report::{PathId, Report, Spot};
-use super::{Config, ConfigSource, ScrapeConfig};
+use super::{Config, ConfigSource, ScrapeConfig, Severity};
+use crate::glob::{self, GlobError};
 use crate::relabel::Rule;
 use global::Global;
 
 /// Most files that `scrape_config_files` may name.
 const FILES_MAX: usize = 10_000;
+
+/// Most bytes that the regexes of a configuration may take when they are compiled, each once. One that compares texts
+/// without the regex engine takes none.
+const REGEX_BYTES_MAX: usize = 128 << 20;
 
 /// What a configuration is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub(crate) struct Builder<'a> {
     targets_left: usize,
     /// Compiled rules by how they are written: jobs often share them.
     compiled: HashMap<String, Rule>,
+    /// What is left of [`REGEX_BYTES_MAX`]; none: it was exceeded, and no more rules are compiled.
+    regex_bytes_left: Option<usize>,
     /// The patterns of `scrape_config_files`.
     patterns: Vec<PathBuf>,
     /// Where each job name stands that was seen so far.
@@ -71,18 +79,18 @@ pub(crate) fn build(
         mode,
         targets_left: check::TARGETS_MAX,
         compiled: HashMap::new(),
+        regex_bytes_left: Some(REGEX_BYTES_MAX),
         patterns: Vec::new(),
         jobs: HashMap::new(),
     };
     builder.server_keys(raw);
     let global = builder.global(&raw.global);
-    let mut config = Config {
-        external_labels: builder.external_labels(&raw.global, &global),
-        scrape_configs: builder.jobs(&raw.scrape_configs, &global),
-        remote_write: builder.remote_writes(&raw.remote_write, &global),
-        allocator: builder.allocator(&raw.allocator),
-        scraper: builder.scraper(&raw.scraper),
-    };
+    let external_labels = builder.external_labels(&raw.global, &global);
+    let scrape_configs = builder.jobs(&raw.scrape_configs, &global);
+    let remote_write = builder.remote_writes(&raw.remote_write, &global);
+    let allocator = builder.allocator(&raw.allocator);
+    let scraper = builder.scraper(&raw.scraper, remote_write.len());
+    let mut config = Config { external_labels, scrape_configs, remote_write, allocator, scraper };
     for file in builder.included(&raw.scrape_config_files) {
         builder.dir = paths::directory(&file);
         if let Some(included) = super::read::<RawScrapeConfigFile>(builder.report, source, &file) {
@@ -135,6 +143,10 @@ impl Builder<'_> {
                     .hint("write a directory and a pattern in it, such as jobs/*.yml");
                 continue;
             }
+            if let Err(error) = glob::check(pattern) {
+                self.bad_pattern(*spot, pattern, error, Severity::Error);
+                continue;
+            }
             let path = paths::join(&self.dir, pattern);
             self.patterns.push(path.clone());
             match self.source.glob(&path) {
@@ -150,6 +162,21 @@ impl Builder<'_> {
             files.truncate(FILES_MAX);
         }
         files
+    }
+
+    /// Reports a pattern of file names that cannot be used.
+    fn bad_pattern(&mut self, spot: Spot, pattern: &str, error: GlobError, severity: Severity) {
+        let hint = match error {
+            GlobError::OpenBracket => "close the bracket: [a-z]; for a bracket in a name write \\[",
+            GlobError::BadSet => {
+                "name characters or a range in brackets: [a-z] or [^a-z]; write \\- and \\] for themselves"
+            }
+            GlobError::LastBackslash => "write \\\\ for a backslash in a name, or remove it",
+        };
+        self.report
+            .push(severity, spot, format!("not a pattern of file names: {error}"))
+            .value(pattern)
+            .hint(hint);
     }
 
     /// Keys that a Prometheus server needs and nobody here reads: one warning names all of them.

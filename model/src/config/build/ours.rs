@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::config::raw::{Given, RawAllocator, RawQueue, RawScraper, Size};
-use crate::config::{AllocatorSettings, FsyncPolicy, QueueSettings, ScraperSettings};
+use crate::config::{
+    AllocatorSettings, FsyncPolicy, QueueSettings, RemovedDestinations, ScraperSettings, WhenFull,
+};
 use crate::duration::format_duration;
 
 impl Builder<'_> {
@@ -14,27 +16,83 @@ impl Builder<'_> {
         AllocatorSettings {
             lapse: self.positive(&raw.lapse, default.lapse),
             settle: self.own_duration(&raw.settle, default.settle),
+            replicas: self.replicas(&raw.replicas),
         }
     }
 
-    pub(super) fn scraper(&mut self, raw: &Given<RawScraper>) -> ScraperSettings {
+    fn replicas(&mut self, given: &Given<i64>) -> Option<u32> {
+        let Given::Is(count, spot) = given else { return None };
+        let replicas = u32::try_from(*count).ok().filter(|count| *count > 0);
+        if replicas.is_none() {
+            self.report
+                .error(*spot, "this must be 1 or more")
+                .value(&count.to_string())
+                .hint("write how many scrapers there are to be, or remove the key");
+        }
+        replicas
+    }
+
+    /// `destinations`: how many entries `remote_write` has.
+    pub(super) fn scraper(&mut self, raw: &Given<RawScraper>, destinations: usize) -> ScraperSettings {
         let default = ScraperSettings::default();
         let Some(raw) = raw.get() else { return default };
         ScraperSettings {
             heartbeat: self.positive(&raw.heartbeat, default.heartbeat),
             flush_timeout: self.own_duration(&raw.flush_timeout, default.flush_timeout),
+            fence_max: self.positive(&raw.fence_max, default.fence_max),
+            removed_destinations: self.removed_destinations(raw, default.removed_destinations),
             body_size_limit: self.positive_size(&raw.body_size_limit, default.body_size_limit),
-            queue: self.queue(&raw.queue, &default.queue),
+            memory_limit: match &raw.memory_limit {
+                Given::Is(Size(0), _) => Some(u64::MAX),
+                Given::Is(Size(bytes), _) => Some(*bytes),
+                _ => default.memory_limit,
+            },
+            queue: self.queue(&raw.queue, &default.queue, destinations),
         }
     }
 
-    fn queue(&mut self, raw: &Given<RawQueue>, default: &QueueSettings) -> QueueSettings {
+    fn removed_destinations(
+        &mut self,
+        raw: &RawScraper,
+        default: RemovedDestinations,
+    ) -> RemovedDestinations {
+        let choices = [("drain", RemovedDestinations::Drain), ("park", RemovedDestinations::Park)];
+        match &raw.removed_destinations {
+            Given::Is(text, spot) => {
+                self.one_of(*spot, text, &choices, "way to treat removed destinations").unwrap_or(default)
+            }
+            _ => default,
+        }
+    }
+
+    fn queue(
+        &mut self,
+        raw: &Given<RawQueue>,
+        default: &QueueSettings,
+        destinations: usize,
+    ) -> QueueSettings {
         let Some(raw) = raw.get() else { return default.clone() };
         QueueSettings {
             max_bytes: self.positive_size(&raw.max_bytes, default.max_bytes),
             max_age: self.positive(&raw.max_age, default.max_age),
+            when_full: self.when_full(raw, default.when_full, destinations),
             fsync: self.fsync(raw, default.fsync),
         }
+    }
+
+    fn when_full(&mut self, raw: &RawQueue, default: WhenFull, destinations: usize) -> WhenFull {
+        let Given::Is(text, spot) = &raw.when_full else { return default };
+        let choices = [("drop_oldest", WhenFull::DropOldest), ("back_pressure", WhenFull::BackPressure)];
+        let chosen = self.one_of(*spot, text, &choices, "way to treat a full queue").unwrap_or(default);
+        if chosen == WhenFull::BackPressure && destinations > 1 {
+            self.report
+                .error(*spot, "back_pressure is possible with a single remote_write only")
+                .value(text)
+                .hint(format!(
+                    "there are {destinations}, and one that is away would stop the scrapes for all; write drop_oldest"
+                ));
+        }
+        chosen
     }
 
     fn fsync(&mut self, raw: &RawQueue, default: FsyncPolicy) -> FsyncPolicy {

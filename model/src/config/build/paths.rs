@@ -31,7 +31,7 @@ pub(super) fn join(dir: &Path, path: &str) -> PathBuf {
 pub(crate) fn is_pattern(path: &str) -> bool {
     match path.split_once('*') {
         None => true,
-        Some((_, rest)) => !rest.contains('/') && !path.contains('\n'),
+        Some((_, rest)) => !rest.contains('/'),
     }
 }
 

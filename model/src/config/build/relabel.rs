@@ -1,11 +1,11 @@
 //! Relabelling rules: from raw to compiled.
 
-use super::Builder;
+use super::{Builder, REGEX_BYTES_MAX};
 use crate::config::raw::{Given, List, RawRule, Text};
 use crate::config::remarks::{self, Stage, Written};
 use crate::config::report::Spot;
 use crate::config::{NameValidation, hints};
-use crate::relabel::{Rule, RuleError, RuleSpec, Rules};
+use crate::relabel::{Rule, RuleError, RuleField, RuleSpec, Rules};
 
 impl Builder<'_> {
     /// Compiles a list of rules.
@@ -24,12 +24,15 @@ impl Builder<'_> {
         if let Some(rule) = self.compiled.get(&written) {
             return Some(rule.clone());
         }
+        // One error says that there are too many; what the rest of them holds is then no more of interest.
+        self.regex_bytes_left?;
         match Rule::compile(&spec, names) {
-            Ok(rule) => {
+            Ok(rule) if self.regexes_fit(rule.engine_bytes(), raw, spot) => {
                 self.compiled.insert(written, rule.clone());
                 Some(rule)
             }
-            Err(RuleError { field, message, hint }) => {
+            Ok(_) => None,
+            Err(RuleError { field, message, hint, engine_bytes }) => {
                 let (at, value) = remarks::place(raw, field, spot);
                 let hint = hints::rule(raw, field).or(hint);
                 let finding = self.report.error(at, message);
@@ -39,9 +42,26 @@ impl Builder<'_> {
                 if let Some(hint) = hint {
                     finding.hint(hint);
                 }
+                // Finding out that a regex is too large takes as long as compiling one.
+                self.regexes_fit(engine_bytes, raw, spot);
                 None
             }
         }
+    }
+
+    /// Takes note of what a rule's regex takes; false, and an error, where that is more than all may.
+    fn regexes_fit(&mut self, bytes: usize, raw: &RawRule, spot: Spot) -> bool {
+        self.regex_bytes_left = self.regex_bytes_left.and_then(|left| left.checked_sub(bytes));
+        if self.regex_bytes_left.is_none() {
+            let mib = REGEX_BYTES_MAX >> 20;
+            let (at, _) = remarks::place(raw, RuleField::Regex, spot);
+            let message = format!(
+                "up to here the regexes of this configuration take more than {mib} MiB when they are compiled"
+            );
+            let hint = "a regex that is written alike in several rules counts once; texts with | between them, prefixes and suffixes count nothing";
+            self.report.error(at, message).hint(hint);
+        }
+        self.regex_bytes_left.is_some()
     }
 
     /// The rule as it is written. `None` where a part of it could not be read.

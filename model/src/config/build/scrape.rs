@@ -270,6 +270,7 @@ fn limits(raw: &RawScrapeConfig, global: &Global) -> ScrapeLimits {
         label_value_length: limit(own.label_value_length, global.limits.label_value_length),
         keep_dropped_targets: limit(own.keep_dropped_targets, global.limits.keep_dropped_targets),
         native_histogram_buckets: limit(raw.native_histogram_bucket_limit.get().copied().unwrap_or(0), 0),
-        native_histogram_min_bucket_factor_milli: (factor > 0.0).then_some((factor * 1_000.0).round() as u64),
+        native_histogram_min_bucket_factor_micro: (factor > 0.0)
+            .then_some((factor * 1_000_000.0).round() as u64),
     }
 }

@@ -9,6 +9,7 @@ section! {
     RawAllocator as "allocator" {
         lapse: Duration,
         settle: Duration,
+        replicas: i64,
     }
 }
 
@@ -17,7 +18,10 @@ section! {
     RawScraper as "scraper" {
         heartbeat: Duration,
         flush_timeout: Duration,
+        fence_max: Duration,
+        removed_destinations: Text,
         body_size_limit: Size,
+        memory_limit: Size,
         queue: RawQueue,
     }
 }
@@ -27,6 +31,7 @@ section! {
     RawQueue as "scraper.queue" {
         max_bytes: Size,
         max_age: Duration,
+        when_full: Text,
         fsync: Text,
         fsync_interval: Duration,
     }
@@ -38,7 +43,9 @@ mod tests {
 
     use super::*;
     use crate::config::raw::Section;
-    use crate::config::{AllocatorSettings, FsyncPolicy, QueueSettings, ScraperSettings};
+    use crate::config::{
+        AllocatorSettings, FsyncPolicy, QueueSettings, RemovedDestinations, ScraperSettings, WhenFull,
+    };
     use crate::duration::format_duration;
     use crate::size::parse_size;
 
@@ -70,9 +77,17 @@ mod tests {
 
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
-        let AllocatorSettings { lapse, settle } = AllocatorSettings::default();
-        let ScraperSettings { heartbeat, flush_timeout, body_size_limit, queue } = ScraperSettings::default();
-        let QueueSettings { max_bytes, max_age, fsync } = queue;
+        let AllocatorSettings { lapse, settle, replicas } = AllocatorSettings::default();
+        let ScraperSettings {
+            heartbeat,
+            flush_timeout,
+            fence_max,
+            removed_destinations,
+            body_size_limit,
+            memory_limit,
+            queue,
+        } = ScraperSettings::default();
+        let QueueSettings { max_bytes, max_age, when_full, fsync } = queue;
         let FsyncPolicy::Interval(fsync_interval) = fsync else { panic!("the page says interval") };
         let rows = rows();
         for (key, default) in [
@@ -80,6 +95,7 @@ mod tests {
             ("allocator.settle", settle),
             ("scraper.heartbeat", heartbeat),
             ("scraper.flush_timeout", flush_timeout),
+            ("scraper.fence_max", fence_max),
             ("scraper.queue.max_age", max_age),
             ("scraper.queue.fsync_interval", fsync_interval),
         ] {
@@ -91,5 +107,10 @@ mod tests {
             assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
+        assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
+        assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
+        let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
+        assert_eq!(removed, ("drain", RemovedDestinations::Drain));
+        assert_eq!((&*rows["allocator.replicas"], replicas), ("none", None));
     }
 }

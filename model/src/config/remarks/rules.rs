@@ -68,7 +68,13 @@ fn alone(report: &mut Report, written: &Written<'_>) {
 pub(crate) fn place(raw: &RawRule, field: RuleField, rule: Spot) -> (Spot, Option<String>) {
     let text = |given: &Given<Arc<str>>| (given.spot(), given.get().map(ToString::to_string));
     let (spot, value) = match field {
-        RuleField::SourceLabels => (raw.source_labels.spot(), None),
+        RuleField::SourceLabels => {
+            let names = raw.source_labels.get().map(|list| {
+                let name = |name: &Given<Arc<str>>| name.get().map(ToString::to_string).unwrap_or_default();
+                format!("[{}]", list.iter().map(name).collect::<Vec<_>>().join(", "))
+            });
+            (raw.source_labels.spot(), names)
+        }
         RuleField::Separator => text(&raw.separator),
         RuleField::TargetLabel => text(&raw.target_label),
         RuleField::Regex => text(&raw.regex),

@@ -1,5 +1,6 @@
 //! YAML as a tree with positions. No type is known here: what a value must be is for `raw` to say.
 
+mod dialect;
 mod parse;
 mod scalar;
 mod syntax;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use super::report::{Report, Spot};
 
 pub(crate) use parse::parse;
-pub(crate) use scalar::{Resolved, resolve};
+pub(crate) use scalar::{Core, Resolved, resolve};
 
 /// Most nodes of one file.
 const NODES_MAX: usize = 2_000_000;
@@ -43,8 +44,8 @@ pub(crate) struct Scalar {
     pub(crate) text: Arc<str>,
     /// Without quotes, so that `5` is a number and `yes` a boolean.
     pub(crate) plain: bool,
-    /// `!!str` was written before it.
-    pub(crate) tagged_text: bool,
+    /// The tag of a known type that was written before it.
+    pub(crate) tag: Option<Core>,
 }
 
 /// All nodes of one file. An alias is the node that its anchor names, so aliases cost nothing here,

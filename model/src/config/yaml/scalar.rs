@@ -14,9 +14,39 @@ pub(crate) enum Resolved {
     Text,
 }
 
-/// What this scalar stands for.
+/// A tag that says what a value is: `!!int`, `!!str`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Core {
+    Text,
+    Int,
+    Float,
+    Bool,
+    Null,
+    Binary,
+}
+
+/// Why a value cannot be what its tag says, with a hint.
+pub(super) fn mistagged(scalar: &Scalar) -> Option<(String, &'static str)> {
+    let tag = scalar.tag?;
+    let (name, fits) = match (tag, resolve(scalar)) {
+        (Core::Text, _) => return None,
+        (Core::Binary, _) => {
+            return Some((
+                "not supported: a value in base64 (!!binary)".to_owned(),
+                "write the text itself, in quotes",
+            ));
+        }
+        (Core::Int, found) => ("!!int", matches!(found, Resolved::Int(_))),
+        (Core::Float, found) => ("!!float", matches!(found, Resolved::Int(_) | Resolved::Float(_))),
+        (Core::Bool, found) => ("!!bool", matches!(found, Resolved::Bool(_))),
+        (Core::Null, found) => ("!!null", found == Resolved::Null),
+    };
+    (!fits).then(|| (format!("not valid YAML: this is no {name}"), "remove the tag"))
+}
+
+/// What this scalar stands for. A tag counts more than quotes do.
 pub(crate) fn resolve(scalar: &Scalar) -> Resolved {
-    if !scalar.plain || scalar.tagged_text {
+    if scalar.tag.map_or(!scalar.plain, |tag| matches!(tag, Core::Text | Core::Binary)) {
         return Resolved::Text;
     }
     match &*scalar.text {
@@ -95,7 +125,7 @@ mod tests {
     use super::*;
 
     fn plain(text: &str) -> Resolved {
-        resolve(&Scalar { text: text.into(), plain: true, tagged_text: false })
+        resolve(&Scalar { text: text.into(), plain: true, tag: None })
     }
 
     #[test]
@@ -121,7 +151,7 @@ mod tests {
     #[test]
     fn quotes_make_a_text_of_everything() {
         for text in ["", "5", "yes", "null"] {
-            let scalar = Scalar { text: text.into(), plain: false, tagged_text: false };
+            let scalar = Scalar { text: text.into(), plain: false, tag: None };
             assert_eq!(resolve(&scalar), Resolved::Text);
         }
     }

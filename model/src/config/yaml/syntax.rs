@@ -4,66 +4,110 @@ use granit_parser::{ErrorKind, ScanError};
 
 use super::{DEPTH_MAX, Problem};
 
-/// A syntax error for a person: where, what, and what to write instead.
-pub(super) fn explain(text: &str, error: &ScanError) -> Problem {
+/// A syntax error for a person: where, what, and what to write instead. `open`: the line of a bracket that is still open.
+pub(super) fn explain(text: &str, error: &ScanError, open: Option<u32>) -> Problem {
     let marker = error.marker();
-    let line_text = text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
-    let (message, hint) = match error.kind() {
-        ErrorKind::RecursionLimitExceeded => {
-            (format!("more than {DEPTH_MAX} lists and maps inside each other"), None)
-        }
-        kind => (format!("not valid YAML: {kind}"), hint(kind, line_text, marker.col())),
-    };
-    Problem { line: marker.line() as u32, column: marker.col() as u32 + 1, message, hint }
+    let (line, column) = (marker.line() as u32, marker.col() as u32 + 1);
+    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        return too_deep(line, column);
+    }
+    let mut lines = text.lines().skip(marker.line().saturating_sub(2));
+    let before = if marker.line() > 1 { lines.next().unwrap_or_default() } else { "" };
+    let line_text = lines.next().unwrap_or_default();
+    let message = format!("not valid YAML: {}", error.kind());
+    Problem { line, column, message, hint: Some(hint(error.kind(), before, line_text, marker.col(), open)) }
 }
 
-fn hint(kind: &ErrorKind, line: &str, column: usize) -> Option<String> {
+/// Collections inside each other beyond the bound.
+pub(super) fn too_deep(line: u32, column: u32) -> Problem {
+    let message = format!("more than {DEPTH_MAX} lists and maps inside each other");
+    let hint = "no key needs more than eight of them: look for brackets that are never closed, or for one that is repeated";
+    Problem { line, column, message, hint: Some(hint.to_owned()) }
+}
+
+fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<u32>) -> String {
     let indent_has_tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
-    let hint = if indent_has_tab
-        || matches!(
-            kind,
-            ErrorKind::TabNotAllowed | ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation
-        ) {
-        "YAML is indented by spaces; replace each tab"
-    } else if matches!(
-        kind,
+    let is_template = line.contains("{{");
+    let hint = match kind {
+        _ if indent_has_tab => "YAML is indented by spaces; replace each tab",
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabInPlainScalar => "YAML is indented by spaces; replace each tab",
         ErrorKind::UnknownQuotedScalarEscape
-            | ErrorKind::InvalidQuotedScalarHexEscape
-            | ErrorKind::InvalidUnicodeEscape
-    ) {
-        "in double quotes a backslash begins an escape; put regular expressions into single quotes: '\\d+'"
-    } else if line.contains("{{") {
-        "this looks like an unrendered template ({{ … }}); render it first, or quote the value"
-    } else if let ErrorKind::UnexpectedCharacter { character } = kind {
-        return Some(format!("put quotes around a value that begins with {character}"));
-    } else if matches!(kind, ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar) {
-        "the closing quote is missing"
-    } else if matches!(
-        kind,
+        | ErrorKind::InvalidQuotedScalarHexEscape
+        | ErrorKind::InvalidLowSurrogateHexEscape
+        | ErrorKind::InvalidLowSurrogate
+        | ErrorKind::MissingLowSurrogate
+        | ErrorKind::UnpairedLowSurrogate
+        | ErrorKind::InvalidUnicodeEscape => {
+            "in double quotes a backslash begins an escape; put regular expressions into single quotes: '\\d+'"
+        }
+        _ if is_template => {
+            "this looks like an unrendered template ({{ … }}); render it first, or quote the value"
+        }
+        ErrorKind::UnexpectedCharacter { character } => {
+            return format!("put quotes around a value that begins with {character}");
+        }
+        ErrorKind::CommentNotSeparated | ErrorKind::CommentInterceptedScalar => {
+            "put a space before the # of a comment, and no comment into the middle of a value; quote a value that holds #"
+        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            "the closing quote is missing; an apostrophe within single quotes is written twice: 'it''s'"
+        }
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => {
+            "nothing may follow a closing quote; put the whole value into quotes, and write an apostrophe within single quotes twice"
+        }
         ErrorKind::UnclosedFlowCollection { .. }
-            | ErrorKind::UnexpectedEofFlowSequence
-            | ErrorKind::UnexpectedEofFlowMapping
-            | ErrorKind::ExpectedFlowMappingSeparator
-            | ErrorKind::ExpectedFlowSequenceSeparator
-    ) {
-        "a bracket, a brace or a comma is missing; a value with one of [ ] { } , in it needs quotes"
-    } else if matches!(kind, ErrorKind::MappingValueNotAllowed) && holds_second_colon(line, column) {
-        "a value that holds a colon and a space needs quotes"
-    } else if matches!(kind, ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey) {
-        "a key needs a colon and a space after it, and keys of one map the same indentation"
-    } else if matches!(
-        kind,
-        ErrorKind::InvalidIndentation
-            | ErrorKind::ExpectedBlockSequenceEntry
-            | ErrorKind::BlockSequenceEntryNotAllowed
-            | ErrorKind::MappingValueNotAllowed
-            | ErrorKind::MappingKeyNotAllowed
-    ) {
-        "compare the indentation with the lines above: keys of one map, and dashes of one list, stand in one column"
-    } else {
-        return None;
+        | ErrorKind::UnexpectedEofFlowSequence
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::BlockEntryInFlowCollection
+        | ErrorKind::MisplacedFlowCollectionEnd
+        | ErrorKind::MismatchedFlowCollectionEnd { .. } => {
+            let from = open.map(|line| format!(" (one on line {line} is open)")).unwrap_or_default();
+            return format!(
+                "a bracket, a brace or a comma is missing or too many{from}; a value with one of [ ] {{ }} , in it needs quotes"
+            );
+        }
+        ErrorKind::MappingValueNotAllowed if holds_second_colon(line, column) => {
+            "a value that holds a colon and a space needs quotes"
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey
+            if before.trim_start().starts_with('#') =>
+        {
+            "a comment ends a value that goes on over several lines; move the comment above the value, or put quotes around it"
+        }
+        ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => {
+            "a key needs a colon and a space after it, and keys of one map the same indentation"
+        }
+        ErrorKind::MissingAnchorOrAliasName => {
+            "put quotes around a value that begins with & or *: & names an anchor, * stands for one"
+        }
+        ErrorKind::UndeclaredTagHandle
+        | ErrorKind::InvalidTagTerminator
+        | ErrorKind::ExpectedTagBang
+        | ErrorKind::UnclosedVerbatimTag
+        | ErrorKind::InvalidTagEscape => "put quotes around a value that begins with an exclamation mark",
+        ErrorKind::ZeroBlockScalarIndent
+        | ErrorKind::InvalidBlockScalarHeader
+        | ErrorKind::InvalidBlockScalarIndent => {
+            "a text of several lines begins on the line after its | or >, indented deeper than its key"
+        }
+        ErrorKind::MissingDocumentEndBeforeDirective
+        | ErrorKind::InvalidDirectiveTerminator
+        | ErrorKind::UnsupportedYamlMajorVersion
+        | ErrorKind::DuplicateVersionDirective
+        | ErrorKind::ExpectedDocumentStart => {
+            "put quotes around a value that begins with %; lines that begin with % or --- stand at the top only"
+        }
+        _ => {
+            "compare the indentation with the lines above: keys of one map, and dashes of one list, stand in one column"
+        }
     };
-    Some(hint.to_owned())
+    hint.to_owned()
 }
 
 /// Whether a value before this column has a colon of its own.

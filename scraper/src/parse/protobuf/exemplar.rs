@@ -54,6 +54,11 @@ impl<'b> NativeExemplars<'b> {
         Ok(some.then_some(exemplars))
     }
 
+    /// The message that they stand in.
+    pub(in crate::parse) fn bytes(&self) -> &'b [u8] {
+        self.fields.rest()
+    }
+
     pub(in crate::parse) fn next(&mut self) -> WireResult<Option<Exemplar<'b>>> {
         let wanted = if self.in_buckets { BUCKET } else { OWN };
         while let Some(message) = next_message(&mut self.fields, wanted)? {
@@ -73,7 +78,7 @@ const BUCKET: u32 = 3;
 const OWN: u32 = 16;
 
 /// A `google.protobuf.Timestamp` in Unix milliseconds.
-fn read_timestamp(message: &[u8]) -> WireResult<i64> {
+pub(super) fn read_timestamp(message: &[u8]) -> WireResult<i64> {
     let (mut seconds, mut nanos) = (0_i64, 0_i32);
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {

@@ -1,6 +1,10 @@
 //! One `Metric` message: what is read at once, and what is read when it is asked for.
 
+use promring_proto::histogram::NativeHistogram;
+
+use super::exemplar::read_timestamp;
 use super::wire::{Field, Fields, WireResult};
+use crate::parse::classic::ClassicHistogram;
 use crate::parse::number::normalise_nan;
 
 /// A metric, of which only the field that its family's type names has been looked at.
@@ -46,32 +50,44 @@ impl<'b> Metric<'b> {
     }
 }
 
-/// `Gauge`, `Untyped` and `Counter`: the value, and the message of the exemplar that only a counter has.
-pub(super) fn read_value(message: &[u8]) -> WireResult<(f64, Option<&[u8]>)> {
-    let (mut value, mut exemplar) = (0.0, None);
+/// What `Gauge`, `Untyped` and `Counter` hold; only a counter has more than the value.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PlainValue<'b> {
+    pub(super) value: f64,
+    /// Message of the exemplar.
+    pub(super) exemplar: Option<&'b [u8]>,
+    /// Message of the time at which counting began.
+    pub(super) start: Option<&'b [u8]>,
+}
+
+/// Reads a `Gauge`, `Untyped` or `Counter`.
+pub(super) fn read_value(message: &[u8]) -> WireResult<PlainValue<'_>> {
+    let mut read = PlainValue::default();
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         match number {
-            1 => value = field.double()?,
-            2 => exemplar = Some(field.bytes()?),
+            1 => read.value = normalise_nan(field.double()?),
+            2 => read.exemplar = Some(field.bytes()?),
+            3 => read.start = Some(field.bytes()?),
             _ => {}
         }
     }
-    Ok((normalise_nan(value), exemplar))
+    Ok(read)
 }
 
-/// Count and sum of a `Summary`.
-pub(super) fn read_summary(message: &[u8]) -> WireResult<(f64, f64)> {
-    let (mut count, mut sum) = (0, 0.0);
+/// Count, sum and the time at which counting began (0: not known) of a `Summary`.
+pub(super) fn read_summary(message: &[u8]) -> WireResult<(f64, f64, i64)> {
+    let (mut count, mut sum, mut start_ms) = (0, 0.0, 0);
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         match number {
             1 => count = field.varint()?,
             2 => sum = field.double()?,
+            4 => start_ms = read_timestamp(field.bytes()?)?,
             _ => {}
         }
     }
-    Ok((count as f64, normalise_nan(sum)))
+    Ok((count as f64, normalise_nan(sum), start_ms))
 }
 
 /// Quantile and value.
@@ -96,6 +112,8 @@ pub(super) struct HistogramHead {
     /// It has spans, a zero threshold or a zero count.
     pub(super) is_native: bool,
     pub(super) has_buckets: bool,
+    /// When counting began, in Unix milliseconds; 0: not known.
+    pub(super) start_ms: i64,
 }
 
 impl HistogramHead {
@@ -112,11 +130,25 @@ impl HistogramHead {
                 6 => head.is_native |= field.double()? > 0.0,
                 7 => head.is_native |= field.varint()? > 0,
                 9 | 12 => head.is_native |= field.bytes().map(|_| true)?,
+                15 => head.start_ms = read_timestamp(field.bytes()?)?,
                 _ => {}
             }
         }
         head.count = either_count(count, count_float);
         Ok(head)
+    }
+
+    /// Its classic part as a native histogram with custom bounds.
+    pub(super) fn convert(&self, message: &[u8], is_gauge: bool) -> WireResult<NativeHistogram> {
+        let mut classic = ClassicHistogram::default();
+        classic.count(self.count);
+        classic.sum(self.sum);
+        let mut fields = Fields::new(message);
+        while let Some(message) = next_message(&mut fields, 3)? {
+            let bucket = Bucket::read(message)?;
+            classic.bucket(bucket.upper_bound, bucket.count);
+        }
+        classic.convert(is_gauge)
     }
 }
 

@@ -11,19 +11,23 @@
 mod exemplar;
 mod metric;
 mod native;
+mod pieces;
 mod wire;
 
 use promring_proto::remote_write::v1::MetricType;
 
+use self::exemplar::read_timestamp;
 pub(super) use self::exemplar::{NativeExemplars, exemplar_of, read_exemplar};
 pub(super) use self::metric::read_label;
 use self::metric::{Bucket, HistogramHead, Metric, next_message, read_quantile, read_summary, read_value};
 pub use self::native::HistogramText;
+pub(super) use self::pieces::FamilyPieces;
 pub(super) use self::wire::Fields;
+use self::wire::WireResult;
 use super::exemplar::Exemplars;
 use super::metadata::Metadata;
 use super::series::{MessageSeries, Part, SeriesText};
-use super::{HistogramSample, Item, ParseError, Sample};
+use super::{ConvertedHistogram, HistogramSample, Item, ParseError, Sample};
 
 /// What is made of histograms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub struct HistogramOptions {
     pub native: bool,
     /// `always_scrape_classic_histograms`: classic buckets beside native ones are kept.
     pub always_classic: bool,
+    /// `convert_classic_histograms_to_nhcb`: classic histograms become native ones with custom bounds.
+    pub convert_classic: bool,
 }
 
 /// Reads a body family by family, metric by metric.
@@ -44,6 +50,8 @@ pub struct ProtobufParser<'b> {
     family: Family<'b>,
     /// The metric that is being expanded.
     expansion: Option<Expansion<'b>>,
+    /// Comes after that.
+    converted: Option<Box<ConvertedHistogram<'b>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +77,7 @@ enum Kind {
 struct Expansion<'b> {
     series: MessageSeries<'b>,
     timestamp_ms: Option<i64>,
+    start_ms: i64,
     count: f64,
     sum: f64,
     /// What comes next.
@@ -91,7 +100,7 @@ impl<'b> ProtobufParser<'b> {
     #[must_use]
     pub fn new(body: &'b [u8], options: HistogramOptions) -> Self {
         let family = Family { name: "", kind: Kind::Untyped, fields: Fields::default() };
-        Self { rest: body, options, families: 0, family, expansion: None }
+        Self { rest: body, options, families: 0, family, expansion: None, converted: None }
     }
 
     /// The next sample, or what is said of the next family; None at the end of the body.
@@ -111,6 +120,9 @@ impl<'b> ProtobufParser<'b> {
             {
                 self.expansion = Some(expansion);
                 return Ok(Some(Item::Sample(sample)));
+            }
+            if let Some(converted) = self.converted.take() {
+                return Ok(Some(Item::Converted(converted)));
             }
             if let Some(message) = next_message(&mut self.family.fields, METRIC)? {
                 if let Some(item) = self.metric(message)? {
@@ -152,18 +164,10 @@ impl<'b> ProtobufParser<'b> {
         if !has_metrics {
             return Ok(None);
         }
-        let name =
-            std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
-        let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
-        let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
-        let kind = Kind::from_number(kind).ok_or("unknown metric type")?;
+        let (name, kind) = name_and_kind(name, kind)?;
+        let metadata = metadata_of(name, kind, help, unit)?;
         self.family = Family { name, kind, fields: Fields::new(message) };
-        Ok(Some(Metadata {
-            family: name.into(),
-            kind: Some(kind.metric_type()),
-            help: Some(help.into()),
-            unit: Some(unit).filter(|unit| !unit.is_empty()),
-        }))
+        Ok(Some(metadata))
     }
 
     /// The first item of a metric; None where it is to be expanded.
@@ -174,41 +178,82 @@ impl<'b> ProtobufParser<'b> {
         let fields = Fields::new(message);
         match kind {
             Kind::Counter | Kind::Gauge | Kind::Untyped => {
-                let (value, exemplar) = read_value(message)?;
-                let exemplars = match exemplar {
-                    Some(message) if kind == Kind::Counter => Exemplars::message(message)?,
-                    Some(_) | None => Exemplars::default(),
-                };
-                let series = SeriesText::message(series);
-                Ok(Some(Item::Sample(Sample { series, value, timestamp_ms, exemplars })))
+                let read = read_value(message)?;
+                let (mut exemplars, mut start_ms) = (Exemplars::default(), 0);
+                if kind == Kind::Counter {
+                    if let Some(message) = read.exemplar {
+                        exemplars = Exemplars::message(message)?;
+                    }
+                    if let Some(message) = read.start {
+                        start_ms = read_timestamp(message)?;
+                    }
+                }
+                let (series, value) = (SeriesText::message(series), read.value);
+                Ok(Some(Item::Sample(Sample { series, value, timestamp_ms, start_ms, exemplars })))
             }
             Kind::Summary => {
-                let (count, sum) = read_summary(message)?;
-                self.expansion =
-                    Some(Expansion { series, timestamp_ms, count, sum, step: Step::Count, fields });
+                let (count, sum, start_ms) = read_summary(message)?;
+                let step = Step::Count;
+                self.expansion = Some(Expansion { series, timestamp_ms, start_ms, count, sum, step, fields });
                 Ok(None)
             }
             Kind::Histogram | Kind::GaugeHistogram => {
                 let head = HistogramHead::read(message)?;
+                let is_gauge = kind == Kind::GaugeHistogram;
                 let is_native = self.options.native && head.is_native;
-                if !is_native || (self.options.always_classic && head.has_buckets) {
-                    let HistogramHead { count, sum, .. } = head;
+                let is_converted = self.options.convert_classic && !is_native;
+                let is_expanded = if self.options.always_classic {
+                    !is_native || head.has_buckets
+                } else {
+                    !is_native && !is_converted
+                };
+                let HistogramHead { count, sum, start_ms, .. } = head;
+                if is_expanded {
+                    let step = Step::Count;
                     self.expansion =
-                        Some(Expansion { series, timestamp_ms, count, sum, step: Step::Count, fields });
+                        Some(Expansion { series, timestamp_ms, start_ms, count, sum, step, fields });
+                }
+                let series = SeriesText::message(series);
+                if is_converted {
+                    let exemplars = NativeExemplars::new(message)?.map(Exemplars::native);
+                    self.converted = Some(Box::new(ConvertedHistogram {
+                        series,
+                        histogram: head.convert(message, is_gauge)?,
+                        timestamp_ms,
+                        start_ms,
+                        exemplars: exemplars.into_iter().collect(),
+                    }));
                 }
                 if !is_native {
                     return Ok(None);
                 }
                 let exemplars = NativeExemplars::new(message)?;
                 Ok(Some(Item::Histogram(HistogramSample {
-                    series: SeriesText::message(series),
-                    histogram: HistogramText::new(message, kind == Kind::GaugeHistogram),
+                    series,
+                    histogram: HistogramText::new(message, is_gauge),
                     timestamp_ms,
+                    start_ms,
                     exemplars: exemplars.map_or_else(Exemplars::default, Exemplars::native),
                 })))
             }
         }
     }
+}
+
+fn name_and_kind(name: &[u8], kind: u64) -> WireResult<(&str, Kind)> {
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty()).ok_or("invalid metric name")?;
+    Ok((name, Kind::from_number(kind).ok_or("unknown metric type")?))
+}
+
+fn metadata_of<'b>(name: &'b str, kind: Kind, help: &'b [u8], unit: &'b [u8]) -> WireResult<Metadata<'b>> {
+    let help = std::str::from_utf8(help).map_err(|_| "the help text is not UTF-8")?;
+    let unit = std::str::from_utf8(unit).map_err(|_| "the unit is not UTF-8")?;
+    Ok(Metadata {
+        family: name.into(),
+        kind: Some(kind.metric_type()),
+        help: Some(help.into()),
+        unit: Some(unit).filter(|unit| !unit.is_empty()),
+    })
 }
 
 /// Number of the field `metric` in `MetricFamily`.
@@ -292,7 +337,8 @@ impl<'b> Expansion<'b> {
 
     fn sample(&self, part: Part, value: f64) -> Sample<'b> {
         let series = SeriesText::message(self.series.part(part));
-        Sample { series, value, timestamp_ms: self.timestamp_ms, exemplars: Exemplars::default() }
+        let Self { timestamp_ms, start_ms, .. } = *self;
+        Sample { series, value, timestamp_ms, start_ms, exemplars: Exemplars::default() }
     }
 }
 

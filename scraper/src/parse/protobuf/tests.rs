@@ -18,13 +18,14 @@ fn read(body: &[u8], options: HistogramOptions) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     while let Some(item) = parser.next_item().map_err(|error| error.to_string())? {
         out.push(match item {
-            Item::Sample(Sample { series, value, timestamp_ms, exemplars }) => {
-                line(series, &value.to_string(), timestamp_ms, exemplars)?
+            Item::Sample(Sample { series, value, timestamp_ms, start_ms, exemplars }) => {
+                line(series, &value.to_string(), timestamp_ms, start_ms, exemplars)?
             }
-            Item::Histogram(HistogramSample { series, histogram, timestamp_ms, exemplars }) => {
-                let histogram = histogram.read()?;
-                line(series, &format!("{} buckets", histogram.buckets()), timestamp_ms, exemplars)?
+            Item::Histogram(HistogramSample { series, histogram, timestamp_ms, start_ms, exemplars }) => {
+                let buckets = format!("{} buckets", histogram.read()?.buckets());
+                line(series, &buckets, timestamp_ms, start_ms, exemplars)?
             }
+            Item::Converted(converted) => panic!("nobody asked for it: {converted:?}"),
             Item::Metadata(Metadata { family, kind, help, unit }) => {
                 format!(
                     "{family}: {:?}, {:?}, {unit:?}",
@@ -41,12 +42,14 @@ fn line(
     series: SeriesText<'_>,
     value: &str,
     timestamp_ms: Option<i64>,
+    start_ms: i64,
     exemplars: Exemplars<'_>,
 ) -> Result<String, &'static str> {
     let pairs = series.pairs()?;
     let labels: Vec<String> = pairs[1..].iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut line = format!("{}{{{}}} {value}", pairs[0].1, labels.join(","));
     line.extend(timestamp_ms.map(|ms| format!(" @{ms}")));
+    line.extend((start_ms != 0).then(|| format!(" since {start_ms}")));
     for exemplar in exemplars {
         let labels: Vec<String> =
             exemplar.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -104,9 +107,12 @@ fn native() -> Histogram {
     }
 }
 
-const CLASSIC: HistogramOptions = HistogramOptions { native: false, always_classic: false };
-const NATIVE: HistogramOptions = HistogramOptions { native: true, always_classic: false };
-const BOTH: HistogramOptions = HistogramOptions { native: true, always_classic: true };
+const CLASSIC: HistogramOptions =
+    HistogramOptions { native: false, always_classic: false, convert_classic: false };
+const NATIVE: HistogramOptions =
+    HistogramOptions { native: true, always_classic: false, convert_classic: false };
+const BOTH: HistogramOptions =
+    HistogramOptions { native: true, always_classic: true, convert_classic: false };
 
 #[test]
 fn simple_types_are_one_sample_a_metric() {
@@ -476,7 +482,7 @@ fn each_series_of_a_body_has_an_identity_of_its_own_which_stays() {
             match item {
                 Item::Sample(sample) => out.push(sample.series.identity()),
                 Item::Histogram(sample) => out.push(sample.series.identity()),
-                Item::Metadata(_) => {}
+                Item::Converted(_) | Item::Metadata(_) => {}
             }
         }
         out
@@ -485,4 +491,22 @@ fn each_series_of_a_body_has_an_identity_of_its_own_which_stays() {
     assert_eq!(first, identities(2.5));
     let distinct: std::collections::HashSet<u64> = first.iter().copied().collect();
     assert_eq!(distinct.len(), first.len());
+}
+
+#[test]
+fn the_time_at_which_counting_began_is_read_of_counters_summaries_and_histograms() {
+    let start_timestamp = Some(Timestamp { seconds: 1_700_000_000, nanos: 5_999_999 });
+    let counter = Counter { value: 1.0, start_timestamp, ..Counter::default() };
+    let counter = Metric { counter: Some(counter), ..Metric::default() };
+    assert_eq!(samples(Type::Counter, &[counter], NATIVE), ["f{} 1 since 1700000000005"]);
+    let summary = Summary { sample_count: 1, start_timestamp, ..Summary::default() };
+    let summary = Metric { summary: Some(summary), ..Metric::default() };
+    let expected = ["f_count{} 1 since 1700000000005", "f_sum{} 0 since 1700000000005"];
+    assert_eq!(samples(Type::Summary, &[summary], NATIVE), expected);
+    let histogram = Histogram { sample_count: 1, zero_count: 1, start_timestamp, ..Histogram::default() };
+    let histogram = Metric { histogram: Some(histogram), ..Metric::default() };
+    let native = samples(Type::Histogram, std::slice::from_ref(&histogram), NATIVE);
+    assert_eq!(native, ["f{} 0 buckets since 1700000000005"]);
+    let classic = samples(Type::Histogram, &[histogram], CLASSIC);
+    assert!(classic.len() == 3 && classic.iter().all(|line| line.ends_with(" since 1700000000005")));
 }

@@ -182,3 +182,45 @@ fn the_policy_always_syncs_before_an_append_returns() {
     world.disk.cut_power(|| 0);
     assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), [0, 1, 2, 3, 4]);
 }
+
+#[test]
+fn a_power_cut_costs_at_most_what_came_within_the_fsync_interval() {
+    let mut world = World::new();
+    world.settings.fsync = FsyncPolicy::Interval(Duration::from_secs(1));
+    let queue = world.open(1);
+    let mut synced = 0;
+    for number in 0..100 {
+        fill(&queue, number..number + 1);
+        world.advance(90);
+        // As often as the queue's thread looks, or more often.
+        let before = queue.stats().syncs;
+        queue.directory.upkeep();
+        if queue.stats().syncs > before {
+            synced = number + 1;
+        }
+        assert!(number + 1 - synced <= 12, "{} records wait to be synced", number + 1 - synced);
+    }
+    fill(&queue, 100..105);
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.cut_power(|| 0);
+    let read = numbers(&drain(&mut reader(&world.open(1), 0)));
+    assert_eq!(read, (0..synced).collect::<Vec<_>>());
+    assert!(synced >= 105 - 12 - 5, "{synced}");
+}
+
+#[test]
+fn the_policy_never_leaves_it_to_the_operating_system() {
+    let mut world = World::new();
+    world.settings.fsync = FsyncPolicy::Never;
+    let queue = world.open(1);
+    fill(&queue, 0..5);
+    world.advance(3_600_000);
+    queue.directory.upkeep();
+    assert_eq!(queue.stats().syncs, 0);
+    // A process that is killed loses nothing all the same.
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.revive();
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), [0, 1, 2, 3, 4]);
+}

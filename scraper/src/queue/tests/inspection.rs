@@ -1,10 +1,10 @@
-use super::super::inspect::inspect;
+use super::super::inspect::{Depth, inspect};
 use super::*;
 
 const DIR: &str = "/data/prod";
 
 fn look(world: &World) -> Inspection {
-    inspect(&world.disk, Path::new(DIR)).unwrap()
+    inspect(&world.disk, Path::new(DIR), Depth::Bodies).unwrap()
 }
 
 #[test]
@@ -38,6 +38,32 @@ fn an_inspection_tells_what_is_pending_and_changes_nothing() {
 }
 
 #[test]
+fn the_index_tells_what_is_pending_without_a_look_at_any_body() {
+    let mut world = World::new();
+    world.settings.max_bytes = 1_000_000;
+    let queue = world.open(1);
+    for _ in 0..30 {
+        queue.append(0, samples(2), &[7; 10_000]).unwrap();
+    }
+    let mut reader = reader(&queue, 0);
+    for _ in 0..8 {
+        let info = reader.peek(&mut Vec::new()).unwrap();
+        reader.ack(info.sequence);
+    }
+    let pending = queue.stats().pending;
+    assert_eq!(pending.samples, 44);
+    for closed in [false, true] {
+        if closed {
+            reader.ack(0);
+        }
+        let index = inspect(&world.disk, Path::new(DIR), Depth::Index).unwrap();
+        assert_eq!(index.pending(), pending);
+        assert_eq!(index.sets[0].lanes[0].good_records, 0);
+        assert_eq!(look(&world).pending(), pending);
+    }
+}
+
+#[test]
 fn an_inspection_finds_every_flipped_bit_of_a_record() {
     let world = World::new();
     let queue = world.open(1);
@@ -63,6 +89,7 @@ fn a_directory_of_something_else_is_no_queue() {
     let world = World::new();
     drop(world.open(1));
     world.disk.put(&Path::new(DIR).join("meta"), b"{}");
-    assert!(matches!(inspect(&world.disk, Path::new(DIR)), Err(QueueError::Foreign { .. })));
-    assert!(matches!(inspect(&world.disk, Path::new("/data/nothing")), Err(QueueError::Io { .. })));
+    let look = |dir| inspect(&world.disk, Path::new(dir), Depth::Bodies);
+    assert!(matches!(look(DIR), Err(QueueError::Foreign { .. })));
+    assert!(matches!(look("/data/nothing"), Err(QueueError::Io { .. })));
 }

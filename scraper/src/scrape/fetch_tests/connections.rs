@@ -112,7 +112,7 @@ async fn requests_say_what_prometheus_says_and_who_asks() {
     let [first, second] = &server.seen()[0][..] else { panic!("two requests on one connection") };
     assert!(first.starts_with("GET /m?a=b HTTP/1.1\r\nHost: 127.0.0.1:"), "{first}");
     for line in [
-        "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n",
+        "Accept: application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.7,application/openmetrics-text;version=0.0.1;q=0.6,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.3\r\n",
         "Accept-Encoding: identity\r\n",
         "User-Agent: promring/",
         "X-Prometheus-Scrape-Timeout-Seconds: 1.5\r\n",
@@ -154,11 +154,12 @@ async fn a_target_is_reached_by_a_unix_socket() {
     let mut client = Client::new(&config);
     let target: Target = crate::testing::target_of(&job(&config));
     client.connection = Connection::new(&target);
-    assert_eq!(client.fetch(&target.url).await, Ok("a 1\n".to_owned()));
-    assert_eq!(client.fetch(&target.url).await, Ok("b 2\n".to_owned()));
+    let url = target.url.as_ref().unwrap();
+    assert_eq!(client.fetch(url).await, Ok("a 1\n".to_owned()));
+    assert_eq!(client.fetch(url).await, Ok("b 2\n".to_owned()));
     assert!(served.await.unwrap()[1].contains("Host: nowhere.invalid:1\r\n"));
     std::fs::remove_file(&path).unwrap();
-    assert!(client.fetch(&target.url).await.unwrap_err().contains("dial unix"));
+    assert!(client.fetch(url).await.unwrap_err().contains("dial unix"));
 }
 
 #[tokio::test]
@@ -174,8 +175,7 @@ async fn a_proxy_is_asked_where_there_is_one() {
 async fn a_fetch_that_waits_takes_little_room() {
     let mut client = Client::new("");
     let url = "http://host/".parse().unwrap();
-    let mut body = Vec::new();
-    let Client { fetcher, connection, buffers } = &mut client;
-    let waiting = fetcher.fetch(connection, &url, PATIENCE, buffers, &mut body);
+    let Client { fetcher, connection, buffers, cores } = &mut client;
+    let waiting = fetcher.open(connection, &url, PATIENCE, 1, buffers, cores);
     assert!(size_of_val(&waiting) <= 2_048, "{} bytes", size_of_val(&waiting));
 }

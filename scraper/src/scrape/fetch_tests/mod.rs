@@ -15,17 +15,26 @@ use server::Server;
 /// Long enough for whatever a test does.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Small, so that bodies come in many pieces.
+const PIECE_BYTES: usize = 16;
+
 /// One target of a job, with what its loop would keep.
 struct Client {
     fetcher: Fetcher,
     connection: Connection,
     buffers: Buffers,
+    cores: Cores,
 }
 
 impl Client {
     fn new(config: &str) -> Self {
         let fetcher = Fetcher::new(&job(config), 1 << 20).unwrap();
-        Self { fetcher, connection: Connection::default(), buffers: Buffers::default() }
+        Self {
+            fetcher,
+            connection: Connection::default(),
+            buffers: Buffers::default(),
+            cores: Cores::default(),
+        }
     }
 
     /// The body, or the error's words.
@@ -34,9 +43,30 @@ impl Client {
     }
 
     async fn fetch_within(&mut self, url: &Url, timeout: Duration) -> Result<String, String> {
-        let mut body = b"left over".to_vec();
-        let result = self.fetcher.fetch(&mut self.connection, url, timeout, &self.buffers, &mut body).await;
-        result.map(|_| String::from_utf8(body).unwrap()).map_err(|error| error.to_string())
+        let Self { fetcher, connection, buffers, cores } = self;
+        buffers.give(b"left over".to_vec());
+        let result = async {
+            let mut body = fetcher.open(connection, url, timeout, 1, buffers, cores).await?;
+            // As large bodies are read.
+            let mut whole = Vec::new();
+            loop {
+                let ended = match body.fill(PIECE_BYTES, cores).await {
+                    Ok(ended) => ended,
+                    Err(error) => {
+                        body.close(connection, buffers);
+                        return Err(error);
+                    }
+                };
+                whole.extend_from_slice(body.bytes());
+                body.consume(body.bytes().len());
+                if ended {
+                    assert_eq!(body.total(), whole.len() as u64);
+                    body.close(connection, buffers);
+                    return Ok(String::from_utf8(whole).unwrap());
+                }
+            }
+        };
+        result.await.map_err(|error: FetchError| error.to_string())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The chunked transfer coding, taken off in place.
 
-use super::body::cut_short;
+use super::incoming::cut_short;
 use crate::scrape::fetch::FetchError;
 
 /// A chunk's size with its extensions may take this many bytes, as in Go.
@@ -13,6 +13,8 @@ const TRAILER_BYTES_MAX: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Chunked {
     decoded: usize,
+    /// Decoded bytes that were taken off the buffer's front.
+    consumed: u64,
     state: State,
     trailer_bytes: usize,
 }
@@ -46,7 +48,7 @@ impl Chunked {
                         self.state = State::Trailers;
                     }
                     Some((line, size)) => {
-                        if size > bytes_max.saturating_sub(self.decoded as u64) {
+                        if size > bytes_max.saturating_sub(self.total()) {
                             return Err(FetchError::BodySize);
                         }
                         at += line;
@@ -98,6 +100,22 @@ impl Chunked {
         Ok(())
     }
 
+    /// How many bytes at the front of the buffer are the body.
+    pub(super) fn decoded(&self) -> usize {
+        self.decoded
+    }
+
+    /// This many of them were taken off.
+    pub(super) fn consumed(&mut self, count: usize) {
+        self.decoded -= count;
+        self.consumed += count as u64;
+    }
+
+    /// Bytes of the body so far.
+    fn total(&self) -> u64 {
+        self.consumed + self.decoded as u64
+    }
+
     /// Whether the end was reached.
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
@@ -112,7 +130,7 @@ impl Chunked {
 
     /// The connection closed before the end.
     pub(super) fn cut_short(&self) -> FetchError {
-        cut_short(&format!("after {} bytes of a chunked body", self.decoded))
+        cut_short(&format!("after {} bytes of a chunked body", self.total()))
     }
 }
 

@@ -20,10 +20,10 @@ use crate::scrape::fetch::FetchError;
 const OTHER_FAMILY_DELAY: Duration = Duration::from_millis(300);
 
 /// Either kind of socket, with TLS or without.
-pub(super) type Stream = Box<dyn Io>;
+pub(in crate::scrape) type Stream = Box<dyn Io>;
 
 /// A socket that a task can own.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub(in crate::scrape) trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 

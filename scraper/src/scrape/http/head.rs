@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use tokio::io::AsyncReadExt;
 
 use super::Broken;
-use super::body::{Framing, reserve};
 use super::connect::Stream;
+use super::incoming::{Framing, reserve};
 use crate::scrape::fetch::FetchError;
 
 /// A head may have this many bytes.

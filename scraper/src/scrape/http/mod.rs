@@ -1,14 +1,14 @@
-//! A small HTTP/1.1 client for one thing: a GET whose answer is read into a buffer that the caller lends.
+//! A small HTTP/1.1 client for one thing: a GET whose answer is read as far as the caller wants it.
 //!
 //! A target has at most one connection. Between scrapes it owns a socket (and its TLS session) and no buffer: the
-//! request is put together in the body's buffer, the answer's head is read into it, and the body takes its place.
+//! request is put together in a borrowed buffer, the answer's head is read into it, and the body takes its place.
 //! What this client does not do goes by the HTTP library: HTTP/2, proxies, names and passwords in URLs.
 
-mod body;
 mod chunked;
 mod connect;
 pub(super) mod gzip;
 mod head;
+mod incoming;
 pub(super) mod redirect;
 mod request;
 
@@ -25,9 +25,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use super::fetch::FetchError;
-use body::Framing;
 use connect::{Dialled, Stream};
 use head::{Head, Packing};
+use incoming::Framing;
+pub(super) use incoming::Incoming;
 
 /// The label with the path of the unix socket that a target listens on, as in Prometheus.
 pub const UNIX_SOCKET: &str = "__unix_socket__";
@@ -82,12 +83,17 @@ pub(super) struct Ask<'a> {
 
 /// What came of a request.
 pub(super) enum Outcome {
-    /// Status 200; the body is in the buffer.
-    Body { content_type: Arc<str>, gzip: bool },
+    /// Status 200; the body follows.
+    Body { content_type: Arc<str>, gzip: bool, incoming: Incoming, keep: Option<Keep> },
     /// Status 301, 302, 303, 307 or 308 with this `Location`.
     Redirect(String),
     /// The server chose HTTP/2; nothing was asked.
     Http2,
+}
+
+/// What a connection is kept with, once its body was read.
+pub(super) struct Keep {
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// Why an exchange broke off.
@@ -157,9 +163,9 @@ impl Connection {
         }
     }
 
-    /// Asks once and reads the answer into `body`, whose content goes. A connection that was kept and that the
-    /// server closed meanwhile is replaced, once. The caller bounds the time; where it gives up, the connection
-    /// is closed.
+    /// Asks once and reads the answer's head. `body` is a buffer whose content goes; it stays with the body where one
+    /// follows. A connection that was kept and that the server closed meanwhile is replaced, once. The caller bounds the
+    /// time; where it gives up, the connection is closed.
     pub(super) async fn exchange(
         &mut self,
         ask: &Ask<'_>,
@@ -196,7 +202,14 @@ impl Connection {
         (same && is_quiet(&mut stream).await).then_some(stream)
     }
 
-    /// One request and its answer on this connection, which is kept if it may be.
+    /// The body was read from this connection, which may serve the next scrape.
+    pub(super) fn keep(&mut self, stream: Option<Stream>, keep: Option<Keep>) {
+        if let (Some(stream), Some(Keep { tls })) = (stream, keep) {
+            self.idle = Some(Idle { stream, tls });
+        }
+    }
+
+    /// One request and the head of its answer on this connection.
     async fn ask(
         &mut self,
         mut stream: Stream,
@@ -221,21 +234,20 @@ impl Connection {
                 return Err(FetchError::Transport(format!("more than {INTERIM_MAX} interim answers")).into());
             }
         };
-        let (outcome, whole) = match answer {
+        let keep = keep_alive.then(|| Keep { tls: ask.tls.as_ref().map(|tls| Arc::clone(&tls.config)) });
+        let outcome = match answer {
             Answer::Body { content_type, gzip } => {
                 let bytes_max = sent_bytes_max(ask.bytes_max, gzip);
-                let whole = body::read(&mut stream, framing, bytes_max, body).await?;
-                (Ok(Outcome::Body { content_type, gzip }), whole)
+                let incoming = Incoming::new(stream, framing, bytes_max, std::mem::take(body))?;
+                return Ok(Outcome::Body { content_type, gzip, incoming, keep });
             }
             // The body of these is of no use. The connection is, if nothing more must be waited for.
-            Answer::Redirect(location) => (Ok(Outcome::Redirect(location)), body::is_whole(framing, body)),
-            Answer::Refused(error) => (Err(error.into()), body::is_whole(framing, body)),
-            Answer::Interim => (Err(FetchError::Transport("no answer".to_owned()).into()), false),
+            Answer::Redirect(location) => Ok(Outcome::Redirect(location)),
+            Answer::Refused(error) => Err(error.into()),
+            Answer::Interim => return Err(FetchError::Transport("no answer".to_owned()).into()),
         };
-        if whole && keep_alive {
-            let tls = ask.tls.as_ref().map(|tls| Arc::clone(&tls.config));
-            self.idle = Some(Idle { stream, tls });
-        }
+        let whole = incoming::is_whole(framing, body);
+        self.keep(whole.then_some(stream), keep);
         outcome
     }
 

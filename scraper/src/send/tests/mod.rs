@@ -1,7 +1,10 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
-mod receiver;
+mod links;
+mod metadata;
+mod payload;
+pub(crate) mod receiver;
 mod refusals;
 mod restarts;
 mod v2_delivery;

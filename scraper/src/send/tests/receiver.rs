@@ -13,17 +13,17 @@ use tokio::sync::watch;
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
-pub(super) struct Received {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
-    pub(super) decoded: WriteRequest,
+pub(crate) struct Received {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    pub(crate) decoded: WriteRequest,
     /// The same of remote write 2.0.
-    pub(super) decoded_v2: v2::Request,
+    pub(crate) decoded_v2: v2::Request,
 }
 
 impl Received {
     /// Every sample: its metric name and time.
-    pub(super) fn samples(&self) -> Vec<(String, i64)> {
+    pub(crate) fn samples(&self) -> Vec<(String, i64)> {
         if self.is_v2() {
             let series = self.decoded_v2.timeseries.iter();
             return series
@@ -43,11 +43,11 @@ impl Received {
     }
 
     /// Whether it says that it is one of remote write 2.0.
-    pub(super) fn is_v2(&self) -> bool {
+    pub(crate) fn is_v2(&self) -> bool {
         self.header("Content-Type") == Some("application/x-protobuf;proto=io.prometheus.write.v2.Request")
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
             found.eq_ignore_ascii_case(name).then_some(value)
@@ -56,7 +56,7 @@ impl Received {
 }
 
 /// What the receiver does with a request.
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Stores it, or refuses it as Prometheus does.
     Store,
     Answer(u16, &'static str),
@@ -77,11 +77,11 @@ pub(super) enum Action {
 type Script = Box<dyn FnMut(usize, &Received) -> Action + Send>;
 
 /// Stored samples by metric name, in the order of their arrival.
-pub(super) type Stored = BTreeMap<String, Vec<i64>>;
+pub(crate) type Stored = BTreeMap<String, Vec<i64>>;
 
 #[derive(Clone)]
-pub(super) struct Receiver {
-    pub(super) url: String,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
     state: Arc<Mutex<State>>,
     changed: watch::Sender<usize>,
 }
@@ -94,7 +94,7 @@ struct State {
 
 impl Receiver {
     /// Starts one. The script is asked for each request, with the number of those before it.
-    pub(super) async fn start(script: impl FnMut(usize, &Received) -> Action + Send + 'static) -> Self {
+    pub(crate) async fn start(script: impl FnMut(usize, &Received) -> Action + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State { script: Box::new(script), received: Vec::new(), stored: Stored::new() };
         let receiver = Self {
@@ -111,21 +111,21 @@ impl Receiver {
         receiver
     }
 
-    pub(super) fn received(&self) -> Vec<Received> {
+    pub(crate) fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
     }
 
-    pub(super) fn stored(&self) -> Stored {
+    pub(crate) fn stored(&self) -> Stored {
         self.state.lock().unwrap().stored.clone()
     }
 
     /// Waits until so many requests were received.
-    pub(super) async fn requests(&self, count: usize) {
+    pub(crate) async fn requests(&self, count: usize) {
         self.changed.subscribe().wait_for(|received| *received >= count).await.unwrap();
     }
 
     /// Waits until so many samples are stored.
-    pub(super) async fn samples(&self, count: usize) {
+    pub(crate) async fn samples(&self, count: usize) {
         let mut changed = self.changed.subscribe();
         while self.stored().values().map(Vec::len).sum::<usize>() < count {
             changed.changed().await.unwrap();

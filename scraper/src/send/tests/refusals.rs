@@ -36,6 +36,7 @@ async fn of_a_series_with_several_samples_only_those_refused_alone_are_given_up(
         timeseries: vec![v1::TimeSeries {
             labels: vec![v1::Label { name: "__name__".to_owned(), value: "a".to_owned() }],
             samples: [5, 20, 30].map(|timestamp| v1::Sample { value: 1.0, timestamp }).to_vec(),
+            ..v1::TimeSeries::default()
         }],
         metadata: Vec::new(),
     };

@@ -355,3 +355,27 @@ async fn samples_of_2_0_past_sample_age_limit_are_not_sent_whichever_way_they_go
         assert_eq!(sending.metric("prometheus_remote_storage_samples_dropped_total", "too_old"), 2);
     }
 }
+
+#[tokio::test]
+async fn a_refusal_of_2_0_by_a_receiver_that_takes_nothing_else_does_not_hold_its_lane() {
+    let mut requests = 0;
+    let receiver = Receiver::start(move |_, request| {
+        requests += 1;
+        match (request.is_v2(), requests) {
+            (false, _) => Action::Answer(415, "only 2.0 is accepted"),
+            // As something between might say.
+            (true, 1) => Action::Answer(400, "no"),
+            (true, _) => Action::Store,
+        }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    sending.append_v2(&[("a", 1), ("b", 1)]);
+    sending.append_v2(&[("a", 2)]);
+    sending.drained().await;
+    assert_eq!(receiver.stored()["a"], [1, 2]);
+    assert_eq!(receiver.stored()["b"], [1]);
+    assert!(versions(&receiver)[2..].iter().all(|v2| *v2), "1.0 was tried once");
+    assert_eq!(sending.metric("promring_remote_write_fallback", ""), 0);
+    assert_eq!(sending.refused("rejected"), 0);
+}

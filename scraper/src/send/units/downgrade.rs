@@ -1,5 +1,7 @@
 //! A series of remote write 2.0 written out for 1.0.
 
+use promring_proto::histogram::CUSTOM_BUCKETS_SCHEMA;
+
 use super::fields::{fields, push_bytes};
 use super::symbols::{EXEMPLARS, LABELS_REFS, Symbols, label_refs};
 use super::{Unit, unit_of};
@@ -7,12 +9,15 @@ use super::{Unit, unit_of};
 /// Fields of 2.0's `TimeSeries`.
 const SAMPLES: u64 = 2;
 const HISTOGRAMS: u64 = 3;
+/// Field of a native histogram, and its value (as sint32) where the bounds are the histogram's own.
+const SCHEMA: u64 = 4;
+const CUSTOM_SCHEMA: u64 = 2 * CUSTOM_BUCKETS_SCHEMA.unsigned_abs() as u64 - 1;
 /// Fields that 1.0's messages do not have.
 const SAMPLE_START: u64 = 3;
 const HISTOGRAM_START: u64 = 17;
 
-/// The unit as remote write 1.0 has it: without start timestamps, which 1.0 does not know, and without metadata, which
-/// would stand beside each series again and again. None: there is nothing left of it.
+/// The unit as remote write 1.0 has it: without start timestamps and native histograms with bounds of their own, which 1.0
+/// does not know, and without metadata, which have requests of their own there. None: there is nothing left of it.
 pub(in crate::send) fn to_v1(unit: &Unit) -> Option<Unit> {
     let Some(symbols) = unit.symbols.as_deref() else { return Some(unit.clone()) };
     if unit.counts.points() == 0 {
@@ -27,6 +32,7 @@ pub(in crate::send) fn to_v1(unit: &Unit) -> Option<Unit> {
         let message = field.content().unwrap_or_default();
         match field.number {
             SAMPLES => push_without(2, message, SAMPLE_START, &mut content),
+            HISTOGRAMS if is_custom(message) => {}
             HISTOGRAMS => push_without(4, message, HISTOGRAM_START, &mut histograms),
             EXEMPLARS => {
                 let mut exemplar = Vec::new();
@@ -41,7 +47,11 @@ pub(in crate::send) fn to_v1(unit: &Unit) -> Option<Unit> {
     }
     content.extend_from_slice(&exemplars);
     content.extend_from_slice(&histograms);
-    unit_of(1, &content, None).ok()
+    unit_of(1, &content, None).ok().filter(|unit| unit.counts.points() > 0)
+}
+
+fn is_custom(histogram: &[u8]) -> bool {
+    fields(histogram).flatten().any(|field| field.number == SCHEMA && field.varint() == CUSTOM_SCHEMA)
 }
 
 /// The labels that a `TimeSeries` or `Exemplar` refers to, as 1.0's `Label`s.

@@ -10,6 +10,7 @@ fn series(name: &str, times: &[i64]) -> TimeSeries {
     TimeSeries {
         labels: vec![Label { name: "__name__".to_owned(), value: name.to_owned() }],
         samples: times.iter().map(|&timestamp| Sample { value: timestamp as f64, timestamp }).collect(),
+        ..TimeSeries::default()
     }
 }
 
@@ -198,6 +199,22 @@ fn a_request_of_2_0_becomes_one_of_1_0() {
     assert_eq!(content, expected);
     let counts = Counts { histograms: 2, exemplars: 1, ..Counts::default() };
     assert_eq!((old[1].counts, old[1].newest_ms), (counts, Some(9)));
+}
+
+#[test]
+fn histograms_with_bounds_of_their_own_have_no_place_in_1_0() {
+    let symbols = ["", "__name__", "a"];
+    let custom =
+        v2::Histogram { schema: -53, custom_values: vec![1.0], timestamp: 5, ..v2::Histogram::default() };
+    let plain = v2::Histogram { schema: -4, timestamp: 6, ..v2::Histogram::default() };
+    let of = |histograms: Vec<v2::Histogram>| v2::TimeSeries {
+        labels_refs: vec![1, 2],
+        histograms,
+        ..v2::TimeSeries::default()
+    };
+    let units = v2_units(&v2_request(&symbols, vec![of(vec![custom.clone()]), of(vec![custom, plain])]));
+    let old: Vec<Unit> = units.iter().filter_map(to_v1).collect();
+    assert_eq!((old.len(), old[0].counts.histograms, old[0].newest_ms), (1, 1, Some(6)));
 }
 
 /// The content of the first field of a body.

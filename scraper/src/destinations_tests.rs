@@ -1,0 +1,328 @@
+//! Destinations with real queues and real receivers: what a reload, a bound and a second do to samples.
+
+use promring_model::config::{ConfigSource, QueueSettings, WhenFull, load};
+use promring_model::labels::{Labels, LabelsBuilder};
+use promring_model::target::TargetKey;
+
+use super::*;
+use crate::labelsets::LabelSets;
+use crate::payload::Outgoing;
+use crate::queue::SetKind;
+use crate::send::tests::receiver::{Action, Received, Receiver};
+use crate::series::Series;
+
+struct Text(String);
+
+impl ConfigSource for Text {
+    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+fn config(remote_write: &str, scraper: &str) -> Config {
+    let text = format!("remote_write: [{remote_write}]\nscraper: {{{scraper}}}\n");
+    let loaded = load(Path::new("test.yml"), &Text(text));
+    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+}
+
+/// A destination with short pauses and these keys of `queue_config`.
+fn to(name: &str, url: &str, keys: &str) -> String {
+    format!("{{name: {name}, url: '{url}', queue_config: {{min_backoff: 1ms, max_backoff: 5ms{keys}}}}}")
+}
+
+struct World {
+    dir: tempfile::TempDir,
+    labels: Arc<Shared>,
+    destinations: Arc<Destinations>,
+    sink: Arc<Sink>,
+}
+
+impl World {
+    fn start(config: &Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let labels = Arc::new(Shared::default());
+        let destinations = Destinations::new(dir.path().to_owned(), Arc::clone(&labels));
+        let sink = destinations.apply(config).unwrap().sink;
+        Self { dir, labels, destinations: Arc::new(destinations), sink }
+    }
+
+    fn reload(&mut self, config: &Config) {
+        self.sink = self.destinations.apply(config).unwrap().sink;
+    }
+
+    /// A scrape of the target with this key: one sample of each series.
+    fn scrape(&self, key: u64, spread: bool, names: &[String], time: i64) {
+        let mut sets = LabelSets::new(&self.labels, std::iter::empty());
+        let mut added = |name: &String| {
+            let labels = Labels::from_pairs([("__name__", name.as_str()), ("key", &key.to_string())]);
+            let (mut bytes, labels) = (Vec::new(), LabelsBuilder::from_labels(&labels));
+            sets.add(&[Some(labels.clone()), Some(labels)], &mut bytes);
+            bytes
+        };
+        let added: Vec<Vec<u8>> = names.iter().map(&mut added).collect();
+        let mut lanes = self.sink.lanes(TargetKey(key), spread, &self.labels);
+        for bytes in &added {
+            let series = Series::new(&sets, bytes);
+            lanes.push(&Outgoing::float(series, (time as f64).to_bits(), time));
+        }
+    }
+
+    fn report(&self, name: &str) -> QueueReport {
+        let reports = self.destinations.reports();
+        reports.into_iter().find(|report| report.destination == name).unwrap()
+    }
+
+    async fn until(&self, mut done: impl FnMut(&Self) -> bool) {
+        // Nobody tells what is asked for here, so this asks now and then.
+        while !done(self) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("series_{number}")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sample_is_in_the_segments_file_within_a_second_even_where_more_may_be_waited_for() {
+    // Nobody listens there.
+    let world = World::start(&config(&to("prod", "http://127.0.0.1:1/", ", batch_send_deadline: 10s"), ""));
+    let destinations = Arc::clone(&world.destinations);
+    tokio::spawn(async move { destinations.flush_always().await });
+    for at_ms in [0, 37, 99, 150] {
+        // Wherever in the pause between two looks it comes.
+        tokio::time::sleep(Duration::from_millis(at_ms)).await;
+        let before = world.report("prod").samples;
+        world.scrape(7, false, &names(3), 1_000);
+        assert_eq!(world.report("prod").samples, before);
+        tokio::time::sleep(Duration::from_millis(950)).await;
+        assert_eq!(world.report("prod").samples, before + 3);
+    }
+    let inspection = Inspection::of(&send::queue_dir(world.dir.path(), "prod")).unwrap();
+    assert_eq!(inspection.pending().samples, 12, "and what is in the queue is in its files");
+}
+
+#[tokio::test]
+async fn a_reload_with_another_number_of_lanes_loses_nothing_and_keeps_the_order_of_each_series() {
+    let receiver =
+        Receiver::start(|number, _| if number % 5 == 3 { Action::Answer(503, "") } else { Action::Store })
+            .await;
+    let with = |lanes: usize| {
+        let keys = format!(", min_shards: {lanes}, max_shards: {lanes}, max_samples_per_send: 10");
+        config(&to("prod", &receiver.url, &keys), "")
+    };
+    let mut world = World::start(&with(8));
+    let mut time = 0;
+    for lanes in [3, 16, 1, 8] {
+        for _ in 0..20 {
+            time += 1;
+            for key in 0..12 {
+                world.scrape(key, key % 3 == 0, &names(3).map_key(key), time);
+            }
+        }
+        // Requests are half filled when it comes.
+        world.reload(&with(lanes));
+    }
+    world.destinations.finish(Duration::from_secs(60)).await;
+    let stored = receiver.stored();
+    assert_eq!(stored.len(), 36);
+    for (name, times) in stored {
+        assert_eq!(times, (1..=80).collect::<Vec<_>>(), "{name}");
+    }
+}
+
+trait MapKey {
+    fn map_key(self, key: u64) -> Self;
+}
+
+impl MapKey for Vec<String> {
+    /// Series are told apart by name at the receiver.
+    fn map_key(self, key: u64) -> Self {
+        self.into_iter().map(|name| format!("{name}_of_{key}")).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_old_number_of_lanes_is_gone_once_it_is_sent() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let with = |lanes: usize| config(&to("prod", &receiver.url, &format!(", max_shards: {lanes}")), "");
+    let mut world = World::start(&with(5));
+    world.scrape(1, false, &names(1), 1);
+    world.reload(&with(2));
+    let open = lock(&world.destinations.open)[0].clone();
+    world
+        .until(|_| {
+            let sets = open.destination.queue.stats().sets;
+            assert!(sets.iter().all(|set| set.kind == SetKind::Normal));
+            sets.len() == 1 && sets[0].lanes.len() == 2
+        })
+        .await;
+    assert_eq!(receiver.stored()["series_0"], [1]);
+}
+
+#[tokio::test]
+async fn the_series_of_a_spread_target_use_every_lane_and_each_always_the_same() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let world = World::start(&config(&to("prod", &receiver.url, ", max_samples_per_send: 5"), ""));
+    let lanes_used = |world: &World| {
+        let open = lock(&world.destinations.open)[0].clone();
+        let sets = open.destination.queue.stats().sets;
+        sets[0].lanes.iter().filter(|lane| lane.pending.records > 0).count()
+    };
+    for time in 1..=30 {
+        world.scrape(4, true, &names(100), time);
+    }
+    // The senders have not had a turn yet.
+    assert_eq!(lanes_used(&world), send::LANES);
+    world.destinations.finish(Duration::from_secs(60)).await;
+    assert_eq!(receiver.stored().len(), 100);
+    assert!(receiver.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
+}
+
+#[tokio::test]
+async fn half_filled_requests_of_1_0_are_finished_as_such_when_a_reload_asks_for_2_0() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let one = config(&to("prod", &receiver.url, ", max_shards: 1"), "");
+    let two = to("prod", &receiver.url, ", max_shards: 1")
+        .replace("{name", "{protobuf_message: io.prometheus.write.v2.Request, name");
+    let mut world = World::start(&one);
+    world.scrape(1, false, &names(2), 1);
+    world.reload(&config(&two, ""));
+    world.scrape(1, false, &names(2), 2);
+    world.destinations.finish(Duration::from_secs(60)).await;
+    let received = receiver.received();
+    assert_eq!(received.iter().map(Received::is_v2).collect::<Vec<_>>(), [false, true]);
+    assert!(receiver.stored().values().all(|times| *times == [1, 2]));
+}
+
+#[tokio::test]
+async fn a_removed_destination_is_sent_what_is_queued_and_its_queue_is_closed() {
+    let receiver =
+        Receiver::start(|number, _| if number < 5 { Action::Answer(500, "") } else { Action::Store }).await;
+    let mut world = World::start(&config(&to("prod", &receiver.url, ""), ""));
+    let (destinations, old) = (Arc::clone(&world.destinations), Arc::clone(&world.sink));
+    tokio::spawn(async move { destinations.flush_always().await });
+    world.scrape(1, false, &names(2), 1);
+    world.reload(&config("", ""));
+    // A scrape under the old configuration ends only now.
+    let new = std::mem::replace(&mut world.sink, old);
+    world.scrape(1, false, &names(2), 2);
+    world.sink = new;
+    receiver.samples(4).await;
+    world.until(|world| world.destinations.reports().is_empty()).await;
+    assert!(receiver.stored().values().all(|times| *times == [1, 2]));
+    // Closed, as another process could have it now.
+    let config = config(&to("prod", &receiver.url, ""), "");
+    let dir = world.dir.path();
+    send::open_queue(&Volume::new(), &config.remote_write[0], &QueueSettings::default(), dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_parked_destination_is_sent_nothing_until_one_of_its_name_is_there_again() {
+    let receiver = Receiver::start(|_, _| Action::Hang).await;
+    let mut world = World::start(&config(&to("prod", &receiver.url, ""), ""));
+    let destinations = Arc::clone(&world.destinations);
+    tokio::spawn(async move { destinations.flush_always().await });
+    world.scrape(1, false, &names(2), 1);
+    world.until(|world| world.report("prod").samples == 2).await;
+    receiver.requests(1).await;
+    world.reload(&config("", "removed_destinations: park"));
+    world.until(|world| lock(&world.destinations.leaving).is_empty()).await;
+    let parked = world.report("prod");
+    assert_eq!(parked.samples, 2);
+    // By its name it has its queue again, wherever it is by now.
+    let moved = Receiver::start(|_, _| Action::Store).await;
+    world.reload(&config(&to("prod", &moved.url, ""), "removed_destinations: park"));
+    moved.samples(2).await;
+    assert_eq!(receiver.received().len(), 1);
+    world.until(|world| world.report("prod").samples == 0).await;
+    assert_eq!(world.destinations.reports().len(), 1);
+}
+
+#[tokio::test]
+async fn a_queue_of_an_earlier_run_without_a_destination_is_shown() {
+    let world = World::start(&config(&to("old", "http://127.0.0.1:1/", ""), ""));
+    world.scrape(1, false, &names(5), 1);
+    world.destinations.finish(Duration::ZERO).await;
+    let World { dir, destinations, sink, .. } = world;
+    drop((destinations, sink));
+    let labels = Arc::new(Shared::default());
+    let destinations = Destinations::new(dir.path().to_owned(), labels);
+    destinations.apply(&config(&to("new", "http://127.0.0.1:1/", ""), "")).unwrap();
+    let reports = destinations.reports();
+    assert_eq!(
+        reports.iter().map(|report| (&*report.destination, report.samples)).collect::<Vec<_>>(),
+        [("new", 0), ("old", 5)]
+    );
+    assert!(!destinations.are_idle());
+}
+
+#[tokio::test]
+async fn with_back_pressure_a_full_queue_drops_nothing_and_has_room_again_when_it_is_sent() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let queue = "queue: {max_bytes: 300KB, when_full: back_pressure}";
+    // Away at first.
+    let mut world = World::start(&config(&to("prod", "http://127.0.0.1:1/", ""), queue));
+    let names: Vec<String> = names(500);
+    let mut time = 0;
+    while world.sink.has_room() {
+        time += 1;
+        assert!(time < 10_000, "it never fills");
+        world.scrape(time as u64, false, &names.clone().map_key(time as u64), time);
+        lock(&world.destinations.open)[0].destination.flush(&world.labels);
+    }
+    let report = world.report("prod");
+    assert_eq!((report.samples, report.dropped), (time as u64 * 500, 0));
+    // What scrapes in flight still bring is kept too.
+    time += 1;
+    world.scrape(time as u64, false, &names.clone().map_key(time as u64), time);
+    world.reload(&config(&to("prod", &receiver.url, ""), queue));
+    world.until(|world| world.report("prod").samples == 0 && world.sink.has_room()).await;
+    assert_eq!(world.report("prod").dropped, 0);
+    world.destinations.finish(Duration::from_secs(60)).await;
+    let stored: usize = receiver.stored().values().map(Vec::len).sum();
+    assert_eq!(stored, time as usize * 500);
+}
+
+#[tokio::test]
+async fn a_reload_brings_other_bounds_to_a_queue_that_is_open() {
+    let destination = to("prod", "http://127.0.0.1:1/", "");
+    let mut world = World::start(&config(&destination, ""));
+    let open = lock(&world.destinations.open)[0].clone();
+    assert!(open.destination.queue.has_room());
+    world.scrape(1, false, &names(100), 1);
+    open.destination.flush(&world.labels);
+    world.reload(&config(&destination, "queue: {max_bytes: 100B, when_full: back_pressure}"));
+    assert!(!open.destination.queue.has_room(), "{:?}", WhenFull::BackPressure);
+    world.reload(&config(&destination, "queue: {max_bytes: 100B}"));
+    world.scrape(1, false, &names(100), 2);
+    open.destination.flush(&world.labels);
+    assert_eq!(world.report("prod").dropped, 100);
+}
+
+#[tokio::test]
+async fn a_drain_ends_when_all_is_sent_or_nothing_is_taken_any_more() {
+    let taking = Receiver::start(|number, _| {
+        if number % 2 == 0 { Action::AnswerWith(429, "Retry-After", "0".to_owned()) } else { Action::Store }
+    })
+    .await;
+    let stuck = Receiver::start(|_, _| Action::Hang).await;
+    let keys = ", max_shards: 1, max_samples_per_send: 3";
+    let both = format!("{}, {}", to("taking", &taking.url, keys), to("stuck", &stuck.url, keys));
+    let world = World::start(&config(&both, ""));
+    for time in 1..=30 {
+        world.scrape(1, false, &names(3), time);
+    }
+    world.destinations.drain(Duration::from_millis(400)).await;
+    assert!(taking.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
+    assert_eq!((world.report("taking").samples, world.report("stuck").samples), (0, 90));
+}

@@ -1,0 +1,90 @@
+//! What is needed only while a scrape is staged; scrapes share it, one after the other.
+
+use std::hash::Hasher;
+
+use hashbrown::HashTable;
+use promring_model::hash::hash64;
+
+use crate::chunked::Chunked;
+use crate::families::Place;
+use crate::payload::Extras;
+
+/// A sample that is ready to be encoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Staged {
+    pub(super) entry: u32,
+    /// What it has beside value and time, by its number in [`Extras`]; 0: nothing, as nearly all samples.
+    pub(super) extra: u32,
+    /// The value's bits: they are moved, never computed on, so that a NaN keeps its payload.
+    pub(super) value_bits: u64,
+    pub(super) timestamp_ms: i64,
+}
+
+/// What is needed while a scrape is staged.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) staged: Chunked<Staged>,
+    pub(super) extras: Extras,
+    /// Entries in the order of this scrape, once it is another than the last one's.
+    pub(super) current: Chunked<u32>,
+    /// `current` is not 0, 1, 2 and so on.
+    pub(super) reordered: bool,
+    /// Whether every entry so far stood where it was expected.
+    pub(super) differs: bool,
+    pub(super) expected: usize,
+    /// Which metric family the body speaks of.
+    pub(super) family: Place,
+    /// Entries by the hash of their text, once it is needed.
+    pub(super) by_text: HashTable<u32>,
+    /// Entries by the hash of their labels, once it is needed; of several with the same labels, the first one.
+    pub(super) by_labels: HashTable<u32>,
+    /// Whether `by_labels` was made.
+    pub(super) has_labels: bool,
+    pub(super) new_bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// Forgets everything and keeps some memory.
+    pub(crate) fn clear(&mut self) {
+        self.staged.clear();
+        self.extras.clear();
+        self.current.clear();
+        self.by_text.clear();
+        self.by_labels.clear();
+        self.family = Place::default();
+        (self.differs, self.reordered, self.has_labels, self.expected) = (false, false, false, 0);
+    }
+
+    /// Samples that are ready to be encoded.
+    #[must_use]
+    pub fn staged(&self) -> usize {
+        self.staged.len()
+    }
+
+    /// Memory held, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
+        let slots = (self.by_text.capacity() + self.by_labels.capacity()) * 8 / 7;
+        self.staged.bytes() + self.extras.bytes() + self.current.bytes() + slots * 5
+    }
+}
+
+/// The keys are hashes already.
+#[derive(Clone, Debug, Default)]
+pub struct HashIsKey(u64);
+
+impl Hasher for HashIsKey {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only u64 keys are used; anything else still hashes well.
+        self.0 = hash64(bytes);
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}

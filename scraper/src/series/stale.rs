@@ -1,0 +1,153 @@
+//! Staleness: which series get a marker, and which one: a float's, or for a series of native histograms a histogram's.
+
+use std::collections::HashSet;
+
+use promring_proto::histogram::NativeHistogram;
+use promring_proto::remote_write::STALE_NAN_BITS;
+use promring_proto::remote_write::histogram::push_content;
+
+use super::{
+    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, SHARED, Scratch, Series, SeriesCache, TRACKED, Tally,
+};
+use crate::payload::{Outgoing, Value};
+
+/// The markers of one moment.
+struct Markers {
+    time_ms: i64,
+    /// Messages of histograms of whole numbers and of floats; made when the first one is wanted.
+    messages: [Vec<u8>; 2],
+}
+
+impl Markers {
+    fn at(time_ms: i64) -> Self {
+        Self { time_ms, messages: Default::default() }
+    }
+
+    /// The marker for a series whose last sample these flags tell of.
+    fn of<'m>(&'m mut self, series: Series<'m>, flags: u16) -> Outgoing<'m> {
+        let mut outgoing = Outgoing::float(series, STALE_NAN_BITS, self.time_ms);
+        if flags & HISTOGRAM != 0 {
+            let is_float = flags & FLOATS != 0;
+            let message = &mut self.messages[usize::from(is_float)];
+            if message.is_empty() {
+                push_content(&NativeHistogram::stale(is_float), self.time_ms, message);
+            }
+            let is_custom = flags & CUSTOM != 0;
+            outgoing.value = Value::Histogram { content: message, is_custom, is_stale: true };
+        }
+        outgoing
+    }
+}
+
+impl SeriesCache {
+    /// Puts the entries into the order of this scrape, and marks and forgets those that it lacks.
+    pub(super) fn settle(
+        &mut self,
+        time_ms: i64,
+        scratch: &mut Scratch,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) {
+        let mut markers = Markers::at(time_ms);
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            if entry.met == self.scrape {
+                continue;
+            }
+            if self.live
+                && entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
+                // Another text may have led to the same labels this time, or to the same marker.
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
+            {
+                sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
+            }
+            self.labels.remove(self.sets(&entry), self.classes);
+            self.timed.remove(&entry.text_hash);
+            if !self.exemplars.is_empty() {
+                self.exemplars.forget(entry.text_hash);
+            }
+        }
+        let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
+        self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
+        if scratch.differs && scratch.reordered {
+            self.entries = scratch.current.iter().map(|&at| self.entries[at as usize]).collect();
+        } else {
+            self.entries.truncate(if scratch.differs { scratch.current.len() } else { scratch.expected });
+        }
+        self.settled = self.entries.len();
+        let scrape = self.scrape;
+        self.shared.retain(|_, staged| *staged == scrape);
+        self.compact();
+    }
+
+    /// What the scrape at hand had yielded when it failed: what it brought is rolled back, so nothing was added.
+    #[must_use]
+    pub fn failed_tally(&self) -> Tally {
+        Tally { added: 0, ..self.tally }
+    }
+
+    /// The scrape failed: forgets what it brought, and hands a staleness marker to `sample` for every series that
+    /// was live. What is known of them stays, for when the target is back.
+    pub fn fail(&mut self, time_ms: i64, scratch: &mut Scratch, sample: impl FnMut(&Outgoing<'_>)) {
+        self.roll_back(scratch);
+        self.end(time_ms, sample);
+    }
+
+    /// Forgets what the scrape at hand brought.
+    pub fn roll_back(&mut self, scratch: &mut Scratch) {
+        for entry in &self.entries[self.settled..] {
+            self.labels.remove(self.sets(entry), self.classes);
+            self.garbage += entry.len as usize;
+        }
+        scratch.extras.release(self.labels.shared());
+        self.entries.truncate(self.settled);
+        self.compact();
+    }
+
+    /// The target ends: hands a staleness marker to `sample` for every live series. A second call hands nothing.
+    pub fn end(&mut self, time_ms: i64, mut sample: impl FnMut(&Outgoing<'_>)) {
+        if let Some(mut predecessor) = self.predecessor.take() {
+            predecessor.mark_live(time_ms, None, &mut sample);
+        }
+        self.mark_live(time_ms, None, &mut sample);
+    }
+
+    /// What was known under other rules gives way: hands a staleness marker to `sample` for what does not go on.
+    pub(super) fn succeed(&mut self, time_ms: i64, sample: &mut impl FnMut(&Outgoing<'_>)) {
+        let Some(mut predecessor) = self.predecessor.take() else { return };
+        let going_on: HashSet<u64> = self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
+        predecessor.mark_live(time_ms, Some(&going_on), sample);
+        // With fewer series about the scrape than before.
+        let stale = std::iter::repeat(STALE_NAN_BITS);
+        predecessor.report(stale, time_ms).skip(self.report.len()).for_each(|outgoing| sample(&outgoing));
+    }
+
+    /// Hands a staleness marker to `sample` for every live series that does not go on, by its identity.
+    fn mark_live(
+        &mut self,
+        time_ms: i64,
+        going_on: Option<&HashSet<u64>>,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) {
+        if !std::mem::take(&mut self.live) {
+            return;
+        }
+        let mut markers = Markers::at(time_ms);
+        self.scrape = self.scrape.wrapping_add(1).max(1);
+        for index in 0..self.settled {
+            let entry = self.entries[index];
+            // A series may stand under two texts: one marker is enough.
+            if entry.flags & (TRACKED | DROPPED) == TRACKED
+                && self.ends_by(&entry, time_ms)
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
+                && !going_on.is_some_and(|set| self.goes_on(&entry, set))
+            {
+                sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
+            }
+        }
+    }
+
+    fn goes_on(&self, entry: &Entry, going_on: &HashSet<u64>) -> bool {
+        self.identity(entry).is_some_and(|identity| going_on.contains(&identity))
+    }
+}
