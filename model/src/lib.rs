@@ -7,8 +7,8 @@
 mod bytes;
 pub mod config;
 pub mod duration;
-pub mod handover;
 pub mod glob;
+pub mod handover;
 pub mod hash;
 pub mod labels;
 pub mod membership;
