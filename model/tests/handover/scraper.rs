@@ -39,6 +39,8 @@ pub(crate) struct Scraper {
     alone: bool,
     runs: u64,
     polls: u64,
+    /// The first poll of this process; answers to earlier ones have nobody to go to.
+    first_poll: u64,
     /// The poll that is under way, and when it is given up.
     polling: Option<(u64, i64)>,
     next_poll_ms: i64,
@@ -68,6 +70,7 @@ impl Scraper {
             alone: false,
             runs: 0,
             polls: 0,
+            first_poll: 0,
             polling: None,
             next_poll_ms: 0,
             next_report_ms: 0,
@@ -101,6 +104,7 @@ impl Scraper {
 
     fn start(&mut self, now_ms: i64) {
         self.runs += 1;
+        self.first_poll = self.polls + 1;
         let clock_ms = now_ms + self.skew_ms;
         let options = MemberOptions::default();
         let mut member = match self.disk.clone() {
@@ -314,6 +318,7 @@ impl World {
     fn receive(&mut self, s: &mut Scraper, from: &Place, message: Message) {
         let now_ms = self.now_ms;
         let clock_ms = now_ms + s.skew_ms;
+        let first_poll = s.first_poll;
         let Some(member) = &mut s.member else { return };
         let newest = matches!(from, Place::Allocator(index) if self.lease.holder == Some(*index));
         let over = |s_polling: &mut Option<(u64, i64)>, number| {
@@ -322,6 +327,7 @@ impl World {
             }
         };
         match message {
+            Message::Told { number, .. } | Message::Unchanged { number, .. } if number < first_poll => {}
             Message::Told { told, asked_ms, number, .. } => {
                 over(&mut s.polling, number);
                 let before: BTreeSet<TargetKey> = member

@@ -22,7 +22,8 @@ pub struct MemberOptions {
     /// A member that does not know whether it was replaced goes on with what it had when no leader has answered for
     /// this long.
     pub resume_after: Duration,
-    /// A taker asks the giver itself when no leader has answered for this long.
+    /// A taker asks the giver itself when no allocator that leads has answered for this long. One that is still finding
+    /// out what there is cannot say when to begin.
     pub ask_after: Duration,
 }
 
@@ -82,7 +83,9 @@ pub struct Member {
     /// Since when it is not known whether what is held still holds; nothing is scraped meanwhile.
     doubting_ms: Option<i64>,
     ticked_ms: i64,
+    /// When an allocator last answered anything, and when one that leads did.
     answered_ms: i64,
+    led_ms: i64,
     asked_ms: i64,
     draining_ms: Option<i64>,
     address: String,
@@ -130,6 +133,7 @@ impl Member {
             doubting_ms: None,
             ticked_ms: now_ms,
             answered_ms: now_ms,
+            led_ms: now_ms,
             asked_ms: now_ms,
             draining_ms: None,
             address: String::new(),
@@ -145,7 +149,7 @@ impl Member {
             return None;
         }
         self.promise(version.term);
-        self.answered_ms = now_ms;
+        (self.answered_ms, self.led_ms) = (now_ms, now_ms);
         if self.version == Some(version) {
             self.trust(asked_ms, now_ms);
             return Some(Vec::new());
@@ -166,7 +170,7 @@ impl Member {
     /// The answer to a poll sent at `asked_ms` was that nothing is newer than this version.
     pub fn confirm(&mut self, version: Version, asked_ms: i64, now_ms: i64) {
         if self.version == Some(version) && version.term >= self.promised {
-            self.answered_ms = now_ms;
+            (self.answered_ms, self.led_ms) = (now_ms, now_ms);
             self.trust(asked_ms, now_ms);
         }
     }

@@ -58,6 +58,9 @@ impl Member {
             return false;
         }
         self.answered_ms = self.answered_ms.max(now_ms);
+        if reply.version.is_some() {
+            self.led_ms = self.led_ms.max(now_ms);
+        }
         self.rumoured = self.rumoured.max(reply.version);
         if reply.term > self.promised {
             self.promise(reply.term);
@@ -83,7 +86,7 @@ impl Member {
 
     /// Moves whose giver should be asked now, with its address: no leader answers, and T may come.
     pub fn questions(&mut self, now_ms: i64) -> Vec<(MoveId, String)> {
-        let silent = now_ms - self.answered_ms > self.options.ask_after.as_millis() as i64;
+        let silent = now_ms - self.led_ms > self.options.ask_after.as_millis() as i64;
         if !silent || self.unsaved || now_ms - self.asked_ms < ASK_INTERVAL_MS {
             return Vec::new();
         }
