@@ -344,3 +344,29 @@ fn a_taker_that_lacks_a_job_is_not_waited_for_for_ever() {
     fleet.run(3_000);
     assert_eq!(fleet.leader.moves_ended(), (0, 1));
 }
+
+#[test]
+fn an_allocator_that_does_not_lead_yet_keeps_no_taker_from_asking() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(1_000);
+    while fleet.window("a").unwrap().1.is_none() {
+        fleet.run_without(1_000, &["b"]);
+    }
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b", "c"]);
+    fleet.run(3_000);
+    let now_ms = fleet.now_ms;
+    assert!(!fleet.leader.is_leading());
+    assert_eq!(fleet.member("b").questions(now_ms).len(), 1);
+}
+
+#[test]
+fn a_leader_without_a_lease_raises_its_term_above_all_that_were_seen() {
+    let options = LeaderOptions { raises_term: true, ..LeaderOptions::default() };
+    let mut leader = Leader::new(options, 3, [], 0);
+    let report = MemberReport { run: 1, sequence: 1, promised: 9, full: true, ..MemberReport::default() };
+    assert_eq!(leader.report("a", report.clone(), 0).term, 10);
+    let mut leader = Leader::new(LeaderOptions::default(), 3, [], 0);
+    leader.report("a", report, 0);
+    assert!(leader.membership().is_empty(), "with a Lease it is the one that is too old");
+}
