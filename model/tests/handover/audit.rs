@@ -229,6 +229,7 @@ impl Audit {
             if let Some((born, Some(died))) = last
                 && mode == Mode::Planned
                 && end_ms - died > 40_000
+                && !self.nobody.iter().any(|(from, to)| died >= from && died <= to)
                 && starts.range(*born..).next().is_some_and(|(first, _)| *died - *first > 8_000)
             {
                 let markers = self.markers.get(key).map(|all| all.iter().filter(|at| *at >= died).count());
