@@ -22,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Mode, World};
 
 /// Runs of each mode when nothing else is said: a few seconds' worth.
-const RUNS: u64 = 40;
+const RUNS: u64 = 20;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
