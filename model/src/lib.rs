@@ -8,6 +8,7 @@ mod bytes;
 pub mod config;
 pub mod duration;
 pub mod glob;
+pub mod handover;
 pub mod hash;
 pub mod labels;
 pub mod membership;

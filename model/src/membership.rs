@@ -156,6 +156,12 @@ impl Membership {
         self.members.iter().map(|(name, member)| (name.as_str(), member))
     }
 
+    /// One scraper; None where it never reported.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Member> {
+        self.members.get(name)
+    }
+
     /// How many scrapers are known, lost ones included.
     #[must_use]
     pub fn len(&self) -> usize {

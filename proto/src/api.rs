@@ -3,65 +3,11 @@
 //! Unknown fields are ignored everywhere, so that parts one version apart work together.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
+pub use promring_model::handover::{NotAVersion, Version};
 use promring_model::labels::Labels;
 use promring_model::target::TargetId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A version of the assignment: the leader's term, and a counter within it. Written `term-counter`,
-/// also as an ETag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Grows with every new leader.
-    pub term: u64,
-    /// Grows with every change.
-    pub counter: u64,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.term, self.counter)
-    }
-}
-
-/// A text that is no version.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NotAVersion;
-
-impl fmt::Display for NotAVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a version of the form term-counter")
-    }
-}
-
-impl std::error::Error for NotAVersion {}
-
-impl FromStr for Version {
-    type Err = NotAVersion;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (term, counter) = text.trim_matches('"').split_once('-').ok_or(NotAVersion)?;
-        Ok(Self {
-            term: term.parse().map_err(|_| NotAVersion)?,
-            counter: counter.parse().map_err(|_| NotAVersion)?,
-        })
-    }
-}
-
-impl Serialize for Version {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Version {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+use serde::{Deserialize, Serialize};
 
 /// A scraper's name may have this many bytes: a DNS name's length, as a pod's host name is one.
 pub const SCRAPER_NAME_BYTES_MAX: usize = 253;
