@@ -15,6 +15,7 @@ pub mod membership;
 mod nearest;
 pub mod placement;
 pub mod relabel;
+pub mod roster;
 pub mod size;
 pub mod slots;
 pub mod target;

@@ -207,6 +207,25 @@ pub struct TargetList {
     /// How many were dropped by job, those included that are not listed.
     #[serde(default)]
     pub dropped_target_counts: BTreeMap<String, u64>,
+    /// Where the targets come from, and what is wrong there.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+}
+
+/// How one source of a job is doing: one entry of its `*_sd_configs`, or its `static_configs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The job.
+    pub scrape_pool: String,
+    /// The key of the configuration, with the role in Kubernetes.
+    pub kind: String,
+    /// Whether it has told its targets since it started.
+    pub synced: bool,
+    /// How many target groups it has told.
+    pub groups: usize,
+    /// Why it failed last, or empty. What it told before stays.
+    pub last_error: String,
 }
 
 /// What `GET /api/v1/targets` is asked for, as in Prometheus.
