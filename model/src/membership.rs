@@ -182,7 +182,8 @@ impl Membership {
 }
 
 impl Member {
-    fn takes_targets(&self) -> bool {
+    /// Whether it is given targets.
+    pub(crate) fn takes_targets(&self) -> bool {
         !self.lost && !self.draining && !self.unwanted
     }
 }

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::words::{MemberReport, MoveId, MoveReport, Name, Version};
-use crate::membership::{Membership, MembershipOptions};
+use crate::membership::{Member, Membership, MembershipOptions};
+use crate::roster::Roster;
 use crate::target::TargetKey;
 
 /// How often it is looked for keys that can be forgotten, in milliseconds.
@@ -233,6 +234,11 @@ impl Leader {
         self.membership.set_options(options.membership);
     }
 
+    /// Who the members are to be was told, or how their pods are doing; None: whoever reports.
+    pub fn set_roster(&mut self, roster: Option<Roster>) {
+        self.restless |= self.membership.set_roster(roster);
+    }
+
     /// A member has reported.
     pub fn report(&mut self, name: &str, mut report: MemberReport, now_ms: i64) -> Reply {
         self.stamped = false;
@@ -344,6 +350,6 @@ impl Leader {
     }
 
     fn is_taker(&self, name: &str) -> bool {
-        self.membership.get(name).is_some_and(|member| !member.lost && !member.draining)
+        self.membership.get(name).is_some_and(Member::takes_targets)
     }
 }
