@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::series::Scratch;
 
 /// What a pool keeps takes at most this many bytes. Who needs more at a time asks the system for it.
-const KEPT_BYTES_MAX: usize = 8 << 20;
+const KEPT_BYTES_MAX: usize = 4 << 20;
 
 /// What is larger than this is given back to the system.
 const ONE_BYTES_MAX: usize = 1 << 20;

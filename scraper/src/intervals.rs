@@ -17,8 +17,6 @@ const KEPT_MAX: usize = 1_024;
 /// Intervals that are told apart; targets may name any they like.
 const INTERVALS_MAX: usize = 100;
 
-const NAME: &str = "prometheus_target_interval_length_seconds";
-
 /// The lengths of all intervals.
 #[derive(Default)]
 pub struct Intervals(Mutex<BTreeMap<Duration, Lengths>>);
@@ -71,16 +69,16 @@ impl Intervals {
 
 impl Lengths {
     fn new(interval: Duration) -> Self {
-        describe_gauge!(NAME, "Actual intervals between scrapes.");
+        describe_gauge!("prometheus_target_interval_length_seconds", "Actual intervals between scrapes.");
         let interval = format_duration(interval);
         Self {
             newest: Vec::new(),
             next: 0,
             sum_seconds: 0.0,
-            count: counter!(format!("{NAME}_count"), "interval" => interval.clone()),
-            sum: gauge!(format!("{NAME}_sum"), "interval" => interval.clone()),
+            count: counter!("prometheus_target_interval_length_seconds_count", "interval" => interval.clone()),
+            sum: gauge!("prometheus_target_interval_length_seconds_sum", "interval" => interval.clone()),
             quantiles: QUANTILES.map(
-                |quantile| gauge!(NAME, "interval" => interval.clone(), "quantile" => quantile.to_string()),
+                |quantile| gauge!("prometheus_target_interval_length_seconds", "interval" => interval.clone(), "quantile" => quantile.to_string()),
             ),
         }
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 /// For what is not counted: requests on their way, buffers of sockets, the allocator's own needs.
-const RESERVE_BYTES: u64 = 20 << 20;
+const RESERVE_BYTES: u64 = 24 << 20;
 
 /// Control groups above the process's own that are looked at.
 const GROUPS_MAX: usize = 32;
@@ -178,7 +178,7 @@ impl Drop for Hold {
 
 /// What the allocator takes for this many bytes: lists that grow are copied, and what is freed between others stays.
 fn with_slack(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes / 4)
+    bytes.saturating_add(bytes / 2)
 }
 
 /// The memory that the process takes now.

@@ -108,7 +108,7 @@ async fn huge_slow_and_malicious_targets_delay_no_other_one() {
   static_configs: [{{targets: ['{1}']}}]
 - job_name: bad
   scrape_interval: 2s
-  scrape_timeout: 1s
+  scrape_timeout: 2s
   static_configs: [{{targets: ['{2}']}}]
   file_sd_configs: [{{files: [bad.json]}}]",
         scaled(2, 5),
@@ -170,7 +170,7 @@ async fn near_the_memory_limit_scrapes_wait_and_are_skipped_and_the_limit_holds(
     let audited = Audited::new(20, 100, 1, 1).await;
     let series = scaled(100_000, 300_000);
     let (_crowd, job) = crowd(8, series);
-    let limit = 40 + series as u64 / 5_000;
+    let limit = 80 + series as u64 / 5_000;
     let config = audited.configure(&job, &format!("scraper: {{memory_limit: {limit}MB}}"));
     let (mut promring, base) = Process::standalone("promring", &config, audited.dir.path());
     eventually("scrapes are skipped for want of memory", async || {
@@ -214,7 +214,7 @@ impl Drop for Group {
 async fn under_a_control_groups_limit_the_process_is_never_killed() {
     let audited = Audited::new(20, 100, 1, 1).await;
     let series = scaled(100_000, 300_000);
-    let limit = (60 + series as u64 / 5_000) << 20;
+    let limit = (90 + series as u64 / 5_000) << 20;
     let group = Group::new(limit);
     let (_crowd, job) = crowd(8, series);
     let config = audited.configure(&job, "");

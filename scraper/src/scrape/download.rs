@@ -47,6 +47,18 @@ pub(super) struct Bounds {
     pub(super) timeout: Duration,
 }
 
+/// What comes until the deadline. A server that always has something to send is not let go on past it.
+async fn in_time<T>(
+    deadline: Instant,
+    timeout: Duration,
+    work: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    if Instant::now() >= deadline {
+        return Err(FetchError::Timeout(timeout));
+    }
+    timeout_at(deadline, work).await.map_err(|_| FetchError::Timeout(timeout))?
+}
+
 impl Body {
     pub(super) fn new(
         content_type: Arc<str>,
@@ -68,14 +80,12 @@ impl Body {
     /// Where the connection breaks, the body is too large or does not unpack, or the scrape's time is over.
     pub async fn fill(&mut self, wanted: usize, cores: &Cores) -> Result<bool, FetchError> {
         let Some(packed) = &mut self.packed else {
-            let filled = timeout_at(self.deadline, self.incoming.fill(wanted)).await;
-            self.ended = filled.map_err(|_| FetchError::Timeout(self.timeout))??;
+            self.ended = in_time(self.deadline, self.timeout, self.incoming.fill(wanted)).await?;
             return Ok(self.ended);
         };
         let mut fresh = PACKED_BYTES;
         while !self.ended && packed.plain.len() < wanted {
-            let filled = timeout_at(self.deadline, self.incoming.fill(fresh)).await;
-            let is_last = filled.map_err(|_| FetchError::Timeout(self.timeout))??;
+            let is_last = in_time(self.deadline, self.timeout, self.incoming.fill(fresh)).await?;
             let work = (self.incoming.bytes().len() * UNPACKED_FACTOR).min(wanted);
             let unpack = || packed.unpacker.unpack(&mut self.incoming, is_last, &mut packed.plain, wanted);
             match cores.run_sized(work, unpack).await? {

@@ -40,6 +40,22 @@ async fn the_content_type_is_told_as_it_was_sent() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_ends_is_cut_at_the_timeout_even_where_it_always_has_more() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let _ = super::server::request(&mut socket).await;
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, head.as_bytes()).await;
+        while tokio::io::AsyncWriteExt::write_all(&mut socket, b"a 1\n").await.is_ok() {}
+    });
+    let error = Client::new("body_size_limit: 0").fetch_within(&url, Duration::from_millis(300)).await;
+    assert!(error.unwrap_err().contains("within the scrape timeout of 300ms"));
+    server.await.unwrap();
+}
+
+#[tokio::test]
 async fn only_status_200_succeeds() {
     let error = fetch("", answer("500 Internal Server Error\r\nContent-Type: text/plain", b"")).await;
     assert_eq!(error, Err("server returned HTTP status 500 Internal Server Error".to_owned()));

@@ -12,6 +12,9 @@ use crate::scrape::fetch::FetchError;
 /// Room for a read, where less is left in the buffer.
 const ROOM_BYTES_MIN: usize = 64 << 10;
 
+/// One read asks for at most this many bytes, whatever is wanted: there is room for them before they come.
+const READ_BYTES_MAX: usize = 1 << 20;
+
 /// Where a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -136,7 +139,7 @@ impl Incoming {
 
     /// One read.
     async fn read(&mut self, wanted: usize) -> Result<(), FetchError> {
-        let enough = wanted.saturating_sub(self.ready()).max(ROOM_BYTES_MIN);
+        let enough = wanted.saturating_sub(self.ready()).clamp(ROOM_BYTES_MIN, READ_BYTES_MAX);
         let before = self.consumed + self.buffer.len() as u64;
         let came = match &mut self.source {
             Source::Own(stream, framing, _) => {
