@@ -141,6 +141,9 @@ pub(crate) struct ExportersArgs {
     /// Series of each exporter, about [default: what its kind of service has].
     #[arg(long, env = "PROMRING_DEMO_SERIES", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     pub(crate) series: Option<u32>,
+    /// Address of the first exporter; each further one takes the next port [default: free ports of loopback].
+    #[arg(long, env = "PROMRING_LISTEN", value_name = "ADDR")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
     /// File to write the targets to, for file_sd_configs [default: standard output].
     #[arg(long, env = "PROMRING_DEMO_TARGETS_FILE", value_name = "FILE")]
     pub(crate) targets_file: Option<PathBuf>,

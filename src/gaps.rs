@@ -1,22 +1,13 @@
 //! What a configuration asks for that this version does not do: named by `check` and in the log of every role, instead of
 //! being left out silently.
 
-use promring_model::config::{Config, Discovery};
+use promring_model::config::Config;
 
 /// One line for each.
 pub(crate) fn of(config: &Config) -> Vec<String> {
     let mut gaps = Vec::new();
     for job in &config.scrape_configs {
         let name = &job.job_name;
-        for discovery in &job.discovery {
-            let key = match discovery {
-                Discovery::Static(_) | Discovery::File(_) => continue,
-                Discovery::Http(_) => "http_sd_configs",
-                Discovery::Dns(_) => "dns_sd_configs",
-                Discovery::Kubernetes(_) => "kubernetes_sd_configs",
-            };
-            gaps.push(format!("job {name:?}: {key} is read but not supported yet: no targets come from it"));
-        }
         if job.scrape_native_histograms {
             gaps.push(format!("job {name:?}: native histograms are not scraped yet; their classic form is"));
         }

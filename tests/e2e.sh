@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# End-to-end tests: the real binary against real servers, on loopback only.
+# End-to-end tests: the real binary against real servers, on loopback and in network namespaces of their own only.
 #
 #   tests/e2e.sh            the short form of every test
 #   tests/e2e.sh --full     the full form: the same code with longer times
@@ -48,19 +48,37 @@ debian_part() {
   echo "$dir/$program"
 }
 
-# go_part MODULE PROGRAM PACKAGE [TAGS]: builds a program of a Go module under tests/parts and prints its path. The
-# module's checksums are part of the path, so that a new version is a new build.
+# need_go PROGRAM: Go is there, or the run fails.
+need_go() {
+  command -v go >/dev/null || { echo "e2e: Go is needed to build $1; install it" >&2; exit 1; }
+  echo "e2e: building $1 (minutes, once)" >&2
+}
+
+# go_part MODULE PROGRAM PACKAGE [TAGS [LDFLAGS]]: builds a program of a Go module under tests/parts and prints its
+# path. The module's checksums and sources are part of the path, so that a new version is a new build.
 go_part() {
-  local module=$1 program=$2 package=$3 tags=${4:-}
+  local module=$1 program=$2 package=$3 tags=${4:-} ldflags=${5:-}
   local hash dir
-  hash=$(cat "tests/parts/$module/go.mod" "tests/parts/$module/go.sum" | sha256sum | cut -c1-16)
+  hash=$(find "tests/parts/$module" -name '*.go' -print0 | sort -z |
+    xargs -0 cat "tests/parts/$module/go.mod" "tests/parts/$module/go.sum" | sha256sum | cut -c1-16)
   dir="$cache/$module-$hash"
   if [ ! -x "$dir/$program" ]; then
-    command -v go >/dev/null || { echo "e2e: Go is needed to build $program; install it" >&2; exit 1; }
-    echo "e2e: building $program (minutes, once)" >&2
+    need_go "$program"
     mkdir -p "$dir"
-    (cd "tests/parts/$module" && CGO_ENABLED=0 go build -ldflags "-s -w" -tags "$tags" -o "$dir/$program.new" "$package") >&2
+    (cd "tests/parts/$module" &&
+      CGO_ENABLED=0 go build -ldflags "-s -w $ldflags" -tags "$tags" -o "$dir/$program.new" "$package") >&2
     mv "$dir/$program.new" "$dir/$program"
+  fi
+  echo "$dir/$program"
+}
+
+# go_tool PROGRAM PACKAGE VERSION: builds a published Go program as it is, and prints its path.
+go_tool() {
+  local program=$1 package=$2 version=$3
+  local dir="$cache/$program-$version"
+  if [ ! -x "$dir/$program" ]; then
+    need_go "$program"
+    CGO_ENABLED=0 GOBIN="$dir" go install -ldflags "-s -w" "$package@$version" >&2
   fi
   echo "$dir/$program"
 }
@@ -71,7 +89,11 @@ NODE_EXPORTER=$(debian_part prometheus-node-exporter usr/bin/prometheus-node-exp
 PROMTOOL=$(go_part prometheus promtool github.com/prometheus/prometheus/cmd/promtool remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
 PROMETHEUS_3=$(go_part prometheus prometheus github.com/prometheus/prometheus/cmd/prometheus remove_all_sd,enable_kubernetes_sd,enable_dns_sd)
 PROMTOOL_2_42=$(debian_part prometheus usr/bin/promtool)
-export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42
+# etcd, kube-apiserver, kube-controller-manager, kube-scheduler and kubectl; clients parse the version that they say.
+kubernetes=$(sed -n 's|^\tk8s.io/kubernetes ||p' tests/parts/kubernetes/go.mod)
+KUBERNETES=$(go_part kubernetes kubernetes . "" "-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes")
+HELM=$(go_tool helm helm.sh/helm/v4/cmd/helm v4.3.1)
+export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42 KUBERNETES HELM
 export PROMRING_E2E_FULL=$full
 
 # One test at a time: each starts several servers, and two cores are soon busy.

@@ -26,7 +26,7 @@ for argument in "$@"; do
     *) seconds=$argument ;;
   esac
 done
-[ ${#targets[@]} -gt 0 ] || targets=(config protobuf relabel segment text)
+[ ${#targets[@]} -gt 0 ] || targets=(config loop protobuf relabel segment text)
 
 cargo +nightly --version >/dev/null 2>&1 || { echo "fuzz: 'rustup toolchain install nightly' first" >&2; exit 1; }
 if [ "$(cargo fuzz --version 2>/dev/null)" != "cargo-fuzz $CARGO_FUZZ_VERSION" ]; then

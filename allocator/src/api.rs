@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
@@ -135,27 +136,30 @@ async fn targets(
     let state = allocator.state();
     let mut list = TargetList::default();
     for job in state.jobs().filter(|job| query.wants_pool(&job.config.job_name)) {
+        list.sources.extend(job.sources());
         if query.wants_active() {
-            list.active_targets.extend(job.active().values().map(|target| active_target(&state, target)));
+            let active = job.active().values().map(|target| active_target(&state, &job.config, target));
+            list.active_targets.extend(active);
         }
         if query.wants_dropped() {
             let (dropped, count) = job.dropped();
-            list.dropped_targets.extend_from_slice(dropped);
+            list.dropped_targets.extend(dropped);
             list.dropped_target_counts.insert(job.config.job_name.clone(), count);
         }
     }
     Json(ApiResponse::success(list))
 }
 
-fn active_target(state: &crate::State, discovered: &Discovered) -> ActiveTarget {
+fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Discovered) -> ActiveTarget {
     let target = &discovered.target;
     let health = state.health(target.id);
+    let scrape_url = target.unpack(config).map(|target| target.scrape_url()).unwrap_or_default();
     ActiveTarget {
-        discovered_labels: discovered.labels.clone(),
-        labels: target.labels.public(),
+        discovered_labels: discovered.discovered_labels(config),
+        labels: target.labels.to_labels().public(),
         scrape_pool: target.job.to_string(),
-        scrape_url: target.scrape_url(),
-        global_url: target.scrape_url(),
+        global_url: scrape_url.clone(),
+        scrape_url,
         scraper: state.owner(target.key).unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),

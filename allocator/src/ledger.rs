@@ -145,7 +145,8 @@ impl Ledger {
         for (id, entry) in self.entries.iter().filter(|(_, entry)| newer(entry.since)) {
             let target = &entry.target.target;
             let Some((terms, _)) = self.jobs.get(&*target.job) else { continue };
-            let assigned = AssignedTarget { id: *id, labels: target.labels.clone(), from: None, until: None };
+            let assigned =
+                AssignedTarget { id: *id, labels: target.labels.to_labels(), from: None, until: None };
             upsert
                 .entry(target.job.to_string())
                 .or_insert_with(|| job_assignment(terms))
@@ -180,25 +181,28 @@ mod tests {
     use std::time::Duration;
 
     use promring_model::labels::Labels;
-    use promring_model::target::{Target, TargetKey};
+    use promring_model::target::TargetKey;
 
     use super::*;
+    use crate::discovery::Group;
+    use crate::packed::Packed;
+    use crate::targets::PackedTarget;
 
     const TERM: u64 = 7;
 
     fn target(n: u128) -> Arc<Discovered> {
         let address = format!("host:{n}");
         let labels = Labels::from_pairs([("__address__", address.as_str()), ("instance", address.as_str())]);
-        let target = Target {
+        let target = PackedTarget {
             id: TargetId(n),
             key: TargetKey(n as u64),
             job: Arc::from("job"),
-            labels: labels.clone(),
+            labels: Packed::from(&labels),
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
-            url: Ok("http://host".parse().unwrap()),
         };
-        Arc::new(Discovered { target, labels })
+        let group = Group { source: Arc::from("group"), labels: Packed::default(), targets: Box::default() };
+        Arc::new(Discovered::new(target, Arc::new(group), 0))
     }
 
     fn jobs() -> BTreeMap<String, JobTerms> {

@@ -6,6 +6,8 @@
 mod api;
 pub mod discovery;
 pub mod ledger;
+mod members;
+pub mod packed;
 pub mod state;
 pub mod targets;
 
@@ -19,7 +21,8 @@ use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 
-use discovery::{Sources, Update};
+use discovery::{Sources, Update, Watches};
+use members::Watching;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
@@ -67,7 +70,10 @@ impl Allocator {
         let mut configs = self.shared.configs.subscribe();
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
-        let mut sources = Sources::start(&config, generation, &updates);
+        let watches = Watches::default();
+        let (roster_sender, mut rosters) = mpsc::channel(1);
+        let mut members = Watching::start(&config, &watches, &roster_sender);
+        let mut sources = Sources::start(&config, generation, &updates, &watches);
         tracing::info!(
             jobs = config.scrape_configs.len(),
             sources = sources.len(),
@@ -83,14 +89,19 @@ impl Allocator {
                     config = Arc::clone(&configs.borrow_and_update());
                     generation += 1;
                     self.state().apply_config(&config);
-                    sources = Sources::start(&config, generation, &updates);
+                    sources = Sources::start(&config, generation, &updates, &watches);
+                    members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
+                // One that comes after the configuration has changed its mind is nobody's.
+                Some(roster) = rosters.recv(), if members.is_watching() => self.state().set_roster(Some(roster)),
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;
                     while let Ok(update) = received.try_recv() {
                         self.take(update, generation);
+                        // A whole cluster's targets may be coming: polls are answered in between.
+                        tokio::task::yield_now().await;
                     }
                 }
             }
@@ -101,7 +112,7 @@ impl Allocator {
     fn take(&self, update: Update, generation: u64) {
         // Word from a source of an older configuration; its successor tells again.
         if update.generation == generation {
-            self.state().discovered(&update.job, update.source, update.groups);
+            self.state().discovered(&update.job, update.source, update.found);
         }
     }
 

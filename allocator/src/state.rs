@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use promring_model::config::Config;
+use promring_model::config::{Config, Members};
 use promring_model::membership::{Membership, MembershipOptions};
 use promring_model::placement::{self, Held, PlacementOptions, Previous};
-use promring_model::target::{TargetGroup, TargetId, TargetKey};
+use promring_model::roster::Roster;
+use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
-use crate::discovery::Failure;
+use crate::discovery::Found;
 use crate::ledger::{JobTerms, Ledger};
 use crate::targets::{Discovered, JobTargets};
 
@@ -81,6 +82,12 @@ impl State {
     /// sources have synced again.
     pub fn apply_config(&mut self, config: &Config) {
         self.membership.set_options(membership_options(config));
+        match &config.allocator.members {
+            Members::Reporting => self.set_roster(None),
+            Members::Static(names) => self.set_roster(Some(Roster::of_names(names.iter().cloned()))),
+            // The API server tells; what it told last counts meanwhile.
+            Members::StatefulSet(_) => {}
+        }
         self.replicas = config.allocator.replicas;
         let mut before = std::mem::take(&mut self.jobs);
         for job in &config.scrape_configs {
@@ -100,13 +107,20 @@ impl State {
         self.stale = true;
     }
 
-    /// A source has told its groups.
-    pub fn discovered(&mut self, job: &str, source: usize, groups: Result<Vec<TargetGroup>, Failure>) {
+    /// A source has told something.
+    pub fn discovered(&mut self, job: &str, source: usize, found: Found) {
         if let Some(job) = self.jobs.get_mut(job) {
-            self.stale |= job.update(source, groups);
+            self.stale |= job.update(source, found);
+            metrics::gauge!("promring_sd_failed", "config" => job.config.job_name.clone())
+                .set(job.failed() as f64);
             metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => job.config.job_name.clone())
                 .set(job.discovered() as f64);
         }
+    }
+
+    /// Who the scrapers are to be was told, and how their pods are doing; None: whoever reports.
+    pub fn set_roster(&mut self, roster: Option<Roster>) {
+        self.stale |= self.membership.set_roster(roster);
     }
 
     /// A scraper has reported.
@@ -137,10 +151,13 @@ impl State {
         Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving })
     }
 
-    /// Whether a scraper's ordinal goes away: its name ends in a number that is too high for the scrapers that there are
-    /// to be.
+    /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number
+    /// that is too high for the scrapers that there are to be.
     #[must_use]
     pub fn is_leaving(&self, name: &str) -> bool {
+        if self.membership.has_roster() {
+            return self.membership.is_leaving(name);
+        }
         let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
         self.replicas.zip(ordinal).is_some_and(|(replicas, ordinal)| ordinal >= replicas)
     }
@@ -162,9 +179,6 @@ impl State {
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
         let awaited = self.jobs.values().any(JobTargets::is_awaited);
         if (!awaited || waited) && self.membership.is_settled() {
-            for job in self.jobs.values_mut().filter(|job| !job.is_synced()) {
-                job.rebuild();
-            }
             self.ready = true;
             self.stale = true;
         }

@@ -7,6 +7,7 @@ use promring_model::config::{ConfigSource, Discovery, load};
 use promring_proto::api::Health;
 
 use super::*;
+use crate::discovery::Failure;
 
 struct Text(String);
 
@@ -40,7 +41,7 @@ fn discover(state: &mut State, config: &Config) {
     for job in &config.scrape_configs {
         for (source, discovery) in job.discovery.iter().enumerate() {
             if let Discovery::Static(groups) = discovery {
-                state.discovered(&job.job_name, source, Ok(groups.clone()));
+                state.discovered(&job.job_name, source, Found::all(groups));
             }
         }
     }
@@ -105,7 +106,7 @@ fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
     let config = config(2, keys);
     let mut state = State::new(&config, 0);
     discover(&mut state, &config);
-    let failure = |for_good| Err(Failure { message: "it is down".to_owned(), for_good });
+    let failure = |for_good| Found::Failed(Failure { message: "it is down".to_owned(), for_good });
     state.discovered("cloud", 0, failure(false));
     report(&mut state, "a", 0);
     report(&mut state, "a", 29_000);

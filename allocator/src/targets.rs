@@ -1,31 +1,93 @@
 //! From target groups to targets: one job's discovered labels, relabelled, checked and without doubles.
+//!
+//! Work is done a group at a time: a change of one pod relabels that pod's targets only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use promring_model::config::ScrapeConfig;
 use promring_model::labels::Labels;
-use promring_model::target::{Assembled, Target, TargetGroup, TargetId, assemble, discovered_labels};
-use promring_proto::api::DroppedTarget;
+use promring_model::target::{
+    Assembled, Target, TargetError, TargetId, TargetKey, assemble_from, discovered,
+};
+use promring_proto::api::{DroppedTarget, SourceStatus};
 
-use crate::discovery::Failure;
+use crate::discovery::{Failure, Found, Group, kind_of};
+use crate::packed::Packed;
 
-/// Dropped targets kept to look at, for each job, unless `keep_dropped_targets` says less.
+/// Dropped targets shown, for each job, unless `keep_dropped_targets` says less.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
-/// A target and the labels that discovery gave it.
+/// A target as the allocator keeps it: [`Target`] with its labels packed and without the URL, which follows from them.
+#[derive(Debug)]
+pub struct PackedTarget {
+    /// Its identity.
+    pub id: TargetId,
+    /// Its key.
+    pub key: TargetKey,
+    /// The job that it belongs to.
+    pub job: Arc<str>,
+    /// Final labels.
+    pub labels: Packed,
+    /// How often it is scraped.
+    pub interval: Duration,
+    /// How long a scrape may take.
+    pub timeout: Duration,
+}
+
+impl PackedTarget {
+    /// The target with everything that follows from its labels. `config` is its job's.
+    ///
+    /// # Errors
+    /// Where the configuration is another than the one that the target was made by, and does not fit.
+    pub fn unpack(&self, config: &ScrapeConfig) -> Result<Target, TargetError> {
+        Target::from_final_labels(config, self.labels.to_labels())
+    }
+}
+
+/// A target and where it comes from.
 #[derive(Debug)]
 pub struct Discovered {
     /// The target.
-    pub target: Target,
-    /// Its labels before relabelling.
-    pub labels: Labels,
+    pub target: PackedTarget,
+    group: Arc<Group>,
+    /// Its place in the group.
+    index: usize,
+}
+
+impl Discovered {
+    /// The target that `target` became, whose labels stand at `index` in the group.
+    #[must_use]
+    pub fn new(target: PackedTarget, group: Arc<Group>, index: usize) -> Self {
+        Self { target, group, index }
+    }
+
+    /// Its labels before relabelling, made anew: they are long, and only people read them.
+    #[must_use]
+    pub fn discovered_labels(&self, config: &ScrapeConfig) -> Labels {
+        before_relabelling(config, &self.group, self.index)
+    }
+}
+
+/// What became of a group's targets, one for one: None for those that are none after relabelling.
+type Outcomes = Box<[Option<Arc<Discovered>>]>;
+
+/// A group that a source has told.
+#[derive(Debug)]
+struct Held {
+    group: Arc<Group>,
+    outcomes: Outcomes,
+    /// The source's start in which it was told last.
+    round: u64,
 }
 
 /// One source of a job.
 #[derive(Debug, Default)]
 struct Source {
-    groups: Vec<TargetGroup>,
+    groups: HashMap<Arc<str>, Held>,
+    /// Counts the starts of the source: what a new start has not told once it is complete is gone.
+    round: u64,
     synced: bool,
     /// Why it has told nothing (yet), or failed last.
     failure: Option<Failure>,
@@ -36,10 +98,16 @@ struct Source {
 pub struct JobTargets {
     /// The job's configuration.
     pub config: Arc<ScrapeConfig>,
+    /// The job's name as its targets share it.
+    name: Arc<str>,
     sources: Vec<Source>,
+    /// Groups of sources that the job had before its discovery changed. They stay until the new ones have synced.
+    leftover: Vec<Held>,
     active: BTreeMap<TargetId, Arc<Discovered>>,
-    dropped: Vec<DroppedTarget>,
-    dropped_count: u64,
+    /// Further targets with an identity that is active. One takes over when the active one goes.
+    doubles: HashMap<TargetId, Vec<Arc<Discovered>>>,
+    discovered: usize,
+    dropped: u64,
     duplicates: u64,
 }
 
@@ -47,45 +115,201 @@ impl JobTargets {
     /// No source has synced yet.
     #[must_use]
     pub fn new(config: Arc<ScrapeConfig>) -> Self {
-        let sources = config.discovery.iter().map(|_| Source::default()).collect();
         Self {
+            name: Arc::from(config.job_name.as_str()),
+            sources: config.discovery.iter().map(|_| Source::default()).collect(),
             config,
-            sources,
+            leftover: Vec::new(),
             active: BTreeMap::new(),
-            dropped: Vec::new(),
-            dropped_count: 0,
+            doubles: HashMap::new(),
+            discovered: 0,
+            dropped: 0,
             duplicates: 0,
         }
     }
 
-    /// Takes a new configuration of the same job. Sources start anew unless they are the same; until they have
-    /// synced, what the old ones found stays.
+    /// Takes a new configuration of the same job, whose sources start anew. Unless they are the same as before they have
+    /// to sync again; until then what the old ones found stays.
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
         let same_sources = config.discovery == self.config.discovery;
         self.config = config;
         if same_sources {
-            self.rebuild();
+            for source in &mut self.sources {
+                source.round += 1;
+            }
+            self.relabel();
         } else {
+            let old = std::mem::take(&mut self.sources);
+            self.leftover.extend(old.into_iter().flat_map(|source| source.groups.into_values()));
             self.sources = self.config.discovery.iter().map(|_| Source::default()).collect();
+            self.drop_leftover();
         }
     }
 
-    /// A source told its groups, or why it can't. Returns whether the job's targets may have changed.
-    pub fn update(&mut self, source: usize, groups: Result<Vec<TargetGroup>, Failure>) -> bool {
-        let Some(source) = self.sources.get_mut(source) else { return false };
-        match groups {
-            Ok(groups) => {
-                let changed = !source.synced || source.groups != groups;
-                *source = Source { groups, synced: true, failure: None };
-                // Until all have synced, targets of a source that has not must not vanish.
-                if changed && self.is_synced() {
-                    self.rebuild();
-                }
-                changed
+    /// A source told something. Returns whether the job's targets may have changed.
+    pub fn update(&mut self, source: usize, found: Found) -> bool {
+        let Some(state) = self.sources.get_mut(source) else { return false };
+        let was_synced = state.synced;
+        let changed = match found {
+            Found::Failed(failure) => {
+                state.failure = Some(failure);
+                return false;
             }
-            Err(failure) => {
-                source.failure = Some(failure);
-                false
+            Found::All(groups) => {
+                state.round += 1;
+                self.take(source, groups, Vec::new(), true)
+            }
+            Found::Changes { upsert, removed, complete } => self.take(source, upsert, removed, complete),
+        };
+        let synced = self.sources.get(source).is_some_and(|source| source.synced);
+        if synced && !was_synced {
+            self.drop_leftover();
+        }
+        changed || synced != was_synced
+    }
+
+    fn take(
+        &mut self,
+        source: usize,
+        upsert: Vec<Arc<Group>>,
+        removed: Vec<Arc<str>>,
+        complete: bool,
+    ) -> bool {
+        let Some(state) = self.sources.get_mut(source) else { return false };
+        state.failure = None;
+        let mut known = std::mem::take(&mut state.groups);
+        let round = state.round;
+        let mut changed = false;
+        for name in removed {
+            if let Some(held) = known.remove(&name) {
+                self.forget(&held);
+                changed = true;
+            }
+        }
+        for group in upsert {
+            match known.get_mut(&group.source) {
+                Some(held) if held.group == group => held.round = round,
+                Some(held) => {
+                    // The new ones first: what stays the same never leaves.
+                    let new = Held { outcomes: self.assemble(&group), group, round };
+                    let old = std::mem::replace(held, new);
+                    self.forget(&old);
+                    changed = true;
+                }
+                None => {
+                    let held = Held { outcomes: self.assemble(&group), group: Arc::clone(&group), round };
+                    known.insert(Arc::clone(&group.source), held);
+                    changed = true;
+                }
+            }
+        }
+        if complete {
+            known.retain(|_, held| {
+                let stays = held.round == round;
+                if !stays {
+                    self.forget(held);
+                    changed = true;
+                }
+                stays
+            });
+        }
+        if let Some(state) = self.sources.get_mut(source) {
+            state.groups = known;
+            state.synced |= complete;
+        }
+        changed
+    }
+
+    /// Relabels a group's targets and adds them to the active ones.
+    fn assemble(&mut self, group: &Arc<Group>) -> Outcomes {
+        self.discovered += group.targets.len();
+        let outcome = |(index, own): (usize, &Packed)| {
+            let labels = discovered(&self.config, group.labels.iter(), own.iter());
+            match assemble_from(&self.config, labels) {
+                Assembled::Target(target) => {
+                    let target = PackedTarget {
+                        id: target.id,
+                        key: target.key,
+                        job: Arc::clone(&self.name),
+                        labels: Packed::from(&target.labels),
+                        interval: target.interval,
+                        timeout: target.timeout,
+                    };
+                    Some(Arc::new(Discovered::new(target, Arc::clone(group), index)))
+                }
+                Assembled::Dropped { .. } => None,
+                Assembled::Invalid(error) => {
+                    // There may be thousands: the page and the API list them.
+                    tracing::debug!(job = %self.config.job_name, group = %group.source, %error, "not a target");
+                    metrics::counter!("promring_allocator_invalid_targets_total").increment(1);
+                    None
+                }
+            }
+        };
+        let outcomes: Outcomes = group.targets.iter().enumerate().map(outcome).collect();
+        for outcome in &outcomes {
+            match outcome {
+                Some(found) => self.add(found),
+                None => self.dropped += 1,
+            }
+        }
+        outcomes
+    }
+
+    fn add(&mut self, found: &Arc<Discovered>) {
+        let id = found.target.id;
+        match self.active.get(&id) {
+            None => drop(self.active.insert(id, Arc::clone(found))),
+            Some(_) => {
+                self.doubles.entry(id).or_default().push(Arc::clone(found));
+                self.duplicates += 1;
+            }
+        }
+    }
+
+    /// A group is gone: so are its targets, but for those that another group has as well.
+    fn forget(&mut self, held: &Held) {
+        self.discovered -= held.group.targets.len();
+        for outcome in &held.outcomes {
+            let Some(found) = outcome else {
+                self.dropped -= 1;
+                continue;
+            };
+            let id = found.target.id;
+            let Some(doubles) = self.doubles.get_mut(&id) else {
+                self.active.remove(&id);
+                continue;
+            };
+            self.duplicates -= 1;
+            if let Some(at) = doubles.iter().position(|double| Arc::ptr_eq(double, found)) {
+                doubles.swap_remove(at);
+            } else if let Some(heir) = doubles.pop() {
+                self.active.insert(id, heir);
+            }
+            if doubles.is_empty() {
+                self.doubles.remove(&id);
+            }
+        }
+    }
+
+    /// Goes through all groups again with the rules that are in force now.
+    fn relabel(&mut self) {
+        self.active.clear();
+        self.doubles.clear();
+        (self.discovered, self.dropped, self.duplicates) = (0, 0, 0);
+        let mut sources = std::mem::take(&mut self.sources);
+        let mut leftover = std::mem::take(&mut self.leftover);
+        let held = sources.iter_mut().flat_map(|source| source.groups.values_mut());
+        for held in held.chain(&mut leftover) {
+            held.outcomes = self.assemble(&held.group);
+        }
+        (self.sources, self.leftover) = (sources, leftover);
+    }
+
+    fn drop_leftover(&mut self) {
+        if self.is_synced() {
+            for held in std::mem::take(&mut self.leftover) {
+                self.forget(&held);
             }
         }
     }
@@ -93,7 +317,7 @@ impl JobTargets {
     /// How many targets the sources have found, before relabelling.
     #[must_use]
     pub fn discovered(&self) -> usize {
-        self.sources.iter().flat_map(|source| &source.groups).map(|group| group.targets.len()).sum()
+        self.discovered
     }
 
     /// Whether every source has told its groups.
@@ -109,43 +333,21 @@ impl JobTargets {
         self.sources.iter().any(|source| !source.synced && !hopeless(source))
     }
 
-    /// Takes the targets of the sources that have synced, although others have not.
-    pub fn rebuild(&mut self) {
-        self.active.clear();
-        self.dropped.clear();
-        (self.dropped_count, self.duplicates) = (0, 0);
-        let kept_max = self.config.limits.keep_dropped_targets.unwrap_or(DROPPED_KEPT_MAX);
-        for group in self.sources.iter().flat_map(|source| &source.groups) {
-            for own in &group.targets {
-                let labels = discovered_labels(&self.config, &group.labels, own);
-                let (dropped_by_rule, error) = match assemble(&self.config, &labels) {
-                    Assembled::Target(target) => {
-                        let id = target.id;
-                        if self.active.insert(id, Arc::new(Discovered { target: *target, labels })).is_some()
-                        {
-                            self.duplicates += 1;
-                        }
-                        continue;
-                    }
-                    Assembled::Dropped { rule } => (Some(rule), String::new()),
-                    Assembled::Invalid(error) => {
-                        let error = error.to_string();
-                        tracing::warn!(job = %self.config.job_name, %labels, error, "not a target");
-                        (None, error)
-                    }
-                };
-                self.dropped_count += 1;
-                if (self.dropped.len() as u64) < kept_max {
-                    let scrape_pool = self.config.job_name.clone();
-                    self.dropped.push(DroppedTarget {
-                        discovered_labels: labels,
-                        scrape_pool,
-                        dropped_by_rule,
-                        error,
-                    });
-                }
-            }
-        }
+    /// How many sources failed last.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.sources.iter().filter(|source| source.failure.is_some()).count()
+    }
+
+    /// How the sources are doing, in the order of the configuration.
+    pub fn sources(&self) -> impl Iterator<Item = SourceStatus> {
+        self.sources.iter().zip(&self.config.discovery).map(|(source, discovery)| SourceStatus {
+            scrape_pool: self.config.job_name.clone(),
+            kind: kind_of(discovery).to_owned(),
+            synced: source.synced,
+            groups: source.groups.len(),
+            last_error: source.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+        })
     }
 
     /// The targets, by identity.
@@ -154,10 +356,29 @@ impl JobTargets {
         &self.active
     }
 
-    /// Targets that relabelling dropped, as far as they are kept, and how many there are.
+    /// Targets that relabelling dropped and labels that made no target, as far as they are shown, each with the rule or
+    /// the error; and how many there are. The reasons are worked out anew: nobody looks most of the time.
     #[must_use]
-    pub fn dropped(&self) -> (&[DroppedTarget], u64) {
-        (&self.dropped, self.dropped_count)
+    pub fn dropped(&self) -> (Vec<DroppedTarget>, u64) {
+        let shown_max = self.config.limits.keep_dropped_targets.unwrap_or(DROPPED_KEPT_MAX);
+        let held = self.sources.iter().flat_map(|source| source.groups.values()).chain(&self.leftover);
+        let dropped = held.flat_map(|held| {
+            let gone = held.outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none());
+            gone.map(|(index, _)| self.dropped_target(&held.group, index))
+        });
+        (dropped.take(usize::try_from(shown_max).unwrap_or(usize::MAX)).collect(), self.dropped)
+    }
+
+    fn dropped_target(&self, group: &Group, index: usize) -> DroppedTarget {
+        let discovered_labels = before_relabelling(&self.config, group, index);
+        let assembled = promring_model::target::assemble(&self.config, &discovered_labels);
+        let (dropped_by_rule, error) = match assembled {
+            Assembled::Dropped { rule } => (Some(rule), String::new()),
+            Assembled::Invalid(error) => (None, error.to_string()),
+            // The same labels and rules gave no target before.
+            Assembled::Target(_) => (None, String::new()),
+        };
+        DroppedTarget { discovered_labels, scrape_pool: self.config.job_name.clone(), dropped_by_rule, error }
     }
 
     /// How many targets had the identity of another one.
@@ -176,3 +397,12 @@ impl JobTargets {
             .then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"))
     }
 }
+
+fn before_relabelling(config: &ScrapeConfig, group: &Group, index: usize) -> Labels {
+    let own = group.targets.get(index).into_iter().flat_map(Packed::iter);
+    discovered(config, group.labels.iter(), own).build()
+}
+
+#[cfg(test)]
+#[path = "targets_tests.rs"]
+mod tests;

@@ -48,3 +48,26 @@ fn check_exemplars(exemplars: Exemplars<'_>) {
         let _ = exemplar.is_storable();
     }
 }
+
+/// What there is to tell of an item, to compare it with another one.
+#[must_use]
+pub fn shown(item: &Item<'_>) -> String {
+    match item {
+        Item::Sample(sample) => {
+            let (pairs, identity) = (sample.series.pairs(), sample.series.identity());
+            let exemplars: Vec<_> = sample.exemplars.into_iter().collect();
+            format!(
+                "{pairs:?} {identity:x} {:x} {:?} {exemplars:?}",
+                sample.value.to_bits(),
+                sample.timestamp_ms
+            )
+        }
+        Item::Histogram(sample) => {
+            format!("{:?} {:?} {:?}", sample.series.pairs(), sample.histogram.read(), sample.timestamp_ms)
+        }
+        Item::Converted(sample) => {
+            format!("{:?} {:?} {:?}", sample.series.pairs(), sample.histogram, sample.timestamp_ms)
+        }
+        Item::Metadata(metadata) => format!("{metadata:?}"),
+    }
+}

@@ -1,11 +1,19 @@
 //! Membership: which scrapers take targets.
 //!
-//! A state machine: reports and the time go in, the set of members comes out. Outside Kubernetes the scrapers that
-//! report are the members. After a start the first to report would get everything, so nothing is assigned until
-//! the settle time after the first report has passed.
+//! A state machine: reports, the roster and the time go in, the set of members comes out. Where there is no roster, the
+//! scrapers that report are the members. After a start the first to report would get everything, so nothing is assigned
+//! until the settle time after the first report has passed, or every member of the roster has reported.
+//!
+//! With a StatefulSet's roster a silent scraper is lost after the lapse only if its pod is no longer ready or gone as well:
+//! otherwise it may be cut off from the allocator alone, and is given [`SILENT_MAX`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::roster::{Presence, Roster};
+
+/// A scraper whose pod is ready counts as lost only after so long a silence.
+pub const SILENT_MAX: Duration = Duration::from_secs(60);
 
 /// When a scraper counts as lost, and how long a start waits for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +31,10 @@ pub struct Member {
     pub reported_ms: i64,
     /// It is on its way out.
     pub draining: bool,
-    /// It has been silent for longer than the lapse.
+    /// It has been silent for too long.
     pub lost: bool,
+    /// Its pod is being deleted, or the roster does not have it (any more).
+    pub unwanted: bool,
 }
 
 /// All scrapers that ever reported.
@@ -32,6 +42,7 @@ pub struct Member {
 pub struct Membership {
     options: MembershipOptions,
     members: BTreeMap<String, Member>,
+    roster: Option<Roster>,
     first_report_ms: Option<i64>,
     settled: bool,
 }
@@ -40,7 +51,7 @@ impl Membership {
     /// Nobody yet.
     #[must_use]
     pub fn new(options: MembershipOptions) -> Self {
-        Self { options, members: BTreeMap::new(), first_report_ms: None, settled: false }
+        Self { options, members: BTreeMap::new(), roster: None, first_report_ms: None, settled: false }
     }
 
     /// Changes the times; what is known of the members stays.
@@ -52,7 +63,7 @@ impl Membership {
     pub fn report(&mut self, name: &str, draining: bool, now_ms: i64) -> bool {
         self.first_report_ms.get_or_insert(now_ms);
         let before = self.members.get(name).is_some_and(Member::takes_targets);
-        let member = Member { reported_ms: now_ms, draining, lost: false };
+        let member = Member { reported_ms: now_ms, draining, lost: false, unwanted: self.is_unwanted(name) };
         let after = member.takes_targets();
         match self.members.get_mut(name) {
             Some(known) => *known = member,
@@ -61,18 +72,68 @@ impl Membership {
         before != after
     }
 
+    /// Who the members are to be was told, or how their pods are doing; None: whoever reports. Returns whether the set
+    /// of members that take targets changed.
+    pub fn set_roster(&mut self, roster: Option<Roster>) -> bool {
+        self.roster = roster;
+        let mut changed = false;
+        let mut members = std::mem::take(&mut self.members);
+        for (name, member) in &mut members {
+            let before = member.takes_targets();
+            member.unwanted = self.is_unwanted(name);
+            changed |= before != member.takes_targets();
+        }
+        self.members = members;
+        changed
+    }
+
+    /// Whether somebody has said who the members are to be.
+    #[must_use]
+    pub fn has_roster(&self) -> bool {
+        self.roster.is_some()
+    }
+
+    /// Whether a scraper is not to be one (any more): its ordinal is beyond the set's, or the list does not have it.
+    #[must_use]
+    pub fn is_leaving(&self, name: &str) -> bool {
+        self.roster.as_ref().is_some_and(|roster| roster.presence(name).is_none())
+    }
+
+    fn is_unwanted(&self, name: &str) -> bool {
+        let presence = self.roster.as_ref().map(|roster| roster.presence(name));
+        matches!(presence, Some(None | Some(Presence::Terminating)))
+    }
+
+    /// How long this scraper may be silent.
+    fn patience_ms(&self, name: &str) -> i64 {
+        let presence = self.roster.as_ref().and_then(|roster| roster.presence(name));
+        let lapse = self.options.lapse;
+        let patience = if presence == Some(Presence::Ready) { lapse.max(SILENT_MAX) } else { lapse };
+        patience.as_millis() as i64
+    }
+
+    /// Whether everybody who is to come has come.
+    fn is_whole(&self) -> bool {
+        let reported = |name: &str| self.members.get(name).is_some_and(|member| !member.lost);
+        self.roster
+            .as_ref()
+            .is_some_and(|roster| roster.names().next().is_some() && roster.names().all(reported))
+    }
+
     /// Time has passed. Returns whether the set of members that take targets changed.
     pub fn tick(&mut self, now_ms: i64) -> bool {
         let mut changed = false;
-        let lapse_ms = self.options.lapse.as_millis() as i64;
-        for member in self.members.values_mut() {
-            if !member.lost && now_ms - member.reported_ms > lapse_ms {
+        let mut members = std::mem::take(&mut self.members);
+        for (name, member) in &mut members {
+            if !member.lost && now_ms - member.reported_ms > self.patience_ms(name) {
                 changed |= member.takes_targets();
                 member.lost = true;
             }
         }
+        self.members = members;
         let settle_ms = self.options.settle.as_millis() as i64;
-        if !self.settled && self.first_report_ms.is_some_and(|first| now_ms - first >= settle_ms) {
+        let settled = self.first_report_ms.is_some_and(|first| now_ms - first >= settle_ms);
+        if !self.settled && (settled || self.is_whole()) {
             self.settled = true;
             changed = true;
         }
@@ -95,6 +156,12 @@ impl Membership {
         self.members.iter().map(|(name, member)| (name.as_str(), member))
     }
 
+    /// One scraper; None where it never reported.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Member> {
+        self.members.get(name)
+    }
+
     /// How many scrapers are known, lost ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -115,8 +182,9 @@ impl Membership {
 }
 
 impl Member {
-    fn takes_targets(&self) -> bool {
-        !self.lost && !self.draining
+    /// Whether it is given targets.
+    pub(crate) fn takes_targets(&self) -> bool {
+        !self.lost && !self.draining && !self.unwanted
     }
 }
 
@@ -155,6 +223,93 @@ mod tests {
         assert!(takers(&members).is_empty());
         assert!(members.report("a", false, 20_000));
         assert_eq!(takers(&members), ["a"]);
+    }
+
+    /// A set of two whose pods are doing like this.
+    fn pods(first: Option<Presence>, second: Option<Presence>) -> Option<Roster> {
+        let mut set = crate::roster::StatefulSet::new("s");
+        set.sized(Some((2, 0)));
+        set.pod("s-0", first);
+        set.pod("s-1", second);
+        set.roster()
+    }
+
+    #[test]
+    fn a_whole_roster_does_not_wait_for_the_settle_time() {
+        let mut members = membership();
+        members.set_roster(pods(Some(Presence::Ready), None));
+        members.report("s-0", false, 0);
+        members.report("not-of-the-set", false, 0);
+        members.tick(1);
+        assert!(!members.is_settled());
+        members.report("s-1", false, 2);
+        assert!(members.tick(2));
+        assert_eq!(takers(&members), ["s-0", "s-1"]);
+        assert!(members.is_leaving("not-of-the-set") && !members.is_leaving("s-0"));
+    }
+
+    #[test]
+    fn a_silent_scraper_whose_pod_is_ready_is_given_more_time() {
+        let mut members = membership();
+        members.set_roster(pods(Some(Presence::Ready), Some(Presence::Ready)));
+        members.report("s-0", false, 0);
+        members.report("s-1", false, 0);
+        members.tick(5_000);
+        assert!(!members.tick(15_001), "both may be cut off from us alone");
+        assert!(!members.set_roster(pods(Some(Presence::NotReady), Some(Presence::Ready))));
+        assert!(members.tick(15_002), "silent and not ready is lost");
+        assert_eq!(takers(&members), ["s-1"]);
+        assert!(!members.tick(60_000));
+        assert!(members.tick(60_001), "so long a silence is a loss, whatever the pod");
+    }
+
+    #[test]
+    fn a_restarting_pod_is_no_lost_scraper_within_the_grace_period() {
+        let mut members = membership();
+        members.set_roster(pods(Some(Presence::Ready), Some(Presence::Ready)));
+        members.report("s-0", false, 0);
+        members.report("s-1", false, 0);
+        members.tick(5_000);
+        assert!(!members.set_roster(pods(Some(Presence::Ready), None)), "killed, not drained");
+        assert!(!members.tick(15_000));
+        assert_eq!(takers(&members), ["s-0", "s-1"]);
+        assert!(!members.report("s-1", false, 15_000), "back in time: nothing moved");
+        assert!(!members.tick(30_000));
+        assert!(members.tick(30_001));
+        assert_eq!(takers(&members), ["s-0"]);
+    }
+
+    #[test]
+    fn a_terminating_pod_and_a_leaving_ordinal_take_no_targets() {
+        let mut members = membership();
+        members.set_roster(pods(Some(Presence::Ready), Some(Presence::Ready)));
+        members.report("s-0", false, 0);
+        members.report("s-1", false, 0);
+        assert!(members.set_roster(pods(Some(Presence::Ready), Some(Presence::Terminating))));
+        assert_eq!(takers(&members), ["s-0"]);
+        assert!(!members.report("s-1", true, 1), "it says so itself a moment later");
+        assert!(!members.is_leaving("s-1"), "its successor has the same name");
+        members.report("s-1", false, 2);
+        assert!(members.set_roster(pods(Some(Presence::Ready), Some(Presence::Ready))));
+        assert_eq!(takers(&members), ["s-0", "s-1"]);
+        let mut scaled = crate::roster::StatefulSet::new("s");
+        scaled.sized(Some((1, 0)));
+        assert!(members.set_roster(scaled.roster()));
+        assert_eq!((takers(&members), members.is_leaving("s-1")), (vec!["s-0"], true));
+    }
+
+    #[test]
+    fn without_a_roster_again_whoever_reports_is_a_member() {
+        let mut members = membership();
+        members.set_roster(Some(Roster::of_names(["a"])));
+        members.report("a", false, 0);
+        members.report("b", false, 0);
+        assert_eq!(takers(&members), ["a"]);
+        assert!(members.set_roster(None));
+        assert_eq!(takers(&members), ["a", "b"]);
+        members.set_roster(Some(Roster::of_names(["a"])));
+        assert!(members.tick(15_001), "nobody watches it: the lapse counts");
+        assert!(takers(&members).is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! one target. It also has a **key** ([`TargetKey`]): job and labels without `__*`. Owner, slots and the lane of
 //! the queue belong to the key, so that a changed path, parameter or interval keeps all three.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -75,9 +76,37 @@ impl<'de> Deserialize<'de> for TargetId {
     }
 }
 
-/// What owner, slots and lane of a target hang on: a 64-bit hash of job and labels without `__*`.
+/// What owner, slots and lane of a target hang on: a 64-bit hash of job and labels without `__*`. Written as 16
+/// hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetKey(pub u64);
+
+impl fmt::Display for TargetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for TargetKey {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
+impl Serialize for TargetKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TargetKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format_args!("{text:?} is not a target key")))
+    }
+}
 
 impl TargetKey {
     /// The key of a target of `job` with these final labels.
@@ -187,41 +216,59 @@ pub enum Assembled {
 /// configuration gives where still empty (Prometheus's `PopulateDiscoveredLabels`).
 #[must_use]
 pub fn discovered_labels(config: &ScrapeConfig, group: &Labels, own: &Labels) -> Labels {
-    let mut builder = LabelsBuilder::from_labels(own);
-    let mut default = |name: std::borrow::Cow<'static, str>, value: &str| {
+    discovered(config, group.iter(), own.iter()).build()
+}
+
+/// [`discovered_labels`] for labels that are kept in another form than [`Labels`], and as what relabelling works on.
+#[must_use]
+pub fn discovered<'a>(
+    config: &'a ScrapeConfig,
+    group: impl Iterator<Item = (&'a str, &'a str)>,
+    own: impl Iterator<Item = (&'a str, &'a str)>,
+) -> LabelsBuilder<'a> {
+    let mut builder = LabelsBuilder::new();
+    for (name, value) in own {
+        builder.set(name, value);
+    }
+    let mut default = |name: Cow<'a, str>, value: Cow<'a, str>| {
         if !builder.contains(&name) {
-            builder.set(name, value.to_owned());
+            builder.set(name, value);
         }
     };
     // Every target has an address of its own, be it empty; it is never the group's.
-    for (name, value) in group.iter().filter(|(name, _)| *name != ADDRESS) {
-        default(name.to_owned().into(), value);
+    for (name, value) in group.filter(|(name, _)| *name != ADDRESS) {
+        default(name.into(), value.into());
     }
-    default("job".into(), &config.job_name);
-    default(SCRAPE_INTERVAL.into(), &crate::duration::format_duration(config.scrape_interval));
-    default(SCRAPE_TIMEOUT.into(), &crate::duration::format_duration(config.scrape_timeout));
-    default(METRICS_PATH.into(), &config.metrics_path);
-    default(SCHEME.into(), config.scheme.as_str());
+    default("job".into(), config.job_name.as_str().into());
+    default(SCRAPE_INTERVAL.into(), crate::duration::format_duration(config.scrape_interval).into());
+    default(SCRAPE_TIMEOUT.into(), crate::duration::format_duration(config.scrape_timeout).into());
+    default(METRICS_PATH.into(), config.metrics_path.as_str().into());
+    default(SCHEME.into(), config.scheme.as_str().into());
     for (label, on) in [
         (CONVERT_CLASSIC_HISTOGRAMS, config.convert_classic_histograms_to_nhcb),
         (ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, config.always_scrape_classic_histograms),
         (SCRAPE_NATIVE_HISTOGRAMS, config.scrape_native_histograms),
     ] {
-        default(label.into(), if on { "true" } else { "false" });
+        default(label.into(), if on { "true" } else { "false" }.into());
     }
     for (name, values) in &config.params {
         if let Some(first) = values.first() {
-            default(format!("{PARAM_PREFIX}{name}").into(), first);
+            default(format!("{PARAM_PREFIX}{name}").into(), first.as_str().into());
         }
     }
-    builder.build()
+    builder
 }
 
 /// Makes a target of discovered labels: relabels, checks, drops `__meta_*` and fills in `instance`
 /// (Prometheus's `PopulateLabels`).
 #[must_use]
 pub fn assemble(config: &ScrapeConfig, discovered: &Labels) -> Assembled {
-    let mut builder = LabelsBuilder::from_labels(discovered);
+    assemble_from(config, LabelsBuilder::from_labels(discovered))
+}
+
+/// [`assemble`] for what [`discovered`] gives.
+#[must_use]
+pub fn assemble_from(config: &ScrapeConfig, mut builder: LabelsBuilder<'_>) -> Assembled {
     if let Outcome::Dropped { rule } = config.relabel.apply(&mut builder) {
         return Assembled::Dropped { rule };
     }

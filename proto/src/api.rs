@@ -3,65 +3,11 @@
 //! Unknown fields are ignored everywhere, so that parts one version apart work together.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
+pub use promring_model::handover::{NotAVersion, Version};
 use promring_model::labels::Labels;
 use promring_model::target::TargetId;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// A version of the assignment: the leader's term, and a counter within it. Written `term-counter`,
-/// also as an ETag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Grows with every new leader.
-    pub term: u64,
-    /// Grows with every change.
-    pub counter: u64,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.term, self.counter)
-    }
-}
-
-/// A text that is no version.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NotAVersion;
-
-impl fmt::Display for NotAVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a version of the form term-counter")
-    }
-}
-
-impl std::error::Error for NotAVersion {}
-
-impl FromStr for Version {
-    type Err = NotAVersion;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (term, counter) = text.trim_matches('"').split_once('-').ok_or(NotAVersion)?;
-        Ok(Self {
-            term: term.parse().map_err(|_| NotAVersion)?,
-            counter: counter.parse().map_err(|_| NotAVersion)?,
-        })
-    }
-}
-
-impl Serialize for Version {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Version {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+use serde::{Deserialize, Serialize};
 
 /// A scraper's name may have this many bytes: a DNS name's length, as a pod's host name is one.
 pub const SCRAPER_NAME_BYTES_MAX: usize = 253;
@@ -261,6 +207,25 @@ pub struct TargetList {
     /// How many were dropped by job, those included that are not listed.
     #[serde(default)]
     pub dropped_target_counts: BTreeMap<String, u64>,
+    /// Where the targets come from, and what is wrong there.
+    #[serde(default)]
+    pub sources: Vec<SourceStatus>,
+}
+
+/// How one source of a job is doing: one entry of its `*_sd_configs`, or its `static_configs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// The job.
+    pub scrape_pool: String,
+    /// The key of the configuration, with the role in Kubernetes.
+    pub kind: String,
+    /// Whether it has told its targets since it started.
+    pub synced: bool,
+    /// How many target groups it has told.
+    pub groups: usize,
+    /// Why it failed last, or empty. What it told before stays.
+    pub last_error: String,
 }
 
 /// What `GET /api/v1/targets` is asked for, as in Prometheus.

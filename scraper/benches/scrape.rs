@@ -162,7 +162,10 @@ fn benches(criterion: &mut Criterion) {
             group.finish();
             let stats = path.destination.queue.stats();
             let bytes = stats.enqueued_bytes as f64 / stats.enqueued_samples as f64;
-            eprintln!("steady_scrape/{version}/{name}: {bytes:.2} bytes a sample in the queue");
+            let samples = stats.enqueued_samples;
+            eprintln!(
+                "steady_scrape/{version}/{name}: {bytes:.2} bytes a sample in the queue, {samples} samples"
+            );
         }
     }
     let (name, format, body) = &formats[0];

@@ -7,6 +7,7 @@
 //! A series has one label set for each class of destinations, or none where the class drops it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use promring_model::labels::LabelsBuilder;
@@ -29,6 +30,8 @@ enum Slot {
 #[derive(Debug)]
 struct Shape {
     slots: Box<[Slot]>,
+    /// No other shape of the process ever has it.
+    id: u64,
     /// For remote write 1.0, the encoded names of the slots that are the series' own, one after the other.
     names: Box<[u8]>,
     /// Keeps the names.
@@ -59,6 +62,8 @@ struct BaseLabel {
 pub struct LabelSets {
     shared: Arc<Shared>,
     base: Box<[BaseLabel]>,
+    /// No other base of the process ever has it.
+    base_id: u64,
     shapes: Vec<Arc<Shape>>,
     /// Of each shape, whether label sets may be recognised by their names alone.
     plain: Vec<bool>,
@@ -84,7 +89,7 @@ impl LabelSets {
         };
         let base = base.map(label).collect();
         let (shapes, plain, values) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared: Arc::clone(shared), base, shapes, plain, newest: 0, values }
+        Self { shared: Arc::clone(shared), base, base_id: next_id(), shapes, plain, newest: 0, values }
     }
 
     /// Writes down the label sets of a series, one a class; None for a class that drops it.
@@ -222,7 +227,7 @@ impl LabelSets {
             }
         }
         let (shape, values) = self.read_shape(rest)?;
-        Some(LabelSet { base: &self.base, shape, values })
+        Some(LabelSet { base: &self.base, base_id: self.base_id, shape, values })
     }
 
     fn read_shape<'s>(&'s self, sets: &'s [u8]) -> Option<(&'s Shape, &'s [u8])> {
@@ -268,7 +273,12 @@ impl Shape {
             v1::encode_label_name(reading.text(name), &mut names);
         }
         drop(reading);
-        Self { slots: slots.into(), names: names.into_boxed_slice(), shared: Arc::clone(shared) }
+        Self {
+            slots: slots.into(),
+            id: next_id(),
+            names: names.into_boxed_slice(),
+            shared: Arc::clone(shared),
+        }
     }
 }
 
@@ -288,6 +298,7 @@ impl Drop for Shape {
 #[derive(Clone, Copy, Debug)]
 pub struct LabelSet<'s> {
     base: &'s [BaseLabel],
+    base_id: u64,
     shape: &'s Shape,
     /// Numbers of the series' own values, and whatever follows them.
     values: &'s [u8],
@@ -325,6 +336,72 @@ impl LabelSet<'_> {
             }
         }
     }
+}
+
+/// References to symbols of one request that are the same in all label sets of one shape and base: all but those of the
+/// series' own values. The next series most often has the same shape as the one before.
+#[derive(Debug, Default)]
+pub struct KnownRefs {
+    /// Base and shape that they are of.
+    of: Option<(u64, u64)>,
+    /// Packed, as they stand before and after the own values.
+    bytes: Vec<u8>,
+    /// Where each own value belongs.
+    places: Vec<usize>,
+}
+
+impl KnownRefs {
+    /// Forgets what it knows: the request is another one.
+    pub fn forget(&mut self) {
+        self.of = None;
+    }
+}
+
+impl LabelSet<'_> {
+    /// Appends the packed references of a remote write 2.0 `TimeSeries`. `reference` gives a symbol's place in the request.
+    #[inline]
+    pub fn write_refs(
+        &self,
+        known: &mut KnownRefs,
+        mut reference: impl FnMut(Symbol) -> u32,
+        out: &mut Vec<u8>,
+    ) {
+        if known.of != Some((self.base_id, self.shape.id)) {
+            self.learn_refs(known, &mut reference);
+        }
+        let (mut values, mut start) = (self.values, 0);
+        for &place in &known.places {
+            out.extend_from_slice(&known.bytes[start..place]);
+            push_varint(out, reference(read(&mut values)).into());
+            start = place;
+        }
+        out.extend_from_slice(&known.bytes[start..]);
+    }
+
+    fn learn_refs(&self, known: &mut KnownRefs, reference: &mut impl FnMut(Symbol) -> u32) {
+        known.of = Some((self.base_id, self.shape.id));
+        known.bytes.clear();
+        known.places.clear();
+        for slot in &self.shape.slots {
+            match slot {
+                Slot::Base(place) => {
+                    let label = &self.base[*place as usize];
+                    push_varint(&mut known.bytes, reference(label.name).into());
+                    push_varint(&mut known.bytes, reference(label.value).into());
+                }
+                Slot::Own(name) => {
+                    push_varint(&mut known.bytes, reference(*name).into());
+                    known.places.push(known.bytes.len());
+                }
+            }
+        }
+    }
+}
+
+/// A number that was never given before.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Reads a number from the front; zero where there is none.

@@ -11,10 +11,13 @@ use crate::cli::{ExportersArgs, ReceiverArgs};
 
 /// Runs exporters until a signal comes.
 pub(super) async fn exporters(args: &ExportersArgs, signals: &mut StopSignals) -> Result<ExitCode, String> {
+    let default = FleetOptions::default();
     let options = FleetOptions {
         targets: args.targets as usize,
         series: args.series.map(|series| series as usize),
-        ..FleetOptions::default()
+        host: args.listen.map_or(default.host, |address| address.ip()),
+        base_port: args.listen.map_or(default.base_port, |address| address.port()),
+        ..default
     };
     let fleet = Fleet::start(options).await.map_err(|error| error.to_string())?;
     let targets = fleet.file_sd_json();

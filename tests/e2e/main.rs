@@ -22,6 +22,7 @@ mod fleet;
 mod generator;
 mod heavy_target;
 mod kill;
+mod kubernetes;
 mod large;
 mod main_job;
 mod memory;

@@ -21,5 +21,6 @@ mod outage;
 mod payload;
 mod reload;
 mod remote_write;
+mod resume;
 mod scale_in;
 mod stop;

@@ -11,7 +11,7 @@ use promring_net::reload::{Stamp, WATCH_INTERVAL, stamp};
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::Reporter;
+use super::{Found, Reporter};
 
 /// A file of target groups may have this many bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -61,7 +61,7 @@ pub(super) async fn run(config: FileDiscovery, reporter: Reporter) {
         held = state;
         if changed || first {
             first = false;
-            reporter.send(Ok(held.values().flat_map(|file| file.groups.iter().cloned()).collect())).await;
+            reporter.send(Found::all(held.values().flat_map(|file| &file.groups))).await;
         }
     }
 }

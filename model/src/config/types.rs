@@ -530,14 +530,44 @@ pub struct AllocatorSettings {
     pub lapse: Duration,
     /// After a start, how long the first scraper to report waits for others before targets are assigned.
     pub settle: Duration,
+    /// Who the scrapers are.
+    pub members: Members,
     /// How many scrapers are wanted: those with a higher ordinal in their name are leaving. Unset: nobody is.
     pub replicas: Option<u32>,
 }
 
 impl Default for AllocatorSettings {
     fn default() -> Self {
-        Self { lapse: Duration::from_secs(15), settle: Duration::from_secs(5), replicas: None }
+        Self {
+            lapse: Duration::from_secs(15),
+            settle: Duration::from_secs(5),
+            members: Members::default(),
+            replicas: None,
+        }
     }
+}
+
+/// `allocator.members`: who the scrapers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Members {
+    /// Those that report.
+    #[default]
+    Reporting,
+    /// The ordinals of a StatefulSet.
+    StatefulSet(StatefulSetMembers),
+    /// Those of these names (`allocator.scrapers`).
+    Static(Vec<String>),
+}
+
+/// The StatefulSet that the scrapers are, and the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulSetMembers {
+    /// Its namespace; None: the pod's own.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// A kubeconfig file; None: the pod's own ServiceAccount.
+    pub kubeconfig_file: Option<PathBuf>,
 }
 
 /// The section `scraper:`.

@@ -11,9 +11,46 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     if !last.is_ascii_digit() && last != b'.' {
         return parse_word(text);
     }
+    if let Some(value) = short_decimal(text) {
+        return Some(value);
+    }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     // Rust gives infinity for 1e400, Go an error.
     value.is_finite().then_some(value)
+}
+
+/// Digits that a float holds exactly, whatever they are.
+const EXACT_DIGITS_MAX: usize = 15;
+
+const POWERS_OF_TEN: [f64; EXACT_DIGITS_MAX + 1] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+
+/// Reads what most values are: few digits, perhaps with a point. Digits and power of ten are exact as floats, so that
+/// their quotient is the nearest float (Clinger 1990). None: it must be read in another way, if it can be read at all.
+#[inline]
+fn short_decimal(text: &[u8]) -> Option<f64> {
+    let (negative, digits) = match text.split_first()? {
+        (b'-', digits) => (true, digits),
+        _ => (false, text),
+    };
+    if digits.len() > EXACT_DIGITS_MAX + 1 {
+        return None;
+    }
+    let (mut number, mut point) = (0_u64, None);
+    for (at, byte) in digits.iter().enumerate() {
+        match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => number = number * 10 + u64::from(digit),
+            _ if *byte == b'.' && point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    let count = digits.len() - usize::from(point.is_some());
+    if !(1..=EXACT_DIGITS_MAX).contains(&count) {
+        return None;
+    }
+    let decimals = point.map_or(0, |at| digits.len() - at - 1);
+    let value = number as f64 / POWERS_OF_TEN.get(decimals)?;
+    Some(if negative { -value } else { value })
 }
 
 fn parse_word(text: &[u8]) -> Option<f64> {
@@ -88,6 +125,8 @@ fn go_shortest(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -103,6 +142,14 @@ mod tests {
             assert_eq!(parse_float(text.as_bytes()), Some(value), "{text}");
         }
         assert_eq!(parse_float(b"NaN").map(f64::to_bits), Some(NORMAL_NAN_BITS));
+    }
+
+    proptest! {
+        #[test]
+        fn short_decimals_are_read_as_any_others(text in "[-+]?[0-9]{0,17}(\\.[0-9]{0,17})?") {
+            let expected: Option<f64> = text.parse().ok();
+            prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), expected.map(f64::to_bits));
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod failure;
 pub mod fetch;
 pub mod http;
 mod library;
+pub mod replay;
 mod report;
 mod target_loop;
 

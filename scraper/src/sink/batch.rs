@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Destination;
 use crate::families::Family;
-use crate::labelsets::LabelSet;
+use crate::labelsets::{KnownRefs, LabelSet};
 use crate::payload::{Exemplars, Outgoing, Value};
 use crate::queue::{Encoding, RecordMeta};
 use crate::request_symbols::RequestSymbols;
@@ -51,6 +51,8 @@ pub(super) struct Batch {
     tail: Vec<u8>,
     /// Labels of the exemplar at hand.
     exemplar: Vec<u8>,
+    /// What of the labels' references need not be looked up again.
+    known: KnownRefs,
     described: Described,
     compressed: Vec<u8>,
 }
@@ -121,8 +123,8 @@ impl Batch {
         symbols: &Reading<'_>,
         content: &Content,
     ) {
-        let (table, refs) = (&mut self.table, &mut self.labels);
-        labels.for_each_symbol(|symbol| push_varint(refs, table.reference(symbol, symbols).into()));
+        let table = &mut self.table;
+        labels.write_refs(&mut self.known, |symbol| table.reference(symbol, symbols), &mut self.labels);
         let metadata: &[u8] = match sample.family {
             Some(family) if content.metadata => {
                 self.meta.metadata += 1;
@@ -190,6 +192,7 @@ impl Batch {
         let meta = std::mem::take(&mut self.meta);
         self.since = None;
         self.described.family = None;
+        self.known.forget();
         if meta.points() == 0 {
             return;
         }

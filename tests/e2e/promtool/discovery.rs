@@ -6,11 +6,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use promring_allocator::discovery::Sources;
+use promring_allocator::discovery::{Found, Sources, Watches};
 use promring_model::config::{NameValidation, ScrapeConfig, load};
 use promring_model::labels::{Labels, LabelsBuilder};
 use promring_model::relabel::{Outcome, Rule, RuleSpec, Rules};
-use promring_model::target::{Assembled, META_PREFIX, assemble, discovered_labels};
+use promring_model::target::{Assembled, META_PREFIX, assemble, discovered};
 use promring_net::files::Disk;
 use serde_json::Value;
 
@@ -120,13 +120,16 @@ pub(super) fn promring(dirs: &[impl AsRef<Path>]) -> Vec<(ScrapeConfig, Findings
             let loaded = load(&dir.as_ref().join(CONFIG), &Disk);
             let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
             let (sender, mut updates) = tokio::sync::mpsc::channel(8);
-            let sources = Sources::start(&config, 0, &sender);
+            let sources = Sources::start(&config, 0, &sender, &Watches::default());
             let job = &config.scrape_configs[0];
             let mut findings = Findings::new();
             for _ in 0..sources.len() {
-                for group in updates.recv().await.unwrap().groups.unwrap() {
+                let Found::All(groups) = updates.recv().await.unwrap().found else {
+                    panic!("files and lists are told whole")
+                };
+                for group in groups {
                     for own in &group.targets {
-                        let discovered = discovered_labels(job, &group.labels, own);
+                        let discovered = discovered(job, group.labels.iter(), own.iter()).build();
                         let finding = finding(job, &discovered);
                         findings.insert(discovered, finding);
                     }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::Builder;
+use super::{Builder, paths};
 use crate::config::raw::{Given, RawAllocator, RawQueue, RawScraper, Size};
 use crate::config::{
-    AllocatorSettings, FsyncPolicy, QueueSettings, RemovedDestinations, ScraperSettings, WhenFull,
+    AllocatorSettings, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
+    StatefulSetMembers, WhenFull,
 };
 use crate::duration::format_duration;
 
@@ -16,8 +17,85 @@ impl Builder<'_> {
         AllocatorSettings {
             lapse: self.positive(&raw.lapse, default.lapse),
             settle: self.own_duration(&raw.settle, default.settle),
+            members: self.members(raw),
             replicas: self.replicas(&raw.replicas),
         }
+    }
+
+    /// `members` and the keys that belong to one of its values. What such a key says for another value is a mistake.
+    fn members(&mut self, raw: &RawAllocator) -> Members {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mode {
+            Reporting,
+            StatefulSet,
+            Static,
+        }
+        let choices =
+            [("reporting", Mode::Reporting), ("statefulset", Mode::StatefulSet), ("static", Mode::Static)];
+        let mode = match &raw.members {
+            Given::Is(text, spot) => self.one_of(*spot, text, &choices, "kind of members"),
+            _ => None,
+        };
+        let mode = mode.unwrap_or(Mode::Reporting);
+        for (key, spot, of, name) in [
+            ("statefulset", raw.statefulset.spot(), Mode::StatefulSet, "statefulset"),
+            ("kubeconfig_file", raw.kubeconfig_file.spot(), Mode::StatefulSet, "statefulset"),
+            ("scrapers", raw.scrapers.spot(), Mode::Static, "static"),
+        ] {
+            if let Some(spot) = spot.filter(|_| of != mode && !raw.members.is_broken()) {
+                self.report
+                    .error(spot, format!("{key} has a meaning only with members: {name}"))
+                    .hint(format!("add members: {name}, or remove the key"));
+            }
+        }
+        match mode {
+            Mode::Reporting => Members::Reporting,
+            Mode::Static => {
+                let names = self.texts(&raw.scrapers);
+                if names.is_empty() && !raw.scrapers.is_broken() {
+                    let spot = raw.scrapers.spot().or(raw.members.spot()).unwrap_or_default();
+                    self.report
+                        .error(spot, "members: static without scrapers")
+                        .hint("add scrapers: [NAME, …], the names that the scrapers have (--name)");
+                }
+                Members::Static(names)
+            }
+            Mode::StatefulSet => self.statefulset(raw),
+        }
+    }
+
+    fn statefulset(&mut self, raw: &RawAllocator) -> Members {
+        let text = self.text(&raw.statefulset, "");
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text.as_str()),
+        };
+        let fits = |part: &str| {
+            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+            !part.is_empty() && part.bytes().all(inner)
+        };
+        if (!fits(name) || !namespace.is_none_or(fits)) && !raw.statefulset.is_broken() {
+            let spot = raw.statefulset.spot().or(raw.members.spot()).unwrap_or_default();
+            let mut error =
+                self.report.error(spot, "members: statefulset needs the name of the scrapers' StatefulSet");
+            if !text.is_empty() {
+                error = error.value(&text);
+            }
+            error.hint(
+                "add statefulset: NAME, or NAMESPACE/NAME where it is not in the allocator's own namespace",
+            );
+        }
+        let kubeconfig_file = raw.kubeconfig_file.get().map(|file| paths::join(&self.dir, file));
+        if let (Some(_), None, Some(spot)) = (&kubeconfig_file, namespace, raw.kubeconfig_file.spot()) {
+            self.report
+                .error(spot, "with kubeconfig_file nobody knows the namespace of the StatefulSet")
+                .hint("write statefulset: NAMESPACE/NAME");
+        }
+        Members::StatefulSet(StatefulSetMembers {
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+            kubeconfig_file,
+        })
     }
 
     fn replicas(&mut self, given: &Given<i64>) -> Option<u32> {

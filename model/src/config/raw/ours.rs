@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Size, Text, section};
+use super::{List, Size, Text, section};
 
 section! {
     /// `allocator`.
     RawAllocator as "allocator" {
         lapse: Duration,
         settle: Duration,
+        members: Text,
+        statefulset: Text,
+        kubeconfig_file: Text,
+        scrapers: List<Text>,
         replicas: i64,
     }
 }
@@ -44,7 +48,8 @@ mod tests {
     use super::*;
     use crate::config::raw::Section;
     use crate::config::{
-        AllocatorSettings, FsyncPolicy, QueueSettings, RemovedDestinations, ScraperSettings, WhenFull,
+        AllocatorSettings, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
+        WhenFull,
     };
     use crate::duration::format_duration;
     use crate::size::parse_size;
@@ -77,7 +82,8 @@ mod tests {
 
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
-        let AllocatorSettings { lapse, settle, replicas } = AllocatorSettings::default();
+        let AllocatorSettings { lapse, settle, replicas, members } = AllocatorSettings::default();
+        assert_eq!(members, Members::Reporting);
         let ScraperSettings {
             heartbeat,
             flush_timeout,
@@ -107,6 +113,10 @@ mod tests {
             assert_eq!(parse_size(&rows[key]), Ok(default), "{key}");
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
+        assert_eq!(rows["allocator.members"], "reporting");
+        for key in ["allocator.statefulset", "allocator.kubeconfig_file", "allocator.scrapers"] {
+            assert_eq!(rows[key], "", "{key} has no default");
+        }
         assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
         assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);

@@ -186,6 +186,16 @@ impl Connection {
                 return Ok(Outcome::Http2);
             }
         };
+        self.exchange_on(stream, ask, body).await
+    }
+
+    /// The same on a new connection.
+    pub(super) async fn exchange_on(
+        &mut self,
+        stream: Stream,
+        ask: &Ask<'_>,
+        body: &mut Vec<u8>,
+    ) -> Result<Outcome, FetchError> {
         self.ask(stream, ask, body).await.map_err(|broken| match broken {
             Broken::Unanswered(error) | Broken::Failed(error) => error,
         })

@@ -1,0 +1,104 @@
+//! Several jobs and kinds of objects together.
+
+use serde_json::json;
+
+use super::api_server::{ApiServer, pod};
+use super::following::{Following, config};
+
+#[tokio::test]
+async fn any_number_of_jobs_makes_one_request_a_kind_and_a_reload_makes_none() {
+    let server = ApiServer::start().await;
+    server.apply("pods", pod("a", 1));
+    let job = |name: &str, role: &str| {
+        format!("- job_name: {name}\n  kubernetes_sd_configs: [{{role: {role}, API}}]\n")
+    };
+    let mut jobs = String::new();
+    for n in 0..10 {
+        jobs += &job(&format!("pods-{n}"), "pod");
+        jobs += &job(&format!("endpoints-{n}"), "endpoints");
+        jobs += &job(&format!("slices-{n}"), "endpointslice");
+    }
+    let mut following = Following::start(&server, &jobs);
+    following.until("all jobs", |jobs| jobs.len() == 30 && jobs.values().all(|told| told.complete)).await;
+    following.reload(&config(&server, &(jobs.clone() + &job("one-more", "pod"))));
+    following.until("all jobs", |jobs| jobs.len() == 31 && jobs.values().all(|told| told.complete)).await;
+    assert_eq!(following.addresses("one-more"), ["10.0.0.1:80"]);
+    for resource in ["pods", "services", "endpoints", "endpointslices"] {
+        assert_eq!(server.requests(resource, ""), 1, "{resource}");
+    }
+    assert_eq!(following.watches.len(), 4);
+    following.reload(&config(&server, &job("pods", "pod")));
+    following.until_addresses("pods", &["10.0.0.1:80"]).await;
+    assert_eq!(following.watches.len(), 1, "watches that nobody needs any more end");
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_for_one_kind_is_an_error_of_its_jobs_alone() {
+    let server = ApiServer::start().await;
+    server.apply("pods", pod("a", 1));
+    server.forbid("nodes");
+    let jobs = "- job_name: pods\n  kubernetes_sd_configs: [{role: pod, API}]\n\
+                - job_name: nodes\n  kubernetes_sd_configs: [{role: node, API}]\n\
+                - job_name: both\n  kubernetes_sd_configs: [{role: pod, API, attach_metadata: {node: true}}]\n";
+    let mut following = Following::start(&server, jobs);
+    following.until_addresses("pods", &["10.0.0.1:80"]).await;
+    following.until_failure("nodes", "nodes is forbidden").await;
+    following.until_failure("both", "nodes is forbidden").await;
+    assert!(!following.jobs["both"].complete && following.jobs["pods"].failure.is_none());
+    server.apply("nodes", json!({"metadata": {"name": "node"}}));
+    server.allow("nodes");
+    following.until_addresses("both", &["10.0.0.1:80"]).await;
+    following.until("the nodes", |jobs| jobs["nodes"].complete && jobs["nodes"].failure.is_none()).await;
+}
+
+#[tokio::test]
+async fn targets_follow_the_objects_that_were_looked_up_for_them() {
+    let server = ApiServer::start().await;
+    let reference = json!({"kind": "Pod", "name": "a", "namespace": "default"});
+    let slice = json!({
+        "metadata": {"name": "s", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 80}],
+        "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "node", "targetRef": reference}],
+    });
+    server.apply("endpointslices", slice);
+    let jobs = "- job_name: slices\n  kubernetes_sd_configs: [{role: endpointslice, API, attach_metadata: {node: true, namespace: true, deployment: true}}]\n";
+    let mut following = Following::start(&server, jobs);
+    following.until_addresses("slices", &["10.0.0.1:80"]).await;
+    // Each object comes after the slice, in the order that is worst for it.
+    server.apply("namespaces", json!({"metadata": {"name": "default", "labels": {"team": "x"}}}));
+    server.apply("nodes", json!({"metadata": {"name": "node", "labels": {"zone": "z"}}}));
+    let owner = |kind: &str, name: &str| json!([{"kind": kind, "name": name, "controller": true}]);
+    server.apply("replicasets", json!({"metadata": {"name": "rs", "namespace": "default", "ownerReferences": owner("Deployment", "web")}}));
+    let mut with_owner = pod("a", 1);
+    with_owner["metadata"]["ownerReferences"] = owner("ReplicaSet", "rs");
+    server.apply("pods", with_owner);
+    server.apply(
+        "services",
+        json!({"metadata": {"name": "web", "namespace": "default", "labels": {"s": "1"}}}),
+    );
+    let expected = [
+        ("__meta_kubernetes_namespace_label_team", "x"),
+        ("__meta_kubernetes_node_label_zone", "z"),
+        ("__meta_kubernetes_pod_deployment_name", "web"),
+        ("__meta_kubernetes_pod_label_app", "web"),
+        ("__meta_kubernetes_pod_container_name", "app"),
+        ("__meta_kubernetes_service_label_s", "1"),
+    ];
+    following
+        .until("every label", |jobs| {
+            let group = &jobs["slices"].groups["endpointslice/default/s"];
+            expected.iter().all(|(name, value)| {
+                group.labels.get(name).or_else(|| group.targets[0].get(name)) == Some(*value)
+            })
+        })
+        .await;
+    server.delete("services", "default/web");
+    server.delete("pods", "default/a");
+    following
+        .until("the labels' end", |jobs| {
+            let group = &jobs["slices"].groups["endpointslice/default/s"];
+            group.labels.get("__meta_kubernetes_service_name").is_none()
+                && group.targets[0].get("__meta_kubernetes_pod_name").is_none()
+        })
+        .await;
+}

@@ -1,0 +1,241 @@
+//! Watches the scrapers' StatefulSet and its pods, and tells who the scrapers are.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use promring_model::config::{Config, KubernetesAccess, Members, StatefulSetMembers};
+use promring_model::roster::{Presence, Roster, StatefulSet};
+use serde::Deserialize;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use crate::discovery::Watches;
+use crate::discovery::kubernetes::client::own_namespace;
+use crate::discovery::kubernetes::kind::Kind;
+use crate::discovery::kubernetes::labels::{Meta, or_default};
+use crate::discovery::kubernetes::pod::PodStatus;
+use crate::discovery::kubernetes::store::Subscriber;
+use crate::discovery::kubernetes::watch::Scope;
+use crate::discovery::kubernetes::watches::Watch;
+
+/// The label that StatefulSets put on their pods: with it other pods need not be watched.
+const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
+
+/// How long until a start that failed is tried again.
+const START_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The watching of the StatefulSet that the configuration names, if it names one.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    members: Members,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Watching {
+    /// Starts it. Rosters come over the channel.
+    pub(crate) fn start(config: &Config, watches: &Watches, rosters: &mpsc::Sender<Roster>) -> Self {
+        let members = config.allocator.members.clone();
+        let task = match &members {
+            Members::StatefulSet(set) => {
+                Some(tokio::spawn(run(set.clone(), watches.clone(), rosters.clone())))
+            }
+            Members::Reporting | Members::Static(_) => None,
+        };
+        Self { members, task }
+    }
+
+    /// Whether there is a StatefulSet to watch.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.task.is_some()
+    }
+
+    /// Starts anew where the configuration names others than before.
+    pub(crate) fn apply_config(
+        &mut self,
+        config: &Config,
+        watches: &Watches,
+        rosters: &mpsc::Sender<Roster>,
+    ) {
+        if self.members != config.allocator.members {
+            *self = Self::start(config, watches, rosters);
+        }
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Tells every change of the roster, for as long as it is polled.
+async fn run(members: StatefulSetMembers, watches: Watches, rosters: mpsc::Sender<Roster>) {
+    let namespace = loop {
+        match members.namespace.clone().map_or_else(own_namespace, Ok) {
+            Ok(namespace) => break namespace,
+            Err(message) => {
+                tracing::error!(
+                    message,
+                    "the scrapers' StatefulSet cannot be watched; whoever reports is a member"
+                );
+                tokio::time::sleep(START_AGAIN).await;
+            }
+        }
+    };
+    Following::new(&members, &namespace, &watches).run(rosters).await;
+}
+
+struct Following {
+    name: String,
+    key: String,
+    namespace: String,
+    sets: Arc<Watch<StatefulSets>>,
+    pods: Arc<Watch<MemberPods>>,
+    sets_changed: Arc<Subscriber>,
+    pods_changed: Arc<Subscriber>,
+    wake: Arc<Notify>,
+}
+
+impl Following {
+    fn new(members: &StatefulSetMembers, namespace: &str, watches: &Watches) -> Self {
+        let access = match &members.kubeconfig_file {
+            Some(path) => KubernetesAccess::Kubeconfig(path.clone()),
+            None => KubernetesAccess::InCluster,
+        };
+        let scope = |label: &str, field: String| Scope {
+            namespace: Some(namespace.to_owned()),
+            label: label.to_owned(),
+            field,
+        };
+        let name = members.name.clone();
+        let sets = watches.get(&access, scope("", format!("metadata.name={name}")));
+        let pods = watches.get(&access, scope(POD_NAME_LABEL, String::new()));
+        let wake = Arc::new(Notify::new());
+        Self {
+            key: format!("{namespace}/{name}"),
+            namespace: namespace.to_owned(),
+            sets_changed: sets.store.subscribe(&wake),
+            pods_changed: pods.store.subscribe(&wake),
+            name,
+            sets,
+            pods,
+            wake,
+        }
+    }
+
+    async fn run(self, rosters: mpsc::Sender<Roster>) {
+        let mut set = StatefulSet::new(&self.name);
+        let mut told = None;
+        loop {
+            // Until both lists are whole, a pod that is not known may be there all the same.
+            if self.sets.store.state().0 && self.pods.store.state().0 {
+                self.gather(&mut set);
+                let roster = set.roster();
+                if let Some(roster) = roster.filter(|roster| told.as_ref() != Some(roster)) {
+                    told = Some(roster.clone());
+                    if rosters.send(roster).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    fn gather(&self, set: &mut StatefulSet) {
+        if !self.sets_changed.take(usize::MAX).is_empty() {
+            set.sized(self.sets.store.get(&self.key).map(|size| (size.replicas, size.start)));
+        }
+        let changed: BTreeSet<Arc<str>> = self.pods_changed.take(usize::MAX).into_iter().collect();
+        for key in changed {
+            let presence = self.pods.store.get(&key).map(|presence| *presence);
+            let name = key.strip_prefix(self.namespace.as_str()).and_then(|rest| rest.strip_prefix('/'));
+            set.pod(name.unwrap_or(&key), presence);
+        }
+    }
+}
+
+/// StatefulSets, kept as their size.
+#[derive(Debug)]
+struct StatefulSets;
+
+#[derive(Debug, PartialEq)]
+struct Size {
+    replicas: u32,
+    start: u32,
+}
+
+impl Kind for StatefulSets {
+    const RESOURCE: &'static str = "statefulsets";
+    const API: &'static str = "/apis/apps/v1";
+    type Raw = RawStatefulSet;
+    type Stored = Size;
+
+    fn meta(raw: &RawStatefulSet) -> &Meta {
+        &raw.metadata
+    }
+
+    fn compact(raw: RawStatefulSet) -> Size {
+        Size { replicas: raw.spec.replicas.unwrap_or(1), start: raw.spec.ordinals.start }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct RawStatefulSet {
+    metadata: Meta,
+    #[serde(default, deserialize_with = "or_default")]
+    spec: RawSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawSpec {
+    #[serde(default)]
+    replicas: Option<u32>,
+    #[serde(default, deserialize_with = "or_default")]
+    ordinals: RawOrdinals,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RawOrdinals {
+    #[serde(default)]
+    start: u32,
+}
+
+/// Pods of StatefulSets, kept as how they are doing.
+#[derive(Debug)]
+struct MemberPods;
+
+impl Kind for MemberPods {
+    const RESOURCE: &'static str = "pods";
+    const API: &'static str = "/api/v1";
+    type Raw = RawPod;
+    type Stored = Presence;
+
+    fn meta(raw: &RawPod) -> &Meta {
+        &raw.metadata
+    }
+
+    fn compact(raw: RawPod) -> Presence {
+        // A node that fails takes no watch: Kubernetes says of its pods that they are not ready.
+        if raw.metadata.deletion_timestamp.is_some() {
+            Presence::Terminating
+        } else if raw.status.ready() == "True" {
+            Presence::Ready
+        } else {
+            Presence::NotReady
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct RawPod {
+    metadata: Meta,
+    #[serde(default, deserialize_with = "or_default")]
+    status: PodStatus,
+}
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

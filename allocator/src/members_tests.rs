@@ -1,0 +1,103 @@
+//! The roster from an API server on a socket.
+
+use serde_json::json;
+
+use super::*;
+use crate::discovery::kubernetes::tests::api_server::ApiServer;
+use crate::discovery::kubernetes::tests::following::TIMING;
+
+fn pod(name: &str, ready: &str) -> serde_json::Value {
+    json!({
+        "metadata": {"name": name, "namespace": "ns"},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    })
+}
+
+fn set(replicas: u32, start: u32) -> serde_json::Value {
+    json!({
+        "metadata": {"name": "s", "namespace": "ns"},
+        "spec": {"replicas": replicas, "ordinals": {"start": start}},
+    })
+}
+
+struct Watching {
+    rosters: mpsc::Receiver<Roster>,
+    _dir: tempfile::TempDir,
+}
+
+impl Watching {
+    fn start(server: &ApiServer) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
+            server.address
+        );
+        std::fs::write(&path, text).unwrap();
+        let members = StatefulSetMembers {
+            namespace: Some("ns".to_owned()),
+            name: "s".to_owned(),
+            kubeconfig_file: Some(path),
+        };
+        let (sender, rosters) = mpsc::channel(1);
+        tokio::spawn(run(members, Watches::with_timing(TIMING), sender));
+        Self { rosters, _dir: dir }
+    }
+
+    /// Waits for a roster of exactly this.
+    async fn until(&mut self, expected: &[(&str, Presence)]) {
+        let wait = async {
+            loop {
+                let roster = self.rosters.recv().await.unwrap();
+                let names: Vec<_> =
+                    roster.names().map(|name| (name, roster.presence(name).unwrap())).collect();
+                if names == expected {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the roster comes");
+    }
+}
+
+#[tokio::test]
+async fn the_roster_follows_the_set_and_its_pods() {
+    let server = ApiServer::start().await;
+    server.apply("statefulsets", set(2, 0));
+    server.apply("pods", pod("s-0", "True"));
+    server.apply("pods", pod("unrelated", "True"));
+    let mut watching = Watching::start(&server);
+    watching.until(&[("s-0", Presence::Ready), ("s-1", Presence::Gone)]).await;
+    server.apply("pods", pod("s-1", "False"));
+    watching.until(&[("s-0", Presence::Ready), ("s-1", Presence::NotReady)]).await;
+    let mut terminating = pod("s-0", "True");
+    terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    server.apply("pods", terminating);
+    watching.until(&[("s-0", Presence::Terminating), ("s-1", Presence::NotReady)]).await;
+    server.delete("pods", "ns/s-0");
+    watching.until(&[("s-0", Presence::Gone), ("s-1", Presence::NotReady)]).await;
+    server.apply("statefulsets", set(1, 1));
+    watching.until(&[("s-1", Presence::NotReady)]).await;
+    assert!(
+        server
+            .last_request("pods")
+            .contains("/namespaces/ns/pods?labelSelector=statefulset.kubernetes.io%2Fpod-name&")
+    );
+    assert!(server.last_request("statefulsets").contains("fieldSelector=metadata.name%3Ds&"));
+}
+
+#[tokio::test]
+async fn without_the_set_or_the_right_to_see_it_nothing_is_told() {
+    let server = ApiServer::start().await;
+    server.forbid("statefulsets");
+    server.apply("pods", pod("s-0", "True"));
+    let mut watching = Watching::start(&server);
+    server.wait_for("statefulsets", "", 3).await;
+    server.allow("statefulsets");
+    server.apply("statefulsets", set(1, 0));
+    watching.until(&[("s-0", Presence::Ready)]).await;
+    server.delete("statefulsets", "ns/s");
+    server.apply("pods", pod("s-0", "False"));
+    watching.until(&[("s-0", Presence::NotReady)]).await;
+}

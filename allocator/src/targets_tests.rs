@@ -1,0 +1,183 @@
+//! What becomes of groups as they come, change and go.
+
+use std::path::{Path, PathBuf};
+
+use promring_model::config::{ConfigSource, load};
+
+use super::*;
+
+struct Text(String);
+
+impl ConfigSource for Text {
+    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+        Ok(self.0.clone().into_bytes())
+    }
+
+    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(Vec::new())
+    }
+
+    fn env(&self, _name: &str) -> Option<String> {
+        None
+    }
+}
+
+/// The job `web` with these further keys.
+fn job(keys: &str) -> Arc<ScrapeConfig> {
+    let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs:\n- job_name: web\n{keys}")));
+    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    Arc::clone(&config.scrape_configs[0])
+}
+
+const TWO_SOURCES: &str = "  http_sd_configs: [{url: 'http://a/'}, {url: 'http://b/'}]\n";
+const ONE_SOURCE: &str = "  http_sd_configs: [{url: 'http://a/'}]\n";
+
+fn group(name: &str, addresses: &[&str]) -> Arc<Group> {
+    Arc::new(Group {
+        source: Arc::from(name),
+        labels: Packed::from_pairs([("group", name)]),
+        targets: addresses.iter().map(|address| Packed::from_pairs([("__address__", address)])).collect(),
+    })
+}
+
+fn changes(upsert: &[Arc<Group>], removed: &[&str], complete: bool) -> Found {
+    let removed = removed.iter().map(|name| Arc::from(*name)).collect();
+    Found::Changes { upsert: upsert.to_vec(), removed, complete }
+}
+
+fn failed() -> Found {
+    Found::Failed(Failure { message: "down".to_owned(), for_good: false })
+}
+
+/// The instances of the active targets, sorted.
+fn active(job: &JobTargets) -> Vec<&str> {
+    let instances = job.active().values().map(|found| found.target.labels.get("instance").unwrap());
+    let mut instances: Vec<&str> = instances.collect();
+    instances.sort_unstable();
+    instances
+}
+
+#[test]
+fn a_changed_group_replaces_its_own_targets_only() {
+    let mut job = JobTargets::new(job(ONE_SOURCE));
+    assert!(job.update(0, changes(&[group("g", &["a:1", "b:1"]), group("h", &["c:1"])], &[], true)));
+    let kept = Arc::clone(job.active().values().find(|t| t.target.labels.get("group") == Some("h")).unwrap());
+    assert!(job.update(0, changes(&[group("g", &["b:1", "d:1"])], &[], false)));
+    assert_eq!(active(&job), ["b:1", "c:1", "d:1"]);
+    assert!(Arc::ptr_eq(&kept, &job.active()[&kept.target.id]), "the other group was not touched");
+    assert!(!job.update(0, changes(&[group("g", &["b:1", "d:1"])], &[], false)), "nothing changed");
+    assert!(job.update(0, changes(&[], &["g"], false)));
+    assert_eq!((active(&job), job.discovered()), (vec!["c:1"], 1));
+}
+
+#[test]
+fn two_targets_with_one_identity_are_one_and_the_second_takes_over() {
+    // The group's label would tell them apart.
+    let rules = "  relabel_configs: [{regex: group, action: labeldrop}]\n";
+    let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));
+    job.update(0, changes(&[group("g", &["a:1", "a:1"]), group("h", &["a:1"])], &[], true));
+    assert_eq!((active(&job), job.duplicates(), job.discovered()), (vec!["a:1"], 2, 3));
+    job.update(0, changes(&[], &["g"], false));
+    assert_eq!((active(&job), job.duplicates()), (vec!["a:1"], 0));
+    let left = job.active().values().next().unwrap();
+    assert_eq!(left.discovered_labels(&job.config).get("group"), Some("h"));
+    job.update(0, changes(&[], &["h"], false));
+    assert!(job.active().is_empty());
+}
+
+#[test]
+fn a_dropped_target_is_shown_with_the_rule_and_a_broken_one_with_its_error() {
+    let rules = "  relabel_configs: [{source_labels: [x], regex: y, action: drop}, {source_labels: [__address__], regex: 'no.*', action: drop}]\n  keep_dropped_targets: 2\n";
+    let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));
+    job.update(0, changes(&[group("g", &["no:1", "a/b", "yes:1"])], &[], true));
+    let (dropped, count) = job.dropped();
+    let reasons: Vec<_> = dropped.iter().map(|target| (target.dropped_by_rule, &*target.error)).collect();
+    assert_eq!((reasons[0], count), ((Some(1), ""), 2));
+    assert!(reasons[1].1.contains("a/b"), "{reasons:?}");
+    assert_eq!(dropped[0].discovered_labels.get("group"), Some("g"));
+    job.update(0, changes(&[group("h", &["no:2", "no:3"])], &[], false));
+    let (dropped, count) = job.dropped();
+    assert_eq!((dropped.len(), count), (2, 4), "keep_dropped_targets bounds what is listed");
+}
+
+#[test]
+fn what_a_restarted_source_no_longer_tells_goes_when_it_is_complete() {
+    let mut job_targets = JobTargets::new(job(ONE_SOURCE));
+    job_targets.update(0, changes(&[group("g", &["a:1"]), group("h", &["b:1"])], &[], true));
+    job_targets.reconfigure(job(&format!("{ONE_SOURCE}  metrics_path: /other\n")));
+    assert!(job_targets.is_synced());
+    assert_eq!(active(&job_targets), ["a:1", "b:1"]);
+    let path = |job: &JobTargets| {
+        let target = job.active().values().next().unwrap().target.unpack(&job.config).unwrap();
+        target.url.unwrap().path().to_owned()
+    };
+    assert_eq!(path(&job_targets), "/other", "the new rules hold at once");
+    job_targets.update(0, changes(&[group("h", &["b:1"])], &[], false));
+    assert_eq!(active(&job_targets), ["a:1", "b:1"], "a partial list takes nothing away");
+    assert!(job_targets.update(0, changes(&[], &[], true)));
+    assert_eq!(active(&job_targets), ["b:1"]);
+}
+
+#[test]
+fn targets_of_the_old_discovery_stay_until_all_of_the_new_one_has_synced() {
+    let mut job_targets = JobTargets::new(job(ONE_SOURCE));
+    job_targets.update(0, Found::All(vec![group("g", &["a:1"])]));
+    job_targets.reconfigure(job(TWO_SOURCES));
+    assert!(!job_targets.is_synced());
+    job_targets.update(0, Found::All(vec![group("g2", &["b:1"])]));
+    assert_eq!(active(&job_targets), ["a:1", "b:1"]);
+    job_targets.update(1, failed());
+    assert_eq!(active(&job_targets), ["a:1", "b:1"]);
+    assert!(job_targets.update(0, Found::All(vec![group("g2", &["c:1"])])));
+    assert_eq!(active(&job_targets), ["a:1", "c:1"], "a source that fails holds up no other");
+    assert!(job_targets.update(1, Found::All(Vec::new())));
+    assert_eq!(active(&job_targets), ["c:1"]);
+}
+
+#[test]
+fn a_source_that_fails_keeps_its_targets_and_says_why() {
+    let mut job = JobTargets::new(job(ONE_SOURCE));
+    job.update(0, Found::All(vec![group("g", &["a:1"])]));
+    assert!(!job.update(0, failed()));
+    assert_eq!(active(&job), ["a:1"]);
+    let status = job.sources().next().unwrap();
+    assert_eq!((status.synced, &*status.last_error, &*status.kind), (true, "down", "http_sd_configs"));
+    job.update(0, Found::All(vec![group("g", &["a:1"])]));
+    assert_eq!(job.sources().next().unwrap().last_error, "");
+}
+
+mod any_order {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever came before, the targets are those of the groups that there are.
+        #[test]
+        fn of_changes_leads_to_the_same_targets(
+            steps in prop::collection::vec((0..4_usize, prop::collection::vec(0..5_usize, 0..4)), 1..40),
+        ) {
+            let rules = "  relabel_configs: [{regex: group, action: labeldrop}]\n";
+            let config = super::job(&format!("{ONE_SOURCE}{rules}"));
+            let mut job = JobTargets::new(Arc::clone(&config));
+            let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+            for (name, addresses) in steps {
+                let name = format!("g{name}");
+                let addresses: Vec<String> = addresses.iter().map(|n| format!("t:{n}")).collect();
+                let texts: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                if addresses.is_empty() {
+                    job.update(0, changes(&[], &[&name], false));
+                    groups.remove(&name);
+                } else {
+                    job.update(0, changes(&[group(&name, &texts)], &[], false));
+                    groups.insert(name, addresses);
+                }
+                let all: Vec<String> = groups.values().flatten().cloned().collect();
+                let unique: std::collections::BTreeSet<&str> = all.iter().map(String::as_str).collect();
+                prop_assert_eq!(active(&job), unique.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!(job.duplicates() as usize, all.len() - unique.len());
+                prop_assert_eq!(job.discovered(), all.len());
+            }
+        }
+    }
+}

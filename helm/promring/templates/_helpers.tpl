@@ -1,0 +1,134 @@
+{{- define "promring.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "promring.allocator" -}}{{ include "promring.name" . }}-allocator{{- end -}}
+{{- define "promring.scraper" -}}{{ include "promring.name" . }}-scraper{{- end -}}
+
+{{- /* What selects pods: may never change. */ -}}
+{{- define "promring.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "promring.labels" -}}
+{{ include "promring.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "promring.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- /* The configuration that all processes read. */ -}}
+{{- define "promring.config" -}}
+{{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
+{{- $config := $text | fromYaml -}}
+{{- if hasKey $config "Error" -}}
+{{- fail (printf "the value config is no YAML: %s" $config.Error) -}}
+{{- end -}}
+{{- if hasKey $config "allocator" -}}
+{{- fail "the value config has the key allocator, which the chart writes: move what is in it to the value allocator.settings" -}}
+{{- end -}}
+{{- if and .Values.config (or .Values.remoteWrite .Values.externalLabels) -}}
+{{- fail "remoteWrite and externalLabels go with the default config only: write remote_write and global.external_labels into the value config" -}}
+{{- end -}}
+{{- with .Values.externalLabels -}}
+{{- $labels := printf "  external_labels:\n%s\n\nscrape_configs:\n" (toYaml . | indent 4) -}}
+{{- $text = replace "\nscrape_configs:\n" $labels $text -}}
+{{- end -}}
+{{ $text }}
+{{- if .Values.remoteWrite }}
+remote_write:
+{{ toYaml .Values.remoteWrite | indent 2 }}
+{{- end }}
+# Written by the chart.
+allocator:
+  members: statefulset
+  statefulset: {{ .Release.Namespace }}/{{ include "promring.scraper" . }}
+{{- with .Values.allocator.settings }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "promring.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "promring.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "promring.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  httpGet: {path: /livez, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  periodSeconds: 2
+  timeoutSeconds: 2
+{{- end -}}
+
+{{- define "promring.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "promring.name" . }}
+{{- range .Values.secrets }}
+- name: secret-{{ . }}
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "promring.mounts" -}}
+- name: config
+  mountPath: /etc/promring
+  readOnly: true
+{{- range .Values.secrets }}
+- name: secret-{{ . }}
+  mountPath: /etc/promring-secrets/{{ . }}
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "promring.logging" -}}
+- name: PROMRING_LOG_LEVEL
+  value: {{ .Values.log.level | quote }}
+- name: PROMRING_LOG_FORMAT
+  value: {{ .Values.log.format | quote }}
+{{- end -}}
+
+{{- /* One rule of RBAC for each API group that is needed. */ -}}
+{{- define "promring.rules" -}}
+{{- $groups := dict "pods" "" "services" "" "endpoints" "" "nodes" "" "namespaces" "" "endpointslices" "discovery.k8s.io" "ingresses" "networking.k8s.io" "replicasets" "apps" "jobs" "batch" -}}
+{{- range $group := list "" "apps" "batch" "discovery.k8s.io" "networking.k8s.io" }}
+{{- $resources := list }}
+{{- range $.resources }}{{ if eq (get $groups .) $group }}{{ $resources = append $resources . }}{{ end }}{{ end }}
+{{- if $resources }}
+- apiGroups: [{{ $group | quote }}]
+  resources: [{{ join ", " $resources }}]
+  verbs: [list, watch]
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,91 @@
+//! Fences: what a taker scrapes is sent only after what its giver had scraped before T.
+
+use std::collections::BTreeSet;
+
+use super::Leader;
+use crate::handover::words::MoveId;
+
+/// A member whose destination took nothing of it for this long stands still there; a fleet of which no member's did
+/// is not being served. In milliseconds: a few heartbeats.
+const STILL_MS: i64 = 10_000;
+
+impl Leader {
+    /// Ends moves whose fences may open.
+    pub(super) fn follow_fences(&mut self, now_ms: i64) {
+        let closing: Vec<MoveId> = self.moves.iter().filter(|(_, m)| m.closing).map(|(id, _)| *id).collect();
+        for id in closing {
+            self.count_stall(id, now_ms);
+            self.tell_sent(id);
+            if self.moves.get(&id).is_some_and(|m| m.all_sent) {
+                self.finish(id);
+            }
+        }
+    }
+
+    /// A member is gone for good: nobody waits for what it has left.
+    pub fn left(&mut self, name: &str) {
+        self.stamped = false;
+        for m in self.moves.values_mut().filter(|m| *m.old == *name && !m.all_sent) {
+            m.all_sent = true;
+            self.ended.fences_forced += 1;
+        }
+    }
+
+    /// Counts the time in which a fence was held up although its destination took samples.
+    fn count_stall(&mut self, id: MoveId, now_ms: i64) {
+        let elapsed_ms = (now_ms - self.advanced_ms).max(0);
+        let Some(m) = self.moves.get(&id) else { return };
+        let recently = |at: Option<&i64>| at.is_some_and(|at| now_ms - at < STILL_MS);
+        let progressed = |name: &str, destination: &str| {
+            recently(self.members.get(name).and_then(|seen| seen.progressed_ms.get(destination)))
+        };
+        let destinations: BTreeSet<String> =
+            self.members.values().flat_map(|seen| seen.report.progress.keys().cloned()).collect();
+        let held_up: Vec<String> = destinations
+            .iter()
+            .filter(|destination| !m.sent.contains(*destination))
+            .filter(|destination| {
+                let served = self.members.keys().any(|name| progressed(name, destination));
+                served && !progressed(&m.old, destination)
+            })
+            .cloned()
+            .collect();
+        let gone = self.is_lost(&m.old);
+        let fence_max_ms = self.options.fence_max.as_millis() as i64;
+        let Some(m) = self.moves.get_mut(&id) else { return };
+        for destination in held_up {
+            let stalled = m.stalled_ms.entry(destination.clone()).or_default();
+            *stalled += elapsed_ms;
+            if *stalled >= fence_max_ms {
+                m.sent.insert(destination);
+                self.ended.fences_forced += 1;
+            }
+        }
+        // A giver that is lost cannot say that it was all.
+        if gone && m.sent.is_superset(&destinations) {
+            m.all_sent = true;
+        }
+    }
+
+    /// Lets the holders of a fence know at which destinations it opens.
+    fn tell_sent(&mut self, id: MoveId) {
+        let Some(m) = self.moves.get_mut(&id) else { return };
+        if m.sent.len() == m.told_sent {
+            return;
+        }
+        m.told_sent = m.sent.len();
+        for holder in m.holders.clone() {
+            self.touch(&holder);
+        }
+    }
+
+    fn finish(&mut self, id: MoveId) {
+        let Some(m) = self.remove_move(id) else { return };
+        self.ended.done += 1;
+        for key in &m.keys {
+            if let Some(key) = self.keys.get_mut(key).filter(|key| key.incoming == Some(id)) {
+                key.incoming = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Keys: what is wanted of them, and what is done where that is not so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Key, Leader, Move, Name, Until};
+use crate::handover::words::MoveId;
+use crate::target::TargetKey;
+
+impl Leader {
+    /// Where placement wants each key that exists. Nothing happens before the next [`Leader::advance`].
+    pub fn want(&mut self, wanted: &BTreeMap<TargetKey, Name>, now_ms: i64) {
+        self.stamped = false;
+        self.restless = true;
+        let dying: Vec<TargetKey> = self
+            .keys
+            .iter()
+            .filter(|(key, state)| state.dead.is_none() && !wanted.contains_key(key))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in dying {
+            self.end_key(key, now_ms);
+        }
+        for (key, name) in wanted {
+            let state = self.keys.entry(*key).or_default();
+            if state.wanted.as_ref() != Some(name) {
+                state.wanted = Some(name.clone());
+            }
+            if state.dead.take().is_some() {
+                self.touch_all_of(*key);
+            }
+        }
+    }
+
+    /// What is behind a key has changed, so that whoever prepares for it has to do so again. Returns the counter
+    /// with which it is told.
+    pub fn renew(&mut self, key: TargetKey) -> u64 {
+        self.stamped = false;
+        self.touch_all_of(key);
+        let stamp = self.stamp();
+        let id = self.keys.get(&key).and_then(|key| key.outgoing);
+        // A taker that was asked to be ready for T begins at T: what is new to it, it learns until then.
+        if let Some(m) = id.and_then(|id| self.moves.get_mut(&id)).filter(|m| m.until == Until::Open) {
+            (m.prepared, m.asked) = (false, stamp);
+        }
+        stamp
+    }
+
+    /// A key exists no more. Whoever scrapes it now ends its series.
+    fn end_key(&mut self, key: TargetKey, now_ms: i64) {
+        self.touch_all_of(key);
+        let Some(state) = self.keys.get_mut(&key) else { return };
+        let Some(mut marker) = state.owner.clone() else {
+            self.keys.remove(&key);
+            return;
+        };
+        if let Some(m) = state.incoming.and_then(|id| self.moves.get(&id))
+            && let Until::Final(at) = m.until
+            && now_ms + self.options.ahead.as_millis() as i64 / 2 < at
+        {
+            // It moves at T. That is far enough off for the giver to hear of this before.
+            marker = m.old.clone();
+        }
+        state.dead = Some((marker, now_ms));
+        // A move that is only being prepared goes on without it; of a later one the giver may know already.
+        if let Some(id) = state.outgoing
+            && let Some(m) = self.moves.get_mut(&id)
+            && m.until == Until::Open
+        {
+            state.outgoing = None;
+            m.keys.remove(&key);
+            if m.keys.is_empty() {
+                self.give_up(id);
+            }
+        }
+    }
+
+    fn touch_all_of(&mut self, key: TargetKey) {
+        for name in self.concerned(key) {
+            self.touch(&name);
+        }
+    }
+
+    /// Everyone who has, had or will have something of a key.
+    fn concerned(&self, key: TargetKey) -> BTreeSet<Name> {
+        let Some(key) = self.keys.get(&key) else { return BTreeSet::new() };
+        let moves = [key.incoming, key.outgoing].into_iter().flatten().filter_map(|id| self.moves.get(&id));
+        let ends = moves.flat_map(|m| [m.old.clone(), m.new.clone()]);
+        ends.chain(key.owner.clone()).chain(key.dead.clone().map(|(marker, _)| marker)).collect()
+    }
+
+    /// Gives every key to whoever should have it: at once where nobody has it, otherwise by moves.
+    pub(super) fn settle_keys(&mut self, now_ms: i64) {
+        self.restless = false;
+        self.give_up_unwanted();
+        let mut starting: BTreeMap<(Name, Name), BTreeSet<TargetKey>> = BTreeMap::new();
+        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+            if let Some(pair) = self.settle_key(key) {
+                starting.entry(pair).or_default().insert(key);
+            }
+        }
+        for ((old, new), keys) in starting {
+            if self.may_give(&old, now_ms) {
+                self.start_move(old, new, keys, now_ms);
+            } else {
+                self.restless = true;
+            }
+        }
+    }
+
+    /// Moves of which nothing is agreed yet, and which go where a key is not wanted any more.
+    fn give_up_unwanted(&mut self) {
+        let unwanted = |m: &Move| {
+            let is_wanted = |key: &Key| key.wanted.as_ref() == Some(&m.new);
+            m.until == Until::Open
+                && (!self.is_taker(&m.new)
+                    || m.keys.iter().any(|key| !self.keys.get(key).is_some_and(is_wanted)))
+        };
+        let ids: Vec<MoveId> = self.moves.iter().filter(|(_, m)| unwanted(m)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.give_up(id);
+        }
+    }
+
+    /// Sees to one key. Returns giver and taker where it should move.
+    fn settle_key(&mut self, key: TargetKey) -> Option<(Name, Name)> {
+        let state = self.keys.get(&key)?;
+        if state.dead.is_some() {
+            return None;
+        }
+        let wanted = state.wanted.clone()?;
+        let Some(owner) = state.owner.clone() else {
+            if self.is_taker(&wanted) {
+                self.hand(key, &wanted);
+            }
+            return None;
+        };
+        if owner == wanted && !self.is_lost(&owner) {
+            return None;
+        }
+        let in_move = state.outgoing.is_some()
+            || state.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing));
+        if in_move || !self.is_taker(&wanted) {
+            return None;
+        }
+        if self.is_lost(&owner) {
+            self.hand(key, &wanted);
+            self.touch(&owner);
+            self.ended.keys_lost += 1;
+            return None;
+        }
+        Some((owner, wanted))
+    }
+
+    /// Gives a key that nobody has to a member, at once. A fence that held its samples holds them there as well.
+    fn hand(&mut self, key: TargetKey, name: &Name) {
+        self.touch(name);
+        let Some(state) = self.keys.get_mut(&key) else { return };
+        state.owner = Some(name.clone());
+        if let Some(m) = state.incoming.and_then(|id| self.moves.get_mut(&id)) {
+            if m.old == *name {
+                state.incoming = None;
+            } else {
+                m.holders.insert(name.clone());
+            }
+        }
+    }
+
+    /// Whether a member's backlog lets it give without holding up the taker's samples for long. Who drains does not wait.
+    fn may_give(&mut self, name: &Name, now_ms: i64) -> bool {
+        let draining = !self.is_taker(name);
+        let Some(seen) = self.members.get_mut(name) else { return true };
+        let oldest_ms = seen.report.progress.values().map(|progress| progress.oldest_ms).max().unwrap_or(0);
+        if draining || oldest_ms <= self.options.backlog_max.as_millis() as i64 {
+            seen.waiting_ms = None;
+            return true;
+        }
+        let since_ms = *seen.waiting_ms.get_or_insert(now_ms);
+        now_ms - since_ms >= self.options.fence_max.as_millis() as i64
+    }
+
+    fn start_move(&mut self, old: Name, new: Name, keys: BTreeSet<TargetKey>, now_ms: i64) {
+        // A counter of its own for each move, so that its name is unique.
+        self.stamped = false;
+        let asked = self.touch(&new);
+        let id = MoveId(self.version());
+        self.touch(&old);
+        for key in &keys {
+            if let Some(state) = self.keys.get_mut(key) {
+                state.outgoing = Some(id);
+            }
+        }
+        let m = Move {
+            old,
+            holders: BTreeSet::from([new.clone()]),
+            new,
+            keys,
+            since_ms: now_ms,
+            asked,
+            prepared: false,
+            until: Until::Open,
+            begun: None,
+            closing: false,
+            sent: BTreeSet::new(),
+            told_sent: 0,
+            all_sent: false,
+            stalled_ms: BTreeMap::new(),
+        };
+        self.moves.insert(id, m);
+    }
+
+    /// Forgets keys that have not existed for long. Until then they count as owned: one that returns does so by a move, as
+    /// its last owner may not know yet that it went, or have something unsent of it.
+    pub(super) fn bury(&mut self, now_ms: i64) {
+        let kept_ms = self.options.fence_max.as_millis() as i64;
+        let in_move = |key: &Key| {
+            key.outgoing.is_some()
+                || key.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
+        };
+        let over = |key: &Key| key.dead.as_ref().is_some_and(|(_, at_ms)| now_ms - at_ms > kept_ms);
+        let buried: Vec<TargetKey> =
+            self.keys.iter().filter(|(_, key)| over(key) && !in_move(key)).map(|(key, _)| *key).collect();
+        for key in buried {
+            self.keys.remove(&key);
+            for m in self.moves.values_mut() {
+                m.keys.remove(&key);
+            }
+        }
+    }
+}

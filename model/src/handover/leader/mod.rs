@@ -1,0 +1,355 @@
+//! The leader's side: who owns which key, and the moves in flight.
+//!
+//! What members are told follows from the state alone ([`Leader::told`]); what they report changes the state at the
+//! next [`Leader::advance`]. So no message needs to arrive, and each may arrive twice.
+
+mod fences;
+mod keys;
+mod moves;
+mod takeover;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::words::{MemberReport, MoveId, MoveReport, Name, Version};
+use crate::membership::{Member, Membership, MembershipOptions};
+use crate::roster::Roster;
+use crate::target::TargetKey;
+
+/// How often it is looked for keys that can be forgotten, in milliseconds.
+const BURIAL_INTERVAL_MS: i64 = 10_000;
+
+/// The leader's times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderOptions {
+    /// When a member counts as lost.
+    pub membership: MembershipOptions,
+    /// T is proposed this far ahead.
+    pub ahead: Duration,
+    /// So long after T a move is looked on as history: more than clocks may differ, and more than it takes to
+    /// learn of it.
+    pub settled_after: Duration,
+    /// A taker that is not prepared after this is not waited for any longer.
+    pub prepare_max: Duration,
+    /// A fence opens after this time in which the destination took samples and the giver sent it none; and no move waits
+    /// longer for the giver's backlog. A key that is gone is remembered as long.
+    pub fence_max: Duration,
+    /// Whether the term may be raised above what members have seen, as long as nothing was given out: where no Lease
+    /// keeps the terms.
+    pub raises_term: bool,
+    /// A move that is not urgent waits until the giver's oldest unsent sample is younger.
+    pub backlog_max: Duration,
+}
+
+impl Default for LeaderOptions {
+    fn default() -> Self {
+        Self {
+            membership: MembershipOptions { lapse: Duration::from_secs(15), settle: Duration::from_secs(5) },
+            ahead: Duration::from_secs(5),
+            settled_after: Duration::from_secs(10),
+            prepare_max: Duration::from_secs(30),
+            fence_max: Duration::from_secs(300),
+            backlog_max: Duration::from_secs(10),
+            raises_term: false,
+        }
+    }
+}
+
+/// The allocator's state machine.
+#[derive(Clone, Debug)]
+pub struct Leader {
+    options: LeaderOptions,
+    term: u64,
+    counter: u64,
+    started_ms: i64,
+    advanced_ms: i64,
+    buried_ms: i64,
+    /// False: still finding out what its predecessor left.
+    leading: bool,
+    /// Members that there must be, whoever reports; empty where nobody knows.
+    expected: BTreeSet<Name>,
+    membership: Membership,
+    members: BTreeMap<Name, Seen>,
+    keys: BTreeMap<TargetKey, Key>,
+    moves: BTreeMap<MoveId, Move>,
+    /// When what a member is told changed last. Also of members that are lost.
+    changed: BTreeMap<Name, u64>,
+    /// A change is being made, with the counter as it is.
+    stamped: bool,
+    /// Not all keys may be where they are wanted.
+    restless: bool,
+    /// Moves by how they ended.
+    ended: Ended,
+}
+
+/// How moves ended, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ended {
+    done: u64,
+    given_up: u64,
+    keys_lost: u64,
+    fences_forced: u64,
+}
+
+/// What is known of a member.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    report: MemberReport,
+    /// Its claims, until the takeover.
+    full: bool,
+    /// When a destination last took something of it.
+    progressed_ms: BTreeMap<String, i64>,
+    /// Since when moves wait for its backlog.
+    waiting_ms: Option<i64>,
+}
+
+/// One key.
+#[derive(Clone, Debug, Default)]
+struct Key {
+    /// Who scrapes it; with a move that has begun, the taker.
+    owner: Option<Name>,
+    /// Where placement wants it.
+    wanted: Option<Name>,
+    /// The move by which it came to the owner, as long as that is not done.
+    incoming: Option<MoveId>,
+    /// The move by which it goes, until that begins.
+    outgoing: Option<MoveId>,
+    /// Who ends its series, and since when: it exists no more.
+    dead: Option<(Name, i64)>,
+}
+
+/// A move: keys that go from one member to another at one T, behind one fence.
+#[derive(Clone, Debug)]
+struct Move {
+    old: Name,
+    new: Name,
+    keys: BTreeSet<TargetKey>,
+    since_ms: i64,
+    /// The taker must hold this version for its word to count.
+    asked: u64,
+    prepared: bool,
+    until: Until,
+    /// The counter with which the taker was told to begin.
+    begun: Option<u64>,
+    /// T is long past and the taker has begun: only the fence is left.
+    closing: bool,
+    /// Who may have something behind its fence.
+    holders: BTreeSet<Name>,
+    sent: BTreeSet<String>,
+    /// How many of them the holders were told.
+    told_sent: usize,
+    all_sent: bool,
+    /// By destination how long a fence has been held up with no fault of the destination.
+    stalled_ms: BTreeMap<String, i64>,
+}
+
+/// What is agreed with the giver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    /// Nothing.
+    Open,
+    /// T was proposed with this counter.
+    Proposed(i64, u64),
+    /// T is final.
+    Final(i64),
+}
+
+/// Answer to a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The leader's term.
+    pub term: u64,
+    /// The next report should be a full one, at once.
+    pub full: bool,
+    /// The number of the report that this answers.
+    pub sequence: u64,
+    /// The newest version for this member, as long as the leader gives out any.
+    pub version: Option<Version>,
+}
+
+/// How far a move is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The taker gets ready.
+    Prepare,
+    /// The giver has been asked to stop at T.
+    Until,
+    /// The giver stops at T, and the taker begins there.
+    From,
+    /// What the giver scraped is being sent.
+    Fence,
+}
+
+/// A move, for those who look on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MoveStatus {
+    /// Which.
+    pub id: MoveId,
+    /// Who gives.
+    pub old: Name,
+    /// Who takes.
+    pub new: Name,
+    /// How many keys.
+    pub keys: usize,
+    /// How far it is.
+    pub step: Step,
+    /// When it began, in Unix milliseconds.
+    pub since_ms: i64,
+}
+
+impl Leader {
+    /// A leader of this term, which must be higher than any before. `expected` are the members that there must be, where
+    /// that is known: they are waited for, no longer than the lapse.
+    #[must_use]
+    pub fn new(
+        options: LeaderOptions,
+        term: u64,
+        expected: impl IntoIterator<Item = Name>,
+        now_ms: i64,
+    ) -> Self {
+        Self {
+            options,
+            term,
+            counter: 0,
+            started_ms: now_ms,
+            advanced_ms: now_ms,
+            buried_ms: now_ms,
+            leading: false,
+            expected: expected.into_iter().collect(),
+            membership: Membership::new(options.membership),
+            members: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            moves: BTreeMap::new(),
+            changed: BTreeMap::new(),
+            stamped: false,
+            restless: true,
+            ended: Ended::default(),
+        }
+    }
+
+    /// Changes the times.
+    pub fn set_options(&mut self, options: LeaderOptions) {
+        self.options = options;
+        self.membership.set_options(options.membership);
+    }
+
+    /// Who the members are to be was told, or how their pods are doing; None: whoever reports.
+    pub fn set_roster(&mut self, roster: Option<Roster>) {
+        self.restless |= self.membership.set_roster(roster);
+    }
+
+    /// A member has reported.
+    pub fn report(&mut self, name: &str, mut report: MemberReport, now_ms: i64) -> Reply {
+        self.stamped = false;
+        let (term, sequence) = (self.term, report.sequence);
+        let version = self.leading.then(|| self.version_of(name));
+        let reply = |full| Reply { term, full, sequence, version };
+        let seen = self.members.entry(Name::from(name)).or_default();
+        if (report.run, report.sequence) <= (seen.report.run, seen.report.sequence) {
+            return reply(false);
+        }
+        if report.promised > self.term && self.options.raises_term && !self.leading {
+            self.term = report.promised + 1;
+            self.members.values_mut().for_each(|seen| seen.full = false);
+            return self.report(name, report, now_ms);
+        }
+        if report.promised > self.term {
+            // There is, or was, a leader after this one: nothing may be concluded from what this member says.
+            return reply(false);
+        }
+        // Only a member that takes nothing of older leaders any more tells the whole truth.
+        let full = report.full && report.promised == self.term;
+        if full {
+            seen.full = true;
+        } else if !self.leading && seen.full {
+            report.claims = std::mem::take(&mut seen.report.claims);
+        }
+        for (destination, progress) in &report.progress {
+            let before = seen.report.progress.get(destination).map(|before| before.acked);
+            if before != Some(progress.acked) {
+                seen.progressed_ms.insert(destination.clone(), now_ms);
+            }
+        }
+        if self.leading {
+            report.claims = Vec::new();
+        }
+        let wants_full = !seen.full;
+        let answer = reply(wants_full);
+        seen.report = report;
+        let draining = seen.report.draining;
+        if self.membership.report(name, draining, now_ms) {
+            self.restless = true;
+        }
+        answer
+    }
+
+    /// Time has passed, or something was reported. Returns whether anybody is told something new.
+    pub fn advance(&mut self, now_ms: i64) -> bool {
+        self.stamped = false;
+        let before = self.counter;
+        if self.membership.tick(now_ms) {
+            self.restless = true;
+        }
+        if !self.leading {
+            if !self.has_collected(now_ms) {
+                return false;
+            }
+            self.take_over();
+        }
+        self.follow_moves(now_ms);
+        self.follow_fences(now_ms);
+        if self.restless {
+            self.settle_keys(now_ms);
+        }
+        if now_ms - self.buried_ms >= BURIAL_INTERVAL_MS {
+            self.buried_ms = now_ms;
+            self.bury(now_ms);
+        }
+        self.advanced_ms = now_ms;
+        self.counter != before
+    }
+
+    /// Whether it knows what there is and gives out assignments.
+    #[must_use]
+    pub fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    /// The counter of the change that is being made; what it changes is told with it or a later one.
+    fn stamp(&mut self) -> u64 {
+        if !self.stamped {
+            self.stamped = true;
+            self.counter += 1;
+        }
+        self.counter
+    }
+
+    /// What this member is told has changed.
+    fn touch(&mut self, name: &Name) -> u64 {
+        let stamp = self.stamp();
+        self.restless = true;
+        self.changed.insert(name.clone(), stamp);
+        stamp
+    }
+
+    /// The counter that a member has in force; zero where it is another leader's, or none.
+    fn in_force(&self, name: &str) -> u64 {
+        let version = self.members.get(name).and_then(|seen| seen.report.version);
+        version.filter(|version| version.term == self.term).map_or(0, |version| version.counter)
+    }
+
+    /// What a member last said of a move.
+    fn word_of(&self, name: &str, id: MoveId) -> Option<&MoveReport> {
+        self.members.get(name)?.report.moves.iter().find(|report| report.id == id)
+    }
+
+    /// Whether it is lost, or has never reported to this leader.
+    fn is_lost(&self, name: &str) -> bool {
+        self.membership.get(name).is_none_or(|member| member.lost)
+    }
+
+    fn is_taker(&self, name: &str) -> bool {
+        self.membership.get(name).is_some_and(Member::takes_targets)
+    }
+}

@@ -1,0 +1,172 @@
+//! What follows from the state: what each member is told, and what others may want to see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Leader, Move, MoveStatus, Step, Until};
+use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Told, Version};
+use crate::membership::Membership;
+use crate::target::TargetKey;
+
+impl Leader {
+    /// What a member is told that holds the version `held`; None where that is the newest, or nothing is given out yet.
+    #[must_use]
+    pub fn told(&self, name: &str, held: Option<Version>) -> Option<Told> {
+        let version = self.version_of(name);
+        if !self.leading || held == Some(version) {
+            return None;
+        }
+        let mut grants = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for key in self.keys.keys() {
+            if let Some(grant) = self.grant(*key, name) {
+                grants.insert(*key, grant);
+            } else if self.marks(*key, name) {
+                gone.insert(*key);
+            }
+        }
+        Some(Told { version, grants, moves: self.terms(name), gone })
+    }
+
+    /// The version of what a member is told.
+    #[must_use]
+    pub fn version_of(&self, name: &str) -> Version {
+        Version { term: self.term, counter: self.changed.get(name).copied().unwrap_or(0) }
+    }
+
+    /// The newest version of all.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version { term: self.term, counter: self.counter }
+    }
+
+    /// What a member is granted of a key.
+    #[must_use]
+    pub fn grant(&self, key: TargetKey, name: &str) -> Option<Grant> {
+        let key = self.keys.get(&key).filter(|key| key.dead.is_none())?;
+        if key.owner.as_deref() == Some(name) {
+            return Some(Grant { incoming: key.incoming, outgoing: key.outgoing });
+        }
+        let is = |id: Option<MoveId>, test: &dyn Fn(&Move) -> bool| {
+            id.filter(|id| self.moves.get(id).is_some_and(test))
+        };
+        if let Some(id) = is(key.outgoing, &|m| *m.new == *name) {
+            return Some(Grant { incoming: Some(id), outgoing: None });
+        }
+        is(key.incoming, &|m| *m.old == *name && !m.closing)
+            .map(|id| Grant { incoming: None, outgoing: Some(id) })
+    }
+
+    /// Everyone who is granted something of a key.
+    pub fn participants(&self, key: TargetKey) -> impl Iterator<Item = (&Name, Grant)> {
+        let state = self.keys.get(&key);
+        let of = |id: Option<MoveId>| id.and_then(|id| self.moves.get(&id));
+        let names = [
+            state.and_then(|state| state.owner.as_ref()),
+            state.and_then(|state| of(state.outgoing)).map(|m| &m.new),
+            state.and_then(|state| of(state.incoming)).map(|m| &m.old),
+        ];
+        let mut seen: Vec<&Name> = names.into_iter().flatten().collect();
+        seen.dedup();
+        seen.into_iter().filter_map(move |name| Some((name, self.grant(key, name)?)))
+    }
+
+    /// Whether a key exists no more and this member is the one that ends its series.
+    #[must_use]
+    pub fn marks(&self, key: TargetKey, name: &str) -> bool {
+        self.keys.get(&key).and_then(|key| key.dead.as_ref()).is_some_and(|(marker, _)| **marker == *name)
+    }
+
+    /// The moves that concern a member.
+    #[must_use]
+    pub fn terms(&self, name: &str) -> BTreeMap<MoveId, MoveTerms> {
+        let concerned =
+            |m: &Move| *m.old == *name || *m.new == *name || m.holders.iter().any(|holder| **holder == *name);
+        self.moves.iter().filter(|(_, m)| concerned(m)).map(|(id, m)| (*id, self.terms_of(m))).collect()
+    }
+
+    fn terms_of(&self, m: &Move) -> MoveTerms {
+        MoveTerms {
+            old: m.old.clone(),
+            old_address: self.members.get(&m.old).map(|seen| seen.report.address.clone()).unwrap_or_default(),
+            new: m.new.clone(),
+            at: match m.until {
+                Until::Open => None,
+                Until::Proposed(at, _) | Until::Final(at) => Some(at),
+            },
+            begin: m.begun.is_some(),
+            sent: m.sent.clone(),
+        }
+    }
+
+    /// Who owns a key; None: nobody yet.
+    #[must_use]
+    pub fn owner(&self, key: TargetKey) -> Option<&Name> {
+        self.keys.get(&key)?.owner.as_ref()
+    }
+
+    /// Every key that exists, with where it is or is going to.
+    pub fn placed(&self) -> impl Iterator<Item = (TargetKey, &Name)> {
+        self.keys.iter().filter_map(|(key, state)| {
+            let going = state.outgoing.and_then(|id| self.moves.get(&id)).map(|m| &m.new);
+            Some((*key, going.or(state.owner.as_ref())?))
+        })
+    }
+
+    /// The members.
+    #[must_use]
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The moves that are not done.
+    pub fn moves(&self) -> impl Iterator<Item = MoveStatus> {
+        self.moves.iter().map(|(id, m)| MoveStatus {
+            id: *id,
+            old: m.old.clone(),
+            new: m.new.clone(),
+            keys: m.keys.len(),
+            step: match (m.until, m.begun) {
+                _ if m.closing => Step::Fence,
+                (Until::Open, _) => Step::Prepare,
+                (Until::Proposed(..), _) => Step::Until,
+                (Until::Final(_), _) => Step::From,
+            },
+            since_ms: m.since_ms,
+        })
+    }
+
+    /// Moves that were completed, and moves that were given up, since the start.
+    #[must_use]
+    pub fn moves_ended(&self) -> (u64, u64) {
+        (self.ended.done, self.ended.given_up)
+    }
+
+    /// Keys that changed owner because theirs was lost, since the start.
+    #[must_use]
+    pub fn keys_lost(&self) -> u64 {
+        self.ended.keys_lost
+    }
+
+    /// Fences that were opened though the giver has not sent everything, since the start.
+    #[must_use]
+    pub fn fences_forced(&self) -> u64 {
+        self.ended.fences_forced
+    }
+
+    /// Whether a member has nothing more to give: it has no key, and no move that it gives by has yet to begin.
+    #[must_use]
+    pub fn has_given_all(&self, name: &str) -> bool {
+        self.leading
+            && self.moves.values().all(|m| *m.old != *name || m.closing)
+            && self
+                .keys
+                .values()
+                .all(|key| key.dead.is_some() || key.owner.as_deref().is_none_or(|owner| *owner != *name))
+    }
+
+    /// Whether somebody takes targets beside this member.
+    #[must_use]
+    pub fn has_others(&self, name: &str) -> bool {
+        self.membership.takers().any(|taker| taker != name)
+    }
+}

@@ -1,0 +1,173 @@
+//! A member's life: restarts, pauses, and its end.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Held, Known, Member, MemberOptions};
+use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Version};
+use crate::target::TargetKey;
+
+/// What a scraper keeps on its volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// The highest term that it has seen.
+    pub promised: u64,
+    /// The version in force.
+    pub version: Option<Version>,
+    /// What is granted.
+    pub keys: Vec<SavedKey>,
+    /// The moves that it is in.
+    pub moves: Vec<SavedMove>,
+}
+
+/// A key that is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedKey {
+    /// The key.
+    pub key: TargetKey,
+    /// How.
+    #[serde(flatten)]
+    pub grant: Grant,
+}
+
+/// A move that it is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMove {
+    /// Which.
+    pub id: MoveId,
+    /// What it was told.
+    pub terms: MoveTerms,
+    /// What is final of it.
+    pub settled: Option<i64>,
+    /// As the giver, the keys that go.
+    #[serde(default)]
+    pub keys: Vec<TargetKey>,
+}
+
+/// Whether a member that is on its way out may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// It was not asked to.
+    No,
+    /// It still has keys that others are to take.
+    Waiting,
+    /// Everything is given.
+    Given,
+    /// Nobody would take anything.
+    InVain,
+}
+
+impl Member {
+    /// A member with what the run before had saved. It starts nothing before a leader has confirmed that, or none has
+    /// answered for long enough.
+    #[must_use]
+    pub fn restored(name: Name, options: MemberOptions, run: u64, saved: Saved, now_ms: i64) -> Self {
+        let mut member = Self::new(name, options, run, now_ms);
+        member.promised = saved.promised;
+        member.version = saved.version;
+        member.moves = saved
+            .moves
+            .into_iter()
+            .map(|SavedMove { id, terms, settled, keys }| {
+                let keys = keys.into_iter().collect();
+                (id, Known { terms, settled, keys, sent: Default::default(), all_sent: false })
+            })
+            .collect();
+        let settled: BTreeMap<MoveId, bool> =
+            member.moves.iter().map(|(id, known)| (*id, known.settled.is_some())).collect();
+        member.keys = saved
+            .keys
+            .into_iter()
+            .map(|SavedKey { key, grant }| {
+                let active = grant.incoming.is_none_or(|id| settled.get(&id).copied().unwrap_or(true));
+                let active_after = active.then_some(now_ms);
+                (key, Held { grant, active_after, started_ms: i64::MIN })
+            })
+            .collect();
+        member.doubting_ms = Some(now_ms);
+        member
+    }
+
+    /// What is to be saved; None where that is done already.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<Saved> {
+        self.unsaved.then(|| Saved {
+            promised: self.promised,
+            version: self.version,
+            keys: self.keys.iter().map(|(key, held)| SavedKey { key: *key, grant: held.grant }).collect(),
+            moves: self
+                .moves
+                .iter()
+                .map(|(id, known)| SavedMove {
+                    id: *id,
+                    terms: known.terms.clone(),
+                    settled: known.settled,
+                    keys: known.keys.iter().copied().collect(),
+                })
+                .collect(),
+        })
+    }
+
+    /// What [`Member::unsaved`] gave is safe.
+    pub fn saved(&mut self) {
+        self.unsaved = false;
+    }
+
+    /// Time has passed. A gap in it of half the lapse is a pause in which the member may have been replaced.
+    pub fn tick(&mut self, now_ms: i64) {
+        if now_ms - self.ticked_ms > self.options.lapse.as_millis() as i64 / 2 {
+            self.doubting_ms = Some(now_ms);
+        }
+        self.ticked_ms = now_ms;
+        if let Some(since_ms) = self.doubting_ms
+            && now_ms - since_ms.max(self.answered_ms) >= self.options.resume_after.as_millis() as i64
+        {
+            // Better twice than not at all: nobody is there to say.
+            self.resume(now_ms);
+        }
+    }
+
+    /// Whether a leader has to be asked at once whether what is held still holds.
+    #[must_use]
+    pub fn is_doubting(&self) -> bool {
+        self.doubting_ms.is_some()
+    }
+
+    pub(super) fn trust(&mut self, asked_ms: i64, now_ms: i64) {
+        // Only an answer to a question that was put after the pause says anything.
+        if self.doubting_ms.is_some_and(|since_ms| asked_ms >= since_ms) {
+            self.resume(now_ms);
+        }
+    }
+
+    fn resume(&mut self, now_ms: i64) {
+        self.doubting_ms = None;
+        for held in self.keys.values_mut() {
+            held.active_after = held.active_after.map(|_| now_ms);
+        }
+    }
+
+    /// It is to end: what it has should go to others.
+    pub fn drain(&mut self, now_ms: i64) {
+        self.draining_ms.get_or_insert(now_ms);
+    }
+
+    /// How far that is. `alone`: a leader says that nobody else takes targets.
+    #[must_use]
+    pub fn drained(&self, alone: bool, now_ms: i64) -> Drain {
+        let Some(since_ms) = self.draining_ms else { return Drain::No };
+        let given = |held: &Held| {
+            // What is only being prepared may begin at any time, unless the leader takes it back.
+            let Some(id) = held.grant.outgoing else { return false };
+            self.moves
+                .get(&id)
+                .is_some_and(|known| known.terms.begin && known.settled.is_some_and(|at| at <= now_ms))
+        };
+        if self.keys.values().all(given) {
+            return Drain::Given;
+        }
+        let silent = now_ms - since_ms.max(self.answered_ms) > self.options.lapse.as_millis() as i64;
+        if alone || silent { Drain::InVain } else { Drain::Waiting }
+    }
+}

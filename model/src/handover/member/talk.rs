@@ -1,0 +1,121 @@
+//! What a member says: reports to the leader, and words between giver and taker where no leader answers.
+
+use super::{Known, Member};
+use crate::handover::leader::Reply;
+use crate::handover::words::{Claim, MemberReport, MoveId, MoveReport};
+
+/// A taker asks the giver no more often than this, in milliseconds.
+const ASK_INTERVAL_MS: i64 = 1_000;
+
+impl Member {
+    /// The next report; None while what it would say is not safe yet.
+    pub fn report(&mut self, now_ms: i64) -> Option<MemberReport> {
+        self.tick(now_ms);
+        if self.unsaved {
+            return None;
+        }
+        self.sequence += 1;
+        let full = self.reported_full != Some(self.promised);
+        if full {
+            self.full_sent = Some((self.sequence, self.promised));
+        }
+        let claims = if full {
+            self.keys.iter().map(|(key, held)| Claim { key: *key, grant: held.grant }).collect()
+        } else {
+            Vec::new()
+        };
+        Some(MemberReport {
+            run: self.run,
+            sequence: self.sequence,
+            promised: self.promised,
+            version: self.version,
+            address: self.address.clone(),
+            draining: self.draining_ms.is_some(),
+            full,
+            claims,
+            moves: self.moves.iter().map(|(id, known)| self.word(*id, known)).collect(),
+            progress: self.progress.clone(),
+        })
+    }
+
+    fn word(&self, id: MoveId, known: &Known) -> MoveReport {
+        let giver = known.terms.old == self.name;
+        let mut unready = self.unready.iter().filter_map(|key| self.keys.get(key));
+        let lacks = unready.any(|held| held.grant.incoming == Some(id));
+        MoveReport {
+            id,
+            terms: known.terms.clone(),
+            settled: known.settled,
+            prepared: !giver && known.terms.new == self.name && !lacks,
+            sent: known.sent.clone(),
+            all_sent: known.all_sent,
+        }
+    }
+
+    /// A leader has answered a report. True: another one should follow at once.
+    pub fn replied(&mut self, reply: Reply, now_ms: i64) -> bool {
+        if reply.term < self.promised {
+            return false;
+        }
+        self.answered_ms = self.answered_ms.max(now_ms);
+        if reply.version.is_some() {
+            self.led_ms = self.led_ms.max(now_ms);
+        }
+        self.rumoured = self.rumoured.max(reply.version);
+        if reply.term > self.promised {
+            self.promise(reply.term);
+            return true;
+        }
+        if self.full_sent == Some((reply.sequence, reply.term)) {
+            self.reported_full = Some(reply.term);
+        }
+        if reply.full && self.full_sent.is_none_or(|(sequence, _)| sequence < reply.sequence) {
+            self.reported_full = None;
+            return true;
+        }
+        false
+    }
+
+    /// Nothing of a lower term is taken from now on.
+    pub(super) fn promise(&mut self, term: u64) {
+        if term > self.promised {
+            self.promised = term;
+            self.unsaved = true;
+        }
+    }
+
+    /// Moves whose giver should be asked now, with its address: no leader answers, and T may come.
+    pub fn questions(&mut self, now_ms: i64) -> Vec<(MoveId, String)> {
+        let silent = now_ms - self.led_ms > self.options.ask_after.as_millis() as i64;
+        if !silent || self.unsaved || now_ms - self.asked_ms < ASK_INTERVAL_MS {
+            return Vec::new();
+        }
+        self.asked_ms = now_ms;
+        let waits =
+            |(id, known): &(&MoveId, &Known)| known.settled.is_none() && self.word(**id, known).prepared;
+        let asked = self.moves.iter().filter(waits);
+        asked.map(|(id, known)| (*id, known.terms.old_address.clone())).collect()
+    }
+
+    /// Somebody asks when this member stops. What it says here counts as if the leader had said it, so it is only told
+    /// to the one whom the keys are for, and only what is final.
+    #[must_use]
+    pub fn asked(&self, id: MoveId, by: &str) -> Option<i64> {
+        let known = self.moves.get(&id).filter(|_| !self.unsaved)?;
+        let right = known.terms.old == self.name && *known.terms.new == *by;
+        known.settled.filter(|_| right)
+    }
+
+    /// The giver has said when it stops.
+    pub fn heard(&mut self, id: MoveId, at: i64, now_ms: i64) {
+        let Some(known) = self.moves.get_mut(&id) else { return };
+        if known.terms.new != self.name || known.settled.is_some() {
+            return;
+        }
+        known.settled = Some(at);
+        self.unsaved = true;
+        for held in self.keys.values_mut().filter(|held| held.grant.incoming == Some(id)) {
+            held.active_after.get_or_insert(now_ms);
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Single traces of leader and members, one rule each. What happens when traces meet, the simulation shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::target::TargetKey;
+
+const KEY: TargetKey = TargetKey(7);
+
+/// A leader and its members, with messages that take no time.
+struct Fleet {
+    leader: Leader,
+    members: BTreeMap<Name, Member>,
+    now_ms: i64,
+}
+
+fn name(text: &str) -> Name {
+    Name::from(text)
+}
+
+fn leader(term: u64, now_ms: i64, expected: &[&str]) -> Leader {
+    Leader::new(LeaderOptions::default(), term, expected.iter().copied().map(name), now_ms)
+}
+
+impl Fleet {
+    /// Members of which `a` owns the key.
+    fn new(names: &[&str]) -> Self {
+        let members = names.iter().map(|text| {
+            let mut member = Member::new(name(text), MemberOptions::default(), 1, 0);
+            member.set_address(&format!("http://{text}"));
+            (name(text), member)
+        });
+        let mut fleet = Self { leader: leader(1, 0, names), members: members.collect(), now_ms: 0 };
+        fleet.run(3_000);
+        fleet.want("a");
+        fleet.run(1_000);
+        assert!(fleet.may_start("a"));
+        fleet
+    }
+
+    fn want(&mut self, owner: &str) {
+        self.leader.want(&BTreeMap::from([(KEY, name(owner))]), self.now_ms);
+    }
+
+    /// Time passes by the second; everyone reports and is told, but those named.
+    fn run_without(&mut self, time_ms: i64, silent: &[&str]) {
+        let end_ms = self.now_ms + time_ms;
+        while self.now_ms < end_ms {
+            self.now_ms += 1_000;
+            self.leader.advance(self.now_ms);
+            let names: Vec<Name> = self.members.keys().cloned().collect();
+            for name in names.iter().filter(|name| !silent.contains(&&***name)) {
+                self.talk(name);
+            }
+            self.leader.advance(self.now_ms);
+        }
+    }
+
+    fn run(&mut self, time_ms: i64) {
+        self.run_without(time_ms, &[]);
+    }
+
+    fn talk(&mut self, name: &Name) {
+        let Some(member) = self.members.get_mut(name) else { return };
+        for _ in 0..4 {
+            if member.unsaved().is_some() {
+                member.saved();
+            }
+            let Some(report) = member.report(self.now_ms) else { return };
+            let reply = self.leader.report(name, report, self.now_ms);
+            let again = member.replied(reply, self.now_ms);
+            self.leader.advance(self.now_ms);
+            match self.leader.told(name, member.version()) {
+                Some(told) => drop(member.apply(told, self.now_ms, self.now_ms)),
+                None if !again => return,
+                None => {}
+            }
+        }
+    }
+
+    fn member(&mut self, text: &str) -> &mut Member {
+        self.members.get_mut(&name(text)).unwrap()
+    }
+
+    /// Whether a member may start a slot that is due in a moment.
+    fn may_start(&mut self, text: &str) -> bool {
+        let now_ms = self.now_ms + 1;
+        self.member(text).may_start(KEY, now_ms, now_ms)
+    }
+
+    fn window(&mut self, text: &str) -> Option<(i64, Option<i64>)> {
+        self.member(text).window(KEY)
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.leader.moves().map(|status| status.step).collect()
+    }
+}
+
+#[test]
+fn giver_and_taker_agree_on_one_time() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(2_000);
+    assert_eq!(fleet.steps(), [Step::From]);
+    let (_, until) = fleet.window("a").unwrap();
+    let (from, _) = fleet.window("b").unwrap();
+    assert_eq!(until, Some(from));
+    assert!(from > fleet.now_ms, "T is ahead");
+    assert!(fleet.may_start("a") && !fleet.may_start("b"));
+    fleet.run(from - fleet.now_ms);
+    assert!(!fleet.may_start("a") && fleet.may_start("b"));
+}
+
+#[test]
+fn the_fence_stays_closed_until_the_giver_has_sent_everything() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(30_000);
+    assert_eq!(fleet.steps(), [Step::Fence]);
+    let (id, terms) = fleet.member("b").fence(KEY).map(|(id, terms)| (id, terms.clone())).unwrap();
+    assert!(terms.sent.is_empty());
+    assert!(fleet.window("a").is_none(), "the giver need not keep the key for that");
+    fleet.member("a").sent(id, Some("one"), false);
+    fleet.run(1_000);
+    assert_eq!(fleet.member("b").fence(KEY).unwrap().1.sent, BTreeSet::from(["one".to_owned()]));
+    fleet.member("a").sent(id, Some("two"), true);
+    fleet.run(1_000);
+    assert_eq!(fleet.steps(), []);
+    assert_eq!(fleet.member("b").fence(KEY), None);
+    assert_eq!(fleet.leader.moves_ended(), (1, 0));
+}
+
+#[test]
+fn a_fence_opens_when_its_giver_stands_still_while_others_are_served() {
+    let mut fleet = Fleet::new(&["a", "b", "c"]);
+    fleet.want("b");
+    let progress = |acked| BTreeMap::from([("one".to_owned(), Progress { acked, oldest_ms: 0 })]);
+    fleet.member("a").set_progress(progress(1));
+    for acked in 0..290 {
+        fleet.member("c").set_progress(progress(acked));
+        fleet.run(1_000);
+    }
+    assert_eq!((fleet.steps(), fleet.leader.fences_forced()), (vec![Step::Fence], 0));
+    for acked in 300..350 {
+        fleet.member("c").set_progress(progress(acked));
+        fleet.run(1_000);
+    }
+    assert_eq!(fleet.leader.fences_forced(), 1);
+    assert!(fleet.member("b").fence(KEY).is_some_and(|(_, terms)| terms.sent.contains("one")));
+}
+
+#[test]
+fn a_giver_that_hears_of_a_time_too_late_is_given_another() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run_without(9_000, &["a"]);
+    assert_eq!(fleet.window("a").unwrap().1, None);
+    assert!(!fleet.may_start("b"));
+    let heard_ms = fleet.now_ms;
+    fleet.run(2_000);
+    let until = fleet.window("a").unwrap().1.unwrap();
+    assert!(until > heard_ms);
+    fleet.run(2_000);
+    assert!(fleet.window("b").unwrap().0 >= until);
+}
+
+#[test]
+fn a_taker_without_a_leader_asks_the_giver() {
+    let mut fleet = Fleet::new(&["a", "b", "c"]);
+    fleet.want("b");
+    // The giver has accepted, and the taker hears nothing any more.
+    fleet.run_without(1_000, &[]);
+    let id = fleet.leader.moves().next().unwrap().id;
+    while fleet.window("a").unwrap().1.is_none() {
+        fleet.run_without(1_000, &["b"]);
+    }
+    assert_eq!(fleet.window("b"), None);
+    assert_eq!(fleet.member("a").asked(id, "c"), None, "it is not for everybody");
+    let now_ms = fleet.now_ms + 3_000;
+    assert_eq!(fleet.member("b").questions(now_ms), [(id, "http://a".to_owned())]);
+    let at = fleet.member("a").asked(id, "b").unwrap();
+    fleet.member("b").heard(id, at, now_ms);
+    assert_eq!(fleet.window("b").unwrap().0, at.max(now_ms + 1));
+    assert_eq!(fleet.member("b").report(now_ms), None, "not before it is safe");
+}
+
+#[test]
+fn a_later_leader_completes_what_is_final_and_moves_nothing() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(2_000);
+    let until = fleet.window("a").unwrap().1.unwrap();
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run(1_000);
+    assert_eq!((fleet.window("a").unwrap().1, fleet.window("b").unwrap().0), (Some(until), until));
+    assert_eq!(fleet.leader.owner(KEY), Some(&name("b")));
+    fleet.run(30_000);
+    assert_eq!((fleet.steps(), fleet.leader.keys_lost()), (vec![Step::Fence], 0));
+}
+
+#[test]
+fn a_new_leader_gives_out_nothing_before_everyone_has_told_or_is_lost() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run_without(15_000, &["a"]);
+    assert!(!fleet.leader.is_leading());
+    fleet.run_without(2_000, &["a"]);
+    assert!(fleet.leader.is_leading());
+    fleet.want("b");
+    fleet.run_without(1_000, &["a"]);
+    assert!(fleet.may_start("b"), "nobody has it, as far as can be known");
+}
+
+#[test]
+fn nothing_of_a_lower_term_is_taken() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let mut old = fleet.leader.clone();
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run(2_000);
+    old.want(&BTreeMap::new(), fleet.now_ms);
+    old.advance(fleet.now_ms);
+    let told = old.told("a", None).unwrap();
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").apply(told, now_ms, now_ms), None);
+    assert!(fleet.may_start("a"));
+}
+
+#[test]
+fn the_keys_of_a_lost_member_are_given_at_once_and_without_a_fence() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.run_without(16_000, &["a"]);
+    fleet.want("b");
+    fleet.run_without(1_000, &["a"]);
+    assert!(fleet.may_start("b"));
+    assert_eq!(fleet.leader.keys_lost(), 1);
+    assert_eq!(fleet.member("b").fence(KEY), None);
+    // It comes back, and hears that it has nothing.
+    fleet.run(1_000);
+    assert!(!fleet.may_start("a"));
+}
+
+#[test]
+fn after_a_pause_nothing_is_started_before_a_new_question_is_answered() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let asked_ms = fleet.now_ms;
+    fleet.now_ms += 8_000;
+    let (now_ms, version) = (fleet.now_ms, fleet.leader.version_of("a"));
+    assert!(!fleet.may_start("a"));
+    fleet.member("a").confirm(version, asked_ms, now_ms);
+    assert!(!fleet.may_start("a"), "that was asked before the pause");
+    fleet.member("a").confirm(version, now_ms + 1, now_ms + 1);
+    fleet.now_ms += 1;
+    assert!(fleet.may_start("a"));
+}
+
+#[test]
+fn a_member_that_restarts_keeps_its_word() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(1_000);
+    let mut saved = None;
+    while fleet.window("a").unwrap().1.is_none() {
+        fleet.leader.advance(fleet.now_ms);
+        let told = fleet.leader.told("a", None).unwrap();
+        let now_ms = fleet.now_ms;
+        fleet.member("a").apply(told, now_ms, now_ms);
+        saved = fleet.member("a").unsaved().or(saved);
+        fleet.now_ms += 100;
+    }
+    let until = fleet.window("a").unwrap().1.unwrap();
+    let text = serde_json::to_string(&saved.unwrap()).unwrap();
+    let saved: Saved = serde_json::from_str(&text).unwrap();
+    let mut again = Member::restored(name("a"), MemberOptions::default(), 2, saved, until - 20_000);
+    for now_ms in ((until - 20_000)..(until + 2_000)).step_by(500) {
+        // Without any leader it goes on, and it stops when it said.
+        let started = again.may_start(KEY, now_ms, now_ms);
+        assert_eq!(started, now_ms > until - 10_000 && now_ms < until, "{}", now_ms - until);
+    }
+}
+
+#[test]
+fn who_drains_gives_everything_and_who_is_alone_drains_in_vain() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::No);
+    fleet.member("a").drain(now_ms);
+    assert_eq!(fleet.member("a").drained(true, now_ms), Drain::InVain);
+    fleet.run(1_000);
+    fleet.want("b");
+    fleet.run(3_000);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::Waiting);
+    fleet.run(6_000);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::Given);
+}
+
+#[test]
+fn what_is_not_urgent_waits_for_the_backlog_and_a_drain_does_not() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let late = BTreeMap::from([("one".to_owned(), Progress { acked: 0, oldest_ms: 60_000 })]);
+    fleet.member("a").set_progress(late);
+    fleet.run(1_000);
+    fleet.want("b");
+    fleet.run(5_000);
+    assert_eq!(fleet.steps(), []);
+    let now_ms = fleet.now_ms;
+    fleet.member("a").drain(now_ms);
+    fleet.run(2_000);
+    assert_eq!(fleet.steps().len(), 1);
+}
+
+#[test]
+fn a_key_that_returns_at_once_is_where_it_was() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader.want(&BTreeMap::new(), fleet.now_ms);
+    fleet.leader.advance(fleet.now_ms);
+    assert!(fleet.leader.marks(KEY, "a") && !fleet.leader.marks(KEY, "b"));
+    fleet.want("b");
+    fleet.leader.advance(fleet.now_ms);
+    assert_eq!(fleet.steps(), [Step::Prepare], "it moves, as its owner may not know that it went");
+    fleet.now_ms += 1_000;
+    assert!(fleet.may_start("a"));
+}
+
+#[test]
+fn an_older_report_than_the_newest_is_ignored() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let now_ms = fleet.now_ms;
+    let early = fleet.member("a").report(now_ms).unwrap();
+    fleet.run(1_000);
+    fleet.leader.report("a", MemberReport { draining: true, ..early }, fleet.now_ms);
+    assert!(fleet.leader.membership().takers().any(|taker| taker == "a"));
+}
+
+#[test]
+fn a_taker_that_lacks_a_job_is_not_waited_for_for_ever() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.member("b").set_unready(BTreeSet::from([KEY]));
+    fleet.want("b");
+    fleet.run(29_000);
+    assert_eq!((fleet.steps(), fleet.may_start("a")), (vec![Step::Prepare], true));
+    fleet.run(3_000);
+    assert_eq!(fleet.leader.moves_ended(), (0, 1));
+}
+
+#[test]
+fn an_allocator_that_does_not_lead_yet_keeps_no_taker_from_asking() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(1_000);
+    while fleet.window("a").unwrap().1.is_none() {
+        fleet.run_without(1_000, &["b"]);
+    }
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b", "c"]);
+    fleet.run(3_000);
+    let now_ms = fleet.now_ms;
+    assert!(!fleet.leader.is_leading());
+    assert_eq!(fleet.member("b").questions(now_ms).len(), 1);
+}
+
+#[test]
+fn a_leader_without_a_lease_raises_its_term_above_all_that_were_seen() {
+    let options = LeaderOptions { raises_term: true, ..LeaderOptions::default() };
+    let mut leader = Leader::new(options, 3, [], 0);
+    let report = MemberReport { run: 1, sequence: 1, promised: 9, full: true, ..MemberReport::default() };
+    assert_eq!(leader.report("a", report.clone(), 0).term, 10);
+    let mut leader = Leader::new(LeaderOptions::default(), 3, [], 0);
+    leader.report("a", report, 0);
+    assert!(leader.membership().is_empty(), "with a Lease it is the one that is too old");
+}

@@ -1,0 +1,246 @@
+//! An allocator: a leader while it holds the Lease, and what stands around that: polls that wait, and placement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use promring_model::handover::{Leader, Name, Version};
+use promring_model::placement::{self, Held, PlacementOptions, Previous};
+use promring_model::target::TargetKey;
+
+use crate::world::{Lease, Message, Place, World, leader_options};
+
+/// A Lease that was not renewed for this long is free. Its holder gives up earlier.
+const LEASE_MS: i64 = 15_000;
+const RENEW_MAX_MS: i64 = 10_000;
+/// A poll waits so long, in milliseconds.
+const WAIT_MS: i64 = 6_000;
+
+struct Poll {
+    held: Option<Version>,
+    asked_ms: i64,
+    came_ms: i64,
+    number: u64,
+}
+
+pub(crate) struct Allocator {
+    pub(crate) skew_ms: i64,
+    pub(crate) leader: Option<Leader>,
+    /// Not there until then.
+    pub(crate) down_until_ms: i64,
+    renewed_ms: i64,
+    polls: BTreeMap<Name, Poll>,
+    /// What the last placement was for.
+    placed_for: (u64, Vec<String>),
+    placed: BTreeMap<TargetKey, Name>,
+    lost: BTreeSet<Name>,
+    counted: (u64, u64, u64),
+}
+
+impl Allocator {
+    pub(crate) fn new(skew_ms: i64) -> Self {
+        Self {
+            skew_ms,
+            leader: None,
+            down_until_ms: 0,
+            renewed_ms: 0,
+            polls: BTreeMap::new(),
+            placed_for: (0, Vec::new()),
+            placed: BTreeMap::new(),
+            lost: BTreeSet::new(),
+            counted: (0, 0, 0),
+        }
+    }
+
+    pub(crate) fn step_down(&mut self) {
+        self.leader = None;
+        self.polls.clear();
+        self.placed.clear();
+        self.placed_for = (0, Vec::new());
+        self.lost.clear();
+        self.counted = (0, 0, 0);
+    }
+}
+
+impl World {
+    pub(crate) fn step_lease(&mut self) {
+        let now_ms = self.now_ms;
+        if now_ms % 500 != 0 {
+            return;
+        }
+        for index in 0..self.allocators.len() {
+            let place = Place::Allocator(index);
+            let down = self.allocators[index].down_until_ms > now_ms;
+            if down || self.faults.paused(&place, now_ms).is_some() {
+                continue;
+            }
+            let reached = !self.faults.lease_cut(index, now_ms);
+            let holds = self.lease.holder == Some(index);
+            if holds && reached && self.allocators[index].leader.is_some() {
+                self.lease.renewed_ms = now_ms;
+                self.allocators[index].renewed_ms = now_ms;
+            }
+            if self.allocators[index].leader.is_some()
+                && (reached && !holds || now_ms - self.allocators[index].renewed_ms > RENEW_MAX_MS)
+            {
+                self.say(|| format!("allocator {index} steps down"));
+                self.allocators[index].step_down();
+            }
+            let free = self.lease.holder.is_none() || now_ms - self.lease.renewed_ms > LEASE_MS;
+            if reached && free && self.allocators[index].leader.is_none() {
+                self.lead(index);
+            }
+        }
+    }
+
+    /// The process ends as it should: it releases the Lease and ends its polls.
+    pub(crate) fn retire(&mut self, index: usize) {
+        if self.lease.holder == Some(index) {
+            self.lease.holder = None;
+        }
+        for (name, poll) in std::mem::take(&mut self.allocators[index].polls) {
+            let message = Message::Refused { number: poll.number };
+            self.send(Place::Allocator(index), Place::Scraper(name), message);
+        }
+        self.allocators[index].step_down();
+        self.allocators[index].down_until_ms = self.now_ms + 3_000;
+    }
+
+    fn lead(&mut self, index: usize) {
+        self.lease = Lease { holder: Some(index), term: self.lease.term + 1, renewed_ms: self.now_ms };
+        let expected: Vec<Name> =
+            self.scrapers.values().filter(|s| s.exists).map(|s| s.name.clone()).collect();
+        // Outside Kubernetes nobody knows who there must be.
+        let expected = if self.chance.ppm(700_000) { expected } else { Vec::new() };
+        let allocator = &mut self.allocators[index];
+        allocator.step_down();
+        let clock_ms = self.now_ms + allocator.skew_ms;
+        allocator.renewed_ms = self.now_ms;
+        allocator.leader = Some(Leader::new(leader_options(), self.lease.term, expected, clock_ms));
+        self.audit.totals.takeovers += 1;
+        self.say(|| format!("allocator {index} leads term {}", self.lease.term));
+    }
+
+    pub(crate) fn allocator_receives(&mut self, index: usize, message: Message) {
+        let now_ms = self.now_ms;
+        let me = Place::Allocator(index);
+        let allocator = &mut self.allocators[index];
+        let clock_ms = now_ms + allocator.skew_ms;
+        match message {
+            Message::Poll { from, held, asked_ms, number, wait } => {
+                let Some(leader) = &allocator.leader else {
+                    return self.send(me, Place::Scraper(from), Message::Refused { number });
+                };
+                if !leader.is_leading() {
+                    return self.send(me, Place::Scraper(from), Message::Refused { number });
+                }
+                let came_ms = if wait { now_ms } else { now_ms - WAIT_MS };
+                allocator.polls.insert(from.clone(), Poll { held, asked_ms, came_ms, number });
+                self.answer(index, &from);
+            }
+            Message::Report { from, report } => {
+                let Some(leader) = &mut allocator.leader else { return };
+                let reply = leader.report(&from, *report, clock_ms);
+                let alone = leader.is_leading() && !leader.has_others(&from);
+                self.send(me, Place::Scraper(from), Message::Reply { reply, alone });
+            }
+            _ => {}
+        }
+    }
+
+    fn answer(&mut self, index: usize, name: &Name) {
+        let allocator = &mut self.allocators[index];
+        let (Some(leader), Some(poll)) = (&allocator.leader, allocator.polls.get(name)) else { return };
+        let (asked_ms, number, came_ms) = (poll.asked_ms, poll.number, poll.came_ms);
+        let message = match leader.told(name, poll.held) {
+            Some(told) => Message::Told { told: Box::new(told), asked_ms, number },
+            None if self.now_ms - came_ms >= WAIT_MS => {
+                let version = leader.version_of(name);
+                Message::Unchanged { version, asked_ms, number }
+            }
+            None => return,
+        };
+        allocator.polls.remove(name);
+        self.send(Place::Allocator(index), Place::Scraper(name.clone()), message);
+    }
+
+    pub(crate) fn step_allocators(&mut self) {
+        if self.now_ms % 200 != 0 {
+            return;
+        }
+        for index in 0..self.allocators.len() {
+            if self.faults.paused(&Place::Allocator(index), self.now_ms).is_some() {
+                continue;
+            }
+            self.advance(index);
+            let waiting: Vec<Name> = self.allocators[index].polls.keys().cloned().collect();
+            for name in waiting {
+                self.answer(index, &name);
+            }
+        }
+    }
+
+    fn advance(&mut self, index: usize) {
+        let clock_ms = self.now_ms + self.allocators[index].skew_ms;
+        let Some(mut leader) = self.allocators[index].leader.take() else { return };
+        leader.advance(clock_ms);
+        if leader.is_leading() {
+            let takers: Vec<String> = leader.membership().takers().map(str::to_owned).collect();
+            let wanted_for = (self.discovery, takers);
+            if self.allocators[index].placed_for != wanted_for && !wanted_for.1.is_empty() {
+                self.place(index, &mut leader, &wanted_for.1);
+                leader.want(&self.allocators[index].placed, clock_ms);
+                self.allocators[index].placed_for = wanted_for;
+                leader.advance(clock_ms);
+            }
+            let gone: Vec<Name> =
+                self.scrapers.values().filter(|s| !s.exists).map(|s| s.name.clone()).collect();
+            for name in gone {
+                leader.left(&name);
+            }
+        }
+        let lost: BTreeSet<Name> =
+            leader.membership().members().filter(|(_, m)| m.lost).map(|(name, _)| Name::from(name)).collect();
+        for name in lost.difference(&self.allocators[index].lost) {
+            self.audit.lost(name, self.now_ms);
+        }
+        // Whoever was expected and did not report when it took over counts as lost too.
+        if leader.is_leading() {
+            for name in self.scrapers.keys() {
+                if leader.membership().get(name).is_none() && !self.audit.is_cut_off(name) {
+                    self.audit.lost(name, self.now_ms);
+                }
+            }
+        }
+        let ended = leader.moves_ended();
+        let now = (ended.0, ended.1, leader.keys_lost());
+        let allocator = &mut self.allocators[index];
+        let totals = &mut self.audit.totals;
+        totals.moves_done += now.0 - allocator.counted.0;
+        totals.moves_given_up += now.1 - allocator.counted.1;
+        totals.keys_lost += now.2 - allocator.counted.2;
+        allocator.counted = now;
+        allocator.lost = lost;
+        allocator.leader = Some(leader);
+    }
+
+    /// The product's own placement, from where things are.
+    fn place(&mut self, index: usize, leader: &mut Leader, takers: &[String]) {
+        let targets: Vec<(TargetKey, f64)> =
+            self.targets.iter().filter(|(_, t)| t.alive).map(|(key, t)| (*key, t.weight)).collect();
+        let before: BTreeMap<TargetKey, Name> =
+            leader.placed().map(|(key, name)| (key, name.clone())).collect();
+        let mut scrapers: Vec<String> = before.values().map(|name| name.to_string()).collect();
+        scrapers.extend(takers.iter().cloned());
+        scrapers.sort();
+        scrapers.dedup();
+        let held = |key: TargetKey| {
+            let owner = before.get(&key)?;
+            let scraper = scrapers.binary_search_by(|name| (**name).cmp(&**owner)).ok()?;
+            Some(Held { scraper, weight: self.targets.get(&key)?.weight })
+        };
+        let previous = Previous { scrapers: &scrapers, held: &held };
+        let placement = placement::place(&targets, takers, Some(&previous), &PlacementOptions::default());
+        let placed = targets.iter().zip(&placement.owners);
+        self.allocators[index].placed =
+            placed.map(|((key, _), owner)| (*key, Name::from(takers[*owner as usize].as_str()))).collect();
+    }
+}

@@ -1,0 +1,243 @@
+//! The simulated world: time, network, Lease, targets, and who there is.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::Duration;
+
+use promring_model::handover::{LeaderOptions, MemberReport, MoveId, Name, Reply, Told, Version};
+use promring_model::hash::hash64;
+use promring_model::membership::MembershipOptions;
+use promring_model::slots::Slots;
+use promring_model::target::TargetKey;
+
+use crate::allocator::Allocator;
+use crate::audit::{Audit, Totals};
+use crate::chance::Chance;
+use crate::faults::Faults;
+use crate::scraper::Scraper;
+
+pub(crate) const STEP_MS: i64 = 50;
+pub(crate) const START_MS: i64 = 1_000_000;
+/// Changes and faults come in this time; then the world is left in peace for as long.
+const BUSY_MS: i64 = 110_000;
+const CALM_MS: i64 = 100_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Planned changes on a network that delays a little; leaders come and go.
+    Planned,
+    /// The same, and messages are lost, late and out of order.
+    Lossy,
+    /// The same, and everything crashes, pauses, and is cut off.
+    Chaos,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) slots: Slots,
+    pub(crate) alive: bool,
+    pub(crate) weight: f64,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Message {
+    Poll { from: Name, held: Option<Version>, asked_ms: i64, number: u64, wait: bool },
+    Report { from: Name, report: Box<MemberReport> },
+    Told { told: Box<Told>, asked_ms: i64, number: u64 },
+    Unchanged { version: Version, asked_ms: i64, number: u64 },
+    Refused { number: u64 },
+    Reply { reply: Reply, alone: bool },
+    Question { from: Name, id: MoveId },
+    Word { id: MoveId, at: i64 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Allocator(usize),
+    Scraper(Name),
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lease {
+    pub(crate) holder: Option<usize>,
+    pub(crate) term: u64,
+    pub(crate) renewed_ms: i64,
+}
+
+pub(crate) struct World {
+    pub(crate) mode: Mode,
+    pub(crate) now_ms: i64,
+    pub(crate) chance: Chance,
+    pub(crate) log: bool,
+    pub(crate) audit: Audit,
+    pub(crate) targets: BTreeMap<TargetKey, Target>,
+    /// Grows with every change of targets and weights.
+    pub(crate) discovery: u64,
+    pub(crate) allocators: Vec<Allocator>,
+    pub(crate) scrapers: BTreeMap<Name, Scraper>,
+    pub(crate) lease: Lease,
+    pub(crate) faults: Faults,
+    /// When messages get lost and late until, however lossy the world.
+    pub(crate) calm_ms: i64,
+    sent: u64,
+    network: BinaryHeap<Reverse<(i64, u64)>>,
+    flying: BTreeMap<u64, (Place, Place, Message)>,
+}
+
+pub(crate) fn leader_options() -> LeaderOptions {
+    let membership = MembershipOptions { lapse: Duration::from_secs(15), settle: Duration::from_secs(5) };
+    LeaderOptions { membership, fence_max: Duration::from_secs(40), ..LeaderOptions::default() }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, mode: Mode, log: bool) -> Self {
+        let mut chance = Chance::new(seed);
+        let allocators = (0..2).map(|_| Allocator::new(chance.between(-250, 250))).collect();
+        let scrapers = chance.between(1, 5);
+        let targets = chance.between(3, 24);
+        let mut world = Self {
+            mode,
+            now_ms: START_MS,
+            chance,
+            log,
+            audit: Audit::default(),
+            targets: BTreeMap::new(),
+            discovery: 1,
+            allocators,
+            scrapers: BTreeMap::new(),
+            lease: Lease::default(),
+            faults: Faults::default(),
+            calm_ms: START_MS + BUSY_MS,
+            sent: 0,
+            network: BinaryHeap::new(),
+            flying: BTreeMap::new(),
+        };
+        for number in 0..scrapers {
+            world.add_scraper(number);
+        }
+        for number in 0..targets {
+            world.add_target(number);
+        }
+        world
+    }
+
+    pub(crate) fn add_scraper(&mut self, number: i64) {
+        let name = Name::from(format!("s{number}"));
+        let skew_ms = self.chance.between(-250, 250);
+        let scraper = Scraper::new(name.clone(), skew_ms, self.now_ms);
+        self.scrapers.insert(name, scraper);
+    }
+
+    pub(crate) fn add_target(&mut self, number: i64) {
+        let key = TargetKey(hash64(&number.to_le_bytes()));
+        let interval = *self.chance.pick(&[1_000, 1_000, 2_000, 5_000]).unwrap_or(&1_000);
+        let slots = Slots::new(Duration::from_millis(interval), key);
+        let weight = self.chance.between(1, 100) as f64;
+        self.targets.insert(key, Target { slots, alive: true, weight });
+        self.audit.lives(key, slots, self.now_ms);
+        self.discovery += 1;
+    }
+
+    pub(crate) fn run(mut self) -> Totals {
+        let end_ms = START_MS + BUSY_MS + CALM_MS;
+        while self.now_ms < end_ms {
+            self.now_ms += STEP_MS;
+            if self.now_ms < self.calm_ms {
+                self.disturb();
+            } else {
+                self.calm_down();
+            }
+            self.deliver();
+            self.step_lease();
+            self.step_allocators();
+            self.step_scrapers();
+        }
+        self.audit.finish(self.mode, end_ms);
+        let alive = self.targets.iter().filter(|(_, target)| target.alive).map(|(key, _)| *key);
+        if self.scrapers.values().any(|scraper| scraper.takes()) {
+            self.audit.calm(alive, end_ms);
+            self.check_at_rest();
+        }
+        self.audit.totals
+    }
+
+    /// At the end there is one leader, and nothing is in flight any more.
+    fn check_at_rest(&self) {
+        let leaders: Vec<_> =
+            self.allocators.iter().filter_map(|allocator| allocator.leader.as_ref()).collect();
+        assert_eq!(leaders.len(), 1, "one leads");
+        let moves: Vec<_> = leaders[0].moves().collect();
+        assert!(moves.is_empty(), "moves that never end: {moves:?}");
+        for scraper in self.scrapers.values().filter(|scraper| scraper.exists) {
+            let held: Vec<_> = scraper.queues.iter().map(|queue| queue.held()).collect();
+            assert!(held.iter().all(|held| held.is_empty()), "{} has closed fences: {held:?}", scraper.name);
+        }
+    }
+
+    pub(crate) fn say(&self, text: impl FnOnce() -> String) {
+        if self.log {
+            eprintln!("{} {}", self.now_ms, text());
+        }
+    }
+
+    /// Sends a message; it may get lost.
+    pub(crate) fn send(&mut self, from: Place, to: Place, message: Message) {
+        if self.faults.is_cut(&from, &to, self.now_ms) {
+            return;
+        }
+        let lossy = self.mode != Mode::Planned && self.now_ms < self.calm_ms;
+        if lossy && self.chance.ppm(40_000) {
+            self.say(|| format!("LOST {from:?} -> {to:?}: {message:?}"));
+            return;
+        }
+        let delay_ms = match lossy && self.chance.ppm(150_000) {
+            true if self.chance.ppm(200_000) => self.chance.between(500, 9_000),
+            true => self.chance.between(100, 2_500),
+            false => self.chance.between(1, 150),
+        };
+        if lossy && self.chance.ppm(20_000) {
+            // It comes twice.
+            let again_ms = delay_ms + self.chance.between(1, 3_000);
+            self.put(again_ms, from.clone(), to.clone(), message.clone());
+        }
+        self.put(delay_ms, from, to, message);
+    }
+
+    fn put(&mut self, delay_ms: i64, from: Place, to: Place, message: Message) {
+        self.sent += 1;
+        self.network.push(Reverse((self.now_ms + delay_ms, self.sent)));
+        self.flying.insert(self.sent, (from, to, message));
+    }
+
+    fn deliver(&mut self) {
+        while let Some(Reverse((at, number))) = self.network.peek().copied() {
+            if at > self.now_ms {
+                return;
+            }
+            self.network.pop();
+            let Some((from, to, message)) = self.flying.remove(&number) else { continue };
+            if self.faults.is_cut(&from, &to, self.now_ms) {
+                continue;
+            }
+            // Who is stopped for a while finds its messages afterwards.
+            if let Some(until) = self.faults.paused(&to, self.now_ms) {
+                self.put(until - self.now_ms + 1, from, to, message);
+                continue;
+            }
+            match to {
+                Place::Allocator(index) => self.allocator_receives(index, message),
+                Place::Scraper(name) => self.scraper_receives(&name, &from, message),
+            }
+        }
+    }
+
+    /// The allocator behind the Service, as somebody sees it now: the leading one, or, now and then, one that thinks so.
+    pub(crate) fn service(&mut self) -> Option<usize> {
+        let leading: Vec<usize> =
+            (0..self.allocators.len()).filter(|index| self.allocators[*index].leader.is_some()).collect();
+        match self.lease.holder {
+            Some(holder) if leading.contains(&holder) && !self.chance.ppm(100_000) => Some(holder),
+            _ => self.chance.pick(&leading).copied(),
+        }
+    }
+}

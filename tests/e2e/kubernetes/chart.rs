@@ -1,0 +1,98 @@
+//! The chart without a cluster: what it renders, and what it refuses.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::servers::part;
+
+/// The chart's folder.
+pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/promring");
+const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/testdata");
+
+/// Runs Helm with its files in `dir`.
+fn helm(dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(part("HELM")).args(arguments).env("HOME", dir).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+pub(super) fn template(dir: &Path, arguments: &[&str]) -> Result<String, String> {
+    let all = ["template", "promring", CHART, "--namespace", "metrics"];
+    helm(dir, &all.into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>())
+}
+
+fn cases() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(TESTDATA).unwrap().map(|entry| entry.unwrap().path());
+    let mut cases: Vec<_> = files.filter(|path| path.to_str().unwrap().ends_with(".values.yaml")).collect();
+    cases.sort();
+    assert!(!cases.is_empty());
+    cases
+}
+
+/// The objects of a rendering.
+pub(super) fn objects(text: &str) -> Vec<Value> {
+    text.split("\n---\n").filter_map(|part| serde_saphyr::from_str::<Option<Value>>(part).unwrap()).collect()
+}
+
+#[test]
+fn helm_finds_nothing_wrong_with_the_chart() {
+    let dir = tempfile::tempdir().unwrap();
+    for case in cases() {
+        helm(dir.path(), &["lint", "--strict", CHART, "--values", case.to_str().unwrap()]).unwrap();
+    }
+}
+
+/// `helm/testdata/NAME.values.yaml` renders to `NAME.golden.yaml`; PROMRING_UPDATE_GOLDEN=1 writes these.
+#[test]
+fn the_chart_renders_as_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    for case in cases() {
+        let rendered = template(dir.path(), &["--values", case.to_str().unwrap()]).unwrap();
+        let name = case.to_str().unwrap().strip_suffix(".values.yaml").unwrap();
+        let golden = PathBuf::from(format!("{name}.golden.yaml"));
+        if std::env::var_os("PROMRING_UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, rendered).unwrap();
+            continue;
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        for (number, (line, wanted)) in rendered.lines().zip(expected.lines()).enumerate() {
+            assert_eq!(line, wanted, "{}:{}", golden.display(), number + 1);
+        }
+        assert_eq!(rendered.lines().count(), expected.lines().count(), "{}", golden.display());
+    }
+}
+
+#[test]
+fn promring_finds_nothing_wrong_with_the_configurations_of_the_chart() {
+    let dir = tempfile::tempdir().unwrap();
+    for case in cases() {
+        let rendered = template(dir.path(), &["--values", case.to_str().unwrap()]).unwrap();
+        let config = objects(&rendered).into_iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+        let path = dir.path().join("prometheus.yml");
+        std::fs::write(&path, config["data"]["prometheus.yml"].as_str().unwrap()).unwrap();
+        let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{}: {stdout}{stderr}", case.display());
+    }
+}
+
+#[test]
+fn the_chart_refuses_values_that_cannot_be_meant() {
+    let dir = tempfile::tempdir().unwrap();
+    for (argument, reason) in [
+        ("scraper.replica=3", "additional properties 'replica' not allowed"),
+        ("scraper.replicas=many", "got string, want integer"),
+        ("config=scrape_configs: [", "the value config is no YAML"),
+        ("config=allocator: {}", "which the chart writes"),
+        ("allocator.settings.members=reporting", "allocator"),
+        ("discovery.resources={secrets}", "discovery"),
+    ] {
+        let error = template(dir.path(), &["--set", argument]).expect_err(argument);
+        assert!(error.contains(reason), "{argument}: {error}");
+    }
+    let arguments =
+        ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
+    let error = template(dir.path(), &arguments).unwrap_err();
+    assert!(error.contains("default config only"), "{error}");
+}

@@ -1,0 +1,276 @@
+//! The product as its users run it: the chart installed on a cluster, pods discovered by their annotations, scraped at
+//! their addresses, and remote-written to a receiver.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use promring_cluster::{Cluster, run};
+use promring_model::config::{Config, load};
+use promring_model::labels::Labels;
+use promring_net::clock::now_ms;
+use promring_net::files::Disk;
+use promring_testkit::audit::{ExpectedTarget, Exposed, Report};
+use serde_json::{Value, json};
+
+use super::chart::{CHART, objects, template};
+use super::{ALLOCATOR, apply_file, helm, options};
+use crate::support::{client, eventually, get_json, scaled};
+
+const EXPORTERS: usize = 4;
+const SCRAPERS: usize = 3;
+const PORT: u16 = 9100;
+
+/// Sample exporters that ask to be scraped, one that does not, and a receiver.
+fn demo() -> Vec<Value> {
+    let deployment = |name: &str, replicas: usize, annotations: Value, arguments: Value, port: u16| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": name, "namespace": "demo"},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {
+                    "metadata": {"labels": {"app": name}, "annotations": annotations},
+                    "spec": {
+                        "automountServiceAccountToken": false,
+                        "terminationGracePeriodSeconds": 2,
+                        "containers": [{
+                            "name": "main", "image": "promring:dev", "args": arguments,
+                            "ports": [{"containerPort": port}],
+                            "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},
+                        }],
+                    },
+                },
+            },
+        })
+    };
+    let listen = format!("0.0.0.0:{PORT}");
+    let exporter = json!(["demo", "exporters", "--targets", "1", "--listen", listen]);
+    let wanted = json!({
+        "prometheus.io/scrape": "true", "prometheus.io/port": PORT.to_string(), "prometheus.io/interval": "1s",
+    });
+    vec![
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo"}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "receiver", "namespace": "demo"},
+            "spec": {"selector": {"app": "receiver"}, "ports": [{"port": 9091}]}}),
+        deployment("receiver", 1, json!({}), json!(["demo", "receiver", "--listen", "0.0.0.0:9091"]), 9091),
+        deployment("exporter", EXPORTERS, wanted, exporter.clone(), PORT),
+        deployment("shy", 1, json!({"prometheus.io/port": PORT.to_string()}), exporter, PORT),
+    ]
+}
+
+/// Pods with these labels that are ready, by their names.
+async fn ready_pods(cluster: &Cluster, namespace: &str, selector: &str) -> BTreeMap<String, Pod> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), namespace);
+    let list = pods.list(&ListParams::default().labels(selector)).await.unwrap();
+    let ready = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
+        let ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
+        ready && pod.metadata.deletion_timestamp.is_none()
+    };
+    list.into_iter().filter(ready).map(|pod| (pod.name_any(), pod)).collect()
+}
+
+fn address(pod: &Pod) -> String {
+    pod.status.as_ref().unwrap().pod_ip.clone().unwrap()
+}
+
+/// Where the one pod with these labels serves.
+async fn server(cluster: &Cluster, namespace: &str, selector: &str, port: u16) -> String {
+    let pod =
+        eventually(selector, async || ready_pods(cluster, namespace, selector).await.into_values().next());
+    format!("http://{}:{port}", address(&pod.await))
+}
+
+async fn post(url: &str, body: &Value) {
+    let answer = client().post(url).body(body.to_string()).send().await.unwrap();
+    assert!(answer.status().is_success(), "{url}: {}", answer.text().await.unwrap());
+}
+
+/// What has to arrive of an exporter's pod, found without the allocator's help.
+async fn expected(config: &Config, pod: &Pod) -> ExpectedTarget {
+    let address = format!("{}:{PORT}", address(pod));
+    let exposed = get_json(&format!("http://{address}/-/series")).await.unwrap();
+    let exposed: Vec<Exposed> = serde_json::from_value(exposed).unwrap();
+    let spec = pod.spec.clone().unwrap();
+    let mut discovered = vec![
+        ("__address__".to_owned(), address),
+        ("__meta_kubernetes_pod_phase".to_owned(), "Running".to_owned()),
+        ("__meta_kubernetes_namespace".to_owned(), pod.namespace().unwrap()),
+        ("__meta_kubernetes_pod_name".to_owned(), pod.name_any()),
+        ("__meta_kubernetes_pod_node_name".to_owned(), spec.node_name.unwrap()),
+    ];
+    for (name, value) in pod.annotations() {
+        let name = name.replace(['.', '/', '-'], "_");
+        discovered.push((format!("__meta_kubernetes_pod_annotation_{name}"), value.clone()));
+    }
+    let own = Labels::from_pairs(discovered);
+    let job = &config.scrape_configs[0];
+    let target = ExpectedTarget::new(job, &config.external_labels, &Labels::default(), &own, &exposed);
+    target.unwrap().expect("the rules of the chart keep it")
+}
+
+/// The instances of the active targets that the allocator knows, with their scrapers and health.
+async fn targets(allocator: &str) -> Option<BTreeMap<String, (String, String)>> {
+    let answer = get_json(&format!("{allocator}/api/v1/targets")).await?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let one = |target: &Value| {
+        (text(&target["labels"]["instance"]), (text(&target["scraper"]), text(&target["health"])))
+    };
+    Some(answer["data"]["activeTargets"].as_array()?.iter().map(one).collect())
+}
+
+#[test]
+fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
+    run(&options(), async |cluster| {
+        apply_file(cluster, "demo", &demo()).await;
+        // The strictest of Kubernetes's own rules for pods holds where the chart is installed.
+        apply_file(
+            cluster,
+            "namespace",
+            &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "metrics", "labels": {
+                "pod-security.kubernetes.io/enforce": "restricted"}}})],
+        )
+        .await;
+        let values = [
+            "--set",
+            "image.tag=dev",
+            "--set",
+            "remoteWrite[0].url=http://receiver.demo.svc:9091/api/v1/write",
+            "--set",
+            "discovery.resources={pods}",
+            "--set",
+            "externalLabels.cluster=test",
+        ];
+        let install: Vec<&str> =
+            ["install", "promring", CHART, "-n", "metrics", "--wait", "--timeout", "90s"]
+                .into_iter()
+                .chain(values)
+                .collect();
+        let notes = helm(cluster, &install).await;
+        assert!(notes.contains("port-forward service/promring-allocator 8080"), "{notes}");
+        assert!(notes.contains("ServiceMonitor, PodMonitor"), "{notes}");
+
+        // Every exporter that asks for it is a target of one of the scrapers, and nothing else is.
+        let allocator = server(cluster, "metrics", "app.kubernetes.io/component=allocator", 8080).await;
+        let exporters = eventually("the exporters are ready", async || {
+            let pods = ready_pods(cluster, "demo", "app=exporter").await;
+            (pods.len() == EXPORTERS).then_some(pods)
+        })
+        .await;
+        let instances: BTreeSet<String> =
+            exporters.values().map(|pod| format!("{}:{PORT}", address(pod))).collect();
+        let found = eventually("every exporter is scraped", async || {
+            let found = targets(&allocator).await?;
+            let all = found.keys().cloned().collect::<BTreeSet<_>>() == instances;
+            (all && found.values().all(|(_, health)| health == "up")).then_some(found)
+        })
+        .await;
+        let members: BTreeSet<String> =
+            (0..SCRAPERS).map(|number| format!("promring-scraper-{number}")).collect();
+        assert!(found.values().all(|(scraper, _)| members.contains(scraper)), "{found:?}");
+        let answer = get_json(&format!("{allocator}/api/v1/scrapers")).await.unwrap();
+        let named = answer["data"]["scrapers"].as_array().unwrap().iter();
+        let named: BTreeSet<_> = named.map(|scraper| scraper["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(named, members);
+
+        // What arrives is one sample a slot of every series.
+        let rendered: Vec<&str> =
+            ["--show-only", "templates/config.yaml"].into_iter().chain(values).collect();
+        let config = objects(&template(cluster.dir(), &rendered).unwrap()).remove(0);
+        let path = cluster.dir().join("prometheus.yml");
+        std::fs::write(&path, config["data"]["prometheus.yml"].as_str().unwrap()).unwrap();
+        let config = load(&path, &Disk).config.unwrap();
+        let receiver = server(cluster, "demo", "app=receiver", 9091).await;
+        let mut expectations = Vec::new();
+        for pod in exporters.values() {
+            expectations.push(expected(&config, pod).await);
+        }
+        post(&format!("{receiver}/api/v1/expect"), &json!(expectations)).await;
+        let from_ms = now_ms();
+        post(&format!("{receiver}/api/v1/window"), &json!({"from_ms": from_ms})).await;
+        let slots = scaled(5, 60);
+        let until_ms = from_ms + slots * 1_000;
+        eventually("some slots to audit", async || (now_ms() > until_ms + 3_000).then_some(())).await;
+        let report = get_json(&format!("{receiver}/api/v1/report?as_of={until_ms}")).await.unwrap();
+        let report: Report = serde_json::from_value(report).unwrap();
+        assert!(report.counts.is_clean(), "{report:#?}");
+        assert_eq!(report.targets, EXPORTERS as u64);
+        assert!(report.slots >= report.series * (slots as u64 - 1), "{} slots", report.slots);
+
+        // A pod that goes is no target any more, and its successor is one.
+        let (gone, pod) = exporters.first_key_value().unwrap();
+        let lost = format!("{}:{PORT}", address(pod));
+        cluster.kubectl(&["-n", "demo", "delete", "pod", gone]).await;
+        eventually("the new pod has taken the old one's place", async || {
+            let found = targets(&allocator).await?;
+            let up = found.values().filter(|(_, health)| health == "up").count();
+            (!found.contains_key(&lost) && found.len() == EXPORTERS && up == EXPORTERS).then_some(())
+        })
+        .await;
+
+        // The README's first target.
+        let image = "--image=promring:dev";
+        let command = ["--", "/promring", "demo", "exporters", "--targets", "1", "--listen", "0.0.0.0:9100"];
+        let create = ["-n", "demo", "create", "deployment", "sample", image].into_iter().chain(command);
+        cluster.kubectl(&create.collect::<Vec<_>>()).await;
+        let annotations = json!({"prometheus.io/scrape": "true", "prometheus.io/port": "9100"});
+        let patch = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+        cluster
+            .kubectl(&["-n", "demo", "patch", "deployment", "sample", "--patch", &patch.to_string()])
+            .await;
+        eventually("the sample is a target", async || {
+            let sample = ready_pods(cluster, "demo", "app=sample").await.into_values().next()?;
+            targets(&allocator).await?.contains_key(&format!("{}:{PORT}", address(&sample))).then_some(())
+        })
+        .await;
+
+        // An upgrade that changes nothing but the configuration restarts nothing, and takes effect.
+        let upgraded = "externalLabels.cluster=upgraded";
+        let upgrade: Vec<&str> = ["upgrade", "promring", CHART, "-n", "metrics"]
+            .into_iter()
+            .chain(values[..6].iter().copied())
+            .chain(["--set", upgraded])
+            .collect();
+        helm(cluster, &upgrade).await;
+        eventually("series have the new external label", async || {
+            let series = get_json(&format!("{receiver}/api/v1/series?match=up")).await?;
+            series.to_string().contains(r#""cluster":"upgraded""#).then_some(())
+        })
+        .await;
+        let pods = ready_pods(cluster, "metrics", "app.kubernetes.io/name=promring").await;
+        assert_eq!(pods.len(), SCRAPERS + 1);
+        for (name, pod) in &pods {
+            let statuses = pod.status.as_ref().unwrap().container_statuses.clone().unwrap();
+            assert_eq!(statuses[0].restart_count, 0, "{name}:\n{}", cluster.logs("metrics", name));
+        }
+
+        // One watch for discovery and two for the scrapers' StatefulSet and its pods; nothing is refused, and nobody else
+        // asks Kubernetes for anything.
+        let requests = cluster.requests(ALLOCATOR);
+        assert!(requests.iter().all(|request| request.code == 200), "{requests:?}");
+        let mut watches: Vec<_> = requests
+            .iter()
+            .map(|request| (request.verb.as_str(), request.resource.as_str(), request.namespace.as_str()))
+            .collect();
+        watches.sort_unstable();
+        let wanted =
+            [("watch", "pods", ""), ("watch", "pods", "metrics"), ("watch", "statefulsets", "metrics")];
+        assert_eq!(watches, wanted);
+        assert_eq!(cluster.requests("system:serviceaccount:metrics:promring-scraper"), []);
+
+        // Everything ends in order.
+        helm(cluster, &["uninstall", "promring", "-n", "metrics"]).await;
+        eventually("all pods have gone", async || {
+            let pods: Api<Pod> = Api::namespaced(cluster.client(), "metrics");
+            pods.list(&ListParams::default()).await.ok()?.items.is_empty().then_some(())
+        })
+        .await;
+        for name in pods.keys() {
+            let log = cluster.logs("metrics", name);
+            assert!(log.lines().last().unwrap().contains("stopped"), "{name}:\n{log}");
+        }
+    });
+}

@@ -1,0 +1,116 @@
+//! In a cluster: a real control plane, and pods as processes (`tests/cluster`).
+
+mod changes;
+mod chart;
+mod cluster;
+mod install;
+mod oracle;
+mod scenario;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use kube::Api;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use promring_cluster::{Cluster, Options, Request};
+use serde_json::Value;
+
+use crate::servers::part;
+
+/// The ServiceAccount that the chart gives the allocator.
+const ALLOCATOR: &str = "system:serviceaccount:metrics:promring-allocator";
+
+/// A cluster that runs promring and a shell.
+fn options() -> Options {
+    Options::new(part("KUBERNETES"))
+        .image("promring", env!("CARGO_BIN_EXE_promring"))
+        .image("busybox/sh", "/bin/sh")
+}
+
+/// Makes or changes objects, in this order.
+async fn apply(cluster: &Cluster, objects: &[Value]) {
+    for object in objects {
+        apply_one(cluster, object).await;
+    }
+}
+
+/// Makes or changes an object, and its status where it has one.
+async fn apply_one(cluster: &Cluster, object: &Value) {
+    let (api, name) = api(cluster, object);
+    let parameters = PatchParams::apply("test").force();
+    let fail = |error: kube::Error| -> Value { panic!("{error}: {object}") };
+    let mut main = object.clone();
+    let status = main.as_object_mut().unwrap().remove("status");
+    if let Err(error) = api.patch(&name, &parameters, &Patch::Apply(&main)).await {
+        fail(error);
+    }
+    if let Some(status) = status {
+        let patch = Patch::Merge(serde_json::json!({"status": status}));
+        if let Err(error) = api.patch_status(&name, &PatchParams::default(), &patch).await {
+            fail(error);
+        }
+    }
+}
+
+/// The collection that an object belongs to, and its name.
+fn api(cluster: &Cluster, object: &Value) -> (Api<DynamicObject>, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, kind) = (text(&object["apiVersion"]), text(&object["kind"]));
+    let (group, version) = version.split_once('/').unwrap_or(("", &version));
+    let resource = kube::core::ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk(group, version, &kind),
+        &plural(&kind),
+    );
+    let name = text(&object["metadata"]["name"]);
+    let api = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => Api::namespaced_with(cluster.client(), namespace, &resource),
+        None => Api::all_with(cluster.client(), &resource),
+    };
+    (api, name)
+}
+
+fn plural(kind: &str) -> String {
+    match kind.to_ascii_lowercase() {
+        kind if kind == "endpoints" => kind,
+        kind if kind.ends_with('s') => format!("{kind}es"),
+        kind => format!("{kind}s"),
+    }
+}
+
+/// Makes objects, and says so where one cannot be read back by its kind.
+async fn apply_file(cluster: &Cluster, name: &str, objects: &[Value]) {
+    let path = cluster.dir().join(format!("{name}.json"));
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    std::fs::write(&path, list.to_string()).unwrap();
+    cluster.kubectl(&["apply", "-f", path.to_str().unwrap()]).await;
+}
+
+/// Runs Helm against the cluster.
+async fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
+    let program = PathBuf::from(part("HELM"));
+    cluster.tool(&program, arguments).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The verbs and resources that a rendering's roles allow.
+fn granted(objects: &[Value]) -> BTreeSet<(String, String)> {
+    let mut granted = BTreeSet::new();
+    let roles = objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
+    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
+        for resource in rule["resources"].as_array().unwrap() {
+            for verb in rule["verbs"].as_array().unwrap() {
+                granted.insert((verb.as_str().unwrap().to_owned(), resource.as_str().unwrap().to_owned()));
+            }
+        }
+    }
+    granted
+}
+
+/// The verbs and resources that were used.
+fn used(requests: &[Request]) -> BTreeSet<(String, String)> {
+    requests.iter().map(|request| (request.verb.clone(), request.resource.clone())).collect()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,260 @@
+//! Prometheus as the oracle: on the same API server with the same configuration it finds the same targets.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use promring_cluster::{Cluster, run};
+use serde_json::Value;
+
+use super::changes::{Found, apply_all, delete_all, found, of_job, prepare};
+use super::chart::{objects, template};
+use super::scenario::{namespace, pod, services};
+use super::{ALLOCATOR, granted, options, text, used};
+use crate::servers::part;
+use crate::support::{PATIENCE, Process, eventually, get_json, scaled};
+
+/// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
+/// shows is nobody's business.
+const JOBS: [(&str, &str, &str); 10] = [
+    ("pods", "pod", "{}"),
+    ("pods-attached", "pod", "attach_metadata: {node: true, namespace: true}"),
+    (
+        "pods-selected",
+        "pod",
+        "selectors: [{role: pod, label: 'app in (app-1,app-2)', field: status.phase=Running}]",
+    ),
+    ("pods-shop", "pod", "namespaces: {names: [shop]}"),
+    ("services", "service", "attach_metadata: {namespace: true}"),
+    ("endpoints", "endpoints", "attach_metadata: {node: true}"),
+    ("endpointslices", "endpointslice", "attach_metadata: {node: true, namespace: true}"),
+    ("slices-payment", "endpointslice", "namespaces: {names: [payment]}"),
+    ("nodes", "node", "{}"),
+    ("ingresses", "ingress", "{}"),
+];
+
+/// The jobs, as both take them.
+fn scrape_configs(kubeconfig: &Path) -> String {
+    let mut yaml = "global: {scrape_interval: 1h}\nscrape_configs:\n".to_owned();
+    for (name, role, more) in JOBS {
+        let more = if more == "{}" { String::new() } else { format!("    {more}\n") };
+        yaml += &format!(
+            "- job_name: {name}
+  kubernetes_sd_configs:
+  - role: {role}
+    kubeconfig_file: {}
+{more}  relabel_configs:
+  - {{source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: 'TRUE', action: drop}}
+  - {{source_labels: [__meta_kubernetes_pod_phase], regex: Succeeded|Failed, action: drop}}
+  - {{regex: __meta_kubernetes_(.+), action: labelmap}}
+",
+            kubeconfig.display()
+        );
+    }
+    yaml
+}
+
+struct Both {
+    oracle: Process,
+    oracle_arguments: Vec<String>,
+    prometheus: String,
+    promring: String,
+    _allocator: Process,
+}
+
+impl Both {
+    /// Starts both; promring with the ServiceAccount of the chart.
+    async fn start(cluster: &Cluster) -> Self {
+        let dir = cluster.dir();
+        cluster.kubectl(&["create", "namespace", "metrics"]).await;
+        apply_roles(cluster, &[]).await;
+        let token = cluster.kubectl(&["create", "token", "promring-allocator", "-n", "metrics"]).await;
+        let own = cluster.kubeconfig_with("promring", token.trim());
+
+        let prometheus = dir.join("oracle.yml");
+        std::fs::write(&prometheus, scrape_configs(cluster.kubeconfig())).unwrap();
+        let promring = dir.join("promring.yml");
+        let members = format!(
+            "allocator: {{members: statefulset, statefulset: metrics/promring-scraper, kubeconfig_file: {}}}\n",
+            own.display()
+        );
+        std::fs::write(&promring, scrape_configs(&own) + &members).unwrap();
+        let storage = format!("--storage.agent.path={}", dir.join("oracle").display());
+        let file = format!("--config.file={}", prometheus.display());
+        let listen = "--web.listen-address=127.0.0.1:9090".to_owned();
+        let oracle_arguments = vec![file, "--agent".to_owned(), storage, listen];
+        let arguments = ["allocator", "--config", text(&promring), "--listen", "127.0.0.1:8080"];
+        Self {
+            oracle: start_oracle(&oracle_arguments, dir),
+            oracle_arguments,
+            prometheus: "http://127.0.0.1:9090".to_owned(),
+            promring: "http://127.0.0.1:8080".to_owned(),
+            _allocator: Process::promring("allocator", &arguments, dir),
+        }
+    }
+
+    /// Starts Prometheus anew. After a change it shows pods behind endpoints as they were, until their phase or the
+    /// endpoints change (the divergence is listed in docs/configuration.md); a new one has to look.
+    fn ask_anew(&mut self, cluster: &Cluster) {
+        self.oracle.kill();
+        self.oracle = start_oracle(&self.oracle_arguments, cluster.dir());
+    }
+
+    /// Waits until both find the same twice in a row, and something that `enough` accepts.
+    async fn agree(&self, what: &str, enough: impl Fn(&Found) -> bool) -> Found {
+        let since = Instant::now();
+        let mut agreed = None;
+        loop {
+            let ours = found(&self.promring).await.unwrap_or_default();
+            let theirs = found(&self.prometheus).await.unwrap_or_default();
+            if agreed.as_ref() == Some(&ours) && ours == theirs && enough(&ours) {
+                return ours;
+            }
+            if since.elapsed() > PATIENCE {
+                for (who, found, other) in [("promring", &ours, &theirs), ("Prometheus", &theirs, &ours)] {
+                    for (job, target) in found.difference(other).take(2) {
+                        eprintln!("only {who}, job {job}: {target}");
+                    }
+                }
+                panic!("{what}: promring finds {}, Prometheus {}", ours.len(), theirs.len());
+            }
+            agreed = Some(ours);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+}
+
+/// Applies the chart's roles and nothing else of it.
+async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
+    let only = ["--show-only", "templates/rbac.yaml"];
+    let arguments: Vec<&str> = only.into_iter().chain(arguments.iter().copied()).collect();
+    let path = cluster.dir().join("rbac.yaml");
+    std::fs::write(&path, template(cluster.dir(), &arguments).unwrap()).unwrap();
+    cluster.kubectl(&["apply", "-f", text(&path)]).await;
+}
+
+fn start_oracle(arguments: &[String], dir: &Path) -> Process {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Process::start("oracle", part("PROMETHEUS_3"), &arguments, dir)
+}
+
+#[test]
+fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
+    // Without streaming lists, so that both verbs of the roles are needed.
+    let options = promring_cluster::Options { streaming_lists: false, ..options() };
+    run(&options, async |cluster| {
+        let pods = scaled(210, 1_400);
+        prepare(cluster).await;
+        apply_all(cluster, services(0)).await;
+        // Half of them before both start, half under their eyes.
+        apply_all(cluster, (0..pods / 2).map(|number| pod(number, 0)).collect()).await;
+        let mut both = Both::start(cluster).await;
+        let many = |minimum: usize| {
+            move |found: &Found| {
+                of_job(found, "pods") > minimum && JOBS.iter().all(|(job, _, _)| of_job(found, job) > 0)
+            }
+        };
+        both.agree("what was there at the start", many(pods / 2)).await;
+        apply_all(cluster, (pods / 2..pods).map(|number| pod(number, 0)).collect()).await;
+        both.agree("pods that came later", many(pods)).await;
+
+        // Labels, annotations, ports, hosts and endpoints change; pods change their state, and go.
+        apply_all(cluster, services(1)).await;
+        apply_all(cluster, vec![namespace("shop", "two")]).await;
+        apply_all(cluster, (0..pods).step_by(5).map(|number| pod(number, 1)).collect()).await;
+        let flipped = (1..pods).step_by(7).map(|number| {
+            let mut pod = pod(number, 0);
+            pod["status"]["conditions"] = serde_json::json!([{"type": "Ready", "status": "False"}]);
+            pod
+        });
+        apply_all(cluster, flipped.collect()).await;
+        delete_all(cluster, (0..pods).step_by(6).map(|number| pod(number, 0)).collect()).await;
+        delete_all(cluster, services(1).into_iter().step_by(4).collect()).await;
+        both.ask_anew(cluster);
+        let before = both.agree("after changes to all kinds", many(pods / 2)).await;
+
+        // The roles of the chart are exactly enough.
+        let requests = cluster.requests(ALLOCATOR);
+        let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
+        assert!(refused.is_empty(), "{refused:?}");
+        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
+        let mut granted = granted(&objects(&rendered));
+        // Only where attach_metadata asks for them.
+        granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
+        assert_eq!(used(&requests), granted);
+
+        // The API server goes: everything stays. It comes back, without the versions that the watches held.
+        cluster.stop_api_server().await;
+        eventually("promring says that its sources fail", async || {
+            let answer = get_json(&format!("{}/api/v1/targets", both.promring)).await?;
+            let sources = answer["data"]["sources"].as_array()?.clone();
+            sources.iter().all(|source| source["lastError"] != "").then_some(())
+        })
+        .await;
+        assert_eq!(found(&both.promring).await.unwrap(), before, "nothing goes while the API server is away");
+        cluster.start_api_server().await;
+        apply_all(cluster, (0..pods).step_by(9).map(|number| pod(number, 2)).collect()).await;
+        both.ask_anew(cluster);
+        let after = both.agree("after a restart of the API server", many(pods / 2)).await;
+        assert_ne!(before, after);
+
+        // With one right less only the jobs that need it fail, and say so; nobody waits for them.
+        let all = ["pods", "endpoints", "endpointslices", "ingresses", "nodes", "namespaces"].join(",");
+        let less = format!("discovery.resources={{{all}}}");
+        apply_roles(cluster, &["--set", &less]).await;
+        let kubectl = Path::new(&part("KUBERNETES")).to_owned();
+        eventually("services are forbidden", async || {
+            let question = ["kubectl", "auth", "can-i", "list", "services", "--as", ALLOCATOR];
+            cluster.tool(&kubectl, &question).await.is_err().then_some(())
+        })
+        .await;
+        let config = cluster.dir().join("promring.yml");
+        let arguments = ["allocator", "--config", text(&config), "--listen", "127.0.0.1:8081"];
+        let _second = Process::promring("second", &arguments, cluster.dir());
+        let second = "http://127.0.0.1:8081";
+        eventually("only the jobs that need services fail", async || {
+            let answer = get_json(&format!("{second}/api/v1/targets")).await?;
+            let jobs = |holds: &dyn Fn(&Value) -> bool| -> BTreeSet<String> {
+                let sources = answer["data"]["sources"].as_array().into_iter().flatten();
+                let sources = sources.filter(|source| holds(source));
+                sources.map(|source| source["scrapePool"].as_str().unwrap().to_owned()).collect()
+            };
+            let failing = jobs(&|source| source["lastError"].as_str().unwrap().contains("forbidden"));
+            let synced = jobs(&|source| source["synced"] == true && source["lastError"] == "");
+            let needs =
+                |job: &str| job.contains("service") || job.contains("endpoint") || job.contains("slice");
+            let all = JOBS.iter().map(|(job, _, _)| (*job).to_owned());
+            let (wanted, others): (BTreeSet<_>, BTreeSet<_>) = all.partition(|job| needs(job));
+            (failing == wanted && synced == others).then_some(())
+        })
+        .await;
+        let pods = |found: Found| found.into_iter().filter(|(job, _)| job == "pods").collect::<Found>();
+        assert_eq!(pods(found(second).await.unwrap()), pods(after));
+    });
+}
+
+/// Bursts of pods that come, change and go; what is left is what a fresh start finds.
+#[test]
+fn after_bursts_of_changes_the_targets_are_those_of_a_fresh_start() {
+    run(&options(), async |cluster| {
+        let pods = scaled(300, 2_000);
+        prepare(cluster).await;
+        let config = cluster.dir().join("bursts.yml");
+        std::fs::write(&config, scrape_configs(cluster.kubeconfig())).unwrap();
+        let start = |name: &str, port: u16| {
+            let listen = format!("127.0.0.1:{port}");
+            let arguments = ["allocator", "--config", text(&config), "--listen", &listen];
+            (Process::promring(name, &arguments, cluster.dir()), format!("http://{listen}"))
+        };
+        let (_old, old) = start("old", 8080);
+        apply_all(cluster, (0..pods).map(|number| pod(number, 0)).collect()).await;
+        apply_all(cluster, (0..pods).step_by(2).map(|number| pod(number, 1)).collect()).await;
+        delete_all(cluster, (0..pods).step_by(3).map(|number| pod(number, 0)).collect()).await;
+        let (_fresh, fresh) = start("fresh", 8081);
+        eventually("both find the same", async || {
+            let (old, fresh) = (found(&old).await?, found(&fresh).await?);
+            (old == fresh && of_job(&old, "pods") >= pods / 2).then_some(())
+        })
+        .await;
+    });
+}
