@@ -46,5 +46,6 @@ remote_write: [{{url: '{}', name: audit}}]
     assert!(again.terminate().success(), "{}", again.log());
     let summary = receiver.summary();
     assert_eq!(summary.out_of_order, 0, "no series has overtaken itself");
-    assert_eq!(summary.duplicates, 0);
+    // One request a lane was under way when the process was killed.
+    assert!(summary.duplicates <= 8 * 2_000, "{} duplicates", summary.duplicates);
 }
