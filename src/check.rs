@@ -8,7 +8,6 @@ use promring_model::config::{Config, Discovery, Loaded, Severity, check};
 use promring_net::files::Disk;
 
 use crate::cli::CheckArgs;
-use crate::gaps;
 
 /// Checks each file and prints what was found: OK with a count of what is in it, or the errors. Exit code 1 if any
 /// file has an error.
@@ -28,9 +27,6 @@ fn describe(file: &Path, loaded: &Loaded) -> String {
     let mut text = String::new();
     for diagnostic in &loaded.diagnostics {
         text.push_str(&format!("{diagnostic}\n"));
-    }
-    for gap in loaded.config.iter().flat_map(gaps::of) {
-        text.push_str(&format!("{}: warning: {gap}\n", file.display()));
     }
     let errors =
         loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count();

@@ -7,8 +7,6 @@ use promring_model::config::{Config, Severity, load};
 use promring_net::files::Disk;
 use promring_net::reload::Watched;
 
-use crate::gaps;
-
 /// The configuration in `path`. Warnings and remarks are logged.
 ///
 /// # Errors
@@ -33,9 +31,6 @@ pub(crate) fn read(path: &Path) -> Read {
             Severity::Warning => tracing::warn!("{diagnostic}"),
             Severity::Remark => tracing::info!("{diagnostic}"),
         }
-    }
-    for gap in loaded.config.iter().flat_map(gaps::of) {
-        tracing::warn!("{gap}");
     }
     let config = loaded.config.map(Arc::new).ok_or_else(|| {
         errors.push("the configuration cannot be used".to_owned());

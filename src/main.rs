@@ -5,7 +5,6 @@ mod allocator;
 mod check;
 mod cli;
 mod demo;
-mod gaps;
 mod load;
 mod logging;
 mod queue;

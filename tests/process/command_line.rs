@@ -200,20 +200,6 @@ fn a_start_that_fails_says_why_whatever_is_logged() {
 }
 
 #[test]
-fn a_discovery_that_is_not_there_yet_is_named_once() {
-    let (dir, path) = config("scrape_configs: [{job_name: a, dns_sd_configs: [{names: [a]}]}]\n");
-    let mut promring =
-        crate::support::Process::standalone("promring", std::path::Path::new(&path), dir.path()).0;
-    while !promring.log().contains("without remote_write") && !promring.log().contains("promring is running")
-    {
-        assert!(promring.runs(), "{}", promring.log());
-        std::thread::yield_now();
-    }
-    assert!(promring.terminate().success());
-    assert_eq!(promring.log().matches("dns_sd_configs").count(), 1, "{}", promring.log());
-}
-
-#[test]
 fn relabel_names_a_line_that_cannot_be_read_and_a_job_that_is_not_there() {
     let (_dir, path) = config(RULES);
     let (code, out, _) = run(&["relabel", "--config", &path, "--job", "pods", "{a=1}"]);
