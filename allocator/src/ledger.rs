@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use promring_model::target::TargetId;
-use promring_proto::api::{AssignedTarget, Assignment, JobAssignment, Version};
+use promring_proto::api::{AssignedTarget, Assignment, Grant, JobAssignment, Version};
 
 use crate::targets::Discovered;
 
@@ -145,8 +145,13 @@ impl Ledger {
         for (id, entry) in self.entries.iter().filter(|(_, entry)| newer(entry.since)) {
             let target = &entry.target.target;
             let Some((terms, _)) = self.jobs.get(&*target.job) else { continue };
-            let assigned =
-                AssignedTarget { id: *id, labels: target.labels.to_labels(), from: None, until: None };
+            let assigned = AssignedTarget {
+                id: *id,
+                labels: target.labels.to_labels(),
+                from: None,
+                until: None,
+                grant: Grant::default(),
+            };
             upsert
                 .entry(target.job.to_string())
                 .or_insert_with(|| job_assignment(terms))
@@ -163,6 +168,7 @@ impl Ledger {
             upsert,
             gone: removed(Removal::Gone),
             moved: removed(Removal::Moved),
+            moves: BTreeMap::new(),
         })
     }
 }

@@ -148,7 +148,8 @@ impl State {
         let reported = self.reported.entry(name.to_owned()).or_default();
         reported.observe(report, now_ms);
         // A scraper that this allocator has not seen before may have told only what changed.
-        Ok(ReportAnswer { term: self.term, full: !known && !reported.report.full, leaving })
+        let full = !known && !reported.report.full;
+        Ok(ReportAnswer { term: self.term, full, leaving, ..ReportAnswer::default() })
     }
 
     /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-pub use promring_model::handover::{NotAVersion, Version};
+pub use promring_model::handover::{Grant, MemberReport, MoveId, MoveTerms, NotAVersion, Version};
 use promring_model::labels::Labels;
 use promring_model::target::TargetId;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,10 @@ pub struct Assignment {
     /// Targets that another scraper has now: no markers.
     #[serde(default)]
     pub moved: Vec<TargetId>,
+    /// All moves that concern the scraper, whatever `base` is. One that it is in and that is not listed is done, or was
+    /// given up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub moves: BTreeMap<MoveId, MoveTerms>,
 }
 
 /// One job's part of an assignment.
@@ -71,6 +75,10 @@ pub struct AssignedTarget {
     /// The first slot that is no longer this scraper's; none: no end is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<i64>,
+    /// The moves by which the target's key comes and goes: `incoming`, `outgoing`. `from` and `until` follow from
+    /// them, and stand here for who looks on.
+    #[serde(flatten)]
+    pub grant: Grant,
 }
 
 /// Body of `POST /api/v1/scrapers/{scraper}/report`: the heartbeat.
@@ -104,6 +112,9 @@ pub struct Report {
     /// Jobs in the assignment that this scraper's own file does not have.
     #[serde(default)]
     pub unknown_jobs: Vec<String>,
+    /// What hand-over needs to know: claims, moves, progress. Its `full` speaks of claims, `full` above of health.
+    #[serde(default)]
+    pub handover: MemberReport,
 }
 
 /// A target as its scraper sees it.
@@ -168,7 +179,7 @@ pub struct QueueReport {
 }
 
 /// Answer to a report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportAnswer {
     /// The term of the allocator that answers.
     pub term: u64,
@@ -178,6 +189,18 @@ pub struct ReportAnswer {
     /// This scraper's ordinal goes away, so it should send everything before it ends.
     #[serde(default)]
     pub leaving: bool,
+    /// No other scraper takes targets, so that a drain would be in vain.
+    #[serde(default)]
+    pub alone: bool,
+    /// The next report should tell all claims, at once.
+    #[serde(default)]
+    pub full_claims: bool,
+    /// The number of the report that this answers.
+    #[serde(default)]
+    pub sequence: u64,
+    /// The newest version for this scraper, as long as assignments are given out.
+    #[serde(default)]
+    pub version: Option<Version>,
 }
 
 /// Answer of `GET /api/v1/targets`, with Prometheus's field names, wrapped as Prometheus wraps it.

@@ -41,7 +41,7 @@ use promring_model::config::{Config, HttpClientConfig, ScraperSettings};
 use promring_net::client::HttpClient;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::{QueueReport, Report, TargetReport};
+use promring_proto::api::{MemberReport, QueueReport, Report, TargetReport};
 use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 
@@ -417,6 +417,7 @@ impl Scraper {
             external_labels_hash: format!("{:016x}", self.config().external_labels.hash64()),
             config_mismatch: manager.mismatches(),
             unknown_jobs: manager.unknown_jobs(),
+            handover: MemberReport::default(),
         }
     }
 

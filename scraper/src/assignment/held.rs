@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use promring_model::labels::Labels;
 use promring_model::target::TargetId;
-use promring_proto::api::{AssignedTarget, Assignment, JobAssignment, Version};
+use promring_proto::api::{AssignedTarget, Assignment, Grant, JobAssignment, Version};
 
 /// What an answer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,16 @@ impl Held {
     #[must_use]
     pub fn targets(&self) -> Vec<(String, AssignedTarget)> {
         let assigned = |(id, (job, labels)): (&TargetId, &(String, Labels))| {
-            (job.clone(), AssignedTarget { id: *id, labels: labels.clone(), from: None, until: None })
+            (
+                job.clone(),
+                AssignedTarget {
+                    id: *id,
+                    labels: labels.clone(),
+                    from: None,
+                    until: None,
+                    grant: Grant::default(),
+                },
+            )
         };
         self.targets.iter().map(assigned).collect()
     }
@@ -75,7 +84,14 @@ impl Held {
                 job.targets.push(target);
             }
         }
-        Some(Assignment { version: self.version?, base: None, upsert, gone: Vec::new(), moved: Vec::new() })
+        Some(Assignment {
+            version: self.version?,
+            base: None,
+            upsert,
+            gone: Vec::new(),
+            moved: Vec::new(),
+            moves: BTreeMap::new(),
+        })
     }
 
     /// Takes an answer; changes come in the order in which they are to be made: ends before beginnings, so that a
@@ -144,6 +160,7 @@ mod tests {
                 labels: Labels::default(),
                 from: None,
                 until: None,
+                grant: Grant::default(),
             })
             .collect();
         let job = JobAssignment { config_hash: String::new(), synced: true, refusal: None, targets };
@@ -153,6 +170,7 @@ mod tests {
             upsert: BTreeMap::from([("job".to_owned(), job)]),
             gone: Vec::new(),
             moved: Vec::new(),
+            moves: BTreeMap::new(),
         }
     }
 

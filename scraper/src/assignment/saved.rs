@@ -68,7 +68,7 @@ mod tests {
 
     use promring_model::labels::Labels;
     use promring_model::target::TargetId;
-    use promring_proto::api::{AssignedTarget, JobAssignment, Version};
+    use promring_proto::api::{AssignedTarget, Grant, JobAssignment, Version};
 
     use super::*;
     use crate::assignment::Held;
@@ -83,6 +83,7 @@ mod tests {
             labels: Labels::from_pairs([("job", "a"), ("__address__", "host:1")]),
             from: None,
             until: None,
+            grant: Grant::default(),
         };
         let job = JobAssignment {
             config_hash: "h".to_owned(),
@@ -96,6 +97,7 @@ mod tests {
             upsert: BTreeMap::from([("a".to_owned(), job)]),
             gone: Vec::new(),
             moved: Vec::new(),
+            moves: BTreeMap::new(),
         };
         let mut held = Held::default();
         assert_eq!(held.assignment(), None);
