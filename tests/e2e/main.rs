@@ -20,6 +20,7 @@ mod divergences;
 mod engine;
 mod fleet;
 mod generator;
+mod handover;
 mod heavy_target;
 mod kill;
 mod kubernetes;

@@ -1,0 +1,358 @@
+//! An allocator and scrapers as processes, which come and go as a StatefulSet's pods do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use promring_model::config::load;
+use promring_net::clock::now_ms;
+use promring_net::files::Disk;
+use promring_testkit::audit::Report;
+use promring_testkit::exporter::{Fleet as Exporters, FleetOptions};
+use promring_testkit::receiver::Receiver;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Process, eventually, free_port, get_json, metric, scaled};
+
+/// How many targets there are, each scraped every second.
+pub const TARGETS: usize = 300;
+/// Series that each exposes.
+pub const SERIES: usize = 10;
+/// Samples may be under way for this long, in milliseconds: two cores may be busy.
+const UNDER_WAY_MS: i64 = 4_000;
+
+/// What differs from test to test.
+pub struct Setup {
+    /// How many targets.
+    pub targets: usize,
+    /// Scrapers at the start.
+    pub scrapers: usize,
+    /// `allocator.lapse`.
+    pub lapse: &'static str,
+    /// Further keys under `scraper:`.
+    pub scraper: &'static str,
+    /// Entries of `remote_write` beside the auditing receiver's, as a YAML flow sequence without its brackets.
+    pub more_receivers: String,
+    /// Keys of the auditing receiver's entry.
+    pub remote_write: &'static str,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            targets: TARGETS,
+            scrapers: 3,
+            lapse: "15s",
+            scraper: "",
+            more_receivers: String::new(),
+            remote_write: "",
+        }
+    }
+}
+
+/// One scraper's process, and where it listens.
+struct Scraper {
+    process: Process,
+    base: String,
+}
+
+/// The whole fleet.
+pub struct Fleet {
+    dir: tempfile::TempDir,
+    pub exporters: Exporters,
+    pub receiver: Receiver,
+    setup: Setup,
+    config: PathBuf,
+    allocator: Process,
+    pub allocator_url: String,
+    scrapers: BTreeMap<usize, Scraper>,
+    /// How often a process was started, for the names of logs.
+    starts: usize,
+    /// The audit's beginning.
+    from_ms: i64,
+}
+
+/// Which scraper has each target, by the target's address.
+pub type Owners = BTreeMap<String, String>;
+
+impl Fleet {
+    /// Starts everything, and returns when all scrapers have their targets and the audit has begun.
+    pub async fn start(setup: Setup) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options =
+            FleetOptions { targets: setup.targets, series: Some(SERIES), ..FleetOptions::default() };
+        let exporters = Exporters::start(options).await.unwrap();
+        let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        std::fs::write(dir.path().join("targets.json"), exporters.file_sd_json()).unwrap();
+        let config = dir.path().join("prometheus.yml");
+        write_config(&config, &setup, setup.scrapers, &receiver);
+        let job = load(&config, &Disk).config.unwrap().scrape_configs[0].clone();
+        exporters.expect(&mut receiver.audit(), &job, &Default::default()).unwrap();
+        let listen = format!("127.0.0.1:{}", free_port());
+        let allocator = start_allocator(&config, &listen, dir.path(), "allocator");
+        let count = setup.scrapers;
+        let mut fleet = Self {
+            dir,
+            exporters,
+            receiver,
+            setup,
+            config,
+            allocator,
+            allocator_url: format!("http://{listen}"),
+            scrapers: BTreeMap::new(),
+            starts: 0,
+            from_ms: 0,
+        };
+        for number in 0..count {
+            fleet.start_scraper(number);
+        }
+        fleet.settled().await;
+        fleet.from_ms = now_ms();
+        fleet.receiver.audit().window(fleet.from_ms, i64::MAX);
+        fleet
+    }
+
+    /// Starts a scraper, with the volume that it had before, if it had one. `skew`: arguments put before its own.
+    pub fn start_scraper(&mut self, number: usize) {
+        self.starts += 1;
+        let name = name(number);
+        let base = self.scrapers.remove(&number).map(|scraper| scraper.base);
+        let base = base.unwrap_or_else(|| format!("http://127.0.0.1:{}", free_port()));
+        let data = self.dir.path().join(&name);
+        let arguments = [
+            "scraper",
+            "--config",
+            self.config.to_str().unwrap(),
+            "--name",
+            &name,
+            "--allocator",
+            &self.allocator_url,
+            "--listen",
+            base.strip_prefix("http://").unwrap(),
+            "--data-dir",
+            data.to_str().unwrap(),
+        ];
+        let process = Process::promring(&format!("{name}-{}", self.starts), &arguments, self.dir.path());
+        self.scrapers.insert(number, Scraper { process, base });
+    }
+
+    /// Says how many scrapers there are to be.
+    pub fn want(&self, scrapers: usize) {
+        write_config(&self.config, &self.setup, scrapers, &self.receiver);
+    }
+
+    /// Changes the number of scrapers as a StatefulSet does: new ones are started, those with the highest ordinals
+    /// stopped one after the other. Returns when everybody has what it is to have.
+    pub async fn scale(&mut self, to: usize) {
+        let from = self.scrapers.len();
+        self.want(to);
+        for number in from..to {
+            self.start_scraper(number);
+        }
+        for number in (to..from).rev() {
+            self.leaves(number).await;
+            self.stop_scraper(number);
+            self.scrapers.remove(&number);
+        }
+        self.settled().await;
+    }
+
+    /// Waits until the allocator knows that a scraper's ordinal goes away.
+    async fn leaves(&self, number: usize) {
+        eventually("the allocator knows that a scraper is to go", async || {
+            let scrapers = self.scrapers_seen().await?;
+            let found = scrapers.iter().find(|scraper| scraper["name"] == name(number))?;
+            (found["leaving"] == true).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks a scraper to end, and waits until it has.
+    pub fn stop_scraper(&mut self, number: usize) {
+        let process = self.process(number);
+        assert!(process.terminate().success(), "{}", process.log());
+    }
+
+    /// Kills a scraper as a crash would.
+    pub fn kill_scraper(&mut self, number: usize) {
+        self.process(number).kill();
+    }
+
+    /// Sends a scraper a signal.
+    pub fn signal_scraper(&mut self, number: usize, signal: Signal) {
+        self.process(number).signal(signal);
+    }
+
+    /// What a scraper has printed since its last start.
+    pub fn scraper_log(&mut self, number: usize) -> String {
+        self.process(number).log()
+    }
+
+    fn process(&mut self, number: usize) -> &mut Process {
+        &mut self.scrapers.get_mut(&number).unwrap().process
+    }
+
+    /// Stops the allocator and starts it again.
+    pub async fn restart_allocator(&mut self) {
+        assert!(self.allocator.terminate().success(), "{}", self.allocator.log());
+        self.start_allocator_again();
+        self.settled().await;
+    }
+
+    /// Kills the allocator.
+    pub fn kill_allocator(&mut self) {
+        self.allocator.kill();
+    }
+
+    /// Starts an allocator where the last one was.
+    pub fn start_allocator_again(&mut self) {
+        self.starts += 1;
+        let listen = self.allocator_url.strip_prefix("http://").unwrap();
+        let log = format!("allocator-{}", self.starts);
+        self.allocator = start_allocator(&self.config, listen, self.dir.path(), &log);
+    }
+
+    async fn scrapers_seen(&self) -> Option<Vec<Value>> {
+        let answer = get_json(&format!("{}/api/v1/scrapers", self.allocator_url)).await?;
+        answer["data"]["scrapers"].as_array().cloned()
+    }
+
+    /// Waits until the scrapers that run are those that take targets, each has what it is to have, and no hand-over is
+    /// under way; and looks at who has what.
+    pub async fn settled(&self) -> Owners {
+        let running: BTreeSet<String> = self.scrapers.keys().map(|number| name(*number)).collect();
+        self.settled_among(&running).await
+    }
+
+    /// The same where only these scrapers take targets.
+    pub async fn settled_among(&self, names: &BTreeSet<String>) -> Owners {
+        eventually("every scraper has its targets, and no hand-over is under way", async || {
+            let answer = get_json(&format!("{}/api/v1/scrapers", self.allocator_url)).await?;
+            let data = &answer["data"];
+            let ready = data["scrapers"].as_array()?.iter().filter(|scraper| scraper["state"] == "ready");
+            let told = ready.clone().all(|scraper| scraper["version"].is_string());
+            let ready: BTreeSet<String> =
+                ready.map(|scraper| scraper["name"].as_str().unwrap().to_owned()).collect();
+            let still = data["moves"].as_array()?.is_empty();
+            if data["ready"] != true || !told || ready != *names || !still {
+                return None;
+            }
+            let owners = self.owners().await?;
+            let having: BTreeSet<String> = owners.values().cloned().collect();
+            (owners.len() == self.setup.targets && having == *names && self.as_told(&owners).await?)
+                .then_some(owners)
+        })
+        .await
+    }
+
+    /// Whether what each scraper really scrapes is what the allocator says.
+    async fn as_told(&self, owners: &Owners) -> Option<bool> {
+        let mut scraped = Owners::new();
+        for (number, scraper) in &self.scrapers {
+            let Some(own) = instances(&scraper.base, "instance").await else { continue };
+            scraped.extend(own.into_keys().map(|instance| (instance, name(*number))));
+        }
+        Some(scraped == *owners)
+    }
+
+    /// Who has what, as the allocator says.
+    pub async fn owners(&self) -> Option<Owners> {
+        instances(&self.allocator_url, "instance").await
+    }
+
+    /// The audit of all slots from its beginning up to now, once what is under way has had time to come.
+    pub async fn audited(&self) -> Report {
+        let until_ms = now_ms();
+        eventually("what is under way has arrived", async || {
+            let late = now_ms() > until_ms + UNDER_WAY_MS;
+            (late || self.receiver.audit().gaps(until_ms) == 0).then_some(())
+        })
+        .await;
+        let report = self.receiver.audit().report(until_ms);
+        eprintln!("{} ms audited: {report}", until_ms - self.from_ms);
+        report
+    }
+
+    /// Asserts that every series had exactly one sample a slot, of which there were at least so many a series.
+    pub async fn assert_clean(&self, what: &str, slots_min: u64) {
+        let report = self.audited().await;
+        assert!(report.counts.is_clean(), "{what}: {report:#?}");
+        assert_eq!(report.targets, self.setup.targets as u64, "{what}");
+        assert!(report.slots >= report.series * slots_min, "{what}: only {} slots", report.slots);
+    }
+
+    /// The sum of a metric over all scrapers.
+    pub async fn sum(&self, metric_name: &str) -> f64 {
+        let mut sum = 0.0;
+        for scraper in self.scrapers.values() {
+            sum += metric(&scraper.base, metric_name).await.unwrap_or(0.0);
+        }
+        sum
+    }
+
+    /// Lets so many slots pass.
+    pub async fn slots_pass(&self, short: i64, full: i64) {
+        let until_ms = now_ms() + scaled(short, full) * 1_000;
+        eventually("some slots pass", async || (now_ms() >= until_ms).then_some(())).await;
+    }
+
+    /// Stops everything in good order.
+    pub fn end(mut self) {
+        for number in self.scrapers.keys().copied().collect::<Vec<_>>() {
+            self.stop_scraper(number);
+        }
+        assert!(self.allocator.terminate().success(), "{}", self.allocator.log());
+    }
+}
+
+/// A scraper's name by its ordinal.
+pub fn name(number: usize) -> String {
+    format!("scraper-{number}")
+}
+
+/// Targets that have another owner now.
+pub fn moved(before: &Owners, after: &Owners) -> BTreeSet<String> {
+    after
+        .iter()
+        .filter(|(target, owner)| before.get(*target) != Some(owner))
+        .map(|(target, _)| target.clone())
+        .collect()
+}
+
+/// Targets of one scraper.
+pub fn of<'a>(owners: &'a Owners, scraper: &'a str) -> impl Iterator<Item = &'a String> {
+    owners.iter().filter(move |(_, owner)| **owner == scraper).map(|(target, _)| target)
+}
+
+/// The targets that a process lists, by a label, with the scraper that it names.
+async fn instances(base: &str, label: &str) -> Option<Owners> {
+    let answer = get_json(&format!("{base}/api/v1/targets?state=active")).await?;
+    let targets = answer["data"]["activeTargets"].as_array()?.clone();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Some(targets.iter().map(|target| (text(&target["labels"][label]), text(&target["scraper"]))).collect())
+}
+
+fn start_allocator(config: &Path, listen: &str, dir: &Path, log: &str) -> Process {
+    let arguments = ["allocator", "--config", config.to_str().unwrap(), "--listen", listen];
+    Process::promring(log, &arguments, dir)
+}
+
+fn write_config(path: &Path, setup: &Setup, replicas: usize, receiver: &Receiver) {
+    let Setup { lapse, scraper, more_receivers, remote_write, .. } = setup;
+    let text = format!(
+        "
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+- job_name: sample
+  file_sd_configs: [{{files: [targets.json]}}]
+remote_write: [{{url: '{}', name: audit, {remote_write}}}, {more_receivers}]
+allocator: {{settle: 3s, lapse: {lapse}, replicas: {replicas}, handover_lead: 5s, handover_settle: 2s}}
+scraper: {{heartbeat: 500ms, {scraper}}}
+",
+        receiver.write_url()
+    );
+    // As an editor that writes carefully does it.
+    let new = path.with_extension("new");
+    std::fs::write(&new, text).unwrap();
+    std::fs::rename(&new, path).unwrap();
+}

@@ -1,0 +1,90 @@
+//! What nobody planned: a scraper that is killed, one that is back at once, and one that is stopped for a while.
+
+use std::collections::BTreeSet;
+
+use promring_net::clock::now_ms;
+use rustix::process::Signal;
+
+use super::fleet::{Fleet, Setup, TARGETS, moved, name, of};
+
+const LAPSE_MS: i64 = 4_000;
+const INTERVAL_MS: i64 = 1_000;
+/// What it may take until a loss is noticed, told and acted upon, beside the lapse and two intervals, on a busy machine.
+const SLACK_MS: i64 = 2_000;
+
+fn setup() -> Setup {
+    Setup { lapse: "4s", ..Setup::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a_gap() {
+    let mut fleet = Fleet::start(setup()).await;
+    let before = fleet.settled().await;
+    let mine: BTreeSet<String> = of(&before, "scraper-1").cloned().collect();
+    let killed_ms = now_ms();
+    fleet.kill_scraper(1);
+    let others = BTreeSet::from([name(0), name(2)]);
+    let after = fleet.settled_among(&others).await;
+    assert_eq!(moved(&before, &after), mine, "only its own targets moved");
+    fleet.slots_pass(3, 30).await;
+    let report = fleet.audited().await;
+    assert_eq!((report.counts.duplicates, report.counts.out_of_order), (0, 0), "{report:#?}");
+    assert_eq!((report.counts.stray_markers, report.counts.missing_markers), (0, 0), "{report:#?}");
+    assert!(report.counts.gaps > 0, "a kill without a gap is no kill");
+    for gap in &report.gaps {
+        let instance = gap.labels.get("instance").unwrap();
+        assert!(mine.contains(instance), "{instance} was not its target: {gap:?}");
+        assert!(gap.first_ms > killed_ms - 2 * INTERVAL_MS, "a gap from before the kill: {gap:?}");
+        assert!(gap.longest_ms <= LAPSE_MS + 2 * INTERVAL_MS + SLACK_MS, "{gap:?}");
+    }
+    eprintln!("longest gap: {} ms", report.gaps.iter().map(|gap| gap.longest_ms).max().unwrap());
+
+    // It comes back, and takes its share by a hand-over: no further gap. What it had queued is sent, late.
+    let gaps = report.counts.gaps;
+    fleet.start_scraper(1);
+    let back = fleet.settled().await;
+    assert!(of(&back, "scraper-1").count() > TARGETS / 6, "it has targets again");
+    fleet.slots_pass(3, 30).await;
+    let report = fleet.audited().await;
+    assert!(report.counts.gaps <= gaps, "{} gaps more: {report:#?}", report.counts.gaps - gaps);
+    assert_eq!(report.counts.duplicates, 0, "{report:#?}");
+    fleet.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_that_is_killed_and_back_before_the_lapse_keeps_its_targets() {
+    let mut fleet = Fleet::start(Setup::default()).await;
+    let before = fleet.settled().await;
+    let mine: BTreeSet<String> = of(&before, "scraper-1").cloned().collect();
+    fleet.kill_scraper(1);
+    fleet.slots_pass(1, 3).await;
+    fleet.start_scraper(1);
+    let after = fleet.settled().await;
+    assert_eq!(moved(&before, &after).len(), 0, "nothing moved");
+    fleet.slots_pass(4, 30).await;
+    let report = fleet.audited().await;
+    assert_eq!((report.counts.duplicates, report.counts.out_of_order), (0, 0), "{report:#?}");
+    assert!(report.gaps.iter().all(|gap| mine.contains(gap.labels.get("instance").unwrap())), "{report:#?}");
+    fleet.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_that_was_stopped_and_wakes_after_its_targets_moved_scrapes_no_slot_twice() {
+    let mut fleet = Fleet::start(setup()).await;
+    let before = fleet.settled().await;
+    let mine: BTreeSet<String> = of(&before, "scraper-2").cloned().collect();
+    fleet.signal_scraper(2, Signal::STOP);
+    let others = BTreeSet::from([name(0), name(1)]);
+    let after = fleet.settled_among(&others).await;
+    assert_eq!(moved(&before, &after), mine, "only its own targets moved");
+    fleet.slots_pass(2, 20).await;
+    fleet.signal_scraper(2, Signal::CONT);
+    let back = fleet.settled().await;
+    assert!(of(&back, "scraper-2").count() > TARGETS / 6, "it has targets again");
+    fleet.slots_pass(3, 30).await;
+    let report = fleet.audited().await;
+    // What it had queued before may come late; no slot has two samples.
+    assert_eq!(report.counts.duplicates, 0, "{report:#?}");
+    assert!(report.gaps.iter().all(|gap| mine.contains(gap.labels.get("instance").unwrap())), "{report:#?}");
+    fleet.end();
+}
