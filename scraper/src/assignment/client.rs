@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use promring_model::target::TargetKey;
 use promring_net::client::{HttpClient, describe};
 use promring_proto::api::{Assignment, Report, ReportAnswer, Version};
 use reqwest::StatusCode;
@@ -13,6 +15,9 @@ const POLL_WAIT_SECONDS: u64 = 30;
 
 /// How much longer than that an answer may take.
 const POLL_GRACE: Duration = Duration::from_secs(10);
+
+/// How long the scraper that gives a key may take to answer.
+const GIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a report may take.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,13 +54,14 @@ impl AllocatorClient {
         Self { client, base: url.trim_end_matches('/').to_owned(), scraper: scraper.to_owned() }
     }
 
-    /// Asks for what is newer than `held`, and waits for it.
+    /// Asks for what is newer than `held`, and with `wait` waits for it.
     ///
     /// # Errors
     /// What went wrong, in words.
-    pub async fn poll(&self, held: Option<Version>) -> Result<Poll, String> {
-        let url = format!("{}/api/v1/assignments/{}?wait={POLL_WAIT_SECONDS}s", self.base, self.scraper);
-        let timeout = Duration::from_secs(POLL_WAIT_SECONDS) + POLL_GRACE;
+    pub async fn poll(&self, held: Option<Version>, wait: bool) -> Result<Poll, String> {
+        let wait = if wait { POLL_WAIT_SECONDS } else { 0 };
+        let url = format!("{}/api/v1/assignments/{}?wait={wait}s", self.base, self.scraper);
+        let timeout = Duration::from_secs(wait) + POLL_GRACE;
         let mut request = self.client.connections().get(url).timeout(timeout);
         if let Some(version) = held {
             request = request.header(IF_NONE_MATCH, format!("\"{version}\""));
@@ -65,7 +71,7 @@ impl AllocatorClient {
             StatusCode::NOT_MODIFIED => Ok(Poll::Unchanged),
             StatusCode::SERVICE_UNAVAILABLE => Ok(Poll::NotReady(refusal(response).await)),
             StatusCode::OK => {
-                let body = bounded(response).await?;
+                let body = bounded(response, ANSWER_BYTES_MAX).await?;
                 json::from_slice(&body)
                     .map(|assignment| Poll::Changed(Box::new(assignment)))
                     .map_err(|error| format!("the assignment cannot be read: {error}"))
@@ -90,9 +96,24 @@ impl AllocatorClient {
             .body(body);
         let response = self.send(request).await?;
         match response.status() {
-            StatusCode::OK => json::from_slice(&bounded(response).await?)
+            StatusCode::OK => json::from_slice(&bounded(response, ANSWER_BYTES_MAX).await?)
                 .map_err(|error| format!("the answer cannot be read: {error}")),
             status => Err(format!("the allocator answered {status}: {}", refusal(response).await)),
+        }
+    }
+
+    /// Asks the scraper that gives a key when it stops, and for the series of its last scrape. `address` is what the
+    /// allocator says; `bytes_max` bounds the answer.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn ask_giver(&self, address: &str, key: TargetKey, bytes_max: usize) -> Result<Bytes, String> {
+        let url = format!("{}/api/v1/handover/{key}?by={}", address.trim_end_matches('/'), self.scraper);
+        let request = self.client.connections().get(url).timeout(GIVER_TIMEOUT);
+        let response = self.send(request).await?;
+        match response.status() {
+            StatusCode::OK => Ok(Bytes::from(bounded(response, bytes_max).await?)),
+            status => Err(format!("{address} answered {status}: {}", refusal(response).await)),
         }
     }
 
@@ -102,11 +123,11 @@ impl AllocatorClient {
     }
 }
 
-async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
+async fn bounded(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(format!("the answer is larger than {ANSWER_BYTES_MAX} bytes"));
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("the answer is larger than {bytes_max} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -115,6 +136,6 @@ async fn bounded(mut response: reqwest::Response) -> Result<Vec<u8>, String> {
 
 /// The beginning of what a refusal says.
 async fn refusal(response: reqwest::Response) -> String {
-    let body = bounded(response).await.unwrap_or_default();
+    let body = bounded(response, ANSWER_BYTES_MAX).await.unwrap_or_default();
     String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES_MAX)]).trim().to_owned()
 }
