@@ -53,6 +53,9 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
         ErrorKind::CommentNotSeparated | ErrorKind::CommentInterceptedScalar => {
             "put a space before the # of a comment, and no comment into the middle of a value; quote a value that holds #"
         }
+        ErrorKind::BomInsideDocument => {
+            "remove the byte order mark (U+FEFF) here; it stays invisible where files are joined"
+        }
         ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
             "the closing quote is missing; an apostrophe within single quotes is written twice: 'it''s'"
         }
