@@ -83,6 +83,9 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
         {
             "a comment ends a value that goes on over several lines; move the comment above the value, or put quotes around it"
         }
+        ErrorKind::SimpleKeyExpected if line.trim_start().starts_with(['|', '>']) => {
+            "put the | or > on the line of its key"
+        }
         ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => {
             "a key needs a colon and a space after it, and keys of one map the same indentation"
         }
