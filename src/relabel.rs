@@ -26,8 +26,13 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
     })?;
     let mut failed = false;
     let mut out = stdout().lock();
-    let mut show = |number: usize, line: &str| -> std::io::Result<()> {
-        let line = line.trim();
+    let mut show = |number: usize, line: &[u8]| -> std::io::Result<()> {
+        let Ok(text) = std::str::from_utf8(line) else {
+            failed = true;
+            let shown = String::from_utf8_lossy(line);
+            return writeln!(out, "line {number}: not UTF-8: {}", shown.trim());
+        };
+        let line = text.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
@@ -45,7 +50,7 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
     } else {
         for (number, line) in (1..).zip(&args.labels) {
             // Who closed the pipe does not want to read on.
-            let _ = show(number, line);
+            let _ = show(number, line.as_bytes());
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -53,7 +58,7 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
 
 fn each_line(
     input: impl Read,
-    show: &mut impl FnMut(usize, &str) -> std::io::Result<()>,
+    show: &mut impl FnMut(usize, &[u8]) -> std::io::Result<()>,
 ) -> Result<(), String> {
     let mut input = BufReader::new(input);
     let mut line = Vec::new();
@@ -64,7 +69,7 @@ fn each_line(
         if read as u64 == LINE_BYTES_MAX {
             return Err(format!("standard input: line {number} is longer than {LINE_BYTES_MAX} bytes"));
         }
-        if read == 0 || show(number, String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])).is_err() {
+        if read == 0 || show(number, &line).is_err() {
             break;
         }
     }

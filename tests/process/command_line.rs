@@ -130,7 +130,7 @@ fn relabel_names_the_rule_that_dropped_a_target_or_a_series() {
 }
 
 /// What `relabel` says of these lines on its standard input.
-fn relabelled(lines: &str) -> (Option<i32>, String) {
+fn relabelled(lines: impl AsRef<[u8]>) -> (Option<i32>, String) {
     use std::io::Write;
     let (_dir, path) = config(RULES);
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_promring"))
@@ -140,7 +140,7 @@ fn relabelled(lines: &str) -> (Option<i32>, String) {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_ref()).unwrap();
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -151,6 +151,13 @@ fn relabel_skips_comments_and_empty_lines_and_counts_them() {
     assert_eq!(code, Some(1), "{out}");
     assert!(out.starts_with("{__address__=\"a:1\""), "{out}");
     assert!(out.contains("\nline 6: ") && out.matches("line ").count() == 1, "{out}");
+}
+
+#[test]
+fn relabel_refuses_a_line_that_is_no_utf_8_and_reads_on() {
+    let (code, out) = relabelled(b"{__address__=\"\xff:1\"}\n{__address__=\"a:1\", __meta_x=\"\xc3\xa9\"}\n");
+    assert_eq!(code, Some(1));
+    assert!(out.starts_with("line 1: not UTF-8: ") && out.contains("__address__=\"a:1\""), "{out}");
 }
 
 #[test]

@@ -151,6 +151,8 @@ async fn a_bad_file_is_refused_whole_and_told_and_the_old_one_stays() {
     assert!(message.contains("scrape_interval") && message.contains(":1:"), "{message}");
     let success = metric(&world.base, "prometheus_config_last_reload_successful").await;
     assert_eq!(success, Some(0.0));
+    let failures = metric(&world.base, "promring_config_reload_failures_total").await;
+    assert!(failures >= Some(1.0), "{failures:?}");
     assert!(world.promring.log().contains("refused"), "{}", world.promring.log());
     let more = scraped() + 8;
     eventually("scraping goes on", async || (scraped() >= more).then_some(())).await;

@@ -51,7 +51,7 @@ async fn fetch(config: &HttpDiscovery, client: &mut Option<HttpClient>) -> Resul
 async fn ask(config: &HttpDiscovery, client: &HttpClient) -> Result<Vec<TargetGroup>, String> {
     let request = client
         .connections()
-        .get(config.url.clone())
+        .get(reqwest::Url::clone(&config.url))
         .header(http::header::ACCEPT, "application/json")
         .header(REFRESH_HEADER, seconds(config.refresh_interval))
         .headers(client.headers().await.map_err(|error| error.to_string())?);

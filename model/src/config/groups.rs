@@ -138,7 +138,9 @@ pub(crate) fn read(report: &mut Report, path: &Path, bytes: &[u8]) -> Option<Vec
         "json" => read_json(report, whole, bytes),
         "yml" | "yaml" => read_yaml(report, whole, bytes),
         _ => {
-            report.error(whole, "a file of targets ends in .json, .yml or .yaml");
+            report
+                .error(whole, "a file of targets ends in .json, .yml or .yaml")
+                .hint("rename the file: the end of its name says how it is read");
             None
         }
     }
@@ -146,7 +148,9 @@ pub(crate) fn read(report: &mut Report, path: &Path, bytes: &[u8]) -> Option<Vec
 
 fn read_json(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
     if bytes.len() > FILE_BYTES_MAX {
-        report.error(whole, format!("the file is larger than {} MiB", FILE_BYTES_MAX >> 20));
+        report
+            .error(whole, format!("the file is larger than {} MiB", FILE_BYTES_MAX >> 20))
+            .hint("spread the targets over several files, and name them by a pattern");
         return None;
     }
     match json_groups(bytes) {

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::{
     Auth, HttpClientConfig, MetadataConfig, NameEscaping, NameValidation, ProtobufMessage, ProxyConfig,
-    QueueConfig, RemoteWrite, ScrapeConfig, ScrapeLimits, Secret, SecretSource, TlsConfig, TlsVersion,
+    QueueConfig, RemoteWrite, ScrapeConfig, ScrapeLimits, Secret, SecretSource, ServerUrl, TlsConfig,
+    TlsVersion,
 };
 use crate::hash::{FieldHasher, hash64};
 use crate::relabel::{RuleSpec, Rules};
@@ -167,10 +168,10 @@ impl Settings {
         self.number(duration.as_millis() as u64)
     }
 
-    fn url(&mut self, url: Option<&url::Url>) -> &mut Self {
+    fn url(&mut self, url: Option<&ServerUrl>) -> &mut Self {
         let Some(url) = url else { return self.flag(false) };
         // A password in a URL is a secret like any other.
-        let mut bare = url.clone();
+        let mut bare = url::Url::clone(url);
         let password = Secret::new(url.password().unwrap_or_default().to_owned());
         if bare.set_password(None).is_err() {
             return self.flag(true).text(bare.as_str());

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use groups::{target_groups, target_groups_json};
-pub use secret::Secret;
+pub use secret::{Secret, ServerUrl};
 pub use source::{ConfigSource, FILE_BYTES_MAX};
 pub use types::*;
 
@@ -86,7 +86,9 @@ fn read<S: Section + raw::FromNode>(
     let bytes = match source.read(path) {
         Ok(bytes) => bytes,
         Err(reason) => {
-            report.error(whole, format!("cannot be read: {reason}"));
+            report
+                .error(whole, format!("cannot be read: {reason}"))
+                .hint("look whether the path is right, and whether the file may be read");
             return None;
         }
     };

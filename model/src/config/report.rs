@@ -36,6 +36,8 @@ pub(crate) struct Report {
     diagnostics: Vec<Diagnostic>,
     left_out: usize,
     errors: usize,
+    /// Findings among those kept that are no errors: an error takes the place of one where there are too many.
+    others: usize,
     /// What [`Report::push`] hands out when there are too many: it is thrown away.
     spare: Option<Diagnostic>,
 }
@@ -117,9 +119,9 @@ impl Report {
         self.diagnostics.iter().any(below)
     }
 
-    /// Whether further findings are only counted; hints for them need not be sought.
+    /// Whether further errors are only counted; hints for them need not be sought.
     pub(crate) fn is_full(&self) -> bool {
-        self.diagnostics.len() >= DIAGNOSTICS_MAX
+        self.diagnostics.len() >= DIAGNOSTICS_MAX && self.others == 0
     }
 
     /// How many errors there were so far.
@@ -144,10 +146,20 @@ impl Report {
             message: message.into(),
             hint: None,
         };
+        let is_error = severity == Severity::Error;
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
             self.left_out += 1;
-            return self.spare.insert(diagnostic);
+            let replaceable = |found: &Diagnostic| found.severity != Severity::Error;
+            let at = match is_error && self.others > 0 {
+                true => self.diagnostics.iter().rposition(replaceable),
+                false => None,
+            };
+            let Some(at) = at else { return self.spare.insert(diagnostic) };
+            self.others -= 1;
+            self.diagnostics[at] = diagnostic;
+            return &mut self.diagnostics[at];
         }
+        self.others += usize::from(!is_error);
         let at = self.diagnostics.len();
         self.diagnostics.push(diagnostic);
         &mut self.diagnostics[at]
@@ -213,5 +225,23 @@ mod tests {
         assert_eq!(diagnostics.len(), DIAGNOSTICS_MAX + 1);
         assert_eq!(diagnostics[0].line, 801);
         assert!(diagnostics.last().unwrap().message.starts_with("800 more"));
+    }
+
+    #[test]
+    fn an_error_is_shown_however_many_warnings_come_before_it() {
+        let mut report = Report::default();
+        let file = report.file(Path::new("a.yml"));
+        for line in 1..=300 {
+            report.warning(Spot { file, line, column: 1, path: PathId::default() }, "hm");
+        }
+        assert!(!report.is_full(), "there is room for errors");
+        let spot = Spot { file, line: 999, column: 1, path: PathId::default() };
+        report.error(spot, "no").hint("write another");
+        let (diagnostics, _) = report.finish();
+        let errors: Vec<_> = diagnostics.iter().filter(|found| found.line == 999).collect();
+        assert_eq!(errors.len(), 1);
+        assert_eq!(errors[0].hint.as_deref(), Some("write another"));
+        assert_eq!(diagnostics.len(), DIAGNOSTICS_MAX + 1);
+        assert!(diagnostics.last().unwrap().message.starts_with("101 more"));
     }
 }

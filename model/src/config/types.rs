@@ -10,7 +10,7 @@ use crate::labels::Labels;
 use crate::relabel::Rules;
 use crate::target::TargetGroup;
 
-use super::Secret;
+use super::{Secret, ServerUrl};
 
 /// A whole configuration file (and the files that it includes).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -214,7 +214,7 @@ pub struct FileDiscovery {
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpDiscovery {
     /// Answers with a JSON array of target groups.
-    pub url: url::Url,
+    pub url: ServerUrl,
     /// How often it is asked.
     pub refresh_interval: Duration,
     /// How it is asked.
@@ -312,7 +312,7 @@ pub enum KubernetesAccess {
     /// By address, with client settings.
     Server {
         /// The API server.
-        url: url::Url,
+        url: ServerUrl,
         /// How it is asked.
         http: Box<HttpClientConfig>,
     },
@@ -401,7 +401,7 @@ pub struct OAuth2 {
     /// Scopes to ask for.
     pub scopes: Vec<String>,
     /// Where tokens come from.
-    pub token_url: url::Url,
+    pub token_url: ServerUrl,
     /// Further form fields of the token request.
     pub endpoint_params: BTreeMap<String, String>,
     /// TLS towards the token server.
@@ -443,7 +443,7 @@ pub enum TlsVersion {
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct ProxyConfig {
     /// `proxy_url`.
-    pub url: Option<url::Url>,
+    pub url: Option<ServerUrl>,
     /// `no_proxy`: hosts, domains and networks, comma-separated.
     pub no_proxy: String,
     /// The environment's HTTP_PROXY, HTTPS_PROXY and NO_PROXY count.
@@ -458,7 +458,7 @@ pub struct RemoteWrite {
     /// Names the destination in metrics and on disk: `name`, or what its URL and settings hash to.
     pub name: String,
     /// Where requests go.
-    pub url: url::Url,
+    pub url: ServerUrl,
     /// How long one may take.
     pub remote_timeout: Duration,
     /// Further headers of every request.

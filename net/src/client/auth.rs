@@ -82,9 +82,7 @@ pub(super) struct TokenSource {
 
 impl std::fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSource")
-            .field("token_url", &self.config.token_url.as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("TokenSource").field("token_url", &self.config.token_url).finish_non_exhaustive()
     }
 }
 
@@ -151,7 +149,7 @@ impl TokenSource {
         let response = self
             .client
             .connections()
-            .post(self.config.token_url.clone())
+            .post(reqwest::Url::clone(&self.config.token_url))
             .basic_auth(&self.config.client_id, Some(secret))
             .timeout(TOKEN_TIMEOUT)
             .form(&form)
@@ -246,7 +244,7 @@ mod tests {
             client_id: "id".to_owned(),
             client_secret: None,
             scopes: Vec::new(),
-            token_url: url.parse().unwrap(),
+            token_url: reqwest::Url::parse(&url).unwrap().into(),
             endpoint_params: Default::default(),
             tls: Default::default(),
             proxy: Default::default(),

@@ -116,7 +116,7 @@ impl Link {
         if attempt > 0 {
             headers.insert("retry-attempt", HeaderValue::from(attempt));
         }
-        let request = self.http.connections().post(self.config.url.clone()).headers(headers);
+        let request = self.http.connections().post(reqwest::Url::clone(&self.config.url)).headers(headers);
         let bytes = body.len() as u64;
         let begun = Instant::now();
         let sent = request.timeout(self.config.remote_timeout).body(body).send().await;

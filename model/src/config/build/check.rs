@@ -78,7 +78,9 @@ impl Builder<'_> {
         let bytes = match self.source.read(file) {
             Ok(bytes) => bytes,
             Err(reason) => {
-                self.report.error(named_at, format!("{} cannot be read: {reason}", file.display()));
+                self.report
+                    .error(named_at, format!("{} cannot be read: {reason}", file.display()))
+                    .hint("look whether it is a file, and whether it may be read");
                 return;
             }
         };

@@ -188,7 +188,9 @@ impl Builder<'_> {
         if let (Some(min), Some(max)) = (min_version, max_version)
             && min > max
         {
-            self.report.error(raw.max_version.spot().unwrap_or(*spot), "max_version is below min_version");
+            self.report
+                .error(raw.max_version.spot().unwrap_or(*spot), "max_version is below min_version")
+                .hint("raise max_version, or remove it");
         }
         TlsConfig {
             ca,
@@ -303,7 +305,10 @@ impl Builder<'_> {
                 .value(name)
                 .hint("remove it: it is set by itself");
         } else if name.is_empty() || !name.bytes().all(is_token) {
-            self.report.error(spot, "not a valid header name").value(name);
+            self.report
+                .error(spot, "not a valid header name")
+                .value(name)
+                .hint("a name holds letters, digits and any of !#$%&'*+-.^_`|~, and no space");
         }
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Builder<'a> {
     patterns: Vec<PathBuf>,
     /// Where each job name stands that was seen so far.
     jobs: HashMap<String, Spot>,
+    /// Keys that a Prometheus server needs and nobody here reads.
+    server_keys: Vec<(&'static str, Spot)>,
 }
 
 /// Builds the configuration of a file, and reads the files that it includes. With it come the patterns of these.
@@ -82,8 +84,9 @@ pub(crate) fn build(
         regex_bytes_left: Some(REGEX_BYTES_MAX),
         patterns: Vec::new(),
         jobs: HashMap::new(),
+        server_keys: Vec::new(),
     };
-    builder.server_keys(raw);
+    builder.find_server_keys(raw);
     let global = builder.global(&raw.global);
     let external_labels = builder.external_labels(&raw.global, &global);
     let scrape_configs = builder.jobs(&raw.scrape_configs, &global);
@@ -97,8 +100,8 @@ pub(crate) fn build(
             config.scrape_configs.extend(builder.jobs(&included.scrape_configs, &global));
         }
     }
-    let patterns = builder.patterns;
-    (config, patterns)
+    builder.report_server_keys();
+    (config, builder.patterns)
 }
 
 impl Builder<'_> {
@@ -152,13 +155,18 @@ impl Builder<'_> {
             match self.source.glob(&path) {
                 Ok(found) => files.extend(found),
                 Err(reason) => {
-                    self.report.error(*spot, format!("cannot be searched: {reason}")).value(pattern);
+                    self.report
+                        .error(*spot, format!("cannot be searched: {reason}"))
+                        .value(pattern)
+                        .hint("look whether the directory is there and may be read");
                 }
             }
         }
         if files.len() > FILES_MAX {
             let spot = raw.spot().unwrap_or_default();
-            self.report.error(spot, format!("more than {FILES_MAX} files"));
+            self.report
+                .error(spot, format!("more than {FILES_MAX} files"))
+                .hint("write a pattern that matches fewer, or put several jobs into one file");
             files.truncate(FILES_MAX);
         }
         files
@@ -179,10 +187,9 @@ impl Builder<'_> {
             .hint(hint);
     }
 
-    /// Keys that a Prometheus server needs and nobody here reads: one warning names all of them.
-    fn server_keys(&mut self, raw: &RawFile) {
-        let global = raw.global.get();
-        let mut found: Vec<(&str, Option<Spot>)> = vec![
+    /// Takes note of the keys of a Prometheus server outside of jobs.
+    fn find_server_keys(&mut self, raw: &RawFile) {
+        let mut found = vec![
             ("runtime", raw.runtime.spot()),
             ("alerting", raw.alerting.spot()),
             ("rule_files", raw.rule_files.spot()),
@@ -191,7 +198,7 @@ impl Builder<'_> {
             ("remote_read", raw.remote_read.spot()),
             ("otlp", raw.otlp.spot()),
         ];
-        if let Some(global) = global {
+        if let Some(global) = raw.global.get() {
             found.extend([
                 ("global.evaluation_interval", global.evaluation_interval.spot()),
                 ("global.rule_query_offset", global.rule_query_offset.spot()),
@@ -199,16 +206,26 @@ impl Builder<'_> {
                 ("global.scrape_failure_log_file", global.shared.scrape_failure_log_file.spot()),
             ]);
         }
-        found.retain(|(_, spot)| spot.is_some());
-        found.sort_by_key(|(_, spot)| spot.map(|spot| (spot.line, spot.column)));
-        let Some(first) = found.first().and_then(|(_, spot)| *spot) else { return };
-        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
-        let spot = Spot { path: PathId::default(), ..first };
+        self.server_keys.extend(found.into_iter().filter_map(|(name, spot)| Some((name, spot?))));
+    }
+
+    /// One warning names all keys of a Prometheus server, each once.
+    fn report_server_keys(&mut self) {
+        let mut found = std::mem::take(&mut self.server_keys);
+        found.sort_by_key(|(_, spot)| (spot.file, spot.line, spot.column));
+        let Some((_, first)) = found.first() else { return };
+        let spot = Spot { path: PathId::default(), ..*first };
+        let mut names: Vec<&str> = Vec::new();
+        for (name, _) in &found {
+            if !names.contains(name) {
+                names.push(name);
+            }
+        }
         self.report
             .warning(
                 spot,
                 format!("without effect here, as they belong to a Prometheus server: {}", names.join(", ")),
             )
-            .hint("they may stay; alerting and recording rules run where the samples are sent to");
+            .hint("they may stay; alerting and recording rules run where the samples are sent to, and failed scrapes are in the log and on the page of targets");
     }
 }

@@ -67,7 +67,7 @@ impl Builder<'_> {
         match mode {
             Mode::Reporting => Members::Reporting,
             Mode::Static => {
-                let names = self.texts(&raw.scrapers);
+                let names = self.filled_texts(&raw.scrapers);
                 if names.is_empty() && !raw.scrapers.is_broken() {
                     let spot = raw.scrapers.spot().or(raw.members.spot()).unwrap_or_default();
                     self.report

@@ -56,13 +56,31 @@ impl Builder<'_> {
         given.get().map_or(&[], |list| &**list)
     }
 
-    /// The texts of a list; an item without a value is reported.
+    /// The texts of a list; an item without a value is an empty one.
     pub(super) fn texts(&mut self, given: &Given<List<Text>>) -> Vec<String> {
         let mut texts = Vec::new();
         for item in self.items(given) {
             match item {
                 Given::Is(text, _) => texts.push(text.to_string()),
-                Given::Null(spot) => self.empty_item(*spot, "text"),
+                Given::Null(spot) => {
+                    self.report
+                        .warning(*spot, "an item without a value means an empty text")
+                        .hint("remove the dash, or write '' if an empty text is meant");
+                    texts.push(String::new());
+                }
+                Given::Absent | Given::Broken(_) => {}
+            }
+        }
+        texts
+    }
+
+    /// The texts of a list in which none may be empty; one that is is reported.
+    pub(super) fn filled_texts(&mut self, given: &Given<List<Text>>) -> Vec<String> {
+        let mut texts = Vec::new();
+        for item in self.items(given) {
+            match item {
+                Given::Is(text, _) if !text.is_empty() => texts.push(text.to_string()),
+                Given::Is(_, spot) | Given::Null(spot) => self.empty_item(*spot, "text"),
                 Given::Absent | Given::Broken(_) => {}
             }
         }

@@ -1,6 +1,6 @@
 //! `scrape_configs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::global::{Global, Limits};
@@ -34,10 +34,7 @@ impl Builder<'_> {
             _ => None,
         };
         if let Some(spot) = super::http::filled(&shared.scrape_failure_log_file) {
-            self.report.warning(
-                spot,
-                "without effect here: failed scrapes are in the log and on the page of targets",
-            );
+            self.server_keys.push(("scrape_configs.scrape_failure_log_file", spot));
         }
         let relabel = self.rules(&raw.relabel_configs, validation, Stage::Target);
         let mut job = ScrapeConfig {
@@ -131,17 +128,18 @@ impl Builder<'_> {
     pub(super) fn protocols(&mut self, raw: &Given<List<Text>>) -> Option<Vec<ScrapeProtocol>> {
         let Given::Is(list, spot) = raw else { return None };
         let mut protocols = Vec::new();
+        let mut seen = HashSet::new();
         for item in list.iter() {
             match item {
                 Given::Is(text, spot) => {
-                    let Some(protocol) = self.protocol(text, *spot) else { continue };
-                    if protocols.contains(&protocol) {
+                    if !seen.insert(text) {
                         self.report
                             .error(*spot, "a protocol that stands in the list twice")
                             .value(text)
                             .hint("remove one of the two");
+                        continue;
                     }
-                    protocols.push(protocol);
+                    protocols.extend(self.protocol(text, *spot));
                 }
                 Given::Null(spot) => self.empty_item(*spot, "protocol"),
                 Given::Absent | Given::Broken(_) => {}

@@ -3,25 +3,33 @@
 use url::Url;
 
 use super::Builder;
+use crate::config::ServerUrl;
 use crate::config::report::Spot;
 use crate::config::{hints, remarks};
 
 impl Builder<'_> {
     /// An absolute URL of the scheme http or https.
-    pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
+    pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<ServerUrl> {
         let no_scheme = "the URL does not begin with http:// or https://";
         let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':', '\\']);
         // The parser repairs what is not quite a URL, as browsers do: here it is refused.
         let after_scheme = text.split_once("://").map(|(_, rest)| rest);
-        let problem = match Url::parse(text) {
+        let local = on_this_machine(text);
+        if local.is_some() {
+            self.report
+                .warning(spot, "the URL has no host, so it stands for this machine")
+                .value(&hints::without_password(text))
+                .hint("write the host: on Kubernetes every pod is a machine of its own");
+        }
+        let problem = match Url::parse(local.as_deref().unwrap_or(text)) {
             Ok(_) if let Some(problem) = go_problem(text) => problem.to_owned(),
             Ok(url) if !matches!(url.scheme(), "http" | "https") || after_scheme.is_none() => {
                 no_scheme.to_owned()
             }
-            _ if after_scheme.is_some_and(no_host) => "the URL has no host".to_owned(),
+            _ if local.is_none() && after_scheme.is_some_and(no_host) => "the URL has no host".to_owned(),
             Ok(url) => {
                 remarks::unexpanded(self.report, spot, text);
-                return Some(url);
+                return Some(url.into());
             }
             Err(url::ParseError::RelativeUrlWithoutBase) => no_scheme.to_owned(),
             Err(error) => format!("not a valid URL: {error}"),
@@ -33,14 +41,14 @@ impl Builder<'_> {
     }
 
     /// A proxy's URL.
-    pub(super) fn proxy_url(&mut self, text: &str, spot: Spot) -> Option<Url> {
+    pub(super) fn proxy_url(&mut self, text: &str, spot: Spot) -> Option<ServerUrl> {
         match Url::parse(text) {
             Ok(url)
                 if go_problem(text).is_none()
                     && matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h")
                     && url.has_host() =>
             {
-                Some(url)
+                Some(url.into())
             }
             _ => {
                 self.report
@@ -51,6 +59,14 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// A URL with a port and no host, which Go connects to on the machine it runs on; with the host that this is.
+fn on_this_machine(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let port = rest.strip_prefix(':')?;
+    let begins_with_port = port.starts_with(|c: char| c.is_ascii_digit());
+    begins_with_port.then(|| format!("{scheme}://localhost:{port}"))
 }
 
 /// What Go's parser refuses in a URL and ours repairs or takes, as browsers do.
@@ -96,6 +112,14 @@ fn escapes(text: &str) -> impl Iterator<Item = Option<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_without_a_host_is_one_of_this_machine() {
+        assert_eq!(on_this_machine("http://:80/a"), Some("http://localhost:80/a".to_owned()));
+        for other in ["http:///a", "http://:/a", "http://h:80", "http://u@:80", "a"] {
+            assert_eq!(on_this_machine(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn urls_that_go_refuses_have_a_problem() {

@@ -7,6 +7,7 @@ use crate::config::yaml::{Kind, Node};
 
 /// Keys that people write, and what they mean. `None` as the section: wherever it stands.
 const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
+    (None, "<<", "<< without quotes: in quotes it is a key like any other"),
     (None, "metric_relabel_config", "metric_relabel_configs (a list)"),
     (None, "metrics_relabel_configs", "metric_relabel_configs"),
     (None, "metric_relabelings", "metric_relabel_configs"),

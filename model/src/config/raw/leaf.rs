@@ -96,7 +96,11 @@ impl FromNode for f64 {
             Resolved::Float(float) => Some(float),
             _ => {
                 let spot = reader.spot(at);
-                reader.report.error(spot, "this must be a number").value(&scalar.text);
+                reader
+                    .report
+                    .error(spot, "this must be a number")
+                    .value(&scalar.text)
+                    .hint("write a number such as 1.1, without quotes and units");
                 None
             }
         }

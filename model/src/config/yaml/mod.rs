@@ -78,8 +78,8 @@ pub(crate) struct Document {
     pub(crate) root: Option<NodeId>,
     /// What is wrong with it as YAML.
     pub(crate) problems: Vec<Problem>,
-    /// The line of a second document, which nobody reads.
-    pub(crate) second_document: Option<u32>,
+    /// The line of what stands behind the first document, which nobody reads.
+    pub(crate) unread: Option<u32>,
 }
 
 /// Reports what is wrong with a file as YAML; `whole` stands for the file.
@@ -91,10 +91,13 @@ pub(crate) fn report_problems(report: &mut Report, whole: Spot, document: &Docum
             finding.hint(hint.clone());
         }
     }
-    if let Some(line) = document.second_document {
+    if let Some(line) = document.unread {
         report
-            .warning(Spot { line, column: 1, ..whole }, "only the first document of a file is read")
-            .hint("put everything into one document, without --- between");
+            .warning(
+                Spot { line, column: 1, ..whole },
+                "only the first document of a file is read, which ends before this",
+            )
+            .hint("put everything into one document, without ---, and without braces around a part of it");
     }
 }
 

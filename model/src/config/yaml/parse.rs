@@ -60,7 +60,7 @@ fn text_of(bytes: &[u8]) -> Result<Cow<'_, str>, Problem> {
         });
     }
     if let Some(text) = utf16(bytes) {
-        return Ok(Cow::Owned(text));
+        return text.map(Cow::Owned);
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let (before, rest) = bytes.split_at(error.valid_up_to());
@@ -103,14 +103,24 @@ pub(super) fn place(before: &str) -> (u32, u32) {
     (before.matches('\n').count() as u32 + 1, before[line_start..].chars().count() as u32 + 1)
 }
 
-fn utf16(bytes: &[u8]) -> Option<String> {
+/// The text of a file that begins with a byte order mark of UTF-16.
+fn utf16(bytes: &[u8]) -> Option<Result<String, Problem>> {
     let read = match bytes.get(..2)? {
         [0xff, 0xfe] => u16::from_le_bytes,
         [0xfe, 0xff] => u16::from_be_bytes,
         _ => return None,
     };
-    let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| read([pair[0], pair[1]])).collect();
-    Some(String::from_utf16_lossy(&units))
+    let pairs = bytes.chunks_exact(2);
+    let is_whole = pairs.remainder().is_empty();
+    let mut text = String::with_capacity(bytes.len() / 2);
+    let broken = char::decode_utf16(pairs.map(|pair| read([pair[0], pair[1]])))
+        .any(|decoded| decoded.map(|c| text.push(c)).is_err());
+    if !broken && is_whole {
+        return Some(Ok(text));
+    }
+    let (line, column) = place(text.trim_start_matches('\u{feff}'));
+    let message = "half of a character of UTF-16".to_owned();
+    Some(Err(Problem { line, column, message, hint: Some("save the file as UTF-8".to_owned()) }))
 }
 
 enum Step {
@@ -149,7 +159,7 @@ struct Builder {
     problems: Vec<Problem>,
     /// The first document is complete.
     done: bool,
-    second_document: Option<u32>,
+    unread: Option<u32>,
     gaps: Gaps,
 }
 
@@ -166,7 +176,10 @@ impl Builder {
             let (event, span) = match event {
                 Ok(found) => found,
                 // What follows the first document is not read, so it is not refused either.
-                Err(_) if self.done => return Ok(()),
+                Err(error) if self.done => {
+                    self.unread = Some(error.marker().line() as u32);
+                    return Ok(());
+                }
                 Err(error) => return Err(Stop::Syntax(error)),
             };
             self.gap(text, &event, &span).map_err(Stop::Problem)?;
@@ -219,14 +232,15 @@ impl Builder {
         let (line, column) = (span.start.line() as u32, span.start.col() as u32 + 1);
         if self.done {
             if let Event::DocumentStart(..) = event {
-                self.second_document = Some(line);
+                self.unread = Some(line);
             }
             return Ok(if matches!(event, Event::StreamStart) { Step::Go } else { Step::Stop });
         }
         let adds_a_value = !matches!(event, Event::SequenceEnd | Event::MappingEnd | Event::DocumentEnd);
         if adds_a_value && self.tree.len() >= self.nodes_max {
             let message = format!("the file has more than {} values", self.nodes_max);
-            return Err(Problem { line, column, message, hint: None });
+            let hint = "keep long lists of targets in files of their own: file_sd_configs".to_owned();
+            return Err(Problem { line, column, message, hint: Some(hint) });
         }
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -317,12 +331,7 @@ impl Builder {
     }
 
     fn finish(self) -> Document {
-        Document {
-            tree: self.tree,
-            root: self.root,
-            problems: self.problems,
-            second_document: self.second_document,
-        }
+        Document { tree: self.tree, root: self.root, problems: self.problems, unread: self.unread }
     }
 }
 

@@ -207,10 +207,38 @@ fn control_characters_are_refused_with_their_place() {
 }
 
 #[test]
+fn half_a_character_of_utf_16_is_refused() {
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let first = |bytes: &[u8]| {
+        let problem = &parse(bytes).problems[0];
+        format!("{}:{} {}", problem.line, problem.column, problem.message)
+    };
+    let good = utf16("\u{feff}a: b\nc: d");
+    assert!(parse(&good).problems.is_empty());
+    let odd = [good.as_slice(), b"\n"].concat();
+    assert_eq!(first(&odd), "2:5 half of a character of UTF-16");
+    let unpaired = [good.as_slice(), &[0x00, 0xd8, 0x0a, 0x00]].concat();
+    assert_eq!(first(&unpaired), "2:5 half of a character of UTF-16");
+}
+
+#[test]
+fn what_stands_behind_the_end_is_not_read() {
+    for text in ["a: b\n...\n@", "a: b\n---\n\"c", "{a: b} c"] {
+        let document = parse(text.as_bytes());
+        assert!(document.problems.is_empty() && document.root.is_some(), "{text}: {document:?}");
+        assert!(document.unread.is_some(), "{text}: {document:?}");
+    }
+    for text in ["{a: b}}", "a: [b]]", "{a: b} @", "[a] \"b"] {
+        assert!(!parse(text.as_bytes()).problems.is_empty(), "{text}");
+    }
+    assert_eq!(parse(b"{a: b} # c\n...\n").unread, None);
+}
+
+#[test]
 fn a_second_document_is_not_read() {
     let document = parse(b"a: 1\n---\nb: [\n");
     assert!(document.problems.is_empty());
-    assert_eq!(document.second_document, Some(2));
+    assert_eq!(document.unread, Some(2));
 }
 
 #[test]

@@ -84,7 +84,8 @@ fn number(text: &str) -> Resolved {
         None => digits(mantissa),
     };
     if mantissa_fits && exponent.is_none_or(digits) {
-        text.parse().map_or(Resolved::Text, Resolved::Float)
+        // What is beyond all floats is none: 1e400.
+        text.parse().ok().filter(|float: &f64| float.is_finite()).map_or(Resolved::Text, Resolved::Float)
     } else {
         Resolved::Text
     }
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(plain("1.5e3"), Resolved::Float(1_500.0));
         assert_eq!(plain("1."), Resolved::Float(1.0));
         assert_eq!(plain("18446744073709551615"), Resolved::Int(i128::from(u64::MAX)));
-        for text in ["15s", "1.2.3", "-", "+", "1e", "truee", "0x", "e5", ".", "--1", "0x-1"] {
+        for text in ["15s", "1.2.3", "-", "+", "1e", "truee", "0x", "e5", ".", "--1", "0x-1", "1e400"] {
             assert_eq!(plain(text), Resolved::Text, "{text:?}");
         }
     }

@@ -53,6 +53,9 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
         ErrorKind::CommentNotSeparated | ErrorKind::CommentInterceptedScalar => {
             "put a space before the # of a comment, and no comment into the middle of a value; quote a value that holds #"
         }
+        ErrorKind::BomInsideDocument => {
+            "remove the byte order mark (U+FEFF) here; it stays invisible where files are joined"
+        }
         ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
             "the closing quote is missing; an apostrophe within single quotes is written twice: 'it''s'"
         }
@@ -79,6 +82,9 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
             if before.trim_start().starts_with('#') =>
         {
             "a comment ends a value that goes on over several lines; move the comment above the value, or put quotes around it"
+        }
+        ErrorKind::SimpleKeyExpected if line.trim_start().starts_with(['|', '>']) => {
+            "put the | or > on the line of its key"
         }
         ErrorKind::SimpleKeyExpected | ErrorKind::ExpectedBlockMappingKey => {
             "a key needs a colon and a space after it, and keys of one map the same indentation"
