@@ -11,6 +11,7 @@ pub mod destinations;
 pub mod families;
 mod filling;
 pub mod intervals;
+mod label_limits;
 pub mod labelsets;
 pub mod manager;
 pub mod memory;
