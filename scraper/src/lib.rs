@@ -10,7 +10,6 @@ mod chunked;
 pub mod destinations;
 pub mod families;
 mod filling;
-pub mod intervals;
 mod label_limits;
 pub mod labelsets;
 pub mod manager;
@@ -28,6 +27,7 @@ pub mod series;
 pub mod sink;
 pub mod spread;
 pub mod statuses;
+pub mod summaries;
 pub mod symbols;
 #[cfg(test)]
 mod testing;
@@ -359,6 +359,7 @@ impl Scraper {
     async fn publish_always(&self) {
         loop {
             self.shared.environment.metrics.intervals.publish();
+            self.shared.environment.metrics.syncs.publish();
             self.manager().publish();
             let used = self.shared.environment.memory.used();
             metrics::gauge!("promring_memory_used_bytes").set(used as f64);
