@@ -245,6 +245,10 @@ impl JobTargets {
                     // There may be thousands: the page and the API list them.
                     tracing::debug!(job = %self.config.job_name, group = %group.source, %error, "not a target");
                     metrics::counter!("promring_allocator_invalid_targets_total").increment(1);
+                    // What alerts for Prometheus look for.
+                    let job = self.config.job_name.clone();
+                    metrics::counter!("prometheus_target_sync_failed_total", "scrape_job" => job)
+                        .increment(1);
                     None
                 }
             }

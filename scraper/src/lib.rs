@@ -11,7 +11,7 @@ pub mod destinations;
 pub mod families;
 mod filling;
 pub mod handover;
-pub mod intervals;
+mod label_limits;
 pub mod labelsets;
 pub mod manager;
 pub mod memory;
@@ -28,6 +28,7 @@ pub mod series;
 pub mod sink;
 pub mod spread;
 pub mod statuses;
+pub mod summaries;
 pub mod symbols;
 #[cfg(test)]
 mod testing;
@@ -199,6 +200,7 @@ impl Scraper {
     async fn publish_always(&self) {
         loop {
             self.shared.environment.metrics.intervals.publish();
+            self.shared.environment.metrics.syncs.publish();
             self.manager().publish();
             self.publish_fences();
             let used = self.shared.environment.memory.used();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use promring_model::config::{Config, ScrapeConfig};
@@ -125,6 +126,7 @@ impl Manager {
         self.ending.retain(|task| !task.is_finished());
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
+        let mut took: HashMap<String, Duration> = HashMap::new();
         for change in changes {
             match change {
                 Change::Moved(id) => {
@@ -142,7 +144,9 @@ impl Manager {
                 }
                 Change::Take { job, target } => {
                     taken += 1;
+                    let begun = Instant::now();
                     self.take(&job, *target, &mut left);
+                    *took.entry(job).or_default() += begun.elapsed();
                 }
             }
         }
@@ -151,6 +155,8 @@ impl Manager {
         self.tell_idle();
         for (job, terms) in self.held.jobs() {
             counter!("prometheus_target_scrape_pool_sync_total", "scrape_job" => job.clone()).increment(1);
+            let took = took.remove(job).unwrap_or_default();
+            self.environment.metrics.syncs.record(job, took.as_secs_f64());
             // What the allocator refuses is too many targets.
             let exceeded = counter!("prometheus_target_scrape_pool_exceeded_target_limit_total");
             exceeded.increment(u64::from(terms.refusal.is_some()));
@@ -234,7 +240,10 @@ impl Manager {
                 let predecessor = left.remove(&target.key);
                 self.start(Arc::new(target), now_ms(), predecessor, Keep::Everything);
             }
-            Err(error) => tracing::error!(job, %error, "an assigned target cannot be scraped"),
+            Err(error) => {
+                counter!("prometheus_target_sync_failed_total", "scrape_job" => job.to_owned()).increment(1);
+                tracing::error!(job, %error, "an assigned target cannot be scraped");
+            }
         }
     }
 

@@ -1,10 +1,13 @@
 //! Handles of the scraper's own metrics: taken once, since looking one up by name costs more than a sample does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 
-use crate::intervals::Intervals;
+use promring_model::duration::format_duration;
+
+use crate::summaries::Summaries;
 
 /// What target loops count.
 #[derive(Clone, Debug)]
@@ -41,8 +44,10 @@ pub struct ScrapeMetrics {
     pub series_failed: Counter,
     /// Scrapes that hit one of the limits of labels.
     pub exceeded_label_limits: Counter,
-    /// Times between scrapes.
-    pub intervals: Arc<Intervals>,
+    /// Times between scrapes, by interval.
+    pub intervals: Arc<Summaries<Duration>>,
+    /// What bringing an assignment into force took, by job.
+    pub syncs: Arc<Summaries<String>>,
     /// Slots without a scrape because the queue has no room and drops nothing.
     pub held_back_slots: Counter,
     /// From a slot to the start of its scrape, in seconds.
@@ -101,7 +106,18 @@ impl ScrapeMetrics {
             histograms: counter!("promring_scrape_histograms_total"),
             exemplars_out_of_order: counter!("prometheus_target_scrapes_exemplar_out_of_order_total"),
             exceeded_label_limits: counter!("prometheus_target_scrape_pool_exceeded_label_limits_total"),
-            intervals: Arc::default(),
+            intervals: Arc::new(Summaries::new(
+                "prometheus_target_interval_length_seconds",
+                "Actual intervals between scrapes.",
+                "interval",
+                |interval| format_duration(*interval),
+            )),
+            syncs: Arc::new(Summaries::new(
+                "prometheus_target_sync_length_seconds",
+                "What bringing an assignment into force took.",
+                "scrape_job",
+                String::clone,
+            )),
             held_back_slots: counter!("promring_scrapes_skipped_total", "reason" => "queue"),
             lateness: histogram!("promring_scrape_lateness_seconds"),
             duration: histogram!("promring_scrape_duration_seconds"),

@@ -1,21 +1,24 @@
 //! The table of symbols of one remote write 2.0 request, while it is being filled.
 
+use hashbrown::HashTable;
 use promring_proto::remote_write::v2;
 
 use crate::symbols::{Reading, Symbol, Symbols};
 
+/// A table that has grown to more places than this is given back with its request.
+const KEPT_PLACES_MAX: usize = 16 << 10;
+
 /// Which symbols stand in the request, and where.
 ///
 /// It holds a reference to each, so that a number keeps its meaning until the request is finished, even if the
-/// series that brought it is gone by then.
+/// series that brought it is gone by then. What it takes depends on the request, not on how many symbols the process
+/// has: there is one for each lane of each destination.
 #[derive(Debug, Default)]
 pub struct RequestSymbols {
-    /// By the process's number: the request it was last used in, and its place there.
-    places: Vec<(u32, u32)>,
+    /// Places of the request's symbols, by the process's number.
+    places: HashTable<u32>,
     /// In the order of their places; place 0 is the empty text, which the protocol wants there.
     held: Vec<Symbol>,
-    /// Numbers the requests; zero is none.
-    request: u32,
     bytes: usize,
 }
 
@@ -23,27 +26,21 @@ impl RequestSymbols {
     /// The place of a symbol in the request's table, which gets it where it has it not.
     #[inline]
     pub fn reference(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
-        if let Some(&(request, place)) = self.places.get(symbol as usize)
-            && request == self.request
-            && request != 0
-        {
-            return place;
+        let held = &self.held;
+        let is_it = |&place: &u32| held.get(place as usize - 1) == Some(&symbol);
+        match self.places.find(spread(symbol), is_it) {
+            Some(&place) => place,
+            None => self.add(symbol, symbols),
         }
-        self.add(symbol, symbols)
     }
 
     fn add(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
-        if self.request == 0 {
-            self.request = 1;
-        }
-        if self.places.len() <= symbol as usize {
-            self.places.resize(symbols.len(), (0, 0));
-        }
         symbols.retain(symbol);
         self.bytes += symbols.text(symbol).len() + 2;
         self.held.push(symbol);
         let place = self.held.len() as u32;
-        self.places[symbol as usize] = (self.request, place);
+        let held = &self.held;
+        self.places.insert_unique(spread(symbol), place, |&place| spread(held[place as usize - 1]));
         place
     }
 
@@ -61,13 +58,17 @@ impl RequestSymbols {
         }
         symbols.release(self.held.drain(..), of);
         self.bytes = 0;
-        self.request = self.request.wrapping_add(1);
-        if self.request == 0 {
-            // Every number has been used: places from the first time round must not count again.
-            self.places.fill((0, 0));
-            self.request = 1;
+        self.places.clear();
+        if self.places.capacity() > KEPT_PLACES_MAX {
+            (self.places, self.held) = Default::default();
         }
     }
+}
+
+/// Numbers that follow each other are far apart in every bit that a table looks at.
+#[inline]
+fn spread(symbol: Symbol) -> u64 {
+    u64::from(symbol).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 #[cfg(test)]

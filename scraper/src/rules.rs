@@ -13,6 +13,7 @@ use promring_model::labels::{
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
+use crate::label_limits;
 use crate::parse::SeriesText;
 use crate::payload::HistogramLimits;
 use crate::series::report::{EXTRA_FROM, REPORT_SERIES};
@@ -213,29 +214,7 @@ impl SeriesRules {
                 return Err(Refusal::InvalidName(invalid.to_owned()));
             }
         }
-        let shown: String = name.chars().take(50).collect();
-        let over = |limit: Option<u64>, number: usize| limit.filter(|&limit| number as u64 > limit);
-        if let Some(limit) = over(self.limits.labels, labels.len()) {
-            let number = labels.len();
-            return Err(Refusal::Limit(format!(
-                "label_limit exceeded (metric: {shown}, number of labels: {number}, limit: {limit})"
-            )));
-        }
-        for (name, value) in labels.iter() {
-            if let Some(limit) = over(self.limits.label_name_length, name.len()) {
-                let length = name.len();
-                return Err(Refusal::Limit(format!(
-                    "label_name_length_limit exceeded (metric: {shown}, label name: {name}, length: {length}, limit: {limit})"
-                )));
-            }
-            if let Some(limit) = over(self.limits.label_value_length, value.len()) {
-                let length = value.len();
-                return Err(Refusal::Limit(format!(
-                    "label_value_length_limit exceeded (metric: {shown}, label name: {name}, length: {length}, limit: {limit})"
-                )));
-            }
-        }
-        Ok(())
+        label_limits::check(labels, &self.limits).map_err(Refusal::Limit)
     }
 
     /// External labels where absent, and each class's own rules.

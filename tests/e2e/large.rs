@@ -36,7 +36,8 @@ remote_write: [{{url: '{}', protobuf_message: io.prometheus.write.v2.Request}}]
 ",
             generator.address(),
             receiver.write_url(),
-            interval = scaled(1, 20),
+            // Time enough on a slow machine that has other things to do.
+            interval = scaled(4, 20),
         );
         std::fs::write(&config, text).unwrap();
         let (promring, base) = Process::standalone("promring", &config, dir.path());

@@ -60,7 +60,11 @@ fn documented() -> BTreeMap<String, Shape> {
         let labels = labels.filter(|label| !label.is_empty()).collect();
         (cells[0].trim_matches('`').to_owned(), (cells[1].to_owned(), labels))
     };
-    rows.map(row).collect()
+    let mut documented = BTreeMap::new();
+    for (name, shape) in rows.map(row) {
+        assert!(documented.insert(name.clone(), shape).is_none(), "{name} stands on the page twice");
+    }
+    documented
 }
 
 /// What the text of `/metrics` holds.

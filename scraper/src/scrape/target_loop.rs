@@ -323,7 +323,7 @@ impl TargetLoop {
             self.environment.metrics.lateness.record(lateness);
             if let Some(last) = self.last_start.replace(started) {
                 let seconds = started.duration_since(last).as_secs_f64();
-                self.environment.metrics.intervals.record(self.target.interval, seconds);
+                self.environment.metrics.intervals.record(&self.target.interval, seconds);
             }
             let mut scratch = self.environment.scratches.take();
             self.cache.begin(&mut scratch);

@@ -163,12 +163,59 @@ async fn a_target_is_reached_by_a_unix_socket() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_asked_where_there_is_one() {
-    let proxy = Server::start([vec![text("a 1\n")]]).await;
-    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
-    let url = "http://nowhere.invalid/metrics".parse().unwrap();
-    assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
-    assert!(proxy.seen()[0][0].starts_with("GET http://nowhere.invalid/metrics HTTP/1.1\r\n"));
+async fn basic_auth_is_sent_with_a_password_from_a_file_that_is_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("password");
+    std::fs::write(&path, "first\n").unwrap();
+    let server = Server::start([vec![text(""), text("")]]).await;
+    let mut client = Client::new(&format!("basic_auth: {{username: me, password_file: {}}}", path.display()));
+    client.fetch(&server.url("/")).await.unwrap();
+    std::fs::write(&path, "the second\n").unwrap();
+    client.fetch(&server.url("/")).await.unwrap();
+    let [first, second] = &server.seen()[0][..] else { panic!("two requests on one connection") };
+    // As base64 of me:first and me:the second.
+    assert!(first.contains("authorization: Basic bWU6Zmlyc3Q=\r\n"), "{first}");
+    assert!(second.contains("authorization: Basic bWU6dGhlIHNlY29uZA==\r\n"), "{second}");
+}
+
+#[tokio::test]
+async fn a_token_of_oauth2_is_fetched_once_and_again_when_it_expires() {
+    use axum::routing::post;
+
+    /// What the token server was sent.
+    type Asked = std::sync::Arc<std::sync::Mutex<Vec<String>>>;
+    async fn serve(lifetime: u32, asked: Asked) -> (String, tokio::task::JoinHandle<()>) {
+        let answer = move |body: String| async move {
+            let mut asked = asked.lock().unwrap();
+            asked.push(body);
+            let number = asked.len();
+            format!(r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{lifetime}}}"#)
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let router = axum::Router::new().route("/token", post(answer));
+        (url, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }))
+    }
+    // The second kind is as good as expired when it comes.
+    for (lifetime, expected) in [(3_600, ["t1", "t1"]), (1, ["t1", "t2"])] {
+        let asked = Asked::default();
+        let (token_url, tokens) = serve(lifetime, Asked::clone(&asked)).await;
+        let server = Server::start([vec![text("a 1\n"), text("b 2\n")]]).await;
+        let mut client = Client::new(&format!(
+            "oauth2: {{client_id: me, client_secret: hush, token_url: '{token_url}', scopes: [read, more], endpoint_params: {{audience: x}}}}"
+        ));
+        for token in expected {
+            client.fetch(&server.url("/")).await.unwrap();
+            let head = server.seen()[0].last().unwrap().clone();
+            assert!(head.contains(&format!("authorization: Bearer {token}\r\n")), "{head}");
+        }
+        let forms = asked.lock().unwrap().clone();
+        assert_eq!(forms.len(), usize::from(expected[0] != expected[1]) + 1, "{forms:?}");
+        for part in ["grant_type=client_credentials", "scope=read+more", "audience=x"] {
+            assert!(forms[0].contains(part), "{part} in {forms:?}");
+        }
+        tokens.abort();
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod proxies;
 mod redirects;
 mod server;
 mod tls;

@@ -17,19 +17,19 @@ use tokio_rustls::server::TlsStream;
 use super::*;
 
 /// Who signs certificates.
-struct Authority {
+pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: rcgen::Certificate,
 }
 
 /// A certificate and its key.
-struct Identity {
+pub(super) struct Identity {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +37,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), certificate }
     }
 
-    fn sign(&self, name: &str) -> Identity {
+    pub(super) fn sign(&self, name: &str) -> Identity {
         self.sign_until(name, 4000)
     }
 
@@ -59,10 +59,10 @@ impl Identity {
 }
 
 /// The files that a `tls_config` names.
-struct Files(tempfile::TempDir);
+pub(super) struct Files(tempfile::TempDir);
 
 impl Files {
-    fn new(authority: &Authority) -> Self {
+    pub(super) fn new(authority: &Authority) -> Self {
         let files = Self(tempfile::tempdir().unwrap());
         files.put("ca.pem", &authority.certificate.pem());
         files
@@ -84,7 +84,7 @@ impl Files {
         self.put("key.pem", &identity.key.serialize_pem());
     }
 
-    fn job(&self, more: &str) -> String {
+    pub(super) fn job(&self, more: &str) -> String {
         format!("tls_config: {{ca_file: {}{more}}}", self.path("ca.pem").display())
     }
 
@@ -146,7 +146,7 @@ impl Drop for TlsServer {
     }
 }
 
-fn server_config(identity: &Identity) -> ServerConfig {
+pub(super) fn server_config(identity: &Identity) -> ServerConfig {
     let (chain, key) = identity.der();
     builder().with_no_client_auth().with_single_cert(chain, key).unwrap()
 }

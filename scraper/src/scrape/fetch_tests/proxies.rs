@@ -1,0 +1,74 @@
+//! Targets behind a proxy.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::{Authority, Files, server_config};
+use super::*;
+
+#[tokio::test]
+async fn a_proxy_is_asked_where_there_is_one() {
+    let proxy = Server::start([vec![text("a 1\n")]]).await;
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    let url = "http://nowhere.invalid/metrics".parse().unwrap();
+    assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
+    assert!(proxy.seen()[0][0].starts_with("GET http://nowhere.invalid/metrics HTTP/1.1\r\n"));
+}
+
+#[tokio::test]
+async fn no_proxy_names_who_is_asked_without_one() {
+    let proxy = Server::start([vec![text("by proxy 1\n")]]).await;
+    let server = Server::start([vec![text("a 1\n")]]).await;
+    let mut client = Client::new(&format!("proxy_url: {}\nno_proxy: 127.0.0.1", proxy.url("/")));
+    assert_eq!(client.fetch(&server.url("/")).await, Ok("a 1\n".to_owned()));
+    assert!(proxy.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_fails_the_scrape() {
+    let proxy = Server::start([vec![answer("502 Bad Gateway", b"")]]).await;
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    let url = "http://nowhere.invalid/metrics".parse().unwrap();
+    assert_eq!(client.fetch(&url).await, Err("server returned HTTP status 502 Bad Gateway".to_owned()));
+}
+
+#[tokio::test]
+async fn a_target_with_tls_is_reached_through_a_tunnel_that_knows_none_of_its_secrets() {
+    let authority = Authority::new();
+    let acceptor = TlsAcceptor::from(Arc::new(server_config(&authority.sign("nowhere.invalid"))));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&heads);
+    // A proxy whose tunnels lead to the target, which is in the same task.
+    let proxy = tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let Some(connect) = server::request(&mut socket).await else { continue };
+            seen.lock().unwrap().push(connect);
+            socket.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+            let Ok(stream) = acceptor.accept(socket).await else { continue };
+            let seen = Arc::clone(&seen);
+            server::serve(stream, vec![text("a 1\n")], |head| seen.lock().unwrap().push(head)).await;
+        }
+    });
+    let files = Files::new(&authority);
+    let mut client = Client::new(&format!(
+        "{}\nproxy_url: http://127.0.0.1:{port}\nproxy_connect_header: {{X-Pass: [open]}}\nauthorization: {{credentials: hush}}",
+        files.job("")
+    ));
+    let url = "https://nowhere.invalid/metrics".parse().unwrap();
+    assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
+    let heads = heads.lock().unwrap().clone();
+    let [connect, request] = &heads[..] else { panic!("{heads:?}") };
+    assert!(connect.starts_with("CONNECT nowhere.invalid:443 HTTP/1.1\r\n"), "{connect}");
+    assert!(connect.to_ascii_lowercase().contains("\r\nx-pass: open\r\n"), "{connect}");
+    assert!(!connect.contains("hush"), "{connect}");
+    assert!(request.starts_with("GET /metrics HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: Bearer hush\r\n"), "{request}");
+    assert!(!request.to_ascii_lowercase().contains("x-pass"), "{request}");
+    proxy.abort();
+}
