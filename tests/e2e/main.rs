@@ -26,6 +26,7 @@ mod kubernetes;
 mod large;
 mod main_job;
 mod memory;
+mod passage;
 mod payload;
 mod promtool;
 mod proxy;
