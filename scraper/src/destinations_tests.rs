@@ -218,6 +218,29 @@ async fn half_filled_requests_of_1_0_are_finished_as_such_when_a_reload_asks_for
 }
 
 #[tokio::test]
+async fn a_destination_that_moves_keeps_its_queue_by_its_name_and_one_that_does_not_change_goes_on() {
+    let left = Receiver::start(|_, _| Action::Answer(503, "")).await;
+    let (moved, steady) =
+        (Receiver::start(|_, _| Action::Store).await, Receiver::start(|_, _| Action::Store).await);
+    let with = |url: &str| config(&format!("{}, {}", to("moves", url, ""), to("stays", &steady.url, "")), "");
+    let mut world = World::start(&with(&left.url));
+    let destinations = Arc::clone(&world.destinations);
+    tokio::spawn(async move { destinations.flush_always().await });
+    let stays = |world: &World| Arc::clone(&lock(&world.destinations.open)[1].senders);
+    let before = stays(&world);
+    world.scrape(1, false, &names(2), 1);
+    left.requests(1).await;
+    world.reload(&with(&moved.url));
+    assert!(Arc::ptr_eq(&before, &stays(&world)));
+    world.scrape(1, false, &names(2), 2);
+    for receiver in [&moved, &steady] {
+        receiver.samples(4).await;
+        assert!(receiver.stored().values().all(|times| *times == [1, 2]));
+    }
+    assert_eq!(world.destinations.reports().len(), 2);
+}
+
+#[tokio::test]
 async fn a_removed_destination_is_sent_what_is_queued_and_its_queue_is_closed() {
     let receiver =
         Receiver::start(|number, _| if number < 5 { Action::Answer(500, "") } else { Action::Store }).await;

@@ -63,6 +63,8 @@ impl Way {
 /// What scrapes hand in, however many destinations there are: Prometheus's metrics without labels.
 pub struct Incoming {
     samples: Counter,
+    histograms: Counter,
+    exemplars: Counter,
     highest_seconds: Gauge,
     highest_ms: AtomicI64,
 }
@@ -94,8 +96,7 @@ impl Sink {
             open: destinations.map(|(destination, class)| destination.open(way, *class)).collect(),
             together: false,
             incoming: &self.incoming,
-            samples: 0,
-            highest_ms: i64::MIN,
+            pushed: Pushed { highest_ms: i64::MIN, ..Pushed::default() },
             symbols: labels.symbols.reading(),
             labels,
         }
@@ -121,19 +122,25 @@ pub struct Lanes<'s> {
     /// What is pushed goes to the lane of the target's key, spread or not.
     together: bool,
     incoming: &'s Incoming,
-    /// How many were pushed, and the newest time of them.
-    samples: u64,
-    highest_ms: i64,
+    pushed: Pushed,
     symbols: Reading<'s>,
     labels: &'s Shared,
+}
+
+/// How much was pushed, and the newest time of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pushed {
+    floats: u64,
+    histograms: u64,
+    exemplars: u64,
+    highest_ms: i64,
 }
 
 impl Lanes<'_> {
     /// Adds a sample to the request of each destination that takes it.
     #[inline]
     pub fn push(&mut self, sample: &Outgoing<'_>) {
-        self.samples += 1;
-        self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
+        self.pushed.add(sample);
         for open in &mut self.open {
             let Some(labels) = sample.series.class(open.class) else { continue };
             if !open.destination.takes(sample) {
@@ -174,7 +181,19 @@ impl Drop for Lanes<'_> {
         for open in &mut self.open {
             open.settle(&self.symbols, self.labels);
         }
-        self.incoming.add(self.samples, self.highest_ms);
+        self.incoming.add(&self.pushed);
+    }
+}
+
+impl Pushed {
+    #[inline]
+    fn add(&mut self, sample: &Outgoing<'_>) {
+        match sample.value {
+            Value::Float(_) => self.floats += 1,
+            Value::Histogram { .. } => self.histograms += 1,
+        }
+        self.exemplars += sample.exemplars.len() as u64;
+        self.highest_ms = self.highest_ms.max(sample.timestamp_ms);
     }
 }
 
@@ -184,7 +203,15 @@ impl Incoming {
     pub fn new() -> Self {
         describe_counter!(
             "prometheus_remote_storage_samples_in_total",
-            "Samples that scrapes handed in, to be sent to each destination that takes their series."
+            "Float samples that scrapes handed in, to be sent to each destination that takes their series."
+        );
+        describe_counter!(
+            "prometheus_remote_storage_histograms_in_total",
+            "Native histograms that scrapes handed in."
+        );
+        describe_counter!(
+            "prometheus_remote_storage_exemplars_in_total",
+            "Exemplars that scrapes handed in."
         );
         describe_gauge!(
             "prometheus_remote_storage_highest_timestamp_in_seconds",
@@ -192,14 +219,19 @@ impl Incoming {
         );
         Self {
             samples: counter!("prometheus_remote_storage_samples_in_total"),
+            histograms: counter!("prometheus_remote_storage_histograms_in_total"),
+            exemplars: counter!("prometheus_remote_storage_exemplars_in_total"),
             highest_seconds: gauge!("prometheus_remote_storage_highest_timestamp_in_seconds"),
             highest_ms: AtomicI64::new(i64::MIN),
         }
     }
 
-    fn add(&self, samples: u64, highest_ms: i64) {
-        self.samples.increment(samples);
-        if samples > 0 && self.highest_ms.fetch_max(highest_ms, Ordering::Relaxed) < highest_ms {
+    fn add(&self, pushed: &Pushed) {
+        let Pushed { floats, histograms, exemplars, highest_ms } = *pushed;
+        self.samples.increment(floats);
+        self.histograms.increment(histograms);
+        self.exemplars.increment(exemplars);
+        if floats + histograms > 0 && self.highest_ms.fetch_max(highest_ms, Ordering::Relaxed) < highest_ms {
             self.highest_seconds.set(highest_ms as f64 / 1_000.0);
         }
     }

@@ -21,9 +21,12 @@ pub enum Body {
     BrokenEnd,
     /// Packed bytes that unpack to a thousand times as many, without end.
     Bomb,
+    /// Ever new series, without end.
+    Endless,
 }
 
-const BODIES: [Body; 5] = [Body::Empty, Body::Good, Body::MalformedEnd, Body::BrokenEnd, Body::Bomb];
+const BODIES: [Body; 6] =
+    [Body::Empty, Body::Good, Body::MalformedEnd, Body::BrokenEnd, Body::Bomb, Body::Endless];
 
 /// The target. Its threads end with the test.
 pub struct Generator {
@@ -120,9 +123,10 @@ impl Shared {
             Body::Bomb => loop {
                 out.write_all(&b"a 1\n".repeat(16 << 10))?;
             },
-            Body::Good | Body::MalformedEnd | Body::BrokenEnd => {
+            Body::Good | Body::MalformedEnd | Body::BrokenEnd | Body::Endless => {
                 writeln!(out, "# TYPE http_request_duration_seconds_count counter")?;
-                for number in 0..self.series {
+                let series = if body == Body::Endless { usize::MAX } else { self.series };
+                for number in 0..series {
                     writeln!(
                         out,
                         "http_request_duration_seconds_count{{method=\"GET\",route=\"/api/v1/things/{{id}}/parts\",status=\"200\",zone=\"eu-central-1a\",thing=\"{number:012}\"}} {number}"

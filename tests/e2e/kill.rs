@@ -1,58 +1,41 @@
-//! promring is killed again and again (SIGKILL) while it scrapes and sends to two real Prometheus 3.15 that take nothing out
-//! of order, one by remote write 1.0 and one by 2.0, over a network that fails at random: every sample that was enqueued
-//! is stored, and nothing is refused but what was stored already.
+//! promring is killed again and again (SIGKILL) while it scrapes and sends by remote write 1.0 and 2.0, over a network that
+//! fails at random, to two receivers that take everything and to two real Prometheus 3.15 that take nothing out of order:
+//! every sample that was enqueued is stored, in order, nothing comes again that was acknowledged, and nothing is refused
+//! but what was stored already.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use promring_model::config::load;
-use promring_model::hash::hash64;
 use promring_net::files::Disk;
-use promring_proto::remote_write::STALE_NAN_BITS;
 use promring_scraper::queue::{Encoding, Volume};
-use promring_scraper::send::{open_queue, queue_dir};
+use promring_scraper::send::{LANES, open_queue, queue_dir};
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use crate::chance::seed;
-use crate::proxy::Proxy;
-use crate::recorder::{Recorded, What, read};
+use crate::passage::{self, Samples, add, check};
+use crate::proxy::{PROCESS, Proxy};
+use crate::recorder::read;
 use crate::servers::Store;
 use crate::support::{Process, eventually, get, scaled};
 
 const TARGETS: usize = 12;
 
-/// Bits of values by series and time: the series as a hash of its labels.
-type Samples = HashMap<(u64, i64), u64>;
+/// Samples of a request at most.
+const REQUEST_SAMPLES_MAX: usize = 500;
 
-fn key<'l>(labels: impl Iterator<Item = (&'l str, &'l str)>) -> u64 {
-    let pairs: Vec<String> = labels.map(|(name, value)| format!("{name}\0{value}\0")).collect();
-    hash64(pairs.concat().as_bytes())
-}
-
-/// Adds what a request holds. The same sample never has two values.
-fn add(request: &Recorded, samples: &mut Samples) {
-    for record in &request.records {
-        let series = key(record.labels.iter().map(|(name, value)| (&**name, &**value)));
-        match record.what {
-            // Queries do not show markers.
-            What::Sample(STALE_NAN_BITS) => {}
-            What::Sample(bits) => {
-                let before = samples.insert((series, record.time_ms), bits);
-                assert!(before.is_none_or(|before| before == bits), "two values: {record:?}");
-            }
-            What::Histogram(_) | What::Exemplar { .. } => {}
-        }
-    }
-}
+/// The destinations: name, version of remote write, and whether a real Prometheus is behind it.
+const DESTINATIONS: [(&str, u8, bool); 4] =
+    [("v1", 1, true), ("v2", 2, true), ("takes-all-1", 1, false), ("takes-all-2", 2, false)];
 
 /// What lies in the queue of a process that is dead, read from a copy, as opening it would tidy it up.
 fn enqueued(config: &Path, data: &Path, scratch: &Path, destination: usize, samples: &mut Samples) {
     let config = load(config, &Disk).config.unwrap();
     let entry = &config.remote_write[destination];
-    let version = destination as u8 + 1;
+    let version = DESTINATIONS[destination].1;
     let Some(dir) = Some(queue_dir(data, &entry.name)).filter(|dir| dir.is_dir()) else { return };
     let copy = tempfile::tempdir_in(scratch).unwrap();
     copy_dir(&dir, &queue_dir(copy.path(), &entry.name));
@@ -67,7 +50,7 @@ fn enqueued(config: &Path, data: &Path, scratch: &Path, destination: usize, samp
         while let Some(record) = reader.peek(&mut body) {
             assert_eq!(record.encoding() == Encoding::V1, version == 1);
             let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
-            add(&read(version, &message), samples);
+            add(&passage::samples(&read(version, &message)), samples);
             reader.ack(record.sequence);
         }
     }
@@ -105,14 +88,14 @@ fn only_stored_already(refused: &HashMap<String, f64>) -> f64 {
     refused.get("already_stored").copied().unwrap_or_default()
 }
 
-fn write_config(path: &Path, jobs: &str, proxies: &[Proxy; 2]) {
+/// `process`: which process reads it.
+fn write_config(path: &Path, jobs: &str, proxies: &[Proxy], process: usize) {
     let mut text =
         format!("global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n{jobs}remote_write:\n");
-    for (proxy, (name, message)) in
-        proxies.iter().zip([("v1", "prometheus.WriteRequest"), ("v2", "io.prometheus.write.v2.Request")])
-    {
+    for (proxy, (name, version, _)) in proxies.iter().zip(DESTINATIONS) {
+        let message = if version == 1 { "prometheus.WriteRequest" } else { "io.prometheus.write.v2.Request" };
         text.push_str(&format!(
-            "- {{name: {name}, url: '{}', protobuf_message: {message}, remote_timeout: 500ms, queue_config: {{max_samples_per_send: 500, min_backoff: 5ms, max_backoff: 100ms}}}}\n",
+            "- {{name: {name}, url: '{}', protobuf_message: {message}, headers: {{{PROCESS}: '{process}'}}, remote_timeout: 500ms, queue_config: {{max_samples_per_send: {REQUEST_SAMPLES_MAX}, min_backoff: 5ms, max_backoff: 100ms}}}}\n",
             proxy.url()
         ));
     }
@@ -124,22 +107,25 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let seed = seed();
     let mut random = SmallRng::seed_from_u64(seed);
-    let stores = [Store::prometheus_3(dir.path(), 1).await, Store::prometheus_3(dir.path(), 2).await];
-    let proxies = [
-        Proxy::start(&stores[0].write_url(), 1, seed + 1).await,
-        Proxy::start(&stores[1].write_url(), 2, seed + 2).await,
-    ];
+    let mut stores = Vec::new();
+    let mut proxies = Vec::new();
+    for (number, (_, version, is_real)) in DESTINATIONS.into_iter().enumerate() {
+        let store = if is_real { Some(Store::prometheus_3(dir.path(), version).await) } else { None };
+        let url = store.as_ref().map(Store::write_url);
+        proxies.push(Proxy::start(url, version, seed + number as u64 + 1).await);
+        stores.push(store);
+    }
     let fleet = Fleet::start(FleetOptions { targets: TARGETS, ..FleetOptions::default() }).await.unwrap();
     std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
     let config: PathBuf = dir.path().join("promring.yml");
     let jobs = "scrape_configs:\n- {job_name: kill, file_sd_configs: [{files: [targets.json]}]}\n";
-    write_config(&config, jobs, &proxies);
     let data = dir.path().join("data");
 
     let kills = scaled(5, 100);
-    let mut on_disk = [Samples::new(), Samples::new()];
+    let mut on_disk = DESTINATIONS.map(|_| Samples::new());
     let mut already_stored = 0.0;
-    for _ in 0..kills {
+    for process in 0..kills {
+        write_config(&config, jobs, &proxies, process);
         let (mut promring, base) = Process::standalone("promring", &config, dir.path());
         // From before it is ready to long after.
         tokio::time::sleep(Duration::from_millis(random.random_range(50..4_000))).await;
@@ -153,6 +139,7 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
         }
     }
     // As long as it takes for everything to have happened; then no more targets and no more faults.
+    write_config(&config, jobs, &proxies, kills);
     let (mut promring, base) = Process::standalone("promring", &config, dir.path());
     eventually("every fault has happened", async || {
         proxies.iter().all(Proxy::has_done_everything).then_some(())
@@ -164,43 +151,50 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
         enqueued(&config, &data, dir.path(), destination, samples);
     }
     proxies.iter().for_each(Proxy::calm);
-    write_config(&config, "", &proxies);
+    write_config(&config, "", &proxies, kills + 1);
     let (mut promring, base) = Process::standalone("promring-last", &config, dir.path());
     eventually("everything is sent", async || {
         let text = get(&format!("{base}/metrics")).await?;
         let pending = |line: &&str| line.starts_with("prometheus_remote_storage_samples_pending{");
         let pending: Vec<&str> = text.lines().filter(pending).collect();
-        (pending.len() == 2 && pending.iter().all(|line| line.ends_with(" 0"))).then_some(())
+        (pending.len() == DESTINATIONS.len() && pending.iter().all(|line| line.ends_with(" 0"))).then_some(())
     })
     .await;
     already_stored += only_stored_already(&refused(&base).await);
     assert!(promring.terminate().success(), "{}", promring.log());
 
     let counts = on_disk.each_ref().map(Samples::len);
-    for (number, ((proxy, store), mut wanted)) in proxies.iter().zip(&stores).zip(on_disk).enumerate() {
-        let version = number + 1;
-        eprintln!("{version}.0: {}", proxy.summary());
-        proxy.seen().iter().for_each(|request| add(request, &mut wanted));
+    let mut again = 0;
+    for (number, mut wanted) in on_disk.into_iter().enumerate() {
+        let (name, proxy, store) = (DESTINATIONS[number].0, &proxies[number], &stores[number]);
+        eprintln!("{name}: {}", proxy.summary());
+        let seen = proxy.take_seen();
+        again += check(&seen, LANES, REQUEST_SAMPLES_MAX);
+        seen.iter().for_each(|passage| add(&passage.samples, &mut wanted));
         let mut stored = Samples::new();
+        for passage in seen.iter().filter(|passage| passage.stored) {
+            add(&passage.samples, &mut stored);
+        }
         for exporter in fleet.exporters() {
+            let Some(store) = store else { break };
             let selector = format!("{{instance=\"{}\"}}", exporter.address());
             for (labels, samples) in store.samples(&selector).await {
-                let series = key(labels.iter());
+                let series = passage::series(labels.iter());
                 stored.extend(samples.into_iter().map(|(time, value)| ((series, time), value.to_bits())));
             }
         }
         let missing: Vec<_> = wanted.iter().filter(|(at, bits)| stored.get(at) != Some(bits)).collect();
         assert!(
             missing.is_empty(),
-            "{version}.0: {} of {} samples are not stored: {:?}",
+            "{name}: {} of {} samples are not stored: {:?}",
             missing.len(),
             wanted.len(),
             &missing[..missing.len().min(5)]
         );
-        assert_eq!(stored.len(), wanted.len(), "{version}.0: nothing else is stored");
-        assert!(wanted.len() > 5_000 * kills / 5, "{version}.0: {} samples are few", wanted.len());
+        assert_eq!(stored.len(), wanted.len(), "{name}: nothing else is stored");
+        assert!(wanted.len() > 5_000 * kills / 5, "{name}: {} samples are few", wanted.len());
     }
     eprintln!(
-        "{kills} kills, {counts:?} samples in queues of killed processes, {already_stored} refused as stored already"
+        "{kills} kills, {counts:?} samples in queues of killed processes, {already_stored} refused as stored already, {again} sent again though they were acknowledged to a process that was killed then"
     );
 }

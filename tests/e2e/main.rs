@@ -27,6 +27,7 @@ mod kubernetes;
 mod large;
 mod main_job;
 mod memory;
+mod passage;
 mod payload;
 mod promtool;
 mod proxy;

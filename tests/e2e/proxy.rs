@@ -1,5 +1,5 @@
 //! A proxy between promring and a receiver that does at random what networks and receivers do, and remembers which samples
-//! went by.
+//! went by. Without anybody behind it, it is the receiver itself, and takes everything.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,8 +11,12 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::recorder::{Recorded, read};
+use crate::passage::{Passage, Sample, samples};
+use crate::recorder::read;
 use crate::support::client;
+
+/// The field of a request by which its sender says which of its processes it is.
+pub const PROCESS: &str = "x-process";
 
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +42,8 @@ enum Fate {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    upstream: String,
+    /// None: it is the receiver.
+    upstream: Option<String>,
     version: u8,
     client: reqwest::Client,
     shared: Arc<Mutex<Shared>>,
@@ -48,7 +53,7 @@ pub struct Proxy {
 struct Shared {
     random: SmallRng,
     calm: bool,
-    seen: Vec<Recorded>,
+    seen: Vec<Passage>,
     fates: BTreeMap<Fate, usize>,
     /// What the receiver said to what it did not take.
     refusals: BTreeMap<String, usize>,
@@ -56,7 +61,7 @@ struct Shared {
 
 impl Proxy {
     /// A proxy to `upstream`, a URL that takes remote write of this version.
-    pub async fn start(upstream: &str, version: u8, seed: u64) -> Self {
+    pub async fn start(upstream: Option<String>, version: u8, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shared = Shared {
             random: SmallRng::seed_from_u64(seed),
@@ -67,7 +72,7 @@ impl Proxy {
         };
         let proxy = Self {
             address: listener.local_addr().unwrap(),
-            upstream: upstream.to_owned(),
+            upstream,
             version,
             client: client(),
             shared: Arc::new(Mutex::new(shared)),
@@ -92,9 +97,9 @@ impl Proxy {
         self.shared.lock().unwrap().calm = true;
     }
 
-    /// All requests whose bodies went by as a whole.
-    pub fn seen(&self) -> Vec<Recorded> {
-        self.shared.lock().unwrap().seen.clone()
+    /// All requests whose bodies went by as a whole, in order; they are forgotten here.
+    pub fn take_seen(&self) -> Vec<Passage> {
+        std::mem::take(&mut self.shared.lock().unwrap().seen)
     }
 
     /// What happened, in words.
@@ -180,18 +185,23 @@ impl Proxy {
                 fate = Fate::Passed;
             }
             self.note(fate);
-            self.shared.lock().unwrap().seen.push(request);
+            let samples = samples(&request);
+            let count = samples.len();
+            let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+            let process = field(PROCESS).and_then(|process| process.parse().ok()).unwrap_or_default();
+            let again = field("retry-attempt").is_some();
+            let number = self.see(process, again, samples);
             let answer = match fate {
-                Fate::Passed => self.forward(&fields, body).await,
+                Fate::Passed => self.forward(number, count, &fields, body).await,
                 Fate::Slow => {
                     tokio::time::sleep(Duration::from_millis(150)).await;
-                    self.forward(&fields, body).await
+                    self.forward(number, count, &fields, body).await
                 }
                 Fate::Told(status) => {
                     format!("HTTP/1.1 {status} As Told\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n")
                 }
                 Fate::ToldBehind => {
-                    self.forward(&fields, body).await;
+                    self.forward(number, count, &fields, body).await;
                     "HTTP/1.1 500 As Told\r\nContent-Length: 0\r\n\r\n".to_owned()
                 }
                 Fate::Hangs => {
@@ -199,17 +209,33 @@ impl Proxy {
                     return None;
                 }
                 Fate::HangsBehind => {
-                    self.forward(&fields, body).await;
+                    self.forward(number, count, &fields, body).await;
                     let _ = stream.read_u8().await;
                     return None;
                 }
                 Fate::ResetBehind => {
-                    self.forward(&fields, body).await;
+                    self.forward(number, count, &fields, body).await;
                     return stream.set_zero_linger().ok();
                 }
                 Fate::ResetInBody => return None,
             };
             stream.write_all(answer.as_bytes()).await.ok()?;
+            if answer.starts_with("HTTP/1.1 2") {
+                self.note_of(number, |passage| passage.acknowledged = true);
+            }
+        }
+    }
+
+    fn see(&self, process: u32, again: bool, samples: Vec<Sample>) -> usize {
+        let mut shared = self.shared.lock().unwrap();
+        shared.seen.push(Passage { process, again, samples, stored: false, acknowledged: false });
+        shared.seen.len() - 1
+    }
+
+    fn note_of(&self, number: usize, note: impl FnOnce(&mut Passage)) {
+        // None: it was late, and all are taken.
+        if let Some(passage) = self.shared.lock().unwrap().seen.get_mut(number) {
+            note(passage);
         }
     }
 
@@ -218,8 +244,23 @@ impl Proxy {
     }
 
     /// The receiver's answer, as it goes back.
-    async fn forward(&self, fields: &[(String, String)], body: Vec<u8>) -> String {
-        let mut request = self.client.post(&self.upstream).body(body);
+    async fn forward(
+        &self,
+        number: usize,
+        samples: usize,
+        fields: &[(String, String)],
+        body: Vec<u8>,
+    ) -> String {
+        let Some(upstream) = &self.upstream else {
+            self.note_of(number, |passage| passage.stored = true);
+            let written = if self.version == 2 {
+                format!("X-Prometheus-Remote-Write-Samples-Written: {samples}\r\n")
+            } else {
+                String::new()
+            };
+            return format!("HTTP/1.1 204 Stored\r\n{written}Content-Length: 0\r\n\r\n");
+        };
+        let mut request = self.client.post(upstream).body(body);
         for (name, value) in fields {
             if !["host", "content-length", "connection"].contains(&name.as_str()) {
                 request = request.header(name, value);

@@ -11,7 +11,7 @@ use crate::support::{Process, eventually, get, metric};
 const PAGE: &str = include_str!("../../docs/metrics.md");
 
 /// What dashboards and alerts for Prometheus's remote write look for, with the labels `remote_name` and `url`.
-const REMOTE_STORAGE: [&str; 23] = [
+const REMOTE_STORAGE: [&str; 24] = [
     "samples_total",
     "exemplars_total",
     "histograms_total",
@@ -35,16 +35,19 @@ const REMOTE_STORAGE: [&str; 23] = [
     "shards_max",
     "shards_desired",
     "bytes_total",
+    "metadata_bytes_total",
 ];
 
 /// These and the ones above, with other labels.
-const OTHERS: [(&str, &[&str]); 7] = [
+const OTHERS: [(&str, &[&str]); 9] = [
     ("max_samples_per_send", &["remote_name", "url"]),
     ("sent_batch_duration_seconds", &["remote_name", "url"]),
     ("samples_dropped_total", &["reason", "remote_name", "url"]),
     ("exemplars_dropped_total", &["reason", "remote_name", "url"]),
     ("histograms_dropped_total", &["reason", "remote_name", "url"]),
     ("samples_in_total", &[]),
+    ("histograms_in_total", &[]),
+    ("exemplars_in_total", &[]),
     ("highest_timestamp_in_seconds", &[]),
 ];
 

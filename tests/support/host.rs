@@ -76,6 +76,13 @@ impl MemoryLimit {
         std::fs::read_to_string(self.dir.join(file)).unwrap().trim().parse().unwrap()
     }
 
+    /// Processes that the kernel has killed for it.
+    pub fn kills(&self) -> u64 {
+        let file = if self.v2 { "memory.events" } else { "memory.oom_control" };
+        let text = std::fs::read_to_string(self.dir.join(file)).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap()
+    }
+
     /// Sets the limit, above what is in use.
     pub fn set(&self, bytes: u64) {
         let file = if self.v2 { "memory.max" } else { "memory.limit_in_bytes" };

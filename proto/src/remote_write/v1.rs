@@ -188,16 +188,23 @@ pub fn push_sample_series(labels: &[u8], value: f64, timestamp_ms: i64, exemplar
 }
 
 /// Appends one series with one native histogram to a `WriteRequest`; `histogram` is what
-/// [`push_content`](super::histogram::push_content) made.
+/// [`push_content`](super::histogram::push_content) made. Its exemplars go as a series of their own behind it: Prometheus
+/// takes the exemplars of a series before its histograms (`storage/remote/write_handler.go`), and drops those of a series
+/// that it does not know yet.
 pub fn push_histogram_series(labels: &[u8], histogram: &[u8], exemplars: &[u8], out: &mut Vec<u8>) {
     let histogram_len = 1 + varint_len(histogram.len() as u64) + histogram.len();
     out.push(0x0a); // WriteRequest.timeseries = 1
-    push_varint(out, (labels.len() + exemplars.len() + histogram_len) as u64);
+    push_varint(out, (labels.len() + histogram_len) as u64);
     out.extend_from_slice(labels);
-    out.extend_from_slice(exemplars);
     out.push(0x22); // TimeSeries.histograms = 4
     push_varint(out, histogram.len() as u64);
     out.extend_from_slice(histogram);
+    if !exemplars.is_empty() {
+        out.push(0x0a); // WriteRequest.timeseries = 1
+        push_varint(out, (labels.len() + exemplars.len()) as u64);
+        out.extend_from_slice(labels);
+        out.extend_from_slice(exemplars);
+    }
 }
 
 /// Appends an exemplar as a field of a `TimeSeries`. `labels` is what [`encode_labels`] made.
@@ -339,7 +346,13 @@ mod tests {
                     series.histograms.push(super::super::v2::Histogram::new(&histogram, 7));
                 }
             }
-            let request = WriteRequest { timeseries: vec![series], metadata: Vec::new() };
+            let mut timeseries = vec![series];
+            if histogram.is_some() && !exemplars.is_empty() {
+                let exemplars = std::mem::take(&mut timeseries[0].exemplars);
+                let labels = timeseries[0].labels.clone();
+                timeseries.push(TimeSeries { labels, exemplars, ..TimeSeries::default() });
+            }
+            let request = WriteRequest { timeseries, metadata: Vec::new() };
             prop_assert_eq!(by_hand, request.encode_to_vec());
         }
 

@@ -166,7 +166,18 @@ fn of_v1(request: &v1::WriteRequest) -> Vec<Sent> {
         start_ms: series.histograms.iter().map(|histogram| histogram.start_timestamp).sum(),
         metadata: None,
     });
-    series.collect()
+    let mut sent: Vec<Sent> = Vec::new();
+    for series in series {
+        match sent.last_mut() {
+            // Exemplars of a histogram, behind it.
+            Some(last) if series.values.is_empty() && series.histograms.is_empty() => {
+                assert!(last.series == series.series && !last.histograms.is_empty());
+                last.exemplars.extend(series.exemplars);
+            }
+            _ => sent.push(series),
+        }
+    }
+    sent
 }
 
 fn of_v2(request: &v2::Request) -> Vec<Sent> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
 use tokio::sync::watch;
@@ -17,6 +18,9 @@ use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
 use super::volume::Volume;
+
+/// Longest pause between two rounds of upkeep.
+const ROUND_MAX: Duration = Duration::from_secs(1);
 
 /// A queue's directory.
 #[derive(Debug)]
@@ -289,6 +293,16 @@ impl Directory {
     pub(crate) fn is_set_empty(&self, id: u32) -> bool {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         sets.get(&id).is_none_or(|set| set.lanes.iter().all(|lane| lane.is_empty()))
+    }
+
+    /// How long it is until [`Directory::upkeep`] has something to do: a second, or less where files are to be synced before.
+    pub(crate) fn upkeep_pause(&self) -> Duration {
+        // Asked for each time, as a reload may change it.
+        let FsyncPolicy::Interval(interval) = self.shared.bounds().settings.fsync else { return ROUND_MAX };
+        let since_ms = self.shared.clock.now_ms().saturating_sub(self.last_sync_ms.load(Ordering::Relaxed));
+        // Where the clock was set back, a sync is due now.
+        let since = u64::try_from(since_ms).map_or(interval, Duration::from_millis);
+        interval.saturating_sub(since).clamp(Duration::from_millis(1), ROUND_MAX)
     }
 
     /// What is due about once a second.

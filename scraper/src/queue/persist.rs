@@ -5,18 +5,13 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-use promring_model::config::FsyncPolicy;
+use std::time::Instant;
 
 use super::cursor::CursorFile;
 use super::directory::Directory;
 use super::files::File;
 use super::lane::{Lane, LaneState, Place, Segment};
 use super::shared::{DropReason, Shared, add};
-
-/// Longest pause between two rounds of upkeep.
-const ROUND_MAX: Duration = Duration::from_secs(1);
 
 /// A thread that looks after a queue until it is dropped.
 #[derive(Debug)]
@@ -29,16 +24,12 @@ impl Upkeep {
     pub(crate) fn start(directory: Arc<Directory>) -> io::Result<Self> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopped = Arc::clone(&stop);
-        // A reload may change it.
-        let pause = |directory: &Directory| match directory.shared.bounds().settings.fsync {
-            FsyncPolicy::Interval(interval) => interval.clamp(Duration::from_millis(1), ROUND_MAX),
-            FsyncPolicy::Always | FsyncPolicy::Never => ROUND_MAX,
-        };
         let thread = std::thread::Builder::new().name("queue".to_owned()).spawn(move || {
             let (stopped, wake) = &*stopped;
             let mut guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
             while !*guard {
-                guard = wake.wait_timeout(guard, pause(&directory)).unwrap_or_else(PoisonError::into_inner).0;
+                let pause = directory.upkeep_pause();
+                guard = wake.wait_timeout(guard, pause).unwrap_or_else(PoisonError::into_inner).0;
                 if !*guard {
                     directory.upkeep();
                 }

@@ -143,10 +143,10 @@ impl Reason {
     /// What it means where an earlier copy of the request may have been stored.
     pub(super) fn seen_from(self, maybe_stored: bool) -> Self {
         match self {
-            // A copy of the sample, or a later one of the same request, is what it is compared with.
-            Self::OutOfOrder | Self::Duplicate | Self::OutOfBounds | Self::NotWritten if maybe_stored => {
-                Self::AlreadyStored
-            }
+            // Nothing else brings samples of its series, so a copy of the sample, or a later one of the same request, is what it
+            // is compared with. Bounds are about the receiver's other series and clock: after a long outage, a request that
+            // was answered by a 503 at its beginning is out of them and was never stored.
+            Self::OutOfOrder | Self::Duplicate | Self::NotWritten if maybe_stored => Self::AlreadyStored,
             told => told,
         }
     }
@@ -183,5 +183,7 @@ mod tests {
         assert_eq!(reason("err-mimir-sample-duplicate-timestamp", true), Reason::AlreadyStored);
         assert_eq!(reason("label name \"a b\" is not valid", true), Reason::Rejected);
         assert_eq!(reason("", true), Reason::Rejected);
+        // It says nothing of what was stored, and is more likely a loss.
+        assert_eq!(reason("sample out of bounds", true), Reason::OutOfBounds);
     }
 }

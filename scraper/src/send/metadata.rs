@@ -16,7 +16,6 @@ use super::lane::Phase;
 use super::link::Link;
 use super::units::Counts;
 use crate::labelsets::Shared;
-use crate::queue::Encoding;
 
 /// A request is cut at this many bytes before compression.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -93,7 +92,7 @@ async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) ->
             link.metrics.retried.add(counts);
         }
         let (why, after): (String, Option<Duration>) =
-            match link.attempt(body.clone(), Encoding::V1, attempt).await {
+            match link.attempt_metadata(body.clone(), attempt).await {
                 Answer::Accepted(_) => return Ok(()),
                 Answer::Again { why, after, .. } => (why, after),
                 Answer::NoV1 { why } | Answer::NoV2 { why } => return Err(why),

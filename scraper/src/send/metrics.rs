@@ -21,6 +21,7 @@ pub(super) struct SendMetrics {
     /// Native histograms that 1.0 cannot carry.
     pub(super) dropped_custom: Counter,
     pub(super) bytes: Counter,
+    pub(super) metadata_bytes: Counter,
     pub(super) duration_seconds: Histogram,
     highest_sent_seconds: Gauge,
     highest_sent_ms: AtomicI64,
@@ -87,6 +88,7 @@ impl SendMetrics {
             too_old: Kinds::new(config, "dropped_total", Some("too_old")),
             dropped_custom: dropped_custom(config),
             bytes: of!(counter, config, "prometheus_remote_storage_bytes_total"),
+            metadata_bytes: of!(counter, config, "prometheus_remote_storage_metadata_bytes_total"),
             duration_seconds: of!(histogram, config, "prometheus_remote_storage_sent_batch_duration_seconds"),
             highest_sent_seconds: of!(
                 gauge,
@@ -241,6 +243,10 @@ fn describe() {
         "max_samples_per_send of the configuration."
     );
     describe_counter!("prometheus_remote_storage_bytes_total", "Bytes of bodies sent, after compression.");
+    describe_counter!(
+        "prometheus_remote_storage_metadata_bytes_total",
+        "Bytes of bodies of metadata by remote write 1.0, after compression."
+    );
     describe_histogram!(
         "prometheus_remote_storage_sent_batch_duration_seconds",
         "From the first byte of a request to the head of its answer."

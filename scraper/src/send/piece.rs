@@ -21,7 +21,7 @@ impl Piece {
         let maybe_stored = self.maybe_stored;
         let mut pieces: Vec<Self> = Vec::new();
         let mut bytes = 0;
-        for unit in self.units.iter().filter_map(to_v1) {
+        for unit in self.units.iter().flat_map(to_v1) {
             bytes += unit.len();
             match pieces.last_mut() {
                 Some(last) if bytes <= JOINED_BYTES_MAX => last.units.push(unit),

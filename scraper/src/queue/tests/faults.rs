@@ -210,6 +210,34 @@ fn a_power_cut_costs_at_most_what_came_within_the_fsync_interval() {
 }
 
 #[test]
+fn files_are_synced_in_each_interval_however_long_it_is() {
+    for interval_ms in [1, 40, 700, 1_000, 1_500, 2_999, 10_000] {
+        let mut world = World::new();
+        world.settings.fsync = FsyncPolicy::Interval(Duration::from_millis(interval_ms));
+        let queue = world.open(1);
+        queue.directory.upkeep();
+        let mut synced_ms = 0;
+        let mut now_ms = 0;
+        let mut written = 0;
+        while now_ms < interval_ms * 5 {
+            fill(&queue, written..written + 1);
+            written += 1;
+            // As the queue's thread does.
+            let pause_ms = queue.directory.upkeep_pause().as_millis() as u64;
+            assert!((1..=1_000).contains(&pause_ms), "{pause_ms} ms");
+            now_ms += pause_ms;
+            world.advance(pause_ms as i64);
+            let before = queue.stats().syncs;
+            queue.directory.upkeep();
+            if queue.stats().syncs > before {
+                synced_ms = now_ms;
+            }
+            assert!(now_ms - synced_ms < interval_ms, "{} ms of {interval_ms}", now_ms - synced_ms);
+        }
+    }
+}
+
+#[test]
 fn the_policy_never_leaves_it_to_the_operating_system() {
     let mut world = World::new();
     world.settings.fsync = FsyncPolicy::Never;

@@ -104,11 +104,11 @@ async fn where_2_0_is_not_spoken_histograms_and_exemplars_go_as_1_0_without_cust
     sending.drained().await;
     let received = receiver.received();
     let request = &received.last().unwrap().decoded;
-    assert_eq!(request.timeseries.len(), 2);
+    assert_eq!(request.timeseries.len(), 3);
     assert_eq!(request.timeseries[0].samples, [v1::Sample { value: 1.0, timestamp: 4 }]);
     let sent = &request.timeseries[1];
     assert_eq!((sent.histograms[0].schema, sent.histograms[0].start_timestamp), (3, 0));
-    assert_eq!(sent.exemplars[0].labels[0].name, "trace_id");
+    assert_eq!(request.timeseries[2].exemplars[0].labels[0].name, "trace_id");
     let name = "prometheus_remote_storage_histograms_dropped_total";
     assert_eq!(sending.metric(name, "nhcb_in_rw1_not_supported"), 1);
     sending.kill().await;

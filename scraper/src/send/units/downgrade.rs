@@ -17,16 +17,16 @@ const SAMPLE_START: u64 = 3;
 const HISTOGRAM_START: u64 = 17;
 
 /// The unit as remote write 1.0 has it: without start timestamps and native histograms with bounds of their own, which 1.0
-/// does not know, and without metadata, which have requests of their own there. None: there is nothing left of it.
-pub(in crate::send) fn to_v1(unit: &Unit) -> Option<Unit> {
-    let Some(symbols) = unit.symbols.as_deref() else { return Some(unit.clone()) };
-    if unit.counts.points() == 0 {
-        return None;
-    }
-    let series = fields(&unit.bytes).next()?.ok()?.content().ok()?;
+/// does not know, and without metadata, which have requests of their own there. Exemplars of histograms come as a unit
+/// behind it, as [`push_histogram_series`](promring_proto::remote_write::v1::push_histogram_series) has them. Empty:
+/// there is nothing left of it.
+pub(in crate::send) fn to_v1(unit: &Unit) -> Vec<Unit> {
+    let Some(symbols) = unit.symbols.as_deref() else { return vec![unit.clone()] };
+    let series = fields(&unit.bytes).next().and_then(|field| field.ok()?.content().ok());
+    let Some(series) = series.filter(|_| unit.counts.points() > 0) else { return Vec::new() };
     let mut content = Vec::with_capacity(series.len() * 4);
     push_labels(series, symbols, &mut content);
-    // In 1.0 the exemplars' number comes before the histograms'.
+    let labels_len = content.len();
     let (mut exemplars, mut histograms) = (Vec::new(), Vec::new());
     for field in fields(series).flatten() {
         let message = field.content().unwrap_or_default();
@@ -45,9 +45,19 @@ pub(in crate::send) fn to_v1(unit: &Unit) -> Option<Unit> {
             _ => {}
         }
     }
-    content.extend_from_slice(&exemplars);
+    let behind = if histograms.is_empty() {
+        content.extend_from_slice(&exemplars);
+        None
+    } else {
+        let labels = content.get(..labels_len).unwrap_or_default();
+        (!exemplars.is_empty()).then(|| [labels, &*exemplars].concat())
+    };
     content.extend_from_slice(&histograms);
-    unit_of(1, &content, None).ok().filter(|unit| unit.counts.points() > 0)
+    let of = |content: Vec<u8>| unit_of(1, &content, None).ok();
+    match of(content).filter(|unit| unit.counts.points() > 0) {
+        Some(unit) => [Some(unit), behind.and_then(of)].into_iter().flatten().collect(),
+        None => Vec::new(),
+    }
 }
 
 fn is_custom(histogram: &[u8]) -> bool {

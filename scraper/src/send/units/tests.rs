@@ -178,27 +178,32 @@ fn a_request_of_2_0_becomes_one_of_1_0() {
     with_start.samples[0].start_timestamp = 3;
     let described = v2::TimeSeries { samples: Vec::new(), ..v2_series(&[1, 2], &[]) };
     let units = v2_units(&v2_request(&symbols, vec![with_start, described, v2_full(&[1, 2], &[3, 4], 5)]));
-    let old: Vec<Unit> = units.iter().filter_map(to_v1).collect();
+    let old: Vec<Unit> = units.iter().flat_map(to_v1).collect();
     let request = decode(&put_together(&old));
-    // Nothing is left of a series without samples.
-    assert_eq!(request.timeseries.len(), 2);
+    // Nothing is left of a series without samples, and the exemplars of histograms come behind these.
+    assert_eq!(request.timeseries.len(), 3);
     assert_eq!(request.timeseries[0], series("a", &[4]));
-    assert_eq!(request.timeseries[1].labels, series("a", &[]).labels);
-    // What the types here do not know of 1.0, as bytes: one exemplar with its labels, then two histograms.
-    let content = one_series_content(&put_together(&old[1..]));
-    let mut expected = Vec::new();
-    v1::encode_labels([("__name__", "a")], &mut expected);
+    assert!(request.timeseries[1..].iter().all(|sent| sent.labels == series("a", &[]).labels));
+    // What the types here do not know of 1.0, as bytes: two histograms, and one exemplar with its labels.
+    let content = |at: usize| one_series_content(&put_together(&old[at..=at]));
+    let mut labels = Vec::new();
+    v1::encode_labels([("__name__", "a")], &mut labels);
+    let mut expected = labels.clone();
     let mut exemplar = Vec::new();
     v1::encode_labels([("trace_id", "x")], &mut exemplar);
     exemplar.extend(v2::Exemplar { labels_refs: Vec::new(), value: 2.0, timestamp: 8 }.encode_to_vec());
     push_bytes(3, &exemplar, &mut expected);
+    assert_eq!(content(2), expected);
+    let mut expected = labels;
     for mut histogram in v2_full(&[], &[], 0).histograms {
         histogram.start_timestamp = 0;
         push_bytes(4, &histogram.encode_to_vec(), &mut expected);
     }
-    assert_eq!(content, expected);
-    let counts = Counts { histograms: 2, exemplars: 1, ..Counts::default() };
+    assert_eq!(content(1), expected);
+    let counts = Counts { histograms: 2, ..Counts::default() };
     assert_eq!((old[1].counts, old[1].newest_ms), (counts, Some(9)));
+    let counts = Counts { exemplars: 1, ..Counts::default() };
+    assert_eq!((old[2].counts, old[2].newest_ms), (counts, None));
 }
 
 #[test]
@@ -213,7 +218,7 @@ fn histograms_with_bounds_of_their_own_have_no_place_in_1_0() {
         ..v2::TimeSeries::default()
     };
     let units = v2_units(&v2_request(&symbols, vec![of(vec![custom.clone()]), of(vec![custom, plain])]));
-    let old: Vec<Unit> = units.iter().filter_map(to_v1).collect();
+    let old: Vec<Unit> = units.iter().flat_map(to_v1).collect();
     assert_eq!((old.len(), old[0].counts.histograms, old[0].newest_ms), (1, 1, Some(6)));
 }
 
@@ -298,7 +303,8 @@ proptest! {
             units.into_iter().zip(expected).filter(|_| taken.next().unwrap_or(true)).unzip();
         let moved = v2_decode(&put_together(&units));
         prop_assert_eq!(&resolved(&moved), &expected);
-        let old: Vec<Unit> = units.iter().filter_map(to_v1).collect();
+        let old = units.iter().flat_map(to_v1).filter(|unit| unit.counts.points() > 0);
+        let old: Vec<Unit> = old.collect();
         let labels = |series: &TimeSeries| -> Vec<String> {
             series.labels.iter().flat_map(|label| [label.name.clone(), label.value.clone()]).collect()
         };
