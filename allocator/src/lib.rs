@@ -5,9 +5,11 @@
 
 mod api;
 pub mod discovery;
+mod dropin;
 pub mod ledger;
 mod members;
 pub mod packed;
+pub mod scaling;
 pub mod state;
 pub mod targets;
 
@@ -16,17 +18,23 @@ use std::time::Duration;
 
 use axum::Router;
 use promring_model::config::Config;
+use promring_model::roster::Roster;
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
+use promring_proto::api::{ScraperList, ScraperStatus};
 use tokio::sync::{mpsc, watch};
 
 use discovery::{Sources, Update, Watches};
+use dropin::{Board, Pool};
 use members::Watching;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How often the metrics of scaling are worked out: it takes a walk over all targets.
+const SCALING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -43,6 +51,9 @@ pub struct Allocator {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// What takes the place of the state's assignment where the clients are not promring's scrapers. Locked before the
+    /// state.
+    pool: Mutex<Option<Pool>>,
     /// Wakes long polls; the value has no meaning.
     changed: watch::Sender<u64>,
     configs: watch::Sender<Arc<Config>>,
@@ -54,8 +65,9 @@ impl Allocator {
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
         let state = Mutex::new(State::new(&config, now_ms()));
-        let shared =
-            Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
+        let pool = Mutex::new(Pool::of(&config, None, now_ms()));
+        let (changed, configs) = (watch::Sender::new(0), watch::Sender::new(config));
+        let shared = Shared { state, pool, changed, configs, stopping };
         Self { shared: Arc::new(shared) }
     }
 
@@ -80,21 +92,23 @@ impl Allocator {
             "allocator: discovery started"
         );
         let mut tick = tokio::time::interval(TICK);
+        let mut scaling = tokio::time::interval(SCALING_INTERVAL);
         loop {
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
+                _ = scaling.tick() => self.show_scaling(),
                 changed = configs.changed() => {
                     if changed.is_err() { return }
                     config = Arc::clone(&configs.borrow_and_update());
                     generation += 1;
-                    self.state().apply_config(&config);
+                    self.take_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
                     members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
                 // One that comes after the configuration has changed its mind is nobody's.
-                Some(roster) = rosters.recv(), if members.is_watching() => self.state().set_roster(Some(roster)),
+                Some(roster) = rosters.recv(), if members.is_watching() => self.set_roster(roster),
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;
@@ -116,7 +130,38 @@ impl Allocator {
         }
     }
 
+    fn take_config(&self, config: &Config) {
+        let mut pool = self.pool();
+        *pool = Pool::of(config, pool.take(), now_ms());
+        self.state().apply_config(config);
+    }
+
+    fn set_roster(&self, roster: Roster) {
+        if let Some(pool) = &mut *self.pool() {
+            pool.set_roster(roster.clone());
+        }
+        self.state().set_roster(Some(roster));
+    }
+
+    fn show_scaling(&self) {
+        if let Some(capacity) = self.scraper_capacity().filter(|_| self.is_ready().is_ok()) {
+            scaling::show(&scaling::scaling(&self.state(), capacity));
+        }
+    }
+
+    /// Samples a second that one scraper is meant to carry, if that is configured.
+    fn scraper_capacity(&self) -> Option<u64> {
+        self.shared.configs.borrow().allocator.scraper_capacity
+    }
+
     fn advance(&self) {
+        if let Some(pool) = &mut *self.pool() {
+            let state = self.state();
+            pool.advance(&state.jobs().collect::<Vec<_>>(), now_ms());
+            metrics::gauge!("promring_allocator_ready")
+                .set(f64::from(u8::from(pool.board().waiting.is_none())));
+            return;
+        }
         let changed = {
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
@@ -144,7 +189,44 @@ impl Allocator {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
-        Arc::new(move || allocator.state().readiness())
+        Arc::new(move || allocator.is_ready())
+    }
+
+    fn is_ready(&self) -> Result<(), String> {
+        match self.board() {
+            Some(board) => board.waiting.clone().map_or(Ok(()), Err),
+            None => self.state().readiness(),
+        }
+    }
+
+    /// What drop-in clients are told; None where the clients are promring's scrapers.
+    fn board(&self) -> Option<Arc<Board>> {
+        self.pool().as_ref().map(Pool::board)
+    }
+
+    /// The drop-in clients as a list of scrapers.
+    fn dropin_scrapers(&self) -> Option<ScraperList> {
+        let pool = self.pool();
+        let pool = pool.as_ref()?;
+        let scrapers = pool.members().map(|(name, state, targets)| ScraperStatus {
+            name: name.to_owned(),
+            address: String::new(),
+            state,
+            targets,
+            version: None,
+            last_report_seconds: 0.0,
+            samples_per_second: 0.0,
+            queues: Vec::new(),
+            config_mismatch: Vec::new(),
+            leaving: false,
+        });
+        let scrapers = scrapers.collect();
+        let version = self.state().version();
+        Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers })
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
+        self.shared.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The state, locked. Never held across an await.

@@ -86,7 +86,7 @@ impl State {
             Members::Reporting => self.set_roster(None),
             Members::Static(names) => self.set_roster(Some(Roster::of_names(names.iter().cloned()))),
             // The API server tells; what it told last counts meanwhile.
-            Members::StatefulSet(_) => {}
+            Members::StatefulSet(_) | Members::Selector(_) => {}
         }
         self.replicas = config.allocator.replicas;
         let mut before = std::mem::take(&mut self.jobs);

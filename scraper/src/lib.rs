@@ -89,6 +89,8 @@ pub struct ScraperOptions {
     pub data_dir: PathBuf,
     /// Where the scraper's own server is reached, as `http://host:port`.
     pub advertise: String,
+    /// The node that it runs on, for placement by node; empty: not known here.
+    pub node: String,
 }
 
 /// Why a scraper cannot start.
@@ -409,6 +411,7 @@ impl Scraper {
         Report {
             version: manager.version(),
             address: self.shared.options.advertise.clone(),
+            node: self.shared.options.node.clone(),
             draining: self.shared.draining.load(Ordering::Relaxed),
             full,
             targets,

@@ -37,6 +37,41 @@ struct Located {
 }
 
 impl Spread {
+    /// One without scrapers and keys, by node or by load.
+    #[must_use]
+    pub fn new(by_node: bool, options: &PlacementOptions) -> Self {
+        if by_node { Self::ByNode(NodePlacer::new(options)) } else { Self::ByLoad(Placer::new(options)) }
+    }
+
+    /// Goes on from what another one decided, by either strategy: keys with their weight in force in samples a second, their
+    /// node and their owner.
+    #[must_use]
+    pub fn resume<S: AsRef<str>>(
+        by_node: bool,
+        options: &PlacementOptions,
+        scrapers: &[(Arc<str>, Option<Node>)],
+        held: impl IntoIterator<Item = (TargetKey, f64, Option<Node>, S)>,
+    ) -> Self {
+        if !by_node {
+            let names: Vec<&str> = scrapers.iter().map(|(name, _)| &**name).collect();
+            let held = held.into_iter().map(|(key, weight, _, owner)| (key, weight, owner));
+            return Self::ByLoad(Placer::resume(options, &names, held));
+        }
+        let mut placer = NodePlacer { scrapers: scrapers.to_vec(), ..NodePlacer::new(options) };
+        for (key, weight, node, owner) in held {
+            placer.hold(key, weight, node, owner.as_ref());
+        }
+        Self::ByNode(placer)
+    }
+
+    /// Replaces the options. Loads are held against them at the next change.
+    pub fn set_options(&mut self, options: &PlacementOptions) {
+        match self {
+            Self::ByLoad(placer) => placer.set_options(options),
+            Self::ByNode(placer) => placer.options = *options,
+        }
+    }
+
     /// Replaces the scrapers, each with its node where that is known. Answers with the keys that changed owner.
     pub fn set_scrapers(&mut self, scrapers: &[(Arc<str>, Option<Node>)]) -> Vec<Move> {
         match self {
@@ -83,11 +118,6 @@ impl NodePlacer {
     #[must_use]
     pub fn new(options: &PlacementOptions) -> Self {
         Self { options: *options, scrapers: Vec::new(), keys: BTreeMap::new() }
-    }
-
-    /// Replaces the options. Loads are held against them at the next change.
-    pub fn set_options(&mut self, options: &PlacementOptions) {
-        self.options = *options;
     }
 
     /// Takes in a key that somebody has already, with its weight in force in samples a second. One that is known stays as
@@ -202,5 +232,20 @@ mod tests {
         assert_eq!((loads, spread.owner(TargetKey(1))), (vec![0, 1], None));
         let moves = spread.set_scrapers(&[on("a", "north")]);
         assert_eq!(moves, [Move { key: TargetKey(2), from: None, to: Arc::from("a") }]);
+    }
+
+    #[test]
+    fn it_goes_on_from_where_keys_are_and_brings_home_what_is_elsewhere() {
+        let scrapers = [on("a", "north"), on("b", "south")];
+        let held = |key, node: Option<&str>, owner| (TargetKey(key), 1.0, node.map(Node::from), owner);
+        let held = [held(1, Some("north"), "a"), held(2, Some("south"), "a"), held(3, None, "b")];
+        let options = PlacementOptions::default();
+        let mut spread = Spread::resume(true, &options, &scrapers, held.clone());
+        let owners = |spread: &Spread| [1, 2, 3].map(|key| spread.owner(TargetKey(key)).unwrap().to_string());
+        assert_eq!(owners(&spread), ["a", "a", "b"]);
+        assert_eq!(spread.apply(&[set(4, "south")]).len(), 2, "the new one, and the one of the south");
+        assert_eq!(owners(&spread), ["a", "b", "b"]);
+        let spread = Spread::resume(false, &options, &scrapers, held);
+        assert_eq!(owners(&spread), ["a", "a", "b"]);
     }
 }
