@@ -3,12 +3,21 @@
 //! [`State`] holds the rules and knows neither sockets nor the clock. [`Allocator`] feeds it: discovery's updates,
 //! scrapers' reports, and the time.
 
+mod answers;
 mod api;
+mod catalog;
 pub mod discovery;
 mod dropin;
+mod gauges;
+mod intended;
+mod lead;
 pub mod ledger;
 mod members;
 pub mod packed;
+mod placing;
+mod polls;
+mod reasons;
+mod reports;
 pub mod scaling;
 pub mod state;
 pub mod targets;
@@ -22,12 +31,14 @@ use promring_model::roster::Roster;
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::{ScraperList, ScraperStatus};
+use promring_proto::api::{ScraperList, ScraperStatus, Version};
 use tokio::sync::{mpsc, watch};
 
+use answers::Answers;
 use discovery::{Sources, Update, Watches};
 use dropin::{Board, Pool};
 use members::Watching;
+use polls::Polls;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
@@ -38,6 +49,9 @@ const SCALING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// How often what the state has come to is shown as metrics.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Updates that may wait to be taken.
 const UPDATES_MAX: usize = 1_024;
@@ -54,8 +68,8 @@ struct Shared {
     /// What takes the place of the state's assignment where the clients are not promring's scrapers. Locked before the
     /// state.
     pool: Mutex<Option<Pool>>,
-    /// Wakes long polls; the value has no meaning.
-    changed: watch::Sender<u64>,
+    polls: Polls,
+    answers: Answers,
     configs: watch::Sender<Arc<Config>>,
     stopping: Shutdown,
 }
@@ -64,10 +78,17 @@ impl Allocator {
     /// An allocator for this configuration; [`Allocator::run`] makes it live.
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
-        let state = Mutex::new(State::new(&config, now_ms()));
-        let pool = Mutex::new(Pool::of(&config, None, now_ms()));
-        let (changed, configs) = (watch::Sender::new(0), watch::Sender::new(config));
-        let shared = Shared { state, pool, changed, configs, stopping };
+        let mut state = State::new(&config, now_ms());
+        // Without a Lease the start time is a term that grows with every start.
+        state.lead(now_ms().max(1) as u64, true, now_ms());
+        let shared = Shared {
+            state: Mutex::new(state),
+            pool: Mutex::new(Pool::of(&config, None, now_ms())),
+            polls: Polls::default(),
+            answers: Answers::default(),
+            configs: watch::Sender::new(config),
+            stopping,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -93,11 +114,23 @@ impl Allocator {
         );
         let mut tick = tokio::time::interval(TICK);
         let mut scaling = tokio::time::interval(SCALING_INTERVAL);
+        let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
         loop {
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
-                _ = scaling.tick() => self.show_scaling(),
+                _ = scaling.tick() => {
+                    self.show_scaling();
+                    continue;
+                }
+                _ = gauges.tick() => {
+                    self.shared.polls.sweep();
+                    match self.board() {
+                        None => gauges::show(&self.state(), now_ms()),
+                        Some(board) => gauges::show_ready(board.waiting.is_none(), self.state().leads()),
+                    }
+                    continue;
+                }
                 changed = configs.changed() => {
                     if changed.is_err() { return }
                     config = Arc::clone(&configs.borrow_and_update());
@@ -133,7 +166,7 @@ impl Allocator {
     fn take_config(&self, config: &Config) {
         let mut pool = self.pool();
         *pool = Pool::of(config, pool.take(), now_ms());
-        self.state().apply_config(config);
+        self.state().apply_config(config, now_ms());
     }
 
     fn set_roster(&self, roster: Roster) {
@@ -155,28 +188,21 @@ impl Allocator {
     }
 
     fn advance(&self) {
-        if let Some(pool) = &mut *self.pool() {
-            let state = self.state();
-            pool.advance(&state.jobs().collect::<Vec<_>>(), now_ms());
-            metrics::gauge!("promring_allocator_ready")
-                .set(f64::from(u8::from(pool.board().waiting.is_none())));
-            return;
-        }
-        let changed = {
+        let (news, readiness_changed) = {
+            let mut pool = self.pool();
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
-            let changed = state.advance(now_ms());
-            let ready = state.readiness().is_ok();
-            metrics::gauge!("promring_allocator_ready").set(f64::from(u8::from(ready)));
-            metrics::gauge!("promring_allocator_assignment_version").set(state.version().counter as f64);
-            let takers = state.membership().takers().count();
-            metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
-            let others = state.membership().len() - takers;
-            metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
-            changed || was_ready != ready
+            let news = state.advance(now_ms());
+            if let Some(pool) = &mut *pool {
+                let jobs: Vec<_> = state.jobs().collect();
+                pool.advance(&jobs, state.leads(), now_ms());
+            }
+            (news, was_ready != state.readiness().is_ok())
         };
-        if changed {
-            self.shared.changed.send_modify(|count| *count += 1);
+        if readiness_changed {
+            self.shared.polls.wake_all();
+        } else {
+            self.shared.polls.wake(&news);
         }
     }
 
@@ -221,8 +247,8 @@ impl Allocator {
             leaving: false,
         });
         let scrapers = scrapers.collect();
-        let version = self.state().version();
-        Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers })
+        let version = self.state().version().unwrap_or(Version { term: 0, counter: 0 });
+        Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers, moves: Vec::new() })
     }
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {

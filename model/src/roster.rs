@@ -4,7 +4,7 @@
 //! [`StatefulSet`] is a state machine: what the API server tells of the set and its pods goes in, a [`Roster`] comes out.
 //! A restarting pod stays a member all the time: the set's ordinals are the members, not its pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What is known of a member beside its own reports.
@@ -26,6 +26,8 @@ pub enum Presence {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     members: BTreeMap<String, Seen>,
+    /// Those who are not to be, and whose pods are there all the same; None where nobody watches pods.
+    lingering: Option<BTreeSet<String>>,
 }
 
 /// What is known of one member.
@@ -41,12 +43,22 @@ impl Roster {
     /// Members that nobody watches.
     pub fn of_names<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
         let seen = Seen { presence: Presence::Unknown, node: None };
-        Self { members: names.into_iter().map(|name| (name.into(), seen.clone())).collect() }
+        let members = names.into_iter().map(|name| (name.into(), seen.clone())).collect();
+        Self { members, lingering: None }
     }
 
     /// Members that are pods, whatever made them.
     pub fn of_pods(pods: impl IntoIterator<Item = (String, Seen)>) -> Self {
-        Self { members: pods.into_iter().take(REPLICAS_MAX as usize).collect() }
+        let members = pods.into_iter().take(REPLICAS_MAX as usize).collect();
+        Self { members, lingering: Some(BTreeSet::new()) }
+    }
+
+    /// Whether this one is not to be (any more) and has no pod either: what it has left on its volume, nobody will send
+    /// before it is to be again. False where nobody watches pods.
+    #[must_use]
+    pub fn is_gone(&self, name: &str) -> bool {
+        let pods = self.lingering.as_ref();
+        !self.members.contains_key(name) && pods.is_some_and(|pods| !pods.contains(name))
     }
 
     /// What is known of this member; None for one that is not to be.
@@ -136,7 +148,9 @@ impl StatefulSet {
             let node = self.nodes.get(&name).cloned();
             (name, Seen { presence, node })
         };
-        Some(Roster { members: ordinals.map(member).collect() })
+        let members: BTreeMap<String, Seen> = ordinals.map(member).collect();
+        let lingering = self.pods.keys().filter(|name| !members.contains_key(*name)).cloned().collect();
+        Some(Roster { members, lingering: Some(lingering) })
     }
 }
 
@@ -167,6 +181,8 @@ mod tests {
         assert_eq!(members(&set)[1].1, Presence::Terminating);
         set.pod("scraper-4", None);
         assert_eq!(members(&set)[1].1, Presence::Gone);
+        let gone = ["scraper-4", "scraper-9", "scraper-7"].map(|name| set.roster().unwrap().is_gone(name));
+        assert_eq!(gone, [false, false, true], "a member, one that ends, and nobody");
         assert_eq!(set.pods.len(), 1, "scraper-9 may become a member");
     }
 

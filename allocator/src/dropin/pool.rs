@@ -13,6 +13,7 @@ use promring_model::target::TargetKey;
 use promring_proto::api::ScraperState;
 
 use super::board::{Board, Job, Share};
+use crate::reasons::{Reason, Reasons};
 use crate::targets::{Discovered, JobTargets};
 
 /// A source that has not synced after this long is no longer waited for.
@@ -34,6 +35,7 @@ pub(crate) struct Pool {
     keys: HashMap<TargetKey, Option<Node>>,
     /// Discovery has told what there is, or was waited for long enough.
     discovered: bool,
+    reasons: Reasons,
     /// What the board was made of.
     seen: u64,
     board: Arc<Board>,
@@ -72,6 +74,7 @@ impl Pool {
             takers: Vec::new(),
             keys: HashMap::new(),
             discovered: false,
+            reasons: Reasons::default(),
             seen: 0,
             board: Arc::new(Board { waiting: Some("starting".to_owned()), ..Board::default() }),
         }
@@ -106,16 +109,16 @@ impl Pool {
     }
 
     /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one.
-    pub(crate) fn advance(&mut self, jobs: &[&JobTargets], now_ms: i64) -> bool {
+    pub(crate) fn advance(&mut self, jobs: &[&JobTargets], leads: bool, now_ms: i64) -> bool {
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
         self.discovered |= waited || !jobs.iter().any(|job| job.is_awaited());
-        let seen = self.fingerprint(jobs);
+        let seen = self.fingerprint(jobs, leads);
         if seen == self.seen {
             return false;
         }
         self.seen = seen;
         let takers = self.present();
-        let waiting = self.waiting(jobs, &takers);
+        let waiting = self.waiting(jobs, leads, &takers);
         let placed = waiting.is_none();
         let by_key = if placed { self.place(jobs, takers) } else { BTreeMap::new() };
         let mut shares: BTreeMap<String, Share> = BTreeMap::new();
@@ -144,10 +147,10 @@ impl Pool {
         roster.present().map(|name| (Arc::from(name), roster.node(name).map(Arc::from))).collect()
     }
 
-    fn fingerprint(&self, jobs: &[&JobTargets]) -> u64 {
+    fn fingerprint(&self, jobs: &[&JobTargets], leads: bool) -> u64 {
         // Nothing leaves this process, so the hasher need not be a stable one.
         let mut hasher = DefaultHasher::new();
-        (self.discovered, self.serve_secrets).hash(&mut hasher);
+        (self.discovered, self.serve_secrets, leads).hash(&mut hasher);
         for job in jobs {
             (&job.config.job_name, job.revision()).hash(&mut hasher);
         }
@@ -160,7 +163,10 @@ impl Pool {
     }
 
     /// Why nothing can be told. Once something was, only the last list counts: whoever is alive goes on with it.
-    fn waiting(&self, jobs: &[&JobTargets], takers: &[Taker]) -> Option<String> {
+    fn waiting(&self, jobs: &[&JobTargets], leads: bool, takers: &[Taker]) -> Option<String> {
+        if !leads {
+            return Some("another allocator leads, or none does".to_owned());
+        }
         if !self.discovered {
             let unsynced = jobs.iter().filter(|job| !job.is_synced()).map(|job| job.config.job_name.as_str());
             let unsynced: Vec<&str> = unsynced.collect();
@@ -202,16 +208,35 @@ impl Pool {
                 changes.push((Change::Set(*key, f64::NAN), node));
             }
         }
-        let mut moves = 0;
         if !takers.is_empty() && takers != self.takers {
-            moves += self.spread.set_scrapers(&takers).iter().filter(|moved| moved.from.is_some()).count();
-            self.takers = takers;
+            let reason = self.reason(&takers);
+            let moves = self.spread.set_scrapers(&takers);
+            let is_first = std::mem::replace(&mut self.takers, takers).is_empty();
+            self.reasons.count(reason, if is_first { 0 } else { moves.len() as u64 });
         }
         if !changes.is_empty() {
-            moves += self.spread.apply(&changes).iter().filter(|moved| moved.from.is_some()).count();
+            let moves = self.spread.apply(&changes);
+            let moved = moves.iter().filter(|moved| moved.from.is_some()).count();
+            self.reasons.count(Reason::Rebalance, moved as u64);
         }
-        metrics::counter!("promring_allocator_moves_total").increment(moves as u64);
         by_key
+    }
+
+    /// Why targets move when these take them from now on.
+    fn reason(&self, takers: &[Taker]) -> Reason {
+        let has = |takers: &[Taker], name: &str| takers.iter().any(|(taker, _)| &**taker == name);
+        if takers.iter().any(|(name, _)| !has(&self.takers, name)) {
+            return Reason::ScaleOut;
+        }
+        let gone = self.takers.iter().map(|(name, _)| &**name).find(|name| !has(takers, name));
+        let presence = |name| self.roster.as_ref().and_then(|roster| roster.presence(name));
+        match gone.map(presence) {
+            Some(None) => Reason::ScaleIn,
+            Some(Some(Presence::Terminating)) => Reason::Drain,
+            Some(Some(_)) => Reason::Lost,
+            // The same ones, on other nodes.
+            None => Reason::Rebalance,
+        }
     }
 
     /// The same as metrics, and what a user would wonder about in the log.

@@ -222,7 +222,7 @@ async fn a_job_that_has_not_synced_is_not_told_and_takes_nothing_from_the_others
     // So long after the start they are waited for no more.
     let late = now_ms() + 31_000;
     if let Some(pool) = &mut *allocator.pool() {
-        pool.advance(&allocator.state().jobs().collect::<Vec<_>>(), late);
+        pool.advance(&allocator.state().jobs().collect::<Vec<_>>(), true, late);
     }
     assert!(allocator.readiness()().is_ok());
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;

@@ -64,6 +64,21 @@ impl Spread {
         Self::ByNode(placer)
     }
 
+    /// Whether it is by node.
+    #[must_use]
+    pub fn is_by_node(&self) -> bool {
+        matches!(self, Self::ByNode(_))
+    }
+
+    /// Takes in a key that somebody has already, with its weight in force in samples a second. One that is known stays as
+    /// it is.
+    pub fn hold(&mut self, key: TargetKey, weight: f64, node: Option<Node>, owner: &str) {
+        match self {
+            Self::ByLoad(placer) => placer.hold(key, weight, owner),
+            Self::ByNode(placer) => placer.hold(key, weight, node, owner),
+        }
+    }
+
     /// Replaces the options. Loads are held against them at the next change.
     pub fn set_options(&mut self, options: &PlacementOptions) {
         match self {

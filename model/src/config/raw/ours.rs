@@ -20,6 +20,10 @@ section! {
         strategy: Text,
         scraper_capacity: i64,
         serve_secrets: bool,
+        rebalance_moves_per_minute: i64,
+        handover_lead: Duration,
+        handover_settle: Duration,
+        handover_prepare_max: Duration,
     }
 }
 
@@ -97,6 +101,10 @@ mod tests {
             strategy,
             scraper_capacity,
             serve_secrets,
+            rebalance_moves_per_minute,
+            handover_lead,
+            handover_settle,
+            handover_prepare_max,
         } = AllocatorSettings::default();
         assert_eq!(members, Members::Reporting);
         let ScraperSettings {
@@ -114,6 +122,9 @@ mod tests {
         for (key, default) in [
             ("allocator.lapse", lapse),
             ("allocator.settle", settle),
+            ("allocator.handover_lead", handover_lead),
+            ("allocator.handover_settle", handover_settle),
+            ("allocator.handover_prepare_max", handover_prepare_max),
             ("scraper.heartbeat", heartbeat),
             ("scraper.flush_timeout", flush_timeout),
             ("scraper.fence_max", fence_max),
@@ -142,5 +153,6 @@ mod tests {
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
         assert_eq!(removed, ("drain", RemovedDestinations::Drain));
         assert_eq!((&*rows["allocator.replicas"], replicas), ("none", None));
+        assert_eq!(rows["allocator.rebalance_moves_per_minute"], rebalance_moves_per_minute.to_string());
     }
 }
