@@ -1,12 +1,14 @@
 //! Settings as they stand in the file, for those who hand them on to another program.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::Secret;
 
 /// A value of the file. Merge keys and aliases are resolved; everything else is as it was written, paths above all:
 /// whoever it is handed to may run elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Written {
     /// `true` or `false`.
     Bool(bool),
@@ -18,6 +20,13 @@ pub enum Written {
     List(Vec<Self>),
     /// Keys and values in the order of their documentation.
     Map(Vec<(String, Self)>),
+}
+
+impl fmt::Debug for Written {
+    /// Nothing of it: even a name or a header that is no secret by its key may be one to its owner.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<as written>")
+    }
 }
 
 impl Default for Written {
