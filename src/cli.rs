@@ -99,6 +99,9 @@ pub(crate) struct ScraperArgs {
     /// How others reach this scraper's server [default: its name and the port of --listen].
     #[arg(long, env = "PROMRING_ADVERTISE", value_name = "URL")]
     pub(crate) advertise: Option<String>,
+    /// Node that this scraper runs on, for allocator.strategy: per-node [default: what the allocator sees of its pod].
+    #[arg(long, env = "PROMRING_NODE", value_name = "NAME")]
+    pub(crate) node: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -26,6 +26,7 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let options = ScraperOptions {
         advertise: args.advertise.unwrap_or_else(|| advertised(&name, address)),
+        node: args.node.unwrap_or_default(),
         name,
         allocator: args.allocator.to_string(),
         data_dir: args.data_dir,

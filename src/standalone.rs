@@ -33,6 +33,7 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
         allocator: own.clone(),
         data_dir: args.data_dir,
         advertise: own.clone(),
+        node: String::new(),
     };
     let stopping = Shutdown::new();
     let served = Shutdown::new();

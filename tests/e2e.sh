@@ -93,7 +93,9 @@ PROMTOOL_2_42=$(debian_part prometheus usr/bin/promtool)
 kubernetes=$(sed -n 's|^\tk8s.io/kubernetes ||p' tests/parts/kubernetes/go.mod)
 KUBERNETES=$(go_part kubernetes kubernetes . "" "-X k8s.io/component-base/version.gitVersion=$kubernetes -X k8s.io/client-go/pkg/version.gitVersion=$kubernetes")
 HELM=$(go_tool helm helm.sh/helm/v4/cmd/helm v4.3.1)
-export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42 KUBERNETES HELM
+OTELCOL=$(go_part otelcol otelcol .)
+VMAGENT=${VMAGENT:-$(debian_part victoria-metrics usr/bin/vmagent)}
+export PROMETHEUS PROMETHEUS_3 VICTORIA_METRICS NODE_EXPORTER PROMTOOL PROMTOOL_2_42 KUBERNETES HELM OTELCOL VMAGENT
 export PROMRING_E2E_FULL=$full
 
 # One test at a time: each starts several servers, and two cores are soon busy.

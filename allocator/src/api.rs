@@ -31,7 +31,9 @@ pub(crate) fn routes(allocator: Allocator) -> Router {
         .route("/api/v1/scrapers/{scraper}/report", post(report))
         .route("/api/v1/scrapers", get(scrapers))
         .route("/api/v1/targets", get(targets))
-        .with_state(allocator)
+        .route("/api/v1/scaling", get(crate::scaling::handler))
+        .with_state(allocator.clone())
+        .merge(crate::dropin::routes(allocator))
 }
 
 #[derive(Deserialize)]
@@ -46,7 +48,7 @@ async fn assignment(
     Query(query): Query<PollQuery>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper) {
+    if let Err(refusal) = check_name(&scraper).and_then(|()| check_clients(&allocator)) {
         return refusal;
     }
     let wait = match query.wait.as_deref().map(parse_duration) {
@@ -128,7 +130,7 @@ async fn report(
     Path(scraper): Path<String>,
     Json(report): Json<Report>,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper) {
+    if let Err(refusal) = check_name(&scraper).and_then(|()| check_clients(&allocator)) {
         return refusal;
     }
     metrics::counter!("promring_allocator_reports_total").increment(1);
@@ -150,7 +152,20 @@ fn check_name(scraper: &str) -> Result<(), Response> {
         .map_err(|message| (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response())
 }
 
+/// One allocator serves one pool: beside drop-in clients a scraper that hands over would have nobody to hand over to.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself")]
+fn check_clients(allocator: &Allocator) -> Result<(), Response> {
+    if allocator.board().is_none() {
+        return Ok(());
+    }
+    let text = "this allocator's clients are others than promring's scrapers (allocator.clients: drop-in)\n";
+    Err((StatusCode::CONFLICT, text).into_response())
+}
+
 async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<ScraperList>> {
+    if let Some(list) = allocator.dropin_scrapers() {
+        return Json(ApiResponse::success(list));
+    }
     let state = allocator.state();
     let now = now_ms();
     let members = state.membership().into_iter().flat_map(|members| members.members());
@@ -193,12 +208,17 @@ async fn targets(
     Shared(allocator): Shared<Allocator>,
     Query(query): Query<TargetQuery>,
 ) -> Json<ApiResponse<TargetList>> {
+    let pool = allocator.pool();
     let state = allocator.state();
+    let owner = |key| pool.as_ref().map_or_else(|| state.owner(key), |pool| pool.owner(key));
     let mut list = TargetList::default();
     for job in state.jobs().filter(|job| query.wants_pool(&job.config.job_name)) {
         list.sources.extend(job.sources());
         if query.wants_active() {
-            let active = job.active().values().map(|target| active_target(&state, &job.config, target));
+            let active = job
+                .active()
+                .values()
+                .map(|target| active_target(&state, &job.config, target, owner(target.target.key)));
             list.active_targets.extend(active);
         }
         if query.wants_dropped() {
@@ -210,7 +230,12 @@ async fn targets(
     Json(ApiResponse::success(list))
 }
 
-fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Discovered) -> ActiveTarget {
+fn active_target(
+    state: &crate::State,
+    config: &ScrapeConfig,
+    discovered: &Discovered,
+    owner: Option<&str>,
+) -> ActiveTarget {
     let target = &discovered.target;
     let health = state.health(target.id);
     let scrape_url = target.unpack(config).map(|target| target.scrape_url()).unwrap_or_default();
@@ -220,7 +245,7 @@ fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Disco
         scrape_pool: target.job.to_string(),
         global_url: scrape_url.clone(),
         scrape_url,
-        scraper: state.owner(target.key).unwrap_or_default().to_owned(),
+        scraper: owner.unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),
         last_error: health.map(|health| health.last_error.clone()).unwrap_or_default(),
         last_scrape: health

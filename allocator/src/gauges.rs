@@ -6,8 +6,7 @@ use crate::State;
 
 /// Sets the gauges.
 pub(crate) fn show(state: &State, now_ms: i64) {
-    metrics::gauge!("promring_allocator_ready").set(flag(state.readiness().is_ok()));
-    metrics::gauge!("promring_allocator_leader").set(flag(state.leads()));
+    show_ready(state.readiness().is_ok(), state.leads());
     let Some(lead) = state.leading() else { return };
     let leader = &lead.leader;
     metrics::gauge!("promring_allocator_assignment_version").set(leader.version().counter as f64);
@@ -35,6 +34,12 @@ pub(crate) fn show(state: &State, now_ms: i64) {
     let (_, given_up) = leader.moves_ended();
     metrics::counter!("promring_allocator_handovers_given_up_total").absolute(given_up);
     metrics::counter!("promring_allocator_fences_forced_total").absolute(leader.fences_forced());
+}
+
+/// Whether anything is given out, and whether this allocator leads.
+pub(crate) fn show_ready(is_ready: bool, leads: bool) {
+    metrics::gauge!("promring_allocator_ready").set(flag(is_ready));
+    metrics::gauge!("promring_allocator_leader").set(flag(leads));
 }
 
 /// What the scrapers are to carry, and how unevenly.

@@ -1,6 +1,6 @@
 //! Who the scrapers are to be, as far as somebody else than they themselves says so.
 
-use promring_model::config::{Config, Members};
+use promring_model::config::{Config, Members, Strategy};
 use promring_model::handover::Name;
 use promring_model::membership::Member;
 use promring_model::roster::{Presence, Roster};
@@ -11,9 +11,11 @@ const ROSTER_PATIENCE_MS: i64 = 30_000;
 /// The scrapers that there are to be.
 #[derive(Debug)]
 pub(crate) struct Intended {
-    /// Somebody watches the StatefulSet and will tell a roster.
+    /// Somebody watches the StatefulSet or the pods and will tell a roster.
     watched: bool,
     roster: Option<Roster>,
+    /// They are to take the targets of their own nodes.
+    by_node: bool,
     /// How many there are to be, where the configuration says that.
     replicas: Option<u32>,
     started_ms: i64,
@@ -21,18 +23,19 @@ pub(crate) struct Intended {
 
 impl Intended {
     pub(crate) fn new(now_ms: i64) -> Self {
-        Self { watched: false, roster: None, replicas: None, started_ms: now_ms }
+        Self { watched: false, roster: None, by_node: false, replicas: None, started_ms: now_ms }
     }
 
     /// Takes a new configuration.
     pub(crate) fn apply_config(&mut self, config: &Config) {
         self.replicas = config.allocator.replicas;
-        self.watched = matches!(config.allocator.members, Members::StatefulSet(_));
+        self.by_node = config.allocator.strategy == Strategy::PerNode;
+        self.watched = matches!(config.allocator.members, Members::StatefulSet(_) | Members::Selector(_));
         match &config.allocator.members {
             Members::Reporting => self.roster = None,
             Members::Static(names) => self.roster = Some(Roster::of_names(names.iter().cloned())),
             // The API server tells; what it told last counts meanwhile.
-            Members::StatefulSet(_) => {}
+            Members::StatefulSet(_) | Members::Selector(_) => {}
         }
     }
 
@@ -42,6 +45,11 @@ impl Intended {
 
     pub(crate) fn roster(&self) -> Option<&Roster> {
         self.roster.as_ref()
+    }
+
+    /// Whether targets are to go to scrapers on their own nodes.
+    pub(crate) fn by_node(&self) -> bool {
+        self.by_node
     }
 
     /// Whether it will soon be known who the scrapers are.

@@ -10,14 +10,14 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use promring_model::handover::{Allowance, Leader, LeaderOptions, MoveId, Name};
-use promring_model::placement::{Change, Move};
+use promring_model::placement::{Change, Move, Node};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
 
 use crate::catalog::{Catalog, Changes};
 use crate::intended::Intended;
 use crate::ledger::{JobTerms, Ledger};
-use crate::placing::Placing;
+use crate::placing::{Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
 use told::Told;
@@ -30,6 +30,33 @@ pub(crate) struct Seen<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) reports: &'a Reports,
     pub(crate) intended: &'a Intended,
+}
+
+impl Seen<'_> {
+    /// A scraper with its node, where nodes matter: its pod's, or what it has reported.
+    fn taker(&self, name: Name) -> Taker {
+        if !self.intended.by_node() {
+            return (name, None);
+        }
+        let of_pod = self.intended.roster().and_then(|roster| roster.node(&name));
+        let told = self.reports.of(&name).map(|reported| reported.report.node.as_str());
+        let node = of_pod.or(told).filter(|node| !node.is_empty()).map(Node::from);
+        (name, node)
+    }
+
+    /// The node of a key, where nodes matter: of several the first by name.
+    fn node(&self, key: TargetKey) -> Option<Node> {
+        let living = self.catalog.living(key).iter().filter(|_| self.intended.by_node());
+        living.filter_map(|target| target.node()).min().map(Node::from)
+    }
+
+    fn weight(&self, key: TargetKey) -> f64 {
+        self.reports.weight(self.catalog.living(key).iter().map(|target| &**target))
+    }
+
+    fn placed(&self, key: TargetKey, owner: Name) -> Placed {
+        (key, self.weight(key), self.node(key), owner)
+    }
 }
 
 /// The leader and its books.
@@ -124,7 +151,6 @@ impl Lead {
 
     /// Goes on from where keys are. What has no owner yet is placed by the next steps.
     fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        let weight = |key| seen.reports.weight(seen.catalog.living(key).iter().map(|target| &**target));
         let placed: Vec<(TargetKey, Name)> =
             self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
         let known = self.leader.membership().members().map(|(name, _)| name);
@@ -132,16 +158,17 @@ impl Lead {
             known.filter(|name| seen.reports.of(name).is_some_and(|r| r.report.handover.version.is_some()));
         let mut scrapers: BTreeSet<String> = had.map(str::to_owned).collect();
         scrapers.extend(placed.iter().map(|(_, name)| name.to_string()));
-        let scrapers: Vec<String> = scrapers.into_iter().collect();
+        let scrapers: Vec<Taker> =
+            scrapers.iter().map(|name| seen.taker(Name::from(name.as_str()))).collect();
         let (alive, orphans): (Vec<_>, Vec<_>) =
             placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
         self.orphans = orphans.into_iter().map(|(key, _)| key).collect();
-        let held = alive.iter().map(|(key, name)| (*key, weight(*key), name.to_string()));
+        let held = alive.iter().map(|(key, name)| seen.placed(*key, name.clone()));
         let allowance = Allowance::new(self.moves_per_minute, now_ms);
-        let mut placing = Placing::resume(&scrapers, held, allowance, now_ms);
+        let mut placing = Placing::resume(seen.intended.by_node(), &scrapers, held, allowance, now_ms);
         let held: BTreeSet<TargetKey> = alive.iter().map(|(key, _)| *key).collect();
         let new = seen.catalog.keys().filter(|(key, _)| !held.contains(key));
-        let new: Vec<Change> = new.map(|(key, _)| Change::Set(key, weight(key))).collect();
+        let new: Vec<_> = new.map(|(key, _)| (Change::Set(key, seen.weight(key)), seen.node(key))).collect();
         placing.apply(&new);
         for (key, _) in seen.catalog.keys() {
             if let Some(name) = placing.owner(key) {
@@ -159,23 +186,22 @@ impl Lead {
         for key in changes.keys.iter().copied() {
             let living = seen.catalog.living(key);
             if living.is_empty() {
-                placed.push(Change::Remove(key));
+                placed.push((Change::Remove(key), None));
                 continue;
             }
             self.orphans.remove(&key);
-            let weight = seen.reports.weight(living.iter().map(|target| &**target));
             // One that somebody has, or had until lately, stays there.
             if placing.owner(key).is_none()
                 && let Some(owner) = self.leader.owner(key)
             {
-                placing.hold(key, weight, owner);
+                placing.hold(seen.placed(key, owner.clone()));
             }
-            placed.push(Change::Set(key, weight));
+            placed.push((Change::Set(key, seen.weight(key)), seen.node(key)));
         }
         if !placed.is_empty() {
             placing.apply(&placed);
         }
-        for change in placed {
+        for (change, _) in placed {
             match change {
                 Change::Remove(key) => self.leader.want_key(key, None, now_ms),
                 Change::Set(key, _) => {
@@ -213,11 +239,22 @@ impl Lead {
     /// Scrapers have come or go.
     fn follow_members(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let Some(placing) = &mut self.placing else { return };
-        let takers: Vec<String> = self.leader.membership().takers().map(str::to_owned).collect();
+        if placing.is_by_node() != seen.intended.by_node() {
+            let keys = seen.catalog.keys();
+            let held: Vec<Placed> =
+                keys.filter_map(|(key, _)| placing.owner(key).map(|owner| seen.placed(key, owner))).collect();
+            let moves = placing.turn(seen.intended.by_node(), held);
+            self.reasons.count(Reason::Rebalance, moves.len() as u64);
+            for Move { key, to, .. } in &moves {
+                self.leader.want_key(*key, Some(to), now_ms);
+            }
+        }
+        let takers = self.leader.membership().takers();
+        let takers: Vec<Taker> = takers.map(|name| seen.taker(Name::from(name))).collect();
         if takers.is_empty() || takers == placing.takers() {
             return;
         }
-        let has_joined = takers.iter().any(|taker| !placing.takers().contains(taker));
+        let has_joined = takers.iter().any(|(taker, _)| !placing.takes(taker));
         let moves = placing.set_takers(takers);
         let reason_of = |owner: &str| {
             let member = self.leader.membership().get(owner);
@@ -229,7 +266,7 @@ impl Lead {
                 Reason::Drain
             }
         };
-        let is_taker = |name: &str| placing.takers().binary_search_by(|taker| (**taker).cmp(name)).is_ok();
+        let is_taker = |name: &str| placing.takes(name);
         // What moves beside what has to, moves for the same reason.
         let beside = if has_joined { Reason::ScaleOut } else { Reason::Drain };
         let mut others = Vec::new();
@@ -254,7 +291,7 @@ impl Lead {
         let Some(placing) = &mut self.placing else { return };
         let weight = |key| {
             let living = seen.catalog.living(key);
-            (!living.is_empty()).then(|| seen.reports.weight(living.iter().map(|target| &**target)))
+            (!living.is_empty()).then(|| (seen.weight(key), seen.node(key)))
         };
         let moves = placing.rebalance(weight, now_ms);
         self.reasons

@@ -7,6 +7,7 @@ mod answers;
 mod api;
 mod catalog;
 pub mod discovery;
+mod dropin;
 mod gauges;
 mod intended;
 mod lead;
@@ -17,6 +18,7 @@ mod placing;
 mod polls;
 mod reasons;
 mod reports;
+pub mod scaling;
 pub mod state;
 pub mod targets;
 
@@ -25,19 +27,25 @@ use std::time::Duration;
 
 use axum::Router;
 use promring_model::config::Config;
+use promring_model::roster::Roster;
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
+use promring_proto::api::{ScraperList, ScraperStatus, Version};
 use tokio::sync::{mpsc, watch};
 
 use answers::Answers;
 use discovery::{Sources, Update, Watches};
+use dropin::{Board, Pool};
 use members::Watching;
 use polls::Polls;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
 const TICK: Duration = Duration::from_millis(250);
+
+/// How often the metrics of scaling are worked out: it takes a walk over all targets.
+const SCALING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
@@ -57,6 +65,9 @@ pub struct Allocator {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
+    /// What takes the place of the state's assignment where the clients are not promring's scrapers. Locked before the
+    /// state.
+    pool: Mutex<Option<Pool>>,
     polls: Polls,
     answers: Answers,
     configs: watch::Sender<Arc<Config>>,
@@ -72,6 +83,7 @@ impl Allocator {
         state.lead(now_ms().max(1) as u64, true, now_ms());
         let shared = Shared {
             state: Mutex::new(state),
+            pool: Mutex::new(Pool::of(&config, None, now_ms())),
             polls: Polls::default(),
             answers: Answers::default(),
             configs: watch::Sender::new(config),
@@ -101,27 +113,35 @@ impl Allocator {
             "allocator: discovery started"
         );
         let mut tick = tokio::time::interval(TICK);
+        let mut scaling = tokio::time::interval(SCALING_INTERVAL);
         let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
         loop {
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
+                _ = scaling.tick() => {
+                    self.show_scaling();
+                    continue;
+                }
                 _ = gauges.tick() => {
                     self.shared.polls.sweep();
-                    gauges::show(&self.state(), now_ms());
+                    match self.board() {
+                        None => gauges::show(&self.state(), now_ms()),
+                        Some(board) => gauges::show_ready(board.waiting.is_none(), self.state().leads()),
+                    }
                     continue;
                 }
                 changed = configs.changed() => {
                     if changed.is_err() { return }
                     config = Arc::clone(&configs.borrow_and_update());
                     generation += 1;
-                    self.state().apply_config(&config, now_ms());
+                    self.take_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
                     members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
                 // One that comes after the configuration has changed its mind is nobody's.
-                Some(roster) = rosters.recv(), if members.is_watching() => self.state().set_roster(Some(roster)),
+                Some(roster) = rosters.recv(), if members.is_watching() => self.set_roster(roster),
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;
@@ -143,11 +163,40 @@ impl Allocator {
         }
     }
 
+    fn take_config(&self, config: &Config) {
+        let mut pool = self.pool();
+        *pool = Pool::of(config, pool.take(), now_ms());
+        self.state().apply_config(config, now_ms());
+    }
+
+    fn set_roster(&self, roster: Roster) {
+        if let Some(pool) = &mut *self.pool() {
+            pool.set_roster(roster.clone());
+        }
+        self.state().set_roster(Some(roster));
+    }
+
+    fn show_scaling(&self) {
+        if let Some(capacity) = self.scraper_capacity().filter(|_| self.is_ready().is_ok()) {
+            scaling::show(&scaling::scaling(&self.state(), capacity));
+        }
+    }
+
+    /// Samples a second that one scraper is meant to carry, if that is configured.
+    fn scraper_capacity(&self) -> Option<u64> {
+        self.shared.configs.borrow().allocator.scraper_capacity
+    }
+
     fn advance(&self) {
         let (news, readiness_changed) = {
+            let mut pool = self.pool();
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
             let news = state.advance(now_ms());
+            if let Some(pool) = &mut *pool {
+                let jobs: Vec<_> = state.jobs().collect();
+                pool.advance(&jobs, state.leads(), now_ms());
+            }
             (news, was_ready != state.readiness().is_ok())
         };
         if readiness_changed {
@@ -166,7 +215,44 @@ impl Allocator {
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
-        Arc::new(move || allocator.state().readiness())
+        Arc::new(move || allocator.is_ready())
+    }
+
+    fn is_ready(&self) -> Result<(), String> {
+        match self.board() {
+            Some(board) => board.waiting.clone().map_or(Ok(()), Err),
+            None => self.state().readiness(),
+        }
+    }
+
+    /// What drop-in clients are told; None where the clients are promring's scrapers.
+    fn board(&self) -> Option<Arc<Board>> {
+        self.pool().as_ref().map(Pool::board)
+    }
+
+    /// The drop-in clients as a list of scrapers.
+    fn dropin_scrapers(&self) -> Option<ScraperList> {
+        let pool = self.pool();
+        let pool = pool.as_ref()?;
+        let scrapers = pool.members().map(|(name, state, targets)| ScraperStatus {
+            name: name.to_owned(),
+            address: String::new(),
+            state,
+            targets,
+            version: None,
+            last_report_seconds: 0.0,
+            samples_per_second: 0.0,
+            queues: Vec::new(),
+            config_mismatch: Vec::new(),
+            leaving: false,
+        });
+        let scrapers = scrapers.collect();
+        let version = self.state().version().unwrap_or(Version { term: 0, counter: 0 });
+        Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers, moves: Vec::new() })
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
+        self.shared.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// The state, locked. Never held across an await.

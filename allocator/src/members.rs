@@ -1,10 +1,13 @@
-//! Watches the scrapers' StatefulSet and its pods, and tells who the scrapers are.
+//! Watches the scrapers' StatefulSet and its pods, or pods alone, and tells who the scrapers are.
+
+mod pods;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use promring_model::config::{Config, KubernetesAccess, Members, StatefulSetMembers};
-use promring_model::roster::{Presence, Roster, StatefulSet};
+use promring_model::roster::{Roster, StatefulSet};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -13,10 +16,10 @@ use crate::discovery::Watches;
 use crate::discovery::kubernetes::client::own_namespace;
 use crate::discovery::kubernetes::kind::Kind;
 use crate::discovery::kubernetes::labels::{Meta, or_default};
-use crate::discovery::kubernetes::pod::PodStatus;
 use crate::discovery::kubernetes::store::Subscriber;
 use crate::discovery::kubernetes::watch::Scope;
 use crate::discovery::kubernetes::watches::Watch;
+use pods::MemberPods;
 
 /// The label that StatefulSets put on their pods: with it other pods need not be watched.
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
@@ -24,7 +27,7 @@ const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 /// How long until a start that failed is tried again.
 const START_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// The watching of the StatefulSet that the configuration names, if it names one.
+/// The watching of the StatefulSet or the pods that the configuration names, if it names any.
 #[derive(Debug)]
 pub(crate) struct Watching {
     members: Members,
@@ -39,12 +42,15 @@ impl Watching {
             Members::StatefulSet(set) => {
                 Some(tokio::spawn(run(set.clone(), watches.clone(), rosters.clone())))
             }
+            Members::Selector(selector) => {
+                Some(tokio::spawn(pods::run(selector.clone(), watches.clone(), rosters.clone())))
+            }
             Members::Reporting | Members::Static(_) => None,
         };
         Self { members, task }
     }
 
-    /// Whether there is a StatefulSet to watch.
+    /// Whether there is anything to watch.
     pub(crate) fn is_watching(&self) -> bool {
         self.task.is_some()
     }
@@ -72,19 +78,32 @@ impl Drop for Watching {
 
 /// Tells every change of the roster, for as long as it is polled.
 async fn run(members: StatefulSetMembers, watches: Watches, rosters: mpsc::Sender<Roster>) {
-    let namespace = loop {
-        match members.namespace.clone().map_or_else(own_namespace, Ok) {
-            Ok(namespace) => break namespace,
+    let namespace = namespace(members.namespace.as_deref()).await;
+    Following::new(&members, &namespace, &watches).run(rosters).await;
+}
+
+/// The namespace that is configured, or the pod's own.
+async fn namespace(configured: Option<&str>) -> String {
+    loop {
+        match configured.map(str::to_owned).map_or_else(own_namespace, Ok) {
+            Ok(namespace) => return namespace,
             Err(message) => {
                 tracing::error!(
                     message,
-                    "the scrapers' StatefulSet cannot be watched; whoever reports is a member"
+                    "the scrapers' pods cannot be watched; meanwhile promring's scrapers are members when they report, others are not"
                 );
                 tokio::time::sleep(START_AGAIN).await;
             }
         }
-    };
-    Following::new(&members, &namespace, &watches).run(rosters).await;
+    }
+}
+
+/// How the API server is reached.
+fn access(kubeconfig_file: Option<&Path>) -> KubernetesAccess {
+    match kubeconfig_file {
+        Some(path) => KubernetesAccess::Kubeconfig(path.to_owned()),
+        None => KubernetesAccess::InCluster,
+    }
 }
 
 struct Following {
@@ -100,10 +119,7 @@ struct Following {
 
 impl Following {
     fn new(members: &StatefulSetMembers, namespace: &str, watches: &Watches) -> Self {
-        let access = match &members.kubeconfig_file {
-            Some(path) => KubernetesAccess::Kubeconfig(path.clone()),
-            None => KubernetesAccess::InCluster,
-        };
+        let access = access(members.kubeconfig_file.as_deref());
         let scope = |label: &str, field: String| Scope {
             namespace: Some(namespace.to_owned()),
             label: label.to_owned(),
@@ -150,9 +166,13 @@ impl Following {
         }
         let changed: BTreeSet<Arc<str>> = self.pods_changed.take(usize::MAX).into_iter().collect();
         for key in changed {
-            let presence = self.pods.store.get(&key).map(|presence| *presence);
+            let seen = self.pods.store.get(&key);
             let name = key.strip_prefix(self.namespace.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            set.pod(name.unwrap_or(&key), presence);
+            let name = name.unwrap_or(&key);
+            set.pod(name, seen.as_ref().map(|seen| seen.presence));
+            if let Some(node) = seen.as_ref().and_then(|seen| seen.node.as_ref()) {
+                set.pod_node(name, node);
+            }
         }
     }
 }
@@ -201,39 +221,6 @@ struct RawSpec {
 struct RawOrdinals {
     #[serde(default)]
     start: u32,
-}
-
-/// Pods of StatefulSets, kept as how they are doing.
-#[derive(Debug)]
-struct MemberPods;
-
-impl Kind for MemberPods {
-    const RESOURCE: &'static str = "pods";
-    const API: &'static str = "/api/v1";
-    type Raw = RawPod;
-    type Stored = Presence;
-
-    fn meta(raw: &RawPod) -> &Meta {
-        &raw.metadata
-    }
-
-    fn compact(raw: RawPod) -> Presence {
-        // A node that fails takes no watch: Kubernetes says of its pods that they are not ready.
-        if raw.metadata.deletion_timestamp.is_some() {
-            Presence::Terminating
-        } else if raw.status.ready() == "True" {
-            Presence::Ready
-        } else {
-            Presence::NotReady
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-struct RawPod {
-    metadata: Meta,
-    #[serde(default, deserialize_with = "or_default")]
-    status: PodStatus,
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! The roster from an API server on a socket.
 
+use std::path::PathBuf;
+
+use promring_model::config::SelectorMembers;
+use promring_model::roster::Presence;
 use serde_json::json;
 
 use super::*;
@@ -22,11 +26,23 @@ fn set(replicas: u32, start: u32) -> serde_json::Value {
 
 struct Watching {
     rosters: mpsc::Receiver<Roster>,
+    _watching: super::Watching,
     _dir: tempfile::TempDir,
 }
 
 impl Watching {
     fn start(server: &ApiServer) -> Self {
+        Self::start_with(server, |path| {
+            let members = StatefulSetMembers {
+                namespace: Some("ns".to_owned()),
+                name: "s".to_owned(),
+                kubeconfig_file: Some(path),
+            };
+            Members::StatefulSet(members)
+        })
+    }
+
+    fn start_with(server: &ApiServer, members: impl Fn(PathBuf) -> Members) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kubeconfig");
         let text = format!(
@@ -35,29 +51,26 @@ impl Watching {
             server.address
         );
         std::fs::write(&path, text).unwrap();
-        let members = StatefulSetMembers {
-            namespace: Some("ns".to_owned()),
-            name: "s".to_owned(),
-            kubeconfig_file: Some(path),
-        };
+        let mut config = Config::default();
+        config.allocator.members = members(path);
         let (sender, rosters) = mpsc::channel(1);
-        tokio::spawn(run(members, Watches::with_timing(TIMING), sender));
-        Self { rosters, _dir: dir }
+        let watching = super::Watching::start(&config, &Watches::with_timing(TIMING), &sender);
+        Self { rosters, _watching: watching, _dir: dir }
     }
 
     /// Waits for a roster of exactly this.
-    async fn until(&mut self, expected: &[(&str, Presence)]) {
+    async fn until(&mut self, expected: &[(&str, Presence)]) -> Roster {
         let wait = async {
             loop {
                 let roster = self.rosters.recv().await.unwrap();
                 let names: Vec<_> =
                     roster.names().map(|name| (name, roster.presence(name).unwrap())).collect();
                 if names == expected {
-                    return;
+                    return roster;
                 }
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the roster comes");
+        tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the roster comes")
     }
 }
 
@@ -100,4 +113,28 @@ async fn without_the_set_or_the_right_to_see_it_nothing_is_told() {
     server.delete("statefulsets", "ns/s");
     server.apply("pods", pod("s-0", "False"));
     watching.until(&[("s-0", Presence::NotReady)]).await;
+}
+
+fn pod_on(name: &str, ready: &str, node: &str) -> serde_json::Value {
+    let mut pod = pod(name, ready);
+    pod["spec"] = json!({ "nodeName": node });
+    pod
+}
+
+#[tokio::test]
+async fn the_roster_follows_the_pods_that_a_selector_matches_and_knows_their_nodes() {
+    let server = ApiServer::start().await;
+    server.apply("pods", pod_on("collector-x7", "True", "north"));
+    server.apply("pods", pod_on("collector-q2", "False", "south"));
+    let mut watching = Watching::start_with(&server, |path| {
+        let (namespace, selector) = (Some("ns".to_owned()), "app=otel".to_owned());
+        Members::Selector(SelectorMembers { namespace, selector, kubeconfig_file: Some(path) })
+    });
+    let roster =
+        watching.until(&[("collector-q2", Presence::NotReady), ("collector-x7", Presence::Ready)]).await;
+    let nodes = ["collector-q2", "collector-x7", "other"].map(|name| roster.node(name).map(str::to_owned));
+    assert_eq!(nodes, [Some("south".to_owned()), Some("north".to_owned()), None]);
+    server.delete("pods", "ns/collector-q2");
+    watching.until(&[("collector-x7", Presence::Ready)]).await;
+    assert!(server.last_request("pods").contains("/namespaces/ns/pods?labelSelector=app%3Dotel&"));
 }

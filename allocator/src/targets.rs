@@ -19,6 +19,15 @@ use crate::packed::Packed;
 /// Dropped targets shown, for each job, unless `keep_dropped_targets` says less.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
+/// Labels before relabelling that name the node of a target, the first that is there counts: its pod's, its endpoint's,
+/// and the node itself.
+pub const NODE_LABELS: [&str; 4] = [
+    "__meta_kubernetes_pod_node_name",
+    "__meta_kubernetes_endpoint_node_name",
+    "__meta_kubernetes_endpointslice_endpoint_node_name",
+    "__meta_kubernetes_node_name",
+];
+
 /// A target as the allocator keeps it: [`Target`] with its labels packed and without the URL, which follows from them.
 #[derive(Debug)]
 pub struct PackedTarget {
@@ -61,6 +70,14 @@ impl Discovered {
     #[must_use]
     pub fn new(target: PackedTarget, group: Arc<Group>, index: usize) -> Self {
         Self { target, group, index }
+    }
+
+    /// The node that it runs on, by the labels that discovery of Kubernetes gives it.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        let own = self.group.targets.get(self.index);
+        let label = |name: &&str| own.and_then(|own| own.get(name)).or_else(|| self.group.labels.get(name));
+        NODE_LABELS.iter().find_map(label)
     }
 
     /// Its labels before relabelling, made anew: they are long, and only people read them.
@@ -111,6 +128,8 @@ pub struct JobTargets {
     discovered: usize,
     dropped: u64,
     duplicates: u64,
+    /// Grows with every change of what the other fields say.
+    revision: u64,
 }
 
 impl JobTargets {
@@ -128,12 +147,14 @@ impl JobTargets {
             discovered: 0,
             dropped: 0,
             duplicates: 0,
+            revision: 0,
         }
     }
 
     /// Takes a new configuration of the same job, whose sources start anew. Unless they are the same as before they have
     /// to sync again; until then what the old ones found stays.
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
+        self.revision += 1;
         let same_sources = config.discovery == self.config.discovery;
         self.config = config;
         if same_sources {
@@ -168,7 +189,9 @@ impl JobTargets {
         if synced && !was_synced {
             self.drop_leftover();
         }
-        changed || synced != was_synced
+        let changed = changed || synced != was_synced;
+        self.revision += u64::from(changed);
+        changed
     }
 
     fn take(
@@ -354,6 +377,12 @@ impl JobTargets {
     pub fn is_awaited(&self) -> bool {
         let hopeless = |source: &Source| source.failure.as_ref().is_some_and(|failure| failure.for_good);
         self.sources.iter().any(|source| !source.synced && !hopeless(source))
+    }
+
+    /// A number that grows whenever targets, settings or whether it is synced may have changed.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// How many sources failed last.

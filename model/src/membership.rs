@@ -87,6 +87,12 @@ impl Membership {
         changed
     }
 
+    /// The node that a scraper's pod runs on, where the roster knows it.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&str> {
+        self.roster.as_ref()?.node(name)
+    }
+
     /// Whether somebody has said who the members are to be.
     #[must_use]
     pub fn has_roster(&self) -> bool {

@@ -5,6 +5,7 @@
 //! A restarting pod stays a member all the time: the set's ordinals are the members, not its pods.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What is known of a member beside its own reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +25,32 @@ pub enum Presence {
 /// The members that there are to be, by name. Whoever is not in it is leaving.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
-    members: BTreeMap<String, Presence>,
+    members: BTreeMap<String, Seen>,
     /// Those who are not to be, and whose pods are there all the same; None where nobody watches pods.
     lingering: Option<BTreeSet<String>>,
+}
+
+/// What is known of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// How its pod is doing.
+    pub presence: Presence,
+    /// The node that its pod runs on, or ran on last.
+    pub node: Option<Arc<str>>,
 }
 
 impl Roster {
     /// Members that nobody watches.
     pub fn of_names<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
-        let members = names.into_iter().map(|name| (name.into(), Presence::Unknown)).collect();
+        let seen = Seen { presence: Presence::Unknown, node: None };
+        let members = names.into_iter().map(|name| (name.into(), seen.clone())).collect();
         Self { members, lingering: None }
+    }
+
+    /// Members that are pods, whatever made them.
+    pub fn of_pods(pods: impl IntoIterator<Item = (String, Seen)>) -> Self {
+        let members = pods.into_iter().take(REPLICAS_MAX as usize).collect();
+        Self { members, lingering: Some(BTreeSet::new()) }
     }
 
     /// Whether this one is not to be (any more) and has no pod either: what it has left on its volume, nobody will send
@@ -47,7 +64,19 @@ impl Roster {
     /// What is known of this member; None for one that is not to be.
     #[must_use]
     pub fn presence(&self, name: &str) -> Option<Presence> {
-        self.members.get(name).copied()
+        self.members.get(name).map(|seen| seen.presence)
+    }
+
+    /// The node that this member runs on, where that is known.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&str> {
+        self.members.get(name)?.node.as_deref()
+    }
+
+    /// Members that can take targets without ever reporting: those whose pods are ready, and those that nobody watches.
+    pub fn present(&self) -> impl Iterator<Item = &str> {
+        let present = |seen: &Seen| matches!(seen.presence, Presence::Ready | Presence::Unknown);
+        self.members.iter().filter(move |(_, seen)| present(seen)).map(|(name, _)| name.as_str())
     }
 
     /// The members' names.
@@ -66,13 +95,15 @@ pub struct StatefulSet {
     /// `spec.replicas` and `spec.ordinals.start`.
     size: Option<(u32, u32)>,
     pods: BTreeMap<String, Presence>,
+    /// Where each pod ran last: while one restarts, its targets stay with its name.
+    nodes: BTreeMap<String, Arc<str>>,
 }
 
 impl StatefulSet {
     /// The set of this name, of which nothing is known yet.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), size: None, pods: BTreeMap::new() }
+        Self { name: name.to_owned(), size: None, pods: BTreeMap::new(), nodes: BTreeMap::new() }
     }
 
     /// The set's size was told: `spec.replicas` and `spec.ordinals.start`. None: there is no such set (any more). Then
@@ -92,6 +123,13 @@ impl StatefulSet {
         }
     }
 
+    /// A pod was told to run on this node.
+    pub fn pod_node(&mut self, name: &str, node: &Arc<str>) {
+        if self.ordinal(name).is_some() {
+            self.nodes.insert(name.to_owned(), Arc::clone(node));
+        }
+    }
+
     fn ordinal(&self, pod: &str) -> Option<u32> {
         let number = pod.strip_prefix(self.name.as_str())?.strip_prefix('-')?;
         // "01" is no ordinal.
@@ -107,9 +145,10 @@ impl StatefulSet {
         let member = |ordinal: u32| {
             let name = format!("{}-{ordinal}", self.name);
             let presence = self.pods.get(&name).copied().unwrap_or(Presence::Gone);
-            (name, presence)
+            let node = self.nodes.get(&name).cloned();
+            (name, Seen { presence, node })
         };
-        let members: BTreeMap<String, Presence> = ordinals.map(member).collect();
+        let members: BTreeMap<String, Seen> = ordinals.map(member).collect();
         let lingering = self.pods.keys().filter(|name| !members.contains_key(*name)).cloned().collect();
         Some(Roster { members, lingering: Some(lingering) })
     }
@@ -120,7 +159,8 @@ mod tests {
     use super::*;
 
     fn members(set: &StatefulSet) -> Vec<(String, Presence)> {
-        set.roster().unwrap().members.into_iter().collect()
+        let members = set.roster().unwrap().members;
+        members.into_iter().map(|(name, seen)| (name, seen.presence)).collect()
     }
 
     #[test]
@@ -144,6 +184,22 @@ mod tests {
         let gone = ["scraper-4", "scraper-9", "scraper-7"].map(|name| set.roster().unwrap().is_gone(name));
         assert_eq!(gone, [false, false, true], "a member, one that ends, and nobody");
         assert_eq!(set.pods.len(), 1, "scraper-9 may become a member");
+    }
+
+    #[test]
+    fn a_restarting_pod_keeps_its_node_until_its_successor_has_one() {
+        let mut set = StatefulSet::new("s");
+        set.sized(Some((1, 0)));
+        set.pod("s-0", Some(Presence::Ready));
+        set.pod_node("s-0", &Arc::from("north"));
+        set.pod_node("other-0", &Arc::from("south"));
+        set.pod("s-0", None);
+        assert_eq!(set.roster().unwrap().node("s-0"), Some("north"));
+        set.pod("s-0", Some(Presence::NotReady));
+        assert_eq!(set.roster().unwrap().node("s-0"), Some("north"), "not scheduled yet");
+        set.pod_node("s-0", &Arc::from("south"));
+        assert_eq!(set.roster().unwrap().node("s-0"), Some("south"));
+        assert_eq!(set.nodes.len(), 1);
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub struct Report {
     /// Jobs in the assignment that this scraper's own file does not have.
     #[serde(default)]
     pub unknown_jobs: Vec<String>,
+    /// The node that the scraper runs on, where it was told (`--node`); empty: not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
     /// What hand-over needs to know: claims, moves, progress. Its `full` speaks of claims, `full` above of health.
     #[serde(default)]
     pub handover: MemberReport,
@@ -365,6 +368,22 @@ pub struct HandoverStatus {
     pub step: String,
     /// Since when, in seconds.
     pub since_seconds: f64,
+}
+
+/// Answer of `GET /api/v1/scaling`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scaling {
+    /// How many scrapers the load wants, at least one.
+    pub wanted: u64,
+    /// What all targets yield.
+    pub samples_per_second: f64,
+    /// What one scraper is to carry, in samples a second: `allocator.scraper_capacity`.
+    pub capacity: u64,
+    /// How many targets there are.
+    pub targets: u64,
+    /// How many of them count as the mean of the others, as nobody has reported what they yield.
+    pub targets_unknown: u64,
 }
 
 /// A scraper as the allocator sees it.

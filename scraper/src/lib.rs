@@ -75,6 +75,8 @@ pub struct ScraperOptions {
     pub data_dir: PathBuf,
     /// Where the scraper's own server is reached, as `http://host:port`.
     pub advertise: String,
+    /// The node that it runs on, for placement by node; empty: not known here.
+    pub node: String,
 }
 
 /// Why a scraper cannot start.

@@ -61,6 +61,7 @@ impl Roles {
             allocator: self.allocator_url.clone(),
             data_dir: dir.join(name),
             advertise: format!("http://{address}"),
+            node: String::new(),
         };
         let scraper = Scraper::new(Arc::clone(config), options, self.stopping.clone());
         let scraper = scraper.map_err(|error| error.to_string())?;

@@ -17,6 +17,7 @@ mod chance;
 mod differential;
 mod disk;
 mod divergences;
+mod dropin;
 mod engine;
 mod fleet;
 mod generator;

@@ -71,6 +71,8 @@ pub(super) struct Scraper {
     pub(super) marked: Vec<String>,
     /// Samples of its next scrapes, by address.
     pub(super) samples: BTreeMap<String, u64>,
+    /// Where it runs, as it says.
+    pub(super) node: String,
 }
 
 impl Scraper {
@@ -85,6 +87,7 @@ impl Scraper {
             told: None,
             marked: Vec::new(),
             samples: BTreeMap::new(),
+            node: String::new(),
         }
     }
 
@@ -95,7 +98,13 @@ impl Scraper {
             samples: self.samples.get(&held.address).copied().unwrap_or(100),
             ..TargetReport::unknown(*id)
         });
-        Some(Report { full: true, targets: targets.collect(), handover, ..Report::default() })
+        Some(Report {
+            full: true,
+            targets: targets.collect(),
+            node: self.node.clone(),
+            handover,
+            ..Report::default()
+        })
     }
 
     /// As a scraper takes an answer: targets by id, grants by key.

@@ -3,6 +3,7 @@
 mod fleet;
 mod handover;
 mod members;
+mod nodes;
 mod reports;
 mod targets;
 

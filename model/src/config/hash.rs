@@ -42,6 +42,7 @@ pub(crate) fn scraper_hash(job: &ScrapeConfig) -> u64 {
         metric_name_escaping_scheme,
         limits,
         http,
+        http_written: _,
         relabel: _,
         metric_relabel,
         discovery: _,

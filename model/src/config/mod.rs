@@ -17,6 +17,7 @@ mod secret;
 mod selector;
 mod source;
 mod types;
+mod written;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use groups::{target_groups, target_groups_json};
 pub use secret::{Secret, ServerUrl};
 pub use source::{ConfigSource, FILE_BYTES_MAX};
 pub use types::*;
+pub use written::Written;
 
 use build::Mode;
 use raw::{At, Given, RawFile, Reader, Section};

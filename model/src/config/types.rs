@@ -10,7 +10,7 @@ use crate::labels::Labels;
 use crate::relabel::Rules;
 use crate::target::TargetGroup;
 
-use super::{Secret, ServerUrl};
+use super::{Secret, ServerUrl, Written};
 
 /// A whole configuration file (and the files that it includes).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,6 +70,8 @@ pub struct ScrapeConfig {
     pub limits: ScrapeLimits,
     /// How requests to targets are made.
     pub http: HttpClientConfig,
+    /// The same as it was written, for scrapers that are not promring's.
+    pub http_written: Written,
     /// `relabel_configs`.
     pub relabel: Rules,
     /// `metric_relabel_configs`.
@@ -148,6 +150,18 @@ impl ScrapeProtocol {
         Self::OpenMetricsText0_0_1,
         Self::OpenMetricsText1_0_0,
     ];
+
+    /// What is asked for where nothing is said. Only protobuf carries native histograms.
+    #[must_use]
+    pub fn defaults(native_histograms: bool) -> Vec<Self> {
+        let text = [
+            Self::OpenMetricsText1_0_0,
+            Self::OpenMetricsText0_0_1,
+            Self::PrometheusText1_0_0,
+            Self::PrometheusText0_0_4,
+        ];
+        native_histograms.then_some(Self::PrometheusProto).into_iter().chain(text).collect()
+    }
 
     /// As it stands in a file.
     #[must_use]
@@ -534,6 +548,14 @@ pub struct AllocatorSettings {
     pub members: Members,
     /// How many scrapers are wanted: those with a higher ordinal in their name are leaving. Unset: nobody is.
     pub replicas: Option<u32>,
+    /// Which program the scrapers are.
+    pub clients: Clients,
+    /// By what targets are spread.
+    pub strategy: Strategy,
+    /// Samples a second that one scraper is meant to carry. None: nobody is told how many scrapers the load wants.
+    pub scraper_capacity: Option<u64>,
+    /// Drop-in clients are told the secrets of jobs, over mutual TLS only.
+    pub serve_secrets: bool,
     /// Keys that may change owner in a minute because of their weight alone; 0: none ever.
     pub rebalance_moves_per_minute: u32,
     /// How far ahead the time is at which a target changes its scraper.
@@ -551,12 +573,37 @@ impl Default for AllocatorSettings {
             settle: Duration::from_secs(5),
             members: Members::default(),
             replicas: None,
+            clients: Clients::default(),
+            strategy: Strategy::default(),
+            scraper_capacity: None,
+            serve_secrets: false,
             rebalance_moves_per_minute: 600,
             handover_lead: Duration::from_secs(5),
             handover_settle: Duration::from_secs(10),
             handover_prepare_max: Duration::from_secs(30),
         }
     }
+}
+
+/// `allocator.clients`: which program the scrapers are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// promring's own scrapers: they report, and targets change owner by hand-over.
+    #[default]
+    Promring,
+    /// OpenTelemetry Collectors, Prometheus, vmagent: they fetch lists and report nothing, so that targets change owner
+    /// at once.
+    DropIn,
+}
+
+/// `allocator.strategy`: by what targets are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// By load, over all scrapers.
+    #[default]
+    ConsistentHashing,
+    /// To the scrapers on the target's own node; over all scrapers where there is none.
+    PerNode,
 }
 
 /// `allocator.members`: who the scrapers are.
@@ -567,8 +614,21 @@ pub enum Members {
     Reporting,
     /// The ordinals of a StatefulSet.
     StatefulSet(StatefulSetMembers),
+    /// The pods that a label selector matches.
+    Selector(SelectorMembers),
     /// Those of these names (`allocator.scrapers`).
     Static(Vec<String>),
+}
+
+/// The pods that the scrapers are, and the way to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectorMembers {
+    /// Their namespace; None: the pod's own.
+    pub namespace: Option<String>,
+    /// A label selector.
+    pub selector: String,
+    /// A kubeconfig file; None: the pod's own ServiceAccount.
+    pub kubeconfig_file: Option<PathBuf>,
 }
 
 /// The StatefulSet that the scrapers are, and the way to it.

@@ -1,7 +1,7 @@
 //! Placement: which scraper owns which target. The README beside this file has the wanted properties, how they
 //! are come by, and figures.
 //!
-//! Two doors to the same rooms: [`place`], a pure function over everything, and [`Placer`], which keeps the
+//! [`place_per_node`] lets a target's node decide first. Two doors to the same rooms: [`place`], a pure function over everything, and [`Placer`], which keeps the
 //! books between changes so that one change costs no more than it moves. Both call the same code on the same
 //! numbers and come to the same owners.
 //!
@@ -10,8 +10,10 @@
 
 mod balance;
 mod fleet;
+mod per_node;
 mod placer;
 mod ring;
+mod spread;
 mod weight;
 
 use std::collections::HashMap;
@@ -20,7 +22,9 @@ use std::sync::Arc;
 use crate::target::TargetKey;
 
 use fleet::{Entry, Fleet, NOBODY};
+pub use per_node::{NodeScraper, NodeTarget, place_per_node};
 pub use placer::{Change, Move, Placer, ScraperLoad};
+pub use spread::{Node, NodePlacer, Spread};
 use weight::{Rules, WEIGHT_UNITS_MAX, samples, settle};
 pub use weight::{WEIGHT_MAX, WEIGHT_MIN, WOBBLE_PERCENT};
 

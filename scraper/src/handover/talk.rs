@@ -187,6 +187,7 @@ impl Scraper {
         Report {
             version: None,
             address: self.shared.options.advertise.clone(),
+            node: self.shared.options.node.clone(),
             draining: self.is_draining(),
             full,
             targets,

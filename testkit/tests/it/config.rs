@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use promring_model::config::{
-    HttpClientConfig, NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits,
+    HttpClientConfig, NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, Written,
 };
 use promring_model::relabel::{Rule, RuleSpec, Rules};
 
@@ -30,6 +30,7 @@ pub(crate) fn job(name: &str, interval: Duration) -> ScrapeConfig {
         metric_name_escaping_scheme: NameEscaping::AllowUtf8,
         limits: ScrapeLimits::default(),
         http: HttpClientConfig::default(),
+        http_written: Written::default(),
         relabel: Rules::default(),
         metric_relabel: Rules::default(),
         discovery: Vec::new(),

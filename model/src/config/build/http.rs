@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Builder, paths};
 use crate::config::raw::{
-    Given, Map, RawBasicAuth, RawHeader, RawHttpClient, RawOAuth2, RawProxy, RawTls, Text,
+    AsWritten, Given, Map, RawBasicAuth, RawHeader, RawHttpClient, RawOAuth2, RawProxy, RawTls, Text,
 };
 use crate::config::report::Spot;
 use crate::config::{
-    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, remarks,
+    Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, Written,
+    remarks,
 };
 
 /// Headers that promring, HTTP itself or an authentication method sets.
@@ -49,6 +50,21 @@ impl HttpDefaults {
     pub(super) const SCRAPE: Self = Self { enable_http2: true };
     /// Of `remote_write`.
     pub(super) const REMOTE_WRITE: Self = Self { enable_http2: false };
+}
+
+/// The client settings as they stand in the file. A name is no secret, even where it may stand in a file of its own.
+pub(super) fn written(raw: &RawHttpClient) -> Written {
+    let mut written = raw.written().unwrap_or_default();
+    if let Written::Map(keys) = &mut written
+        && let Some((_, Written::Map(basic))) = keys.iter_mut().find(|(key, _)| key == "basic_auth")
+    {
+        for (_, value) in basic.iter_mut().filter(|(key, _)| key == "username") {
+            if let Written::Secret(name) = value {
+                *value = Written::Text(name.expose().to_owned());
+            }
+        }
+    }
+    written
 }
 
 impl Builder<'_> {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{Builder, paths};
-use crate::config::raw::{Given, RawAllocator, RawQueue, RawScraper, Size};
+use crate::config::raw::{Given, RawAllocator, RawQueue, RawScraper, Size, Text};
+use crate::config::selector::label_problem;
 use crate::config::{
-    AllocatorSettings, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
-    StatefulSetMembers, WhenFull,
+    AllocatorSettings, Clients, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
+    SelectorMembers, StatefulSetMembers, Strategy, WhenFull,
 };
 use crate::duration::format_duration;
 
@@ -14,17 +15,76 @@ impl Builder<'_> {
     pub(super) fn allocator(&mut self, raw: &Given<RawAllocator>) -> AllocatorSettings {
         let default = AllocatorSettings::default();
         let Some(raw) = raw.get() else { return default };
-        AllocatorSettings {
+        let settings = AllocatorSettings {
             lapse: self.positive(&raw.lapse, default.lapse),
             settle: self.own_duration(&raw.settle, default.settle),
             members: self.members(raw),
             replicas: self.replicas(&raw.replicas),
+            clients: self.clients(&raw.clients),
+            strategy: self.strategy(&raw.strategy),
+            scraper_capacity: self.scraper_capacity(&raw.scraper_capacity),
+            serve_secrets: raw.serve_secrets.get().copied().unwrap_or(default.serve_secrets),
             rebalance_moves_per_minute: self
                 .moves_per_minute(&raw.rebalance_moves_per_minute, default.rebalance_moves_per_minute),
             handover_lead: self.positive(&raw.handover_lead, default.handover_lead),
             handover_settle: self.positive(&raw.handover_settle, default.handover_settle),
             handover_prepare_max: self.positive(&raw.handover_prepare_max, default.handover_prepare_max),
+        };
+        self.clients_fit(raw, &settings);
+        settings
+    }
+
+    fn clients(&mut self, given: &Given<Text>) -> Clients {
+        let choices = [("promring", Clients::Promring), ("drop-in", Clients::DropIn)];
+        let chosen = match given {
+            Given::Is(text, spot) => self.one_of(*spot, text, &choices, "kind of clients"),
+            _ => None,
+        };
+        chosen.unwrap_or_default()
+    }
+
+    fn strategy(&mut self, given: &Given<Text>) -> Strategy {
+        let choices = [("consistent-hashing", Strategy::ConsistentHashing), ("per-node", Strategy::PerNode)];
+        let chosen = match given {
+            Given::Is(text, spot) => self.one_of(*spot, text, &choices, "strategy"),
+            _ => None,
+        };
+        chosen.unwrap_or_default()
+    }
+
+    /// What the kind of clients means to other keys.
+    fn clients_fit(&mut self, raw: &RawAllocator, settings: &AllocatorSettings) {
+        let drop_in = settings.clients == Clients::DropIn;
+        let spot = |given: &Given<Text>| given.spot().unwrap_or_default();
+        if drop_in && settings.members == Members::Reporting && !raw.members.is_broken() {
+            self.report
+                .error(spot(&raw.clients), "drop-in clients do not report, so nobody would be a member")
+                .hint("add members: statefulset, selector or static");
         }
+        let without_nodes = drop_in && matches!(settings.members, Members::Static(_));
+        if without_nodes && settings.strategy == Strategy::PerNode {
+            self.report
+                .error(spot(&raw.strategy), "nobody knows the nodes of drop-in clients from a list")
+                .hint("use members: statefulset or selector with strategy: per-node");
+        }
+        if let Some(spot) = raw.serve_secrets.spot().filter(|_| settings.serve_secrets && !drop_in) {
+            self.report.warning(spot, "serve_secrets has an effect only with clients: drop-in");
+        }
+        if let Some(spot) = raw.replicas.spot().filter(|_| drop_in) {
+            self.report.warning(spot, "replicas has no effect with clients: drop-in");
+        }
+    }
+
+    fn scraper_capacity(&mut self, given: &Given<i64>) -> Option<u64> {
+        let Given::Is(count, spot) = given else { return None };
+        let capacity = u64::try_from(*count).ok().filter(|count| *count > 0);
+        if capacity.is_none() {
+            self.report
+                .error(*spot, "this must be 1 or more")
+                .value(&count.to_string())
+                .hint("write how many samples a second one scraper is to carry, or remove the key");
+        }
+        capacity
     }
 
     fn moves_per_minute(&mut self, given: &Given<i64>, default: u32) -> u32 {
@@ -44,21 +104,29 @@ impl Builder<'_> {
         enum Mode {
             Reporting,
             StatefulSet,
+            Selector,
             Static,
         }
-        let choices =
-            [("reporting", Mode::Reporting), ("statefulset", Mode::StatefulSet), ("static", Mode::Static)];
+        let choices = [
+            ("reporting", Mode::Reporting),
+            ("statefulset", Mode::StatefulSet),
+            ("selector", Mode::Selector),
+            ("static", Mode::Static),
+        ];
         let mode = match &raw.members {
             Given::Is(text, spot) => self.one_of(*spot, text, &choices, "kind of members"),
             _ => None,
         };
         let mode = mode.unwrap_or(Mode::Reporting);
+        let of_pods: &[Mode] = &[Mode::StatefulSet, Mode::Selector];
         for (key, spot, of, name) in [
-            ("statefulset", raw.statefulset.spot(), Mode::StatefulSet, "statefulset"),
-            ("kubeconfig_file", raw.kubeconfig_file.spot(), Mode::StatefulSet, "statefulset"),
-            ("scrapers", raw.scrapers.spot(), Mode::Static, "static"),
+            ("statefulset", raw.statefulset.spot(), &[Mode::StatefulSet][..], "statefulset"),
+            ("selector", raw.selector.spot(), &[Mode::Selector], "selector"),
+            ("namespace", raw.namespace.spot(), &[Mode::Selector], "selector"),
+            ("kubeconfig_file", raw.kubeconfig_file.spot(), of_pods, "statefulset or selector"),
+            ("scrapers", raw.scrapers.spot(), &[Mode::Static], "static"),
         ] {
-            if let Some(spot) = spot.filter(|_| of != mode && !raw.members.is_broken()) {
+            if let Some(spot) = spot.filter(|_| !of.contains(&mode) && !raw.members.is_broken()) {
                 self.report
                     .error(spot, format!("{key} has a meaning only with members: {name}"))
                     .hint(format!("add members: {name}, or remove the key"));
@@ -77,7 +145,35 @@ impl Builder<'_> {
                 Members::Static(names)
             }
             Mode::StatefulSet => self.statefulset(raw),
+            Mode::Selector => self.selector(raw),
         }
+    }
+
+    fn selector(&mut self, raw: &RawAllocator) -> Members {
+        let selector = self.text(&raw.selector, "");
+        if !raw.selector.is_broken() {
+            let spot = raw.selector.spot().or(raw.members.spot()).unwrap_or_default();
+            if selector.trim().is_empty() {
+                // It would match every pod of the namespace.
+                self.report
+                    .error(spot, "members: selector needs a label selector")
+                    .hint("add selector: app=NAME, the label that the scrapers' pods have");
+            } else if let Some(problem) = label_problem(&selector) {
+                self.report.error(spot, problem.message).value(&selector).hint(problem.hint);
+            }
+        }
+        let namespace = raw.namespace.get().map(|text| text.to_string()).filter(|text| !text.is_empty());
+        if let Some(name) = namespace.as_deref().filter(|name| !fits_name(name)) {
+            let spot = raw.namespace.spot().unwrap_or_default();
+            self.report.error(spot, "not the name of a namespace").value(name);
+        }
+        let kubeconfig_file = raw.kubeconfig_file.get().map(|file| paths::join(&self.dir, file));
+        if let (Some(_), None, Some(spot)) = (&kubeconfig_file, &namespace, raw.kubeconfig_file.spot()) {
+            self.report
+                .error(spot, "with kubeconfig_file nobody knows the namespace of the scrapers")
+                .hint("add namespace: NAME");
+        }
+        Members::Selector(SelectorMembers { namespace, selector, kubeconfig_file })
     }
 
     fn statefulset(&mut self, raw: &RawAllocator) -> Members {
@@ -86,11 +182,7 @@ impl Builder<'_> {
             Some((namespace, name)) => (Some(namespace), name),
             None => (None, text.as_str()),
         };
-        let fits = |part: &str| {
-            let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-            !part.is_empty() && part.bytes().all(inner)
-        };
-        if (!fits(name) || !namespace.is_none_or(fits)) && !raw.statefulset.is_broken() {
+        if (!fits_name(name) || !namespace.is_none_or(fits_name)) && !raw.statefulset.is_broken() {
             let spot = raw.statefulset.spot().or(raw.members.spot()).unwrap_or_default();
             let mut error =
                 self.report.error(spot, "members: statefulset needs the name of the scrapers' StatefulSet");
@@ -239,4 +331,10 @@ impl Builder<'_> {
             _ => default,
         }
     }
+}
+
+/// Whether this can name an object of Kubernetes.
+fn fits_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    !name.is_empty() && name.bytes().all(inner)
 }

@@ -26,7 +26,7 @@ impl Builder<'_> {
             Some(protocols) => protocols,
             None => match &global.scrape_protocols {
                 Some(protocols) => protocols.clone(),
-                None => default_protocols(scrape_native_histograms),
+                None => ScrapeProtocol::defaults(scrape_native_histograms),
             },
         };
         let fallback_scrape_protocol = match &raw.fallback_scrape_protocol {
@@ -64,6 +64,7 @@ impl Builder<'_> {
             metric_name_escaping_scheme: escaping,
             limits: limits(raw, global),
             http: self.http_client(&raw.http, HttpDefaults::SCRAPE, spot),
+            http_written: super::http::written(&raw.http),
             relabel,
             metric_relabel: self.rules(&raw.metric_relabel_configs, validation, Stage::Metric),
             discovery: self.discoveries(raw),
@@ -238,18 +239,6 @@ impl Builder<'_> {
             Given::Absent | Given::Broken(_) => Scheme::Http,
         }
     }
-}
-
-/// What is asked for where nothing is said.
-fn default_protocols(native_histograms: bool) -> Vec<ScrapeProtocol> {
-    let text = [
-        ScrapeProtocol::OpenMetricsText1_0_0,
-        ScrapeProtocol::OpenMetricsText0_0_1,
-        ScrapeProtocol::PrometheusText1_0_0,
-        ScrapeProtocol::PrometheusText0_0_4,
-    ];
-    // Only protobuf carries native histograms.
-    native_histograms.then_some(ScrapeProtocol::PrometheusProto).into_iter().chain(text).collect()
 }
 
 fn limits(raw: &RawScrapeConfig, global: &Global) -> ScrapeLimits {

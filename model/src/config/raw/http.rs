@@ -1,9 +1,9 @@
 //! The HTTP client block: inlined in jobs, destinations and discoveries.
 
-use super::{Ignored, List, Map, Text, section};
+use super::{Ignored, List, Map, Text, written_section};
 use crate::config::Secret;
 
-section! {
+written_section! {
     /// The HTTP client block.
     RawHttpClient as "the HTTP client settings" {
         basic_auth: Box<RawBasicAuth>,
@@ -19,7 +19,7 @@ section! {
     inline { proxy: RawProxy, }
 }
 
-section! {
+written_section! {
     /// `basic_auth`.
     RawBasicAuth as "basic_auth" {
         username: Secret,
@@ -31,7 +31,7 @@ section! {
     }
 }
 
-section! {
+written_section! {
     /// `authorization`.
     RawAuthorization as "authorization" {
         r#type: Text,
@@ -41,7 +41,7 @@ section! {
     }
 }
 
-section! {
+written_section! {
     /// `oauth2`.
     RawOAuth2 as "oauth2" {
         client_id: Text,
@@ -66,7 +66,7 @@ section! {
     inline { proxy: RawProxy, }
 }
 
-section! {
+written_section! {
     /// `tls_config`.
     RawTls as "tls_config" {
         ca: Text,
@@ -85,7 +85,7 @@ section! {
     }
 }
 
-section! {
+written_section! {
     /// Proxy settings.
     RawProxy as "the proxy settings" {
         proxy_url: Text,
@@ -95,7 +95,7 @@ section! {
     }
 }
 
-section! {
+written_section! {
     /// One entry of `http_headers`.
     RawHeader as "http_headers" {
         values: List<Text>,

@@ -12,6 +12,7 @@ mod ours;
 mod reader;
 mod remote_write;
 mod scrape;
+mod written;
 
 use super::report::Spot;
 
@@ -23,6 +24,7 @@ pub(crate) use ours::*;
 pub(crate) use reader::{At, Reader};
 pub(crate) use remote_write::*;
 pub(crate) use scrape::*;
+pub(crate) use written::{AsWritten, put, written_section};
 
 /// What a file says for one key.
 #[derive(Clone, Debug, Default)]

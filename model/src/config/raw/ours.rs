@@ -11,9 +11,15 @@ section! {
         settle: Duration,
         members: Text,
         statefulset: Text,
+        selector: Text,
+        namespace: Text,
         kubeconfig_file: Text,
         scrapers: List<Text>,
         replicas: i64,
+        clients: Text,
+        strategy: Text,
+        scraper_capacity: i64,
+        serve_secrets: bool,
         rebalance_moves_per_minute: i64,
         handover_lead: Duration,
         handover_settle: Duration,
@@ -52,8 +58,8 @@ mod tests {
     use super::*;
     use crate::config::raw::Section;
     use crate::config::{
-        AllocatorSettings, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
-        WhenFull,
+        AllocatorSettings, Clients, FsyncPolicy, Members, QueueSettings, RemovedDestinations,
+        ScraperSettings, Strategy, WhenFull,
     };
     use crate::duration::format_duration;
     use crate::size::parse_size;
@@ -91,6 +97,10 @@ mod tests {
             settle,
             replicas,
             members,
+            clients,
+            strategy,
+            scraper_capacity,
+            serve_secrets,
             rebalance_moves_per_minute,
             handover_lead,
             handover_settle,
@@ -130,9 +140,14 @@ mod tests {
         }
         assert_eq!(rows["scraper.queue.fsync"], "interval");
         assert_eq!(rows["allocator.members"], "reporting");
-        for key in ["allocator.statefulset", "allocator.kubeconfig_file", "allocator.scrapers"] {
-            assert_eq!(rows[key], "", "{key} has no default");
+        for key in ["statefulset", "selector", "namespace", "kubeconfig_file", "scrapers"] {
+            assert_eq!(rows[&format!("allocator.{key}")], "", "{key} has no default");
         }
+        assert_eq!((&*rows["allocator.clients"], clients), ("promring", Clients::Promring));
+        let default_strategy = (&*rows["allocator.strategy"], strategy);
+        assert_eq!(default_strategy, ("consistent-hashing", Strategy::ConsistentHashing));
+        assert_eq!((&*rows["allocator.scraper_capacity"], scraper_capacity), ("none", None));
+        assert_eq!((&*rows["allocator.serve_secrets"], serve_secrets), ("false", false));
         assert_eq!((memory_limit, rows["scraper.memory_limit"].as_str()), (None, "what the system allows"));
         assert_eq!((&*rows["scraper.queue.when_full"], when_full), ("drop_oldest", WhenFull::DropOldest));
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);

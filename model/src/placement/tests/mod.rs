@@ -1,6 +1,7 @@
 //! The properties of the README, for arbitrary and for typical input.
 
 mod change;
+mod per_node;
 mod whole;
 
 use std::collections::HashMap;

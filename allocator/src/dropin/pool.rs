@@ -1,0 +1,281 @@
+//! Who the drop-in clients are, and what each of them has.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::mem::discriminant;
+use std::sync::Arc;
+
+use promring_model::config::{Clients, Config, Members, Strategy};
+use promring_model::placement::{Change, Node, PlacementOptions, Spread};
+use promring_model::roster::{Presence, Roster};
+use promring_model::target::TargetKey;
+use promring_proto::api::ScraperState;
+
+use super::board::{Board, Job, Share};
+use crate::reasons::{Reason, Reasons};
+use crate::targets::{Discovered, JobTargets};
+
+/// A source that has not synced after this long is no longer waited for.
+const SOURCE_PATIENCE_MS: i64 = 30_000;
+
+/// A member: its name, and its node where that is known.
+type Taker = (Arc<str>, Option<Node>);
+
+/// The clients of an allocator with `clients: drop-in`. They are members as long as the roster has them, and take targets as
+/// long as it says that their pods are ready, or nobody watches them. Nobody reports, so nobody lapses.
+pub(crate) struct Pool {
+    started_ms: i64,
+    roster: Option<Roster>,
+    strategy: Strategy,
+    serve_secrets: bool,
+    spread: Spread,
+    takers: Vec<Taker>,
+    /// The keys that placement knows, with their nodes.
+    keys: HashMap<TargetKey, Option<Node>>,
+    /// Discovery has told what there is, or was waited for long enough.
+    discovered: bool,
+    reasons: Reasons,
+    /// What the board was made of.
+    seen: u64,
+    board: Arc<Board>,
+}
+
+impl Pool {
+    /// A pool if the configuration asks for one. `before` is the one that there was.
+    pub(crate) fn of(config: &Config, before: Option<Self>, now_ms: i64) -> Option<Self> {
+        let allocator = &config.allocator;
+        if allocator.clients != Clients::DropIn {
+            return None;
+        }
+        let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy, now_ms));
+        if pool.strategy != allocator.strategy {
+            let started_ms = pool.started_ms;
+            let roster = pool.roster.take();
+            pool = Self { roster, ..Self::new(allocator.strategy, started_ms) };
+        }
+        pool.serve_secrets = allocator.serve_secrets;
+        if let Members::Static(names) = &allocator.members {
+            pool.roster = Some(Roster::of_names(names.iter().cloned()));
+        }
+        // Whatever else has changed is looked at anew.
+        pool.seen = 0;
+        Some(pool)
+    }
+
+    fn new(strategy: Strategy, now_ms: i64) -> Self {
+        let options = PlacementOptions::default();
+        Self {
+            started_ms: now_ms,
+            roster: None,
+            strategy,
+            serve_secrets: false,
+            spread: Spread::new(strategy == Strategy::PerNode, &options),
+            takers: Vec::new(),
+            keys: HashMap::new(),
+            discovered: false,
+            reasons: Reasons::default(),
+            seen: 0,
+            board: Arc::new(Board { waiting: Some("starting".to_owned()), ..Board::default() }),
+        }
+    }
+
+    /// Who the clients are was told, and how their pods are doing.
+    pub(crate) fn set_roster(&mut self, roster: Roster) {
+        self.roster = Some(roster);
+    }
+
+    /// What there is to tell now.
+    pub(crate) fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// The owner of a target.
+    pub(crate) fn owner(&self, key: TargetKey) -> Option<&str> {
+        self.spread.owner(key).map(|name| &**name)
+    }
+
+    /// Everyone whose name is known, how it is, and how many targets it has.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, ScraperState, usize)> {
+        let roster = self.roster.as_ref();
+        roster.into_iter().flat_map(Roster::names).map(move |name| {
+            let state = match roster.and_then(|roster| roster.presence(name)) {
+                Some(Presence::Ready | Presence::Unknown) => ScraperState::Ready,
+                Some(Presence::Terminating) => ScraperState::Draining,
+                Some(Presence::NotReady | Presence::Gone) | None => ScraperState::Lost,
+            };
+            (name, state, self.board.count(name))
+        })
+    }
+
+    /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one.
+    pub(crate) fn advance(&mut self, jobs: &[&JobTargets], leads: bool, now_ms: i64) -> bool {
+        let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
+        self.discovered |= waited || !jobs.iter().any(|job| job.is_awaited());
+        let seen = self.fingerprint(jobs, leads);
+        if seen == self.seen {
+            return false;
+        }
+        self.seen = seen;
+        let takers = self.present();
+        let waiting = self.waiting(jobs, leads, &takers);
+        let placed = waiting.is_none();
+        let by_key = if placed { self.place(jobs, takers) } else { BTreeMap::new() };
+        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+        for (key, targets) in by_key {
+            let Some(owner) = self.spread.owner(key) else { continue };
+            let share = shares.entry(owner.to_string()).or_default();
+            for target in targets {
+                share.entry(Arc::clone(&target.target.job)).or_default().push(target);
+            }
+        }
+        let board = Board {
+            waiting,
+            members: self.roster.iter().flat_map(Roster::names).map(str::to_owned).collect(),
+            shares,
+            jobs: jobs.iter().map(|job| (job.config.job_name.clone(), Job::from(*job))).collect(),
+            serve_secrets: self.serve_secrets,
+            ..Board::default()
+        };
+        self.show(&board);
+        self.board = Arc::new(board);
+        true
+    }
+
+    fn present(&self) -> Vec<Taker> {
+        let Some(roster) = &self.roster else { return Vec::new() };
+        roster.present().map(|name| (Arc::from(name), roster.node(name).map(Arc::from))).collect()
+    }
+
+    fn fingerprint(&self, jobs: &[&JobTargets], leads: bool) -> u64 {
+        // Nothing leaves this process, so the hasher need not be a stable one.
+        let mut hasher = DefaultHasher::new();
+        (self.discovered, self.serve_secrets, leads).hash(&mut hasher);
+        for job in jobs {
+            (&job.config.job_name, job.revision()).hash(&mut hasher);
+        }
+        if let Some(roster) = &self.roster {
+            for name in roster.names() {
+                (name, roster.presence(name).as_ref().map(discriminant), roster.node(name)).hash(&mut hasher);
+            }
+        }
+        hasher.finish().max(1)
+    }
+
+    /// Why nothing can be told. Once something was, only the last list counts: whoever is alive goes on with it.
+    fn waiting(&self, jobs: &[&JobTargets], leads: bool, takers: &[Taker]) -> Option<String> {
+        if !leads {
+            return Some("another allocator leads, or none does".to_owned());
+        }
+        if !self.discovered {
+            let unsynced = jobs.iter().filter(|job| !job.is_synced()).map(|job| job.config.job_name.as_str());
+            let unsynced: Vec<&str> = unsynced.collect();
+            return Some(format!("discovery has not synced for the jobs {}", unsynced.join(", ")));
+        }
+        (takers.is_empty() && self.takers.is_empty()).then(|| match &self.roster {
+            None => "nobody has told yet who the clients are (allocator.members)".to_owned(),
+            Some(_) => "no client is ready (allocator.members)".to_owned(),
+        })
+    }
+
+    /// Gives every key an owner.
+    fn place(
+        &mut self,
+        jobs: &[&JobTargets],
+        takers: Vec<Taker>,
+    ) -> BTreeMap<TargetKey, Vec<Arc<Discovered>>> {
+        let mut by_key: BTreeMap<TargetKey, Vec<Arc<Discovered>>> = BTreeMap::new();
+        for target in jobs.iter().flat_map(|job| job.active().values()) {
+            by_key.entry(target.target.key).or_default().push(Arc::clone(target));
+        }
+        let gone: Vec<TargetKey> =
+            self.keys.keys().filter(|key| !by_key.contains_key(key)).copied().collect();
+        let mut changes: Vec<(Change, Option<Node>)> = Vec::new();
+        for key in gone {
+            self.keys.remove(&key);
+            changes.push((Change::Remove(key), None));
+        }
+        for (key, targets) in &by_key {
+            let node = match self.strategy {
+                Strategy::ConsistentHashing => None,
+                Strategy::PerNode => targets.iter().filter_map(|target| target.node()).min(),
+            };
+            let known = self.keys.get(key);
+            if known.is_none_or(|known| known.as_deref() != node) {
+                let node = node.map(Node::from);
+                self.keys.insert(*key, node.clone());
+                // Nobody reports what a target yields: each counts alike.
+                changes.push((Change::Set(*key, f64::NAN), node));
+            }
+        }
+        if !takers.is_empty() && takers != self.takers {
+            let reason = self.reason(&takers);
+            let moves = self.spread.set_scrapers(&takers);
+            let is_first = std::mem::replace(&mut self.takers, takers).is_empty();
+            self.reasons.count(reason, if is_first { 0 } else { moves.len() as u64 });
+        }
+        if !changes.is_empty() {
+            let moves = self.spread.apply(&changes);
+            let moved = moves.iter().filter(|moved| moved.from.is_some()).count();
+            self.reasons.count(Reason::Rebalance, moved as u64);
+        }
+        by_key
+    }
+
+    /// Why targets move when these take them from now on.
+    fn reason(&self, takers: &[Taker]) -> Reason {
+        let has = |takers: &[Taker], name: &str| takers.iter().any(|(taker, _)| &**taker == name);
+        if takers.iter().any(|(name, _)| !has(&self.takers, name)) {
+            return Reason::ScaleOut;
+        }
+        let gone = self.takers.iter().map(|(name, _)| &**name).find(|name| !has(takers, name));
+        let presence = |name| self.roster.as_ref().and_then(|roster| roster.presence(name));
+        match gone.map(presence) {
+            Some(None) => Reason::ScaleIn,
+            Some(Some(Presence::Terminating)) => Reason::Drain,
+            Some(Some(_)) => Reason::Lost,
+            // The same ones, on other nodes.
+            None => Reason::Rebalance,
+        }
+    }
+
+    /// The same as metrics, and what a user would wonder about in the log.
+    fn show(&self, board: &Board) {
+        for name in &board.members {
+            let count = board.count(name);
+            metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(count as f64);
+        }
+        for gone in self.board.members.difference(&board.members) {
+            metrics::gauge!("promring_allocator_targets", "scraper" => gone.clone()).set(0.0);
+        }
+        let takers = self.takers.len();
+        metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
+        let others = board.members.len().saturating_sub(takers);
+        metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
+        let before = self.board.left_out();
+        for ((reason, jobs), (_, jobs_before)) in board.left_out().into_iter().zip(before) {
+            metrics::gauge!("promring_dropin_jobs_left_out", "reason" => reason).set(jobs.len() as f64);
+            let hidden = match reason {
+                "secret" if board.serve_secrets => continue,
+                "secret" => {
+                    "are not in /scrape_configs: a secret stands in their settings; put it into a file"
+                }
+                "settings" => "are not in /http_sd without ?job=: their settings are the client's to have",
+                "name" => "are not in /scrape_configs: a name of theirs is too long",
+                _ => "have no targets for anyone: target_limit is exceeded",
+            };
+            if jobs != jobs_before && !jobs.is_empty() {
+                tracing::warn!(jobs = jobs.join(", "), "drop-in clients: jobs {hidden}");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("roster", &self.roster)
+            .field("takers", &self.takers)
+            .finish_non_exhaustive()
+    }
+}

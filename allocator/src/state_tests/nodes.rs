@@ -1,0 +1,71 @@
+//! Scrapers that take the targets of their own nodes.
+
+use std::collections::BTreeSet;
+
+use promring_model::config::{Config, Strategy};
+use promring_model::labels::Labels;
+use promring_model::target::TargetGroup;
+
+use super::*;
+use crate::discovery::Found;
+
+/// The targets `t:FIRST` to `t:LAST` on a node.
+fn on(node: &str, first: usize, last: usize) -> TargetGroup {
+    let address = |n| Labels::from_pairs([("__address__", format!("t:{n}"))]);
+    TargetGroup {
+        source: node.to_owned(),
+        labels: Labels::from_pairs([("__meta_kubernetes_pod_node_name", node)]),
+        targets: (first..=last).map(address).collect(),
+    }
+}
+
+fn addresses(first: usize, last: usize) -> BTreeSet<String> {
+    (first..=last).map(|n| format!("t:{n}")).collect()
+}
+
+fn per_node() -> Config {
+    let mut config = config(1, "");
+    config.allocator.strategy = Strategy::PerNode;
+    config
+}
+
+#[test]
+fn a_scraper_takes_the_targets_of_its_node_by_hand_over_and_all_share_what_nobody_is_near_to() {
+    let mut fleet = Fleet::unsettled(&per_node(), &["a", "b"]);
+    let groups = [on("north", 1, 8), on("south", 9, 12), on("west", 13, 18)];
+    fleet.state.discovered("web", 0, Found::all(&groups));
+    fleet.scraper("a").node = "north".to_owned();
+    fleet.scraper("b").node = "south".to_owned();
+    fleet.run(10_000);
+    let before = fleet.shares();
+    assert!(before["a"].is_superset(&addresses(1, 8)), "{before:?}");
+    assert!(before["b"].is_superset(&addresses(9, 12)), "{before:?}");
+    assert!(before["a"].len() > 8 && before["b"].len() > 4, "both have some of the west: {before:?}");
+
+    fleet.join("c");
+    fleet.scraper("c").node = "west".to_owned();
+    fleet.run(2_000);
+    assert!(fleet.state.moves().next().is_some(), "it takes over, it does not just take");
+    fleet.settle();
+    let after = fleet.shares();
+    assert_eq!((&after["a"], &after["b"]), (&addresses(1, 8), &addresses(9, 12)));
+    assert_eq!(after["c"], addresses(13, 18));
+}
+
+#[test]
+fn a_reload_changes_the_strategy_of_a_running_fleet() {
+    let mut by_load = per_node();
+    by_load.allocator.strategy = Strategy::ConsistentHashing;
+    let mut fleet = Fleet::unsettled(&by_load, &["a", "b"]);
+    let groups = [on("north", 1, 20), on("south", 21, 24)];
+    fleet.state.discovered("web", 0, Found::all(&groups));
+    fleet.scraper("a").node = "north".to_owned();
+    fleet.scraper("b").node = "south".to_owned();
+    fleet.run(10_000);
+    assert!(fleet.shares().values().all(|share| (11..=13).contains(&share.len())));
+    fleet.state.apply_config(&per_node(), fleet.now_ms);
+    fleet.settle();
+    fleet.settle();
+    let shares = fleet.shares();
+    assert_eq!((&shares["a"], &shares["b"]), (&addresses(1, 20), &addresses(21, 24)));
+}
