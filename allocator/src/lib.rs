@@ -5,6 +5,7 @@
 
 mod api;
 pub mod discovery;
+mod lacking;
 pub mod ledger;
 mod members;
 pub mod packed;

@@ -12,6 +12,7 @@ use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
 use crate::discovery::Found;
+use crate::lacking::Lacking;
 use crate::ledger::{JobTerms, Ledger};
 use crate::targets::{Discovered, JobTargets};
 
@@ -48,6 +49,7 @@ pub struct State {
     ledgers: BTreeMap<String, Ledger>,
     health: HashMap<TargetId, TargetReport>,
     reported: BTreeMap<String, Reported>,
+    lacking: Lacking,
     /// How many scrapers there are to be, by the configuration.
     replicas: Option<u32>,
     ready: bool,
@@ -70,6 +72,7 @@ impl State {
             ledgers: BTreeMap::new(),
             health: HashMap::new(),
             reported: BTreeMap::new(),
+            lacking: Lacking::default(),
             replicas: None,
             ready: false,
             stale: true,
@@ -113,6 +116,8 @@ impl State {
             self.stale |= job.update(source, found);
             metrics::gauge!("promring_sd_failed", "config" => job.config.job_name.clone())
                 .set(job.failed() as f64);
+            metrics::gauge!("promring_allocator_duplicate_targets", "config" => job.config.job_name.clone())
+                .set(job.duplicates() as f64);
             metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => job.config.job_name.clone())
                 .set(job.discovered() as f64);
         }
@@ -139,11 +144,18 @@ impl State {
             let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
             metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
         }
+        let claims = !self.ready || self.is_any_unsynced();
         for target in report.targets.drain(..) {
-            if !known {
+            if claims {
                 self.claims.insert(target.id, name.to_owned());
             }
             self.health.insert(target.id, target);
+        }
+        let lacking = report.unknown_jobs.iter().filter(|job| self.jobs.contains_key(*job)).cloned();
+        self.stale |= self.lacking.reported(name, lacking, now_ms);
+        for (kind, jobs) in [("differs", &report.config_mismatch), ("absent", &report.unknown_jobs)] {
+            let labels = [("scraper", name.to_owned()), ("kind", kind.to_owned())];
+            metrics::gauge!("promring_allocator_config_mismatches", &labels).set(jobs.len() as f64);
         }
         let reported = self.reported.entry(name.to_owned()).or_default();
         reported.observe(report, now_ms);
@@ -165,6 +177,7 @@ impl State {
     /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.
     pub fn advance(&mut self, now_ms: i64) -> bool {
         self.stale |= self.membership.tick(now_ms);
+        self.stale |= self.lacking.tick(now_ms);
         if !self.ready {
             self.become_ready(now_ms);
         }
@@ -182,6 +195,10 @@ impl State {
             self.ready = true;
             self.stale = true;
         }
+    }
+
+    fn is_any_unsynced(&self) -> bool {
+        self.jobs.values().any(|job| !job.is_synced())
     }
 
     /// Whether assignments are given out, and if not, why.
@@ -245,25 +262,57 @@ impl State {
         }
         let active: std::collections::HashSet<TargetId> =
             by_key.values().flatten().map(|target| target.target.id).collect();
-        self.health.retain(|id, _| active.contains(id));
-        self.claims.clear();
+        self.health.retain(|id, _| active.contains(id) || self.claims.contains_key(id));
+        if !self.is_any_unsynced() {
+            self.claims.clear();
+        }
         changed
     }
 
+    /// Places every key, jobs that all takers have together, and each that some lack among those that have it.
     fn place(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>, takers: &[String]) {
-        let targets: Vec<(TargetKey, f64)> = by_key
-            .iter()
-            .flat_map(|(key, targets)| targets.iter().map(|target| (*key, self.weight(target))))
-            .collect();
-        if self.placed.is_empty() {
-            self.take_claims(by_key);
+        self.take_claims(by_key);
+        // Most often there is one part, with all takers.
+        let mut parts: Vec<(Vec<&String>, Vec<(TargetKey, f64)>)> = Vec::new();
+        let mut part_of: HashMap<&str, usize> = HashMap::new();
+        for job in self.jobs.keys() {
+            let takers = self.lacking.takers(takers, job);
+            let known = parts.iter().position(|(of_part, _)| *of_part == takers);
+            part_of.insert(job, known.unwrap_or(parts.len()));
+            if known.is_none() {
+                parts.push((takers, Vec::new()));
+            }
         }
-        let held = |key| self.placed.get(&key).copied();
-        let previous = Previous { scrapers: &self.placed_scrapers, held: &held };
-        let placement = placement::place(&targets, takers, Some(&previous), &PlacementOptions::default());
-        let placed = placement.by_key(&targets);
+        for (key, target) in by_key.iter().flat_map(|(key, targets)| targets.iter().map(|one| (*key, one))) {
+            let part = part_of.get(&*target.target.job).and_then(|part| parts.get_mut(*part));
+            if let Some((_, targets)) = part {
+                targets.push((key, self.weight(target)));
+            }
+        }
+        let mut placed = HashMap::new();
+        for (part_takers, targets) in &parts {
+            // A scraper that is passed over was never there, so that each change of the others costs no more than usual.
+            let passed_over = |name: &String| takers.contains(name) && !part_takers.contains(&name);
+            let before = self.placed_scrapers.iter().enumerate().filter(|(_, name)| !passed_over(name));
+            let (before, scrapers): (Vec<usize>, Vec<&String>) = before.unzip();
+            let held = |key| {
+                let Held { scraper, weight } = self.placed.get(&key).copied()?;
+                Some(Held { scraper: before.binary_search(&scraper).ok()?, weight })
+            };
+            let previous = Previous { scrapers: &scrapers, held: &held };
+            let options = PlacementOptions::default();
+            let placement = placement::place(targets, part_takers, Some(&previous), &options);
+            let index: Vec<usize> = part_takers
+                .iter()
+                .filter_map(|name| takers.iter().position(|taker| taker == *name))
+                .collect();
+            let by_key = placement.by_key(targets).into_iter();
+            placed.extend(
+                by_key.map(|(key, Held { scraper, weight })| (key, Held { scraper: index[scraper], weight })),
+            );
+        }
         let moved = |(key, now): &(&TargetKey, &Held)| {
-            let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));
+            let owner_before = self.placed.get(*key).and_then(|held| self.placed_scrapers.get(held.scraper));
             owner_before.is_some_and(|before| *before != takers[now.scraper])
         };
         metrics::counter!("promring_allocator_moves_total")
@@ -273,19 +322,26 @@ impl State {
     }
 
     /// After a start, what the scrapers said that they have counts as the last placement, so that a restart of the
-    /// allocator moves nothing.
+    /// allocator moves nothing: not the targets of sources that sync late, either.
     fn take_claims(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>) {
-        let mut scrapers: Vec<String> = self.claims.values().cloned().collect();
-        scrapers.sort();
-        scrapers.dedup();
-        for (key, targets) in by_key {
+        if self.claims.is_empty() {
+            return;
+        }
+        if self.placed_scrapers.is_empty() {
+            self.placed_scrapers = self.claims.values().cloned().collect();
+            self.placed_scrapers.sort();
+            self.placed_scrapers.dedup();
+        }
+        let mut claimed = Vec::new();
+        for (key, targets) in by_key.iter().filter(|(key, _)| !self.placed.contains_key(*key)) {
             let claim = targets.iter().find_map(|target| self.claims.get(&target.target.id));
-            if let Some(scraper) = claim.and_then(|name| scrapers.binary_search(name).ok()) {
+            let owner = |name: &String| self.placed_scrapers.iter().position(|known| known == name);
+            if let Some(scraper) = claim.and_then(owner) {
                 let weight = targets.iter().map(|target| self.weight(target)).sum();
-                self.placed.insert(*key, Held { scraper, weight });
+                claimed.push((*key, Held { scraper, weight }));
             }
         }
-        self.placed_scrapers = scrapers;
+        self.placed.extend(claimed);
     }
 
     /// Samples a second of a target; NaN, which placement takes as its default, where none is known.
@@ -340,6 +396,19 @@ impl State {
     #[must_use]
     pub fn reported(&self, scraper: &str) -> Option<&Reported> {
         self.reported.get(scraper)
+    }
+
+    /// Whether a scraper's external labels, which are part of every series, are others than those of most scrapers.
+    #[must_use]
+    pub fn external_labels_differ(&self, scraper: &str) -> bool {
+        let hash = |name: &str| self.reported.get(name).map(|reported| &reported.report.external_labels_hash);
+        let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+        let living = self.membership.members().filter(|(_, member)| !member.lost);
+        for hash in living.filter_map(|(name, _)| hash(name)) {
+            *counts.entry(hash).or_default() += 1;
+        }
+        let most = counts.values().copied().max().unwrap_or_default();
+        hash(scraper).is_some_and(|own| counts.get(own).is_none_or(|count| *count < most))
     }
 
     /// How many targets a scraper is assigned.

@@ -244,3 +244,117 @@ fn a_scraper_whose_ordinal_goes_away_is_told_and_takes_nothing_any_more() {
     state.advance(13_000);
     assert!(state.assigned("scraper-1") > 0);
 }
+
+/// A report of a scraper that holds these targets of `held`.
+fn holding(held: &Assignment) -> Report {
+    let targets = held.upsert.values().flat_map(|job| &job.targets);
+    let targets = targets.map(|target| TargetReport { samples: 500, ..TargetReport::unknown(target.id) });
+    Report { full: true, targets: targets.collect(), ..Report::default() }
+}
+
+#[test]
+fn after_a_restart_targets_of_a_source_that_syncs_late_stay_where_they_are() {
+    let config = config(
+        60,
+        "- job_name: late\n  static_configs: [{targets: ['l:1', 'l:2', 'l:3', 'l:4', 'l:5', 'l:6']}]\n",
+    );
+    let names = ["a", "b", "c"];
+    let mut before = settled(&config, &names[..2]);
+    // A third scraper that came later leaves owners that no fresh placement would give.
+    report(&mut before, "c", 10_000);
+    before.advance(10_001);
+    let held = names.map(|name| before.assignment(name, None).unwrap());
+    let mut after = State::new(&config, 20_000);
+    for (name, held) in names.iter().zip(&held) {
+        // The first report of a scraper that has run all the time has changes only.
+        assert!(after.report(name, Report::default(), 20_000).unwrap().full);
+        after.report(name, holding(held), 20_001).unwrap();
+    }
+    let mut web = config.clone();
+    web.scrape_configs.truncate(1);
+    discover(&mut after, &web);
+    for now_ms in [30_000, 40_000, 50_000] {
+        names.iter().for_each(|name| drop(report(&mut after, name, now_ms)));
+        after.advance(now_ms);
+    }
+    assert_eq!(after.readiness(), Ok(()));
+    let told = after.assignment("a", None).unwrap();
+    assert!(!told.upsert["late"].synced && told.upsert["late"].targets.is_empty());
+    discover(&mut after, &config);
+    assert!(after.advance(50_001));
+    for name in names {
+        assert_eq!(assigned(&after, name), assigned(&before, name), "{name}");
+    }
+    assert!(after.claims.is_empty(), "they have served");
+}
+
+#[test]
+fn a_job_that_a_scraper_does_not_get_goes_to_those_that_have_it() {
+    let keys = "- job_name: new\n  static_configs: [{targets: ['n:1', 'n:2', 'n:3', 'n:4', 'n:5', 'n:6', 'n:7', 'n:8']}]\n";
+    let config = config(30, keys);
+    let mut state = settled(&config, &["a", "b", "c"]);
+    let new = |state: &State, scraper: &str| {
+        let assigned = assigned(state, scraper).into_iter().filter(|instance| instance.starts_with('n'));
+        assigned.collect::<BTreeSet<_>>()
+    };
+    let web = |state: &State| ["a", "b", "c"].map(|scraper| &assigned(state, scraper) - &new(state, scraper));
+    let (first, web_before) = (["a", "b", "c"].map(|scraper| new(&state, scraper)), web(&state));
+    assert!(first.iter().all(|part| !part.is_empty()), "{first:?}");
+    let lacking = |state: &mut State, scraper: &str, now_ms: i64| {
+        let unknown_jobs = vec!["new".to_owned(), "nobody-has-this".to_owned()];
+        let report = Report { full: true, unknown_jobs, ..Report::default() };
+        state.report(scraper, report, now_ms).unwrap();
+    };
+    let mut now_ms = 11_000;
+    while now_ms < 41_000 {
+        lacking(&mut state, "a", now_ms);
+        ["b", "c"].iter().for_each(|scraper| drop(report(&mut state, scraper, now_ms)));
+        assert!(!state.advance(now_ms), "for 30 s it is waited for");
+        now_ms += 2_000;
+    }
+    assert!(state.advance(41_000));
+    assert_eq!(new(&state, "a"), BTreeSet::new());
+    assert!(
+        first[1].is_subset(&new(&state, "b")) && first[2].is_subset(&new(&state, "c")),
+        "what was there stays"
+    );
+    assert_eq!(new(&state, "b").len() + new(&state, "c").len(), 8);
+    assert_eq!(web(&state), web_before, "the other job is not touched");
+    lacking(&mut state, "a", 42_000);
+    assert!(!state.advance(42_000), "a heartbeat that says the same changes nothing");
+
+    // Its file has come: what is new may go there again.
+    report(&mut state, "a", 43_000);
+    state.advance(43_000);
+    let (b, c) = (new(&state, "b"), new(&state, "c"));
+    for (scraper, now_ms) in [("b", 44_000), ("c", 44_000)] {
+        lacking(&mut state, scraper, now_ms);
+    }
+    for now_ms in (46_000..=74_000).step_by(2_000) {
+        report(&mut state, "a", now_ms);
+        ["b", "c"].iter().for_each(|scraper| lacking(&mut state, scraper, now_ms));
+        state.advance(now_ms);
+    }
+    assert_eq!(new(&state, "a"), &b | &c, "now it is the only one that has it");
+
+    // Nobody has it any more: it stays, as one of them may get it.
+    for now_ms in (76_000..=108_000).step_by(2_000) {
+        ["a", "b", "c"].iter().for_each(|scraper| lacking(&mut state, scraper, now_ms));
+        state.advance(now_ms);
+    }
+    assert_eq!(["a", "b", "c"].iter().map(|scraper| new(&state, scraper).len()).sum::<usize>(), 8);
+}
+
+#[test]
+fn external_labels_that_differ_from_those_of_most_scrapers_are_told() {
+    let mut state = settled(&config(1, ""), &["a", "b", "c"]);
+    let mut report = |name: &str, hash: &str| {
+        let report = Report { full: true, external_labels_hash: hash.to_owned(), ..Report::default() };
+        state.report(name, report, 10_000).unwrap();
+        ["a", "b", "c"].map(|name| state.external_labels_differ(name))
+    };
+    report("a", "1");
+    report("b", "1");
+    assert_eq!(report("c", "2"), [false, false, true]);
+    assert_eq!(report("c", "1"), [false, false, false]);
+}

@@ -37,6 +37,9 @@ pub struct Held {
     version: Option<Version>,
     targets: HashMap<TargetId, (String, Labels)>,
     jobs: BTreeMap<String, JobTerms>,
+    /// Targets that are held only because their job's sources had not synced: nobody has listed them since. Once the job has
+    /// synced they have moved.
+    unlisted: BTreeMap<String, HashSet<TargetId>>,
 }
 
 impl Held {
@@ -102,19 +105,27 @@ impl Held {
         }
         if answer.base.is_none() {
             // The answer is everything: what it does not list has moved, unless its job's sources have not synced.
-            let unsynced = |job: &str| answer.upsert.get(job).is_some_and(|job| !job.synced);
-            let absent: Vec<TargetId> = self
-                .targets
-                .iter()
-                .filter(|(id, (job, _))| !listed.contains(id) && !unsynced(job))
-                .map(|(id, _)| *id)
-                .collect();
-            for id in absent {
-                self.targets.remove(&id);
-                changes.push(Change::Moved(id));
+            self.unlisted.clear();
+            for (id, (job, _)) in self.targets.iter().filter(|(id, _)| !listed.contains(id)) {
+                self.unlisted.entry(job.clone()).or_default().insert(*id);
             }
             self.jobs.clear();
+        } else {
+            self.unlisted.values_mut().for_each(|ids| ids.retain(|id| !listed.contains(id)));
         }
+        let unsynced = |job: &str| match answer.upsert.get(job) {
+            Some(job) => !job.synced,
+            // A difference says nothing of a job that is as before.
+            None => answer.base.is_some(),
+        };
+        self.unlisted.retain(|job, ids| {
+            let stays = unsynced(job) && !ids.is_empty();
+            if !stays {
+                let moved = ids.iter().filter(|id| self.targets.remove(id).is_some());
+                changes.extend(moved.map(|id| Change::Moved(*id)));
+            }
+            stays
+        });
         for (name, job) in answer.upsert {
             let JobAssignment { config_hash, synced: _, refusal, targets } = job;
             for target in targets {
@@ -181,6 +192,35 @@ mod tests {
         full.upsert.get_mut("job").unwrap().synced = false;
         assert_eq!(held.apply(full), Some(vec![]));
         assert_eq!(held.apply(answer(3, None, &[])), Some(vec![Change::Moved(TargetId(1))]));
+    }
+
+    #[test]
+    fn what_an_unsynced_job_kept_moves_once_the_job_has_synced_without_it() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1, 2, 3]));
+        let mut full = answer(2, None, &[]);
+        full.upsert.get_mut("job").unwrap().synced = false;
+        assert_eq!(held.apply(full), Some(vec![]));
+        // Another job's news, and a part of this one's targets, change nothing for the rest.
+        let mut other = answer(3, Some(2), &[]);
+        other.upsert = BTreeMap::from([("other".to_owned(), other.upsert.remove("job").unwrap())]);
+        assert_eq!(held.apply(other), Some(vec![]));
+        let mut some = answer(4, Some(3), &[1]);
+        some.upsert.get_mut("job").unwrap().synced = false;
+        assert_eq!(taken(&held.apply(some).unwrap()), [1]);
+        let changes = held.apply(answer(5, Some(4), &[2])).unwrap();
+        assert_eq!((changes.len(), &changes[0]), (2, &Change::Moved(TargetId(3))));
+        assert_eq!(taken(&changes), [2]);
+        assert_eq!(held.apply(answer(6, Some(5), &[])), Some(vec![]), "2 was listed");
+    }
+
+    #[test]
+    fn a_job_that_is_no_longer_there_keeps_nothing() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1]));
+        let mut without = answer(2, None, &[]);
+        without.upsert.clear();
+        assert_eq!(held.apply(without), Some(vec![Change::Moved(TargetId(1))]));
     }
 
     #[test]
