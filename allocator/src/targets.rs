@@ -16,7 +16,7 @@ use promring_proto::api::{DroppedTarget, SourceStatus};
 use crate::discovery::{Failure, Found, Group, kind_of};
 use crate::packed::Packed;
 
-/// Dropped targets shown, for each job, unless `keep_dropped_targets` says less.
+/// Dropped targets shown, for each job, unless `keep_dropped_targets` names another number.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
 /// A target as the allocator keeps it: [`Target`] with its labels packed and without the URL, which follows from them.
