@@ -144,7 +144,7 @@ impl State {
             let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
             metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
         }
-        let claims = !self.ready || self.is_any_unsynced();
+        let claims = (report.full || !known) && (!self.ready || self.is_any_unsynced());
         for target in report.targets.drain(..) {
             if claims {
                 self.claims.insert(target.id, name.to_owned());
@@ -263,9 +263,9 @@ impl State {
         let active: std::collections::HashSet<TargetId> =
             by_key.values().flatten().map(|target| target.target.id).collect();
         self.health.retain(|id, _| active.contains(id) || self.claims.contains_key(id));
-        if !self.is_any_unsynced() {
-            self.claims.clear();
-        }
+        // The targets of sources that have not synced are still to come.
+        let awaited = self.is_any_unsynced();
+        self.claims.retain(|id, _| awaited && !active.contains(id));
         changed
     }
 
