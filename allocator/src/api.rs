@@ -186,6 +186,8 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
                 samples_per_second: if member.lost { 0.0 } else { reported.samples_per_second },
                 queues: reported.report.queues,
                 config_mismatch: reported.report.config_mismatch,
+                unknown_jobs: reported.report.unknown_jobs,
+                external_labels_differ: state.external_labels_differ(name),
                 leaving: state.is_leaving(name),
             }
         })

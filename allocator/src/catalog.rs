@@ -56,12 +56,20 @@ impl Catalog {
         self.unsettled = true;
     }
 
+    /// Whether the configuration has a job of this name.
+    #[must_use]
+    pub(crate) fn has_job(&self, name: &str) -> bool {
+        self.jobs.contains_key(name)
+    }
+
     /// A source has told something.
     pub(crate) fn discovered(&mut self, job: &str, source: usize, found: Found) {
         let Some(job) = self.jobs.get_mut(job) else { return };
         self.unsettled |= job.update(source, found);
         let config = &job.config.job_name;
         metrics::gauge!("promring_sd_failed", "config" => config.clone()).set(job.failed() as f64);
+        metrics::gauge!("promring_allocator_duplicate_targets", "config" => config.clone())
+            .set(job.duplicates() as f64);
         metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => config.clone())
             .set(job.discovered() as f64);
     }

@@ -16,6 +16,7 @@ use promring_proto::api::Version;
 
 use crate::catalog::{Catalog, Changes};
 use crate::intended::Intended;
+use crate::lacking::Lacking;
 use crate::ledger::{JobTerms, Ledger};
 use crate::placing::{Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
@@ -30,6 +31,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) catalog: &'a Catalog,
     pub(crate) reports: &'a Reports,
     pub(crate) intended: &'a Intended,
+    pub(crate) lacking: &'a Lacking,
 }
 
 impl Seen<'_> {
@@ -52,6 +54,16 @@ impl Seen<'_> {
 
     fn weight(&self, key: TargetKey) -> f64 {
         self.reports.weight(self.catalog.living(key).iter().map(|target| &**target))
+    }
+
+    /// Who gets a key that placement wants at `to`: another one while that scraper's file lacks the key's job.
+    fn diverted<'n>(&self, key: TargetKey, to: &'n Name, takers: &'n [Taker]) -> &'n Name {
+        match self.catalog.living(key).first() {
+            Some(target) => {
+                self.lacking.divert(key, &target.target.job, to, takers.iter().map(|(name, _)| name))
+            }
+            None => to,
+        }
     }
 
     fn placed(&self, key: TargetKey, owner: Name) -> Placed {
@@ -79,6 +91,8 @@ pub(crate) struct Lead {
     /// The counters of what each is told, and since when.
     versions: BTreeMap<Name, (u64, i64)>,
     reasons: Reasons,
+    /// What [`Lacking::changes`] said when keys were last diverted.
+    diverted: u64,
     in_flight: BTreeMap<MoveId, i64>,
     asked_ms: i64,
     forgot_ms: i64,
@@ -98,6 +112,7 @@ impl Lead {
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
             reasons: Reasons::default(),
+            diverted: 0,
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
             forgot_ms: now_ms,
@@ -143,6 +158,7 @@ impl Lead {
         }
         self.follow_members(seen, now_ms);
         self.follow_weights(seen, now_ms);
+        self.follow_lacking(seen, now_ms);
         self.tell_jobs(seen, changes);
         self.let_go(seen);
         self.leader.advance(now_ms);
@@ -172,7 +188,8 @@ impl Lead {
         placing.apply(&new);
         for (key, _) in seen.catalog.keys() {
             if let Some(name) = placing.owner(key) {
-                self.leader.want_key(key, Some(&name), now_ms);
+                let name = seen.diverted(key, &name, placing.takers());
+                self.leader.want_key(key, Some(name), now_ms);
             }
         }
         self.placing = Some(placing);
@@ -207,7 +224,8 @@ impl Lead {
                 Change::Set(key, _) => {
                     let is_known = self.told.contains_key(&key);
                     if let Some(name) = placing.owner(key) {
-                        self.leader.want_key(key, Some(&name), now_ms);
+                        let name = seen.diverted(key, &name, placing.takers());
+                        self.leader.want_key(key, Some(name), now_ms);
                     }
                     if is_known {
                         self.leader.renew(key);
@@ -246,6 +264,7 @@ impl Lead {
             let moves = placing.turn(seen.intended.by_node(), held);
             self.reasons.count(Reason::Rebalance, moves.len() as u64);
             for Move { key, to, .. } in &moves {
+                let to = seen.diverted(*key, to, placing.takers());
                 self.leader.want_key(*key, Some(to), now_ms);
             }
         }
@@ -283,7 +302,7 @@ impl Lead {
             }
         }
         self.reasons.count(least, others.len() as u64);
-        self.want(&moves, now_ms);
+        self.want(seen, &moves, now_ms);
     }
 
     /// Loads have drifted apart.
@@ -296,12 +315,27 @@ impl Lead {
         let moves = placing.rebalance(weight, now_ms);
         self.reasons
             .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
-        self.want(&moves, now_ms);
+        self.want(seen, &moves, now_ms);
     }
 
-    fn want(&mut self, moves: &[Move], now_ms: i64) {
+    fn want(&mut self, seen: &Seen<'_>, moves: &[Move], now_ms: i64) {
+        let takers = self.placing.as_ref().map(Placing::takers).unwrap_or_default();
         for Move { key, to, .. } in moves {
-            self.leader.want_key(*key, Some(to), now_ms);
+            self.leader.want_key(*key, Some(seen.diverted(*key, to, takers)), now_ms);
+        }
+    }
+
+    /// Whom a job's targets may be given to has changed.
+    fn follow_lacking(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        let Some(placing) = &self.placing else { return };
+        if std::mem::replace(&mut self.diverted, seen.lacking.changes()) == seen.lacking.changes() {
+            return;
+        }
+        for (key, _) in seen.catalog.keys() {
+            if let Some(owner) = placing.owner(key) {
+                let to = seen.diverted(key, &owner, placing.takers());
+                self.leader.want_key(key, Some(to), now_ms);
+            }
         }
     }
 

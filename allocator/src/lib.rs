@@ -10,6 +10,7 @@ pub mod discovery;
 mod dropin;
 mod gauges;
 mod intended;
+mod lacking;
 mod lead;
 pub mod ledger;
 mod members;
@@ -244,6 +245,8 @@ impl Allocator {
             samples_per_second: 0.0,
             queues: Vec::new(),
             config_mismatch: Vec::new(),
+            unknown_jobs: Vec::new(),
+            external_labels_differ: false,
             leaving: false,
         });
         let scrapers = scrapers.collect();

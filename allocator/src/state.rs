@@ -3,6 +3,8 @@
 //!
 //! Events and the time go in, what scrapers are told comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
 
+use std::collections::BTreeMap;
+
 use promring_model::config::Config;
 use promring_model::handover::{Leader, LeaderOptions, MoveStatus, Name, Reply};
 use promring_model::membership::{Membership, MembershipOptions};
@@ -13,6 +15,7 @@ use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Versio
 use crate::catalog::Catalog;
 use crate::discovery::Found;
 use crate::intended::Intended;
+use crate::lacking::Lacking;
 use crate::lead::{Lead, Seen};
 pub use crate::reports::Reported;
 use crate::reports::Reports;
@@ -41,6 +44,7 @@ pub struct State {
     catalog: Catalog,
     reports: Reports,
     intended: Intended,
+    lacking: Lacking,
     options: LeaderOptions,
     moves_per_minute: u32,
     started_ms: i64,
@@ -57,6 +61,7 @@ impl State {
             catalog: Catalog::default(),
             reports: Reports::default(),
             intended: Intended::new(now_ms),
+            lacking: Lacking::default(),
             options: LeaderOptions::default(),
             moves_per_minute: 0,
             started_ms: now_ms,
@@ -147,6 +152,12 @@ impl State {
         let is_old = lead.leader.has_heard(name, report.handover.run, report.handover.sequence);
         let Reply { term, full: full_claims, sequence, .. } =
             lead.leader.report(name, report.handover.clone(), now_ms);
+        let lacking = report.unknown_jobs.iter().filter(|job| self.catalog.has_job(job)).cloned();
+        self.lacking.reported(name, lacking, now_ms);
+        for (kind, jobs) in [("differs", &report.config_mismatch), ("absent", &report.unknown_jobs)] {
+            let labels = [("scraper", name.to_owned()), ("kind", kind.to_owned())];
+            metrics::gauge!("promring_allocator_config_mismatches", &labels).set(jobs.len() as f64);
+        }
         let full = !is_old && self.reports.take(name, report, now_ms, |id| lead.reweighed(name, id));
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);
@@ -171,7 +182,13 @@ impl State {
         if self.intended.is_awaited(now_ms) {
             return Vec::new();
         }
-        let seen = Seen { catalog: &self.catalog, reports: &self.reports, intended: &self.intended };
+        self.lacking.tick(now_ms);
+        let seen = Seen {
+            catalog: &self.catalog,
+            reports: &self.reports,
+            intended: &self.intended,
+            lacking: &self.lacking,
+        };
         lead.advance(&seen, &changes, self.discovered, now_ms)
     }
 
@@ -247,6 +264,19 @@ impl State {
     #[must_use]
     pub fn reported(&self, scraper: &str) -> Option<&Reported> {
         self.reports.of(scraper)
+    }
+
+    /// Whether a scraper's external labels, which are part of every series, are others than those of most scrapers.
+    #[must_use]
+    pub fn external_labels_differ(&self, scraper: &str) -> bool {
+        let hash = |name: &str| self.reports.of(name).map(|reported| &reported.report.external_labels_hash);
+        let mut counts: BTreeMap<&String, usize> = BTreeMap::new();
+        let members = self.membership().into_iter().flat_map(Membership::members);
+        for hash in members.filter(|(_, member)| !member.lost).filter_map(|(name, _)| hash(name)) {
+            *counts.entry(hash).or_default() += 1;
+        }
+        let most = counts.values().copied().max().unwrap_or_default();
+        hash(scraper).is_some_and(|own| counts.get(own).is_none_or(|count| *count < most))
     }
 
     /// How many targets a scraper is told of, those included that come or go.

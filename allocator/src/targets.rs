@@ -16,7 +16,7 @@ use promring_proto::api::{DroppedTarget, SourceStatus};
 use crate::discovery::{Failure, Found, Group, kind_of};
 use crate::packed::Packed;
 
-/// Dropped targets shown, for each job, unless `keep_dropped_targets` says less.
+/// Dropped targets shown, for each job, unless `keep_dropped_targets` names another number.
 const DROPPED_KEPT_MAX: u64 = 1_000;
 
 /// Labels before relabelling that name the node of a target, the first that is there counts: its pod's, its endpoint's,

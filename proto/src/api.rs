@@ -407,6 +407,12 @@ pub struct ScraperStatus {
     pub queues: Vec<QueueReport>,
     /// Jobs whose configuration there differs from the allocator's.
     pub config_mismatch: Vec<String>,
+    /// Jobs that its own file does not have.
+    #[serde(default)]
+    pub unknown_jobs: Vec<String>,
+    /// Its external labels are others than those of most scrapers.
+    #[serde(default)]
+    pub external_labels_differ: bool,
     /// Its ordinal goes away: once stopped, it does not come back.
     #[serde(default)]
     pub leaving: bool,

@@ -52,8 +52,8 @@ pub struct Manager {
     running: HashMap<TargetId, Running>,
     /// Loops that were told to end and may still do.
     ending: Vec<Task>,
-    /// Targets of jobs that the own file does not have.
-    unknown: BTreeMap<String, BTreeSet<TargetId>>,
+    /// Jobs that the own file does not have, of which targets were assigned: each is in the log once.
+    unknown: BTreeSet<String>,
 }
 
 impl Manager {
@@ -76,7 +76,7 @@ impl Manager {
             held: Held::default(),
             running: HashMap::new(),
             ending: Vec::new(),
-            unknown: BTreeMap::new(),
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -210,10 +210,6 @@ impl Manager {
     }
 
     fn stop(&mut self, id: TargetId, command: Command) -> Option<Running> {
-        self.unknown.retain(|_, ids| {
-            ids.remove(&id);
-            !ids.is_empty()
-        });
         let running = self.running.remove(&id)?;
         running.commands.send_replace(command);
         Some(running)
@@ -224,7 +220,7 @@ impl Manager {
             return;
         }
         let Some(own) = self.jobs.get(job) else {
-            if self.unknown.entry(job.to_owned()).or_default().insert(assigned.id) {
+            if self.unknown.insert(job.to_owned()) {
                 tracing::warn!(
                     job,
                     "targets were assigned of a job that this scraper's configuration does not have"
@@ -329,7 +325,7 @@ impl Manager {
                 self.take(&target.0, target.1, &mut HashMap::new());
             }
         }
-        self.unknown.retain(|job, _| !self.jobs.contains_key(job));
+        self.unknown.retain(|job| !self.jobs.contains_key(job));
         self.tell_idle();
         tracing::info!(
             jobs_changed = changed.len(),
@@ -365,6 +361,8 @@ impl Manager {
         for running in self.running.values() {
             *targets.entry(&running.target.job).or_default() += 1;
         }
+        gauge!("promring_config_mismatches", "kind" => "differs").set(self.mismatches().len() as f64);
+        gauge!("promring_config_mismatches", "kind" => "absent").set(self.unknown_jobs().len() as f64);
         for (job, count) in targets {
             gauge!("prometheus_target_scrape_pool_targets", "scrape_job" => job.to_owned()).set(count as f64);
             if let Some(own) = self.jobs.get(job) {
@@ -392,10 +390,11 @@ impl Manager {
         names
     }
 
-    /// Jobs that were assigned and that the own file does not have.
+    /// Jobs that the allocator has and the own file does not. Targets of them wait for the file; after a while the allocator
+    /// gives them to others.
     #[must_use]
     pub fn unknown_jobs(&self) -> Vec<String> {
-        self.unknown.keys().cloned().collect()
+        self.held.jobs().keys().filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
     }
 
     /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.

@@ -18,7 +18,7 @@ use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
 
 use crate::labelsets::{LabelSet, Shared};
-use crate::payload::Outgoing;
+use crate::payload::{Outgoing, Value};
 use crate::spread::Passed;
 use crate::symbols::Reading;
 pub(crate) use destination::Barrier;

@@ -137,32 +137,40 @@ async fn latency(cluster: &Cluster, allocator: &Allocator, pods: usize) {
     );
 }
 
-/// How long others wait while the whole cluster is listed again.
+/// How long others wait while the whole cluster is listed again, as it was, and with a hundredth of it changed.
 async fn relist(cluster: &Cluster, allocator: &Allocator) {
     let routes = allocator.routes();
     let quiet = serve_for(&routes, Duration::from_secs(2)).await;
-    let lists = cluster.control("lists").await;
-    cluster.control("forget").await;
-    let began = Instant::now();
-    let mut busy = Vec::new();
-    // Until the list has been sent, and a second more.
-    while cluster.control("lists").await == lists {
-        busy.extend(serve_for(&routes, Duration::from_millis(200)).await);
+    print_times("without a list", quiet);
+    for changed in [0, cluster.pods / 100] {
+        let version = allocator.state().version();
+        let lists = cluster.control("lists").await;
+        cluster.control(&format!("forget?changed={changed}")).await;
+        let began = Instant::now();
+        let mut busy = Vec::new();
+        // Until the list has been sent, and its changes are published.
+        while cluster.control("lists").await == lists {
+            busy.extend(serve_for(&routes, Duration::from_millis(200)).await);
+        }
+        println!("  the list took {:.1} s", began.elapsed().as_secs_f64());
+        while changed > 0 && allocator.state().version() == version {
+            busy.extend(serve_for(&routes, Duration::from_millis(200)).await);
+        }
+        busy.extend(serve_for(&routes, Duration::from_secs(2)).await);
+        print_times(&format!("during a list with {changed} changed pods"), busy);
     }
-    let listed = began.elapsed();
-    busy.extend(serve_for(&routes, Duration::from_secs(1)).await);
-    for (name, mut times) in [("without", quiet), ("during", busy)] {
-        times.sort();
-        let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
-        println!(
-            "  {name} a list: {} requests, median {:.2} ms, p99 {:.2} ms, max {:.2} ms",
-            times.len(),
-            at(50),
-            at(99),
-            at(100)
-        );
-    }
-    println!("  the list took {:.1} s", listed.as_secs_f64());
+}
+
+fn print_times(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    println!(
+        "  {name}: {} requests, median {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        times.len(),
+        at(50),
+        at(99),
+        at(100)
+    );
 }
 
 /// Asks for what scrapers and people ask for, and says how long each answer took.

@@ -119,6 +119,30 @@ readinessProbe:
   value: {{ .Values.log.format | quote }}
 {{- end -}}
 
+{{- /* The kinds of objects that the allocator looks at: those of the value, or those that the configuration's
+       kubernetes_sd_configs ask for, as far as they go by the pod's own account. */ -}}
+{{- define "promring.resources" -}}
+{{- $kinds := dict -}}
+{{- range .Values.discovery.resources }}{{ $_ := set $kinds . true }}{{ end -}}
+{{- if not $kinds -}}
+{{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
+{{- $of := dict "pod" (list "pods") "service" (list "services") "endpoints" (list "endpoints" "services" "pods") "endpointslice" (list "endpointslices" "services" "pods") "node" (list "nodes") "ingress" (list "ingresses") -}}
+{{- range ($text | fromYaml).scrape_configs }}{{ range .kubernetes_sd_configs }}
+{{- if not (or .api_server .kubeconfig_file) -}}
+{{- $role := .role | default "" -}}
+{{- range get $of $role | default list }}{{ $_ := set $kinds . true }}{{ end -}}
+{{- $attach := .attach_metadata | default dict -}}
+{{- $pods := has $role (list "pod" "endpoints" "endpointslice") -}}
+{{- if and $attach.namespace (ne $role "node") }}{{ $_ := set $kinds "namespaces" true }}{{ end -}}
+{{- if and $attach.node $pods }}{{ $_ := set $kinds "nodes" true }}{{ end -}}
+{{- if and $attach.deployment $pods }}{{ $_ := set $kinds "replicasets" true }}{{ end -}}
+{{- if and $attach.cronjob $pods }}{{ $_ := set $kinds "jobs" true }}{{ end -}}
+{{- end -}}
+{{- end }}{{ end -}}
+{{- end -}}
+{{- keys $kinds | sortAlpha | join "," -}}
+{{- end -}}
+
 {{- /* One rule of RBAC for each API group that is needed. */ -}}
 {{- define "promring.rules" -}}
 {{- $groups := dict "pods" "" "services" "" "endpoints" "" "nodes" "" "namespaces" "" "endpointslices" "discovery.k8s.io" "ingresses" "networking.k8s.io" "replicasets" "apps" "jobs" "batch" -}}

@@ -49,6 +49,9 @@ pub struct Held {
     targets: HashMap<TargetId, HeldTarget>,
     keys: BTreeMap<TargetKey, HeldKey>,
     jobs: BTreeMap<String, JobTerms>,
+    /// Targets that are held only because their job's sources had not synced: nobody has listed them since. Once the job has
+    /// synced they have moved.
+    unlisted: BTreeMap<String, HashSet<TargetId>>,
 }
 
 #[derive(Debug)]
@@ -166,18 +169,26 @@ impl Held {
         }
         if answer.base.is_none() {
             // The answer is everything: what it does not list has moved, unless its job's sources have not synced.
-            let unsynced = |job: &str| answer.upsert.get(job).is_some_and(|job| !job.synced);
-            let absent: Vec<TargetId> = self
-                .targets
-                .iter()
-                .filter(|(id, target)| !listed.contains(id) && !unsynced(&target.job))
-                .map(|(id, _)| *id)
-                .collect();
-            for id in absent {
-                self.remove(id);
-                changes.push(Change::Moved(id));
+            self.unlisted.clear();
+            for (id, target) in self.targets.iter().filter(|(id, _)| !listed.contains(id)) {
+                self.unlisted.entry(target.job.clone()).or_default().insert(*id);
             }
             self.jobs.clear();
+        } else {
+            self.unlisted.values_mut().for_each(|ids| ids.retain(|id| !listed.contains(id)));
+        }
+        let unsynced = |job: &str| match answer.upsert.get(job) {
+            Some(job) => !job.synced,
+            // A difference says nothing of a job that is as before.
+            None => answer.base.is_some(),
+        };
+        for (job, ids) in std::mem::take(&mut self.unlisted) {
+            if unsynced(&job) {
+                self.unlisted.insert(job, ids);
+                continue;
+            }
+            let moved = ids.into_iter().filter(|id| self.remove(*id).is_some());
+            changes.extend(moved.map(Change::Moved));
         }
         for (name, job) in answer.upsert {
             let JobAssignment { config_hash, synced: _, refusal, targets } = job;
@@ -272,6 +283,35 @@ mod tests {
         assert_eq!(held.apply(full), Some(Difference::default()));
         let changes = held.apply(answer(3, None, &[])).unwrap().changes;
         assert_eq!(changes, [Change::Moved(TargetId(1))]);
+    }
+
+    #[test]
+    fn what_an_unsynced_job_kept_moves_once_the_job_has_synced_without_it() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1, 2, 3]));
+        let mut full = answer(2, None, &[]);
+        full.upsert.get_mut("job").unwrap().synced = false;
+        assert_eq!(held.apply(full), Some(Difference::default()));
+        // Another job's news, and a part of this one's targets, change nothing for the rest.
+        let mut other = answer(3, Some(2), &[]);
+        other.upsert = BTreeMap::from([("other".to_owned(), other.upsert.remove("job").unwrap())]);
+        assert_eq!(held.apply(other), Some(Difference::default()));
+        let mut some = answer(4, Some(3), &[1]);
+        some.upsert.get_mut("job").unwrap().synced = false;
+        assert_eq!(taken(&held.apply(some).unwrap().changes), [1]);
+        let changes = held.apply(answer(5, Some(4), &[2])).unwrap().changes;
+        assert_eq!((changes.len(), &changes[0]), (2, &Change::Moved(TargetId(3))));
+        assert_eq!(taken(&changes), [2]);
+        assert_eq!(held.apply(answer(6, Some(5), &[])), Some(Difference::default()), "2 was listed");
+    }
+
+    #[test]
+    fn a_job_that_is_no_longer_there_keeps_nothing() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1]));
+        let mut without = answer(2, None, &[]);
+        without.upsert.clear();
+        assert_eq!(held.apply(without).unwrap().changes, [Change::Moved(TargetId(1))]);
     }
 
     #[test]

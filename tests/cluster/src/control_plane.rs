@@ -83,8 +83,9 @@ impl ControlPlane {
         &self.certificates.ca
     }
 
-    /// Starts etcd on the data that it had.
+    /// Starts etcd on the data that it had, after its end.
     pub(crate) fn start_etcd(&mut self) {
+        self.etcd = None;
         let arguments = [
             "etcd",
             "--data-dir=etcd",
@@ -189,6 +190,20 @@ impl Drop for ControlPlane {
         self.api_server = None;
         self.etcd = None;
     }
+}
+
+/// Lets etcd forget all versions but the newest.
+pub(crate) async fn compact() {
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+    let ask = async |path: &str, body: serde_json::Value| -> serde_json::Value {
+        let request = client.post(format!("http://127.0.0.1:2379/v3/kv/{path}")).body(body.to_string());
+        let answer = request.send().await.unwrap().error_for_status().unwrap();
+        serde_json::from_str(&answer.text().await.unwrap()).unwrap()
+    };
+    // Any key, in base64: the answer names the newest revision.
+    let newest = ask("range", json!({"key": "eA=="})).await;
+    let revision = newest["header"]["revision"].as_str().unwrap();
+    ask("compaction", json!({"revision": revision, "physical": true})).await;
 }
 
 /// Requests are logged without their bodies, but for those of the cluster's parts and of the test itself.

@@ -264,6 +264,11 @@ impl Cluster {
     pub async fn restart_etcd(&self) {
         self.control_plane.lock().await.start_etcd();
     }
+
+    /// Lets etcd forget all versions but the newest. The API server keeps some of them in its memory until it restarts.
+    pub async fn compact(&self) {
+        control_plane::compact().await;
+    }
 }
 
 /// A client of what a kubeconfig file says.

@@ -1,10 +1,12 @@
 //! The chart without a cluster: what it renders, and what it refuses.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
+use super::{Right, granted, right};
 use crate::servers::part;
 
 /// The chart's folder.
@@ -74,6 +76,44 @@ fn promring_finds_nothing_wrong_with_the_configurations_of_the_chart() {
         std::fs::write(&path, config["data"]["prometheus.yml"].as_str().unwrap()).unwrap();
         let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
         assert_eq!(code, Some(0), "{}: {stdout}{stderr}", case.display());
+    }
+}
+
+/// The allocator's roles are what the configuration's discovery needs, unless the value says otherwise.
+#[test]
+fn the_roles_follow_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    let pods = ["pods"];
+    let of_endpoints = ["endpoints", "pods", "services"];
+    let everything =
+        "attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}";
+    let attached = ["jobs", "namespaces", "nodes", "pods", "replicasets"];
+    let cases: [(&str, &str, &[&str]); 9] = [
+        ("- role: pod", "", &pods),
+        ("- role: endpoints", "", &of_endpoints),
+        ("- {role: node, attach_metadata: {namespace: true}}", "", &["nodes"]),
+        ("- role: ingress\n  - role: service", "", &["ingresses", "services"]),
+        (&format!("- {{role: pod, {everything}}}"), "", &attached),
+        ("- {role: pod, api_server: 'https://elsewhere'}\n  - {role: node, kubeconfig_file: x}", "", &[]),
+        ("- role: pod", "discovery.resources={ingresses}", &["ingresses"]),
+        ("- {role: pod, attach_metadata: {node: true}}", "discovery.namespaces={shop}", &pods),
+        ("- role: node", "discovery.namespaces={shop}", &[]),
+    ];
+    for (discovery, set, expected) in cases {
+        let config = format!("scrape_configs:\n- job_name: a\n  kubernetes_sd_configs:\n  {discovery}\n");
+        std::fs::write(&path, &config).unwrap();
+        let file = format!("config={}", path.display());
+        let mut arguments = vec!["--show-only", "templates/rbac.yaml", "--set-file", &file];
+        arguments.extend(if set.is_empty() { vec![] } else { vec!["--set", set] });
+        let rendered = objects(&template(dir.path(), &arguments).unwrap());
+        let namespace = if set.contains("namespaces") { "shop" } else { "" };
+        let mut wanted: BTreeSet<Right> = BTreeSet::new();
+        for verb in ["list", "watch"] {
+            wanted.extend(expected.iter().map(|resource| right(verb, resource, namespace)));
+            wanted.extend(["pods", "statefulsets"].map(|resource| right(verb, resource, "metrics")));
+        }
+        assert_eq!(granted(&rendered), wanted, "{config} {set}");
     }
 }
 

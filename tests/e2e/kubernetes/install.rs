@@ -114,12 +114,75 @@ async fn expected(config: &Config, pod: &Pod) -> ExpectedTarget {
 
 /// The instances of the active targets that the allocator knows, with their scrapers and health.
 async fn targets(allocator: &str) -> Option<BTreeMap<String, (String, String)>> {
+    targets_of(allocator, None).await
+}
+
+/// Those of one job.
+async fn targets_of(allocator: &str, job: Option<&str>) -> Option<BTreeMap<String, (String, String)>> {
     let answer = get_json(&format!("{allocator}/api/v1/targets")).await?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let one = |target: &Value| {
         (text(&target["labels"]["instance"]), (text(&target["scraper"]), text(&target["health"])))
     };
-    Some(answer["data"]["activeTargets"].as_array()?.iter().map(one).collect())
+    let all = answer["data"]["activeTargets"].as_array()?.iter();
+    Some(all.filter(|target| job.is_none_or(|job| target["scrapePool"] == job)).map(one).collect())
+}
+
+/// The chart's own configuration with another external label, and with a job that scrapes promring itself.
+fn own_config() -> String {
+    let file = std::fs::read_to_string(format!("{CHART}/files/prometheus.yml")).unwrap();
+    let labels = "  external_labels: {cluster: upgraded}\n\nscrape_configs:\n";
+    let file = file.replace("\nscrape_configs:\n", labels);
+    assert!(file.contains(labels));
+    file + "
+  - job_name: self
+    scrape_interval: 1s
+    scrape_timeout: 1s
+    kubernetes_sd_configs: [{role: pod, namespaces: {own_namespace: true}}]
+    relabel_configs:
+      - {source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name], regex: promring, action: keep}
+remote_write: [{url: 'http://receiver.demo.svc:9091/api/v1/write'}]
+"
+}
+
+/// The members are the ordinals of the StatefulSet: a pod that crashes stays one, and scaling changes them.
+async fn membership(cluster: &Cluster, allocator: &str) {
+    let owners = async || {
+        // Those in the namespace `demo`: promring's own pods come and go here.
+        let found = targets_of(allocator, Some("pods")).await?;
+        let up = found.values().all(|(_, health)| health == "up");
+        let owners: BTreeMap<String, String> =
+            found.into_iter().map(|(instance, (scraper, _))| (instance, scraper)).collect();
+        up.then_some(owners)
+    };
+    let before = eventually("all is well", owners).await;
+    cluster.kill("metrics", "promring-scraper-1");
+    eventually("the killed scraper is ready again", async || {
+        let pods = ready_pods(cluster, "metrics", "app.kubernetes.io/component=scraper").await;
+        let status = pods.get("promring-scraper-1")?.status.as_ref()?.container_statuses.as_ref()?[0].clone();
+        (status.restart_count == 1 && status.ready).then_some(())
+    })
+    .await;
+    assert_eq!(eventually("all is well again", owners).await, before, "a restart moves nothing");
+
+    let members = async |what: &str, patch: Value, ordinals: [u32; 2]| {
+        let patch = json!({"spec": patch}).to_string();
+        cluster.kubectl(&["-n", "metrics", "patch", "statefulset", "promring-scraper", "-p", &patch]).await;
+        let wanted: BTreeSet<String> =
+            ordinals.iter().map(|number| format!("promring-scraper-{number}")).collect();
+        eventually(what, async || {
+            let answer = get_json(&format!("{allocator}/api/v1/scrapers")).await?;
+            let takes = |one: &&Value| one["state"] == "ready" && one["leaving"] == false;
+            let name = |one: &Value| one["name"].as_str().unwrap_or_default().to_owned();
+            let takers: BTreeSet<String> =
+                answer["data"]["scrapers"].as_array()?.iter().filter(takes).map(name).collect();
+            let owners: BTreeSet<String> = owners().await?.into_values().collect();
+            (takers == wanted && owners == wanted).then_some(())
+        })
+        .await;
+    };
+    members("two scrapers share the targets", json!({"replicas": 2}), [0, 1]).await;
+    members("the ordinals begin with one", json!({"ordinals": {"start": 1}}), [1, 2]).await;
 }
 
 #[test]
@@ -228,12 +291,11 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         .await;
 
         // An upgrade that changes nothing but the configuration restarts nothing, and takes effect.
-        let upgraded = "externalLabels.cluster=upgraded";
-        let upgrade: Vec<&str> = ["upgrade", "promring", CHART, "-n", "metrics"]
-            .into_iter()
-            .chain(values[..6].iter().copied())
-            .chain(["--set", upgraded])
-            .collect();
+        let file = cluster.dir().join("own.yml");
+        std::fs::write(&file, own_config()).unwrap();
+        let own = format!("config={}", file.display());
+        let upgrade =
+            ["upgrade", "promring", CHART, "-n", "metrics", "--set", "image.tag=dev", "--set-file", &own];
         helm(cluster, &upgrade).await;
         eventually("series have the new external label", async || {
             let series = get_json(&format!("{receiver}/api/v1/series?match=up")).await?;
@@ -247,8 +309,19 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
             assert_eq!(statuses[0].restart_count, 0, "{name}:\n{}", cluster.logs("metrics", name));
         }
 
-        // One watch for discovery and two for the scrapers' StatefulSet and its pods; nothing is refused, and nobody else
-        // asks Kubernetes for anything.
+        // The job that the new configuration has beside the old one finds promring's own pods, in the namespace of its own.
+        eventually("promring scrapes itself", async || {
+            let found = targets_of(&allocator, Some("self")).await?;
+            let hosts = found.keys().map(|instance| instance.split(':').next().unwrap().to_owned());
+            let all = hosts.collect::<BTreeSet<_>>() == pods.values().map(address).collect();
+            (all && found.values().all(|(_, health)| health == "up")).then_some(())
+        })
+        .await;
+
+        membership(cluster, &allocator).await;
+
+        // One watch for each scope of discovery and two for the scrapers' StatefulSet and its pods; nothing is refused, and
+        // nobody else asks Kubernetes for anything.
         let requests = cluster.requests(ALLOCATOR);
         assert!(requests.iter().all(|request| request.code == 200), "{requests:?}");
         let mut watches: Vec<_> = requests
@@ -256,8 +329,12 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
             .map(|request| (request.verb.as_str(), request.resource.as_str(), request.namespace.as_str()))
             .collect();
         watches.sort_unstable();
-        let wanted =
-            [("watch", "pods", ""), ("watch", "pods", "metrics"), ("watch", "statefulsets", "metrics")];
+        let wanted = [
+            ("watch", "pods", ""),
+            ("watch", "pods", "metrics"),
+            ("watch", "pods", "metrics"),
+            ("watch", "statefulsets", "metrics"),
+        ];
         assert_eq!(watches, wanted);
         assert_eq!(cluster.requests("system:serviceaccount:metrics:promring-scraper"), []);
 

@@ -3,6 +3,7 @@
 mod changes;
 mod chart;
 mod cluster;
+mod faults;
 mod install;
 mod oracle;
 mod scenario;
@@ -92,23 +93,35 @@ async fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
     cluster.tool(&program, arguments).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The verbs and resources that a rendering's roles allow.
-fn granted(objects: &[Value]) -> BTreeSet<(String, String)> {
+/// A verb on a resource in a namespace, or, where that is empty, in all.
+type Right = (String, String, String);
+
+fn right(verb: &str, resource: &str, namespace: &str) -> Right {
+    (verb.to_owned(), resource.to_owned(), namespace.to_owned())
+}
+
+/// What a rendering's roles allow.
+fn granted(objects: &[Value]) -> BTreeSet<Right> {
     let mut granted = BTreeSet::new();
-    let roles = objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role");
-    for rule in roles.flat_map(|role| role["rules"].as_array().unwrap()) {
-        for resource in rule["resources"].as_array().unwrap() {
-            for verb in rule["verbs"].as_array().unwrap() {
-                granted.insert((verb.as_str().unwrap().to_owned(), resource.as_str().unwrap().to_owned()));
+    let strings = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).unwrap() };
+    for role in objects.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
+        let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
+        for rule in role["rules"].as_array().unwrap() {
+            for resource in strings(&rule["resources"]) {
+                let verbs = strings(&rule["verbs"]);
+                granted.extend(verbs.iter().map(|verb| right(verb, &resource, namespace)));
             }
         }
     }
     granted
 }
 
-/// The verbs and resources that were used.
-fn used(requests: &[Request]) -> BTreeSet<(String, String)> {
-    requests.iter().map(|request| (request.verb.clone(), request.resource.clone())).collect()
+/// What was used of what the chart's roles grant: in the release's namespace by the role there, otherwise by that for the
+/// whole cluster.
+fn used(requests: &[Request]) -> BTreeSet<Right> {
+    let of_release = |namespace: &str| if namespace == "metrics" { "metrics" } else { "" };
+    let used = requests.iter().map(|one| right(&one.verb, &one.resource, of_release(&one.namespace)));
+    used.collect()
 }
 
 fn text(path: &Path) -> &str {

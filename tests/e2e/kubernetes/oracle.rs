@@ -12,13 +12,17 @@ use super::chart::{objects, template};
 use super::scenario::{namespace, pod, services};
 use super::{ALLOCATOR, granted, options, text, used};
 use crate::servers::part;
-use crate::support::{PATIENCE, Process, eventually, get_json, scaled};
+use crate::support::{PATIENCE, Process, client, eventually, get_json, scaled};
 
 /// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
 /// shows is nobody's business.
-const JOBS: [(&str, &str, &str); 10] = [
-    ("pods", "pod", "{}"),
-    ("pods-attached", "pod", "attach_metadata: {node: true, namespace: true}"),
+const JOBS: [(&str, &str, &str); 12] = [
+    ("pods", "pod", ""),
+    (
+        "pods-attached",
+        "pod",
+        "attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}",
+    ),
     (
         "pods-selected",
         "pod",
@@ -26,32 +30,54 @@ const JOBS: [(&str, &str, &str); 10] = [
     ),
     ("pods-shop", "pod", "namespaces: {names: [shop]}"),
     ("services", "service", "attach_metadata: {namespace: true}"),
+    (BY_URL, "service", ""),
     ("endpoints", "endpoints", "attach_metadata: {node: true}"),
+    (
+        "endpoints-selected",
+        "endpoints",
+        "selectors: [{role: endpoints, field: metadata.name!=several}, {role: pod, label: app=app-1}]",
+    ),
     ("endpointslices", "endpointslice", "attach_metadata: {node: true, namespace: true}"),
     ("slices-payment", "endpointslice", "namespaces: {names: [payment]}"),
-    ("nodes", "node", "{}"),
-    ("ingresses", "ingress", "{}"),
+    ("nodes", "node", ""),
+    ("ingresses", "ingress", ""),
 ];
 
-/// The jobs, as both take them.
-fn scrape_configs(kubeconfig: &Path) -> String {
+/// The job that finds the API server by its URL, with client settings.
+const BY_URL: &str = "services-by-url";
+
+/// The jobs, as both take them. `access` says how a job reaches the API server.
+pub(super) fn scrape_configs(access: impl Fn(&str) -> String) -> String {
     let mut yaml = "global: {scrape_interval: 1h}\nscrape_configs:\n".to_owned();
     for (name, role, more) in JOBS {
-        let more = if more == "{}" { String::new() } else { format!("    {more}\n") };
+        let keys = [access(name), more.to_owned()].into_iter().filter(|keys| !keys.is_empty());
+        let keys: String = keys.map(|keys| format!("    {keys}\n")).collect();
         yaml += &format!(
             "- job_name: {name}
   kubernetes_sd_configs:
   - role: {role}
-    kubeconfig_file: {}
-{more}  relabel_configs:
+{keys}  relabel_configs:
   - {{source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape], regex: 'TRUE', action: drop}}
   - {{source_labels: [__meta_kubernetes_pod_phase], regex: Succeeded|Failed, action: drop}}
   - {{regex: __meta_kubernetes_(.+), action: labelmap}}
-",
-            kubeconfig.display()
+"
         );
     }
     yaml
+}
+
+/// By a kubeconfig file, or, for one job, by URL, authority and token, with the same rights.
+fn access(cluster: &Cluster, kubeconfig: &Path, token: &str) -> impl Fn(&str) -> String {
+    let by_file = format!("kubeconfig_file: {}", kubeconfig.display());
+    let file = kubeconfig.with_extension("token");
+    std::fs::write(&file, token).unwrap();
+    let by_url = format!(
+        "api_server: {}\n    tls_config: {{ca_file: {}}}\n    authorization: {{credentials_file: {}}}",
+        cluster.api_url(),
+        cluster.ca().display(),
+        file.display()
+    );
+    move |job| if job == BY_URL { by_url.clone() } else { by_file.clone() }
 }
 
 struct Both {
@@ -72,13 +98,15 @@ impl Both {
         let own = cluster.kubeconfig_with("promring", token.trim());
 
         let prometheus = dir.join("oracle.yml");
-        std::fs::write(&prometheus, scrape_configs(cluster.kubeconfig())).unwrap();
+        let admin = scrape_configs(access(cluster, cluster.kubeconfig(), "admin"));
+        std::fs::write(&prometheus, admin).unwrap();
         let promring = dir.join("promring.yml");
         let members = format!(
             "allocator: {{members: statefulset, statefulset: metrics/promring-scraper, kubeconfig_file: {}}}\n",
             own.display()
         );
-        std::fs::write(&promring, scrape_configs(&own) + &members).unwrap();
+        let configs = scrape_configs(access(cluster, &own, token.trim()));
+        std::fs::write(&promring, configs + &members).unwrap();
         let storage = format!("--storage.agent.path={}", dir.join("oracle").display());
         let file = format!("--config.file={}", prometheus.display());
         let listen = "--web.listen-address=127.0.0.1:9090".to_owned();
@@ -124,12 +152,21 @@ impl Both {
     }
 }
 
-/// Applies the chart's roles and nothing else of it.
-async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
-    let only = ["--show-only", "templates/rbac.yaml"];
+/// What the chart makes of these jobs, in its own cluster, and nothing but the roles of it.
+fn roles(cluster: &Cluster, arguments: &[&str]) -> String {
+    let config = cluster.dir().join("in-cluster.yml");
+    let elsewhere = |job: &str| if job == BY_URL { "api_server: https://elsewhere" } else { "" };
+    std::fs::write(&config, scrape_configs(|job| elsewhere(job).to_owned())).unwrap();
+    let config = format!("config={}", config.display());
+    let only = ["--show-only", "templates/rbac.yaml", "--set-file", &config];
     let arguments: Vec<&str> = only.into_iter().chain(arguments.iter().copied()).collect();
+    template(cluster.dir(), &arguments).unwrap()
+}
+
+/// Gives the chart's ServiceAccount its rights.
+pub(super) async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
     let path = cluster.dir().join("rbac.yaml");
-    std::fs::write(&path, template(cluster.dir(), &arguments).unwrap()).unwrap();
+    std::fs::write(&path, roles(cluster, arguments)).unwrap();
     cluster.kubectl(&["apply", "-f", text(&path)]).await;
 }
 
@@ -173,15 +210,11 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         both.ask_anew(cluster);
         let before = both.agree("after changes to all kinds", many(pods / 2)).await;
 
-        // The roles of the chart are exactly enough.
+        // The roles of the chart are exactly enough: with one verb less a request is refused, or one is granted in vain.
         let requests = cluster.requests(ALLOCATOR);
         let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
         assert!(refused.is_empty(), "{refused:?}");
-        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
-        let mut granted = granted(&objects(&rendered));
-        // Only where attach_metadata asks for them.
-        granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
-        assert_eq!(used(&requests), granted);
+        assert_eq!(used(&requests), granted(&objects(&roles(cluster, &[]))));
 
         // The API server goes: everything stays. It comes back, without the versions that the watches held.
         cluster.stop_api_server().await;
@@ -199,7 +232,7 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         assert_ne!(before, after);
 
         // With one right less only the jobs that need it fail, and say so; nobody waits for them.
-        let all = ["pods", "endpoints", "endpointslices", "ingresses", "nodes", "namespaces"].join(",");
+        let all = "pods,endpoints,endpointslices,ingresses,nodes,namespaces,replicasets,jobs";
         let less = format!("discovery.resources={{{all}}}");
         apply_roles(cluster, &["--set", &less]).await;
         let kubectl = Path::new(&part("KUBERNETES")).to_owned();
@@ -233,28 +266,65 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
     });
 }
 
-/// Bursts of pods that come, change and go; what is left is what a fresh start finds.
+/// Bursts of pods that come, change and go; what is left is assigned as after a fresh start.
 #[test]
-fn after_bursts_of_changes_the_targets_are_those_of_a_fresh_start() {
+fn after_bursts_of_changes_the_assignment_is_that_of_a_fresh_start() {
     run(&options(), async |cluster| {
-        let pods = scaled(300, 2_000);
+        let pods = scaled(600, 2_000);
         prepare(cluster).await;
         let config = cluster.dir().join("bursts.yml");
-        std::fs::write(&config, scrape_configs(cluster.kubeconfig())).unwrap();
-        let start = |name: &str, port: u16| {
+        let names = SCRAPERS.join(", ");
+        let members = format!("allocator: {{members: static, scrapers: [{names}], lapse: 1h}}\n");
+        let configs = scrape_configs(access(cluster, cluster.kubeconfig(), "admin"));
+        std::fs::write(&config, configs + &members).unwrap();
+        let start = async |name: &str, port: u16| {
             let listen = format!("127.0.0.1:{port}");
             let arguments = ["allocator", "--config", text(&config), "--listen", &listen];
-            (Process::promring(name, &arguments, cluster.dir()), format!("http://{listen}"))
+            let process = Process::promring(name, &arguments, cluster.dir());
+            let base = format!("http://{listen}");
+            for scraper in SCRAPERS {
+                let url = format!("{base}/api/v1/scrapers/{scraper}/report");
+                let report = serde_json::json!({"version": null, "address": "", "full": true}).to_string();
+                eventually("the allocator takes reports", async || {
+                    let request = client().post(&url).header("content-type", "application/json");
+                    let answer = request.body(report.clone()).send().await.ok()?;
+                    answer.status().is_success().then_some(())
+                })
+                .await;
+            }
+            (process, base)
         };
-        let (_old, old) = start("old", 8080);
+        let (_old, old) = start("old", 8080).await;
+        // The scrapers are there from the first pod on.
+        eventually("it gives out assignments", async || assigned(&old).await).await;
         apply_all(cluster, (0..pods).map(|number| pod(number, 0)).collect()).await;
         apply_all(cluster, (0..pods).step_by(2).map(|number| pod(number, 1)).collect()).await;
         delete_all(cluster, (0..pods).step_by(3).map(|number| pod(number, 0)).collect()).await;
-        let (_fresh, fresh) = start("fresh", 8081);
-        eventually("both find the same", async || {
-            let (old, fresh) = (found(&old).await?, found(&fresh).await?);
-            (old == fresh && of_job(&old, "pods") >= pods / 2).then_some(())
+        let (_fresh, fresh) = start("fresh", 8081).await;
+        eventually("both find and assign the same", async || {
+            let (found_old, found_fresh) = (found(&old).await?, found(&fresh).await?);
+            let same = found_old == found_fresh && of_job(&found_old, "pods") >= pods / 2;
+            let (old, fresh) = (assigned(&old).await?, assigned(&fresh).await?);
+            (same && old == fresh && old.len() >= pods / 2).then_some(())
         })
         .await;
     });
+}
+
+const SCRAPERS: [&str; 3] = ["scraper-0", "scraper-1", "scraper-2"];
+
+/// Everything that the scrapers are told: the job of each target, and the target; None while one is told to two of them.
+async fn assigned(base: &str) -> Option<BTreeSet<(String, String)>> {
+    let mut assigned = BTreeSet::new();
+    for scraper in SCRAPERS {
+        let answer = get_json(&format!("{base}/api/v1/assignments/{scraper}?wait=1s")).await?;
+        for (job, part) in answer["upsert"].as_object()? {
+            for target in part["targets"].as_array()? {
+                if !assigned.insert((job.clone(), target.to_string())) {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(assigned)
 }

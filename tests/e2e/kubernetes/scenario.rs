@@ -221,6 +221,11 @@ pub(super) fn services(round: usize) -> Vec<Value> {
             "spec": {"replicas": 0, "selector": {"matchLabels": {"none": "none"}},
                 "template": {"metadata": {"labels": {"none": "none"}}, "spec": {"containers": [
                     {"name": "app", "image": "none"}]}}}}),
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "nightly-28", "namespace": "payment",
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "controller": true,
+                "uid": "00000000-0000-0000-0001-000000000002"}], "finalizers": ["example.com/keep"]},
+            "spec": {"suspend": true, "template": {"spec": {"restartPolicy": "Never", "containers": [
+                {"name": "app", "image": "none"}]}}}}),
     ]
 }
 

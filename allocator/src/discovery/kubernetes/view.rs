@@ -33,6 +33,10 @@ impl<K: Kind> Followed<K> {
         let changed = watch.store.subscribe(wake);
         Self { watch, changed }
     }
+
+    fn is_synced(&self) -> bool {
+        self.watch.store.state().0
+    }
 }
 
 fn find<K: Kind>(followed: &[Followed<K>], key: &str) -> Option<Arc<K::Stored>> {
@@ -72,6 +76,22 @@ struct Others {
     namespaces: Vec<Followed<Namespaces>>,
     replica_sets: Vec<Followed<ReplicaSets>>,
     jobs: Vec<Followed<Jobs>>,
+}
+
+impl Others {
+    /// Whether what is looked up for objects of a namespace, by its place in the list, has come in whole lists. So one
+    /// namespace does not wait for another.
+    fn are_synced(&self, namespace: usize) -> bool {
+        fn one<K: Kind>(followed: &[Followed<K>], namespace: usize) -> bool {
+            followed.get(namespace).is_none_or(Followed::is_synced)
+        }
+        one(&self.pods, namespace)
+            && one(&self.services, namespace)
+            && one(&self.replica_sets, namespace)
+            && one(&self.jobs, namespace)
+            && self.nodes.iter().all(Followed::is_synced)
+            && self.namespaces.iter().all(Followed::is_synced)
+    }
 }
 
 /// A kind of objects that are looked up.
@@ -192,20 +212,22 @@ impl View {
                 }
                 told.clone_from(&failure);
             }
-            if synced {
-                let (upsert, removed) = self.part();
-                let all_told = self.is_idle();
-                if !upsert.is_empty() || !removed.is_empty() || (all_told && !complete) {
-                    let completes = all_told && !complete;
-                    complete |= all_told;
-                    for reporter in &reporters {
-                        let (upsert, removed) = (upsert.clone(), removed.clone());
-                        reporter.send(Found::Changes { upsert, removed, complete: completes }).await;
+            let (upsert, removed) = self.part();
+            let idle = self.is_idle();
+            let completes = synced && idle && !complete;
+            if !upsert.is_empty() || !removed.is_empty() || completes {
+                complete |= completes;
+                for reporter in &reporters {
+                    let (upsert, removed) = (upsert.clone(), removed.clone());
+                    reporter.send(Found::Changes { upsert, removed, complete: completes }).await;
+                    // A change says that all is well, and it may be so in one namespace or of one kind only.
+                    if let Some(failure) = &failure {
+                        reporter.send(Found::Failed(failure.clone())).await;
                     }
                 }
-                if !all_told {
-                    continue;
-                }
+            }
+            if !idle {
+                continue;
             }
             self.wake.notified().await;
         }
@@ -243,8 +265,10 @@ impl View {
         for key in &keys {
             self.due.remove(key);
         }
-        with_main!(&self.main, followed => for f in followed {
-            keys.extend(f.changed.take(PART_GROUPS.saturating_sub(keys.len())));
+        with_main!(&self.main, followed => for (namespace, f) in followed.iter().enumerate() {
+            if self.others.are_synced(namespace) && f.is_synced() {
+                keys.extend(f.changed.take(PART_GROUPS.saturating_sub(keys.len())));
+            }
         });
         let (mut upsert, mut removed) = (Vec::new(), Vec::new());
         for key in keys {
@@ -276,10 +300,14 @@ impl View {
         }
     }
 
+    /// Whether there is nothing to build. What has no whole list yet has to wait.
     fn is_idle(&self) -> bool {
         let others = &self.others;
+        let told = with_main!(&self.main, followed => followed.iter().enumerate().all(|(namespace, f)| {
+            f.changed.is_empty() || !f.is_synced() || !others.are_synced(namespace)
+        }));
         self.due.is_empty()
-            && with_main!(&self.main, followed => followed.iter().all(|f| f.changed.is_empty()))
+            && told
             && others.pods.iter().all(|f| f.changed.is_empty())
             && others.services.iter().all(|f| f.changed.is_empty())
             && others.nodes.iter().all(|f| f.changed.is_empty())

@@ -177,7 +177,8 @@ impl<K: Kind> Watcher<K> {
                 }
                 continue;
             };
-            if std::mem::take(&mut self.progress) {
+            // A quiet watch that was good for long is no failure of its successor's.
+            if std::mem::take(&mut self.progress) || began.elapsed() > self.timing.backoff_max {
                 failures = 0;
             }
             failures += 1;

@@ -110,6 +110,7 @@ impl ApiServer {
         self.state().token = Some(token.to_owned());
     }
 
+    /// Nobody may see `RESOURCE`, or `NAMESPACE/RESOURCE`.
     pub(crate) fn forbid(&self, resource: &str) {
         self.state().forbidden.insert(resource.to_owned());
     }
@@ -220,7 +221,9 @@ impl ApiServer {
             });
             let refusal = if !authorized {
                 Some((401, "Unauthorized".to_owned()))
-            } else if state.forbidden.contains(&resource) {
+            } else if state.forbidden.contains(&resource)
+                || namespace.is_some_and(|name| state.forbidden.contains(&format!("{name}/{resource}")))
+            {
                 Some((403, format!("{resource} is forbidden: User cannot list resource")))
             } else if query.contains_key("sendInitialEvents") && !state.streams_lists {
                 Some((422, "sendInitialEvents: Forbidden: is forbidden for watch".to_owned()))

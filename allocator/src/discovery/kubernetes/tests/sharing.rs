@@ -1,9 +1,11 @@
 //! Several jobs and kinds of objects together.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::api_server::{ApiServer, pod};
-use super::following::{Following, config};
+use super::following::{Following, Told, config};
 
 #[tokio::test]
 async fn any_number_of_jobs_makes_one_request_a_kind_and_a_reload_makes_none() {
@@ -49,6 +51,49 @@ async fn a_right_that_is_missing_for_one_kind_is_an_error_of_its_jobs_alone() {
     server.allow("nodes");
     following.until_addresses("both", &["10.0.0.1:80"]).await;
     following.until("the nodes", |jobs| jobs["nodes"].complete && jobs["nodes"].failure.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_namespace_without_rights_keeps_no_other_one_waiting() {
+    let server = ApiServer::start().await;
+    for (n, namespace) in [(1, "a"), (2, "b")] {
+        let mut pod = pod("p", n);
+        pod["metadata"]["namespace"] = json!(namespace);
+        server.apply("pods", pod);
+    }
+    server.forbid("b/pods");
+    let jobs = "- job_name: pods\n  kubernetes_sd_configs: [{role: pod, API, namespaces: {names: [a, b]}}]\n";
+    let mut following = Following::start(&server, jobs);
+    let told = |jobs: &BTreeMap<String, Told>| {
+        let Some(told) = jobs.get("pods") else { return false };
+        told.addresses() == ["10.0.0.1:80"] && !told.complete && told.failure.is_some()
+    };
+    following.until("one namespace's pods, and the other's failure", told).await;
+    server.allow("b/pods");
+    following.until_addresses("pods", &["10.0.0.1:80", "10.0.0.2:80"]).await;
+}
+
+#[tokio::test]
+async fn a_kind_that_fails_is_told_of_while_another_changes() {
+    let server = ApiServer::start().await;
+    server.apply("nodes", json!({"metadata": {"name": "node"}}));
+    server.apply("pods", pod("a", 1));
+    let jobs =
+        "- job_name: both\n  kubernetes_sd_configs: [{role: pod, API, attach_metadata: {node: true}}]\n";
+    let mut following = Following::start(&server, jobs);
+    following.until_addresses("both", &["10.0.0.1:80"]).await;
+    server.forbid("nodes");
+    server.stop().await;
+    server.start_again().await;
+    following.until_failure("both", "nodes is forbidden").await;
+    server.apply("pods", pod("b", 2));
+    following
+        .until("the new pod, and the failure all the same", |jobs| {
+            jobs["both"].addresses().contains(&"10.0.0.2:80") && jobs["both"].failure.is_some()
+        })
+        .await;
+    server.allow("nodes");
+    following.until("the end of the failure", |jobs| jobs["both"].failure.is_none()).await;
 }
 
 #[tokio::test]
