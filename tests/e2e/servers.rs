@@ -24,25 +24,39 @@ pub struct Store {
 pub type Stored = BTreeMap<Labels, (f64, f64)>;
 
 impl Store {
-    /// Debian's Prometheus as a receiver that takes no sample out of order.
+    /// Debian's Prometheus as a receiver that takes no sample out of order, and stores exemplars and native histograms.
     pub async fn prometheus(dir: &Path) -> Self {
-        Self::start_prometheus(dir, "prometheus", &part("PROMETHEUS"), &[]).await
+        let features = "--enable-feature=exemplar-storage,native-histograms";
+        Self::start_prometheus(dir, "prometheus", &part("PROMETHEUS"), &[features], "").await
     }
 
     /// Prometheus 3.15 as a receiver of remote write 1.0 or 2.0, by number, and of nothing else. It takes no sample out of
     /// order, and stores exemplars and native histograms.
     pub async fn prometheus_3(dir: &Path, version: u8) -> Self {
-        let message = if version == 1 { "prometheus.WriteRequest" } else { "io.prometheus.write.v2.Request" };
-        let accepted = format!("--web.remote-write-receiver.accepted-protobuf-messages={message}");
-        let arguments = [&*accepted, "--enable-feature=exemplar-storage"];
-        Self::start_prometheus(dir, &format!("prometheus-3-v{version}"), &part("PROMETHEUS_3"), &arguments)
-            .await
+        Self::start_prometheus_3(dir, version, "").await
     }
 
-    async fn start_prometheus(dir: &Path, name: &str, program: &str, more: &[&str]) -> Self {
+    /// The same by 2.0; it stores metadata as well, and passes what it has stored on to this URL, but for exemplars, which it
+    /// would send as series without samples.
+    pub async fn prometheus_3_before(dir: &Path, url: &str) -> Self {
+        let on = format!(
+            "remote_write: [{{url: '{url}', protobuf_message: io.prometheus.write.v2.Request, send_native_histograms: true}}]\n"
+        );
+        Self::start_prometheus_3(dir, 2, &on).await
+    }
+
+    async fn start_prometheus_3(dir: &Path, version: u8, config: &str) -> Self {
+        let message = if version == 1 { "prometheus.WriteRequest" } else { "io.prometheus.write.v2.Request" };
+        let accepted = format!("--web.remote-write-receiver.accepted-protobuf-messages={message}");
+        let arguments = [&*accepted, "--enable-feature=exemplar-storage,metadata-wal-records"];
+        let name = format!("prometheus-3-v{version}");
+        Self::start_prometheus(dir, &name, &part("PROMETHEUS_3"), &arguments, config).await
+    }
+
+    async fn start_prometheus(dir: &Path, name: &str, program: &str, more: &[&str], keys: &str) -> Self {
         let port = free_port();
         let config = dir.join(format!("{name}.yml"));
-        std::fs::write(&config, "storage: {exemplars: {max_exemplars: 10000}}\n").unwrap();
+        std::fs::write(&config, format!("storage: {{exemplars: {{max_exemplars: 10000}}}}\n{keys}")).unwrap();
         let base = [
             &*format!("--config.file={}", config.display()),
             &format!("--storage.tsdb.path={}", dir.join(format!("{name}-data")).display()),
