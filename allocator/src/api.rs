@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State as Shared};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,12 +11,14 @@ use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
-    ActiveTarget, ApiResponse, Health, NEVER, Report, ScraperList, ScraperState, ScraperStatus, TargetList,
-    TargetQuery, Version, check_scraper_name,
+    ActiveTarget, ApiResponse, HandoverStatus, Health, NEVER, Report, ScraperList, ScraperState,
+    ScraperStatus, TargetList, TargetQuery, Version, check_scraper_name,
 };
 use serde::Deserialize;
 
 use crate::Allocator;
+use crate::answers::encode;
+use crate::state::Refusal;
 use crate::targets::Discovered;
 
 /// A poll waits this long unless it says otherwise, and at most twice as long.
@@ -55,17 +57,23 @@ async fn assignment(
     metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let gzip = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.contains("gzip")));
     let deadline = tokio::time::Instant::now() + wait;
-    // Subscribed before the first look, so that no change falls between look and wait.
-    let mut changes = allocator.shared.changed.subscribe();
     loop {
-        let answer = allocator.state().assignment(&scraper, held);
-        if let Some(assignment) = answer {
-            let etag = [(header::ETAG, format!("\"{}\"", assignment.version))];
-            return (etag, Json(assignment)).into_response();
+        // Subscribed before the look, so that no change falls between look and wait.
+        let mut news = allocator.shared.polls.wait_for(&scraper);
+        if !allocator.state().leads() {
+            return not_ready("another allocator leads, or none does");
+        }
+        if let Some(answer) = answer(&allocator, &scraper, held, gzip).await {
+            return answer;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { break },
+            // An error is news as well: whoever is told of something is forgotten.
+            _ = news.changed() => {}
             () = tokio::time::sleep_until(deadline) => break,
             () = allocator.shared.stopping.wait() => break,
         }
@@ -73,8 +81,46 @@ async fn assignment(
     let readiness = allocator.state().readiness();
     match readiness {
         Ok(()) => StatusCode::NOT_MODIFIED.into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+        Err(reason) => not_ready(&reason),
     }
+}
+
+/// What brings a scraper from the version `held` to the newest; None where it has that. Made outside the state's lock,
+/// and once for all who ask the same.
+async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzip: bool) -> Option<Response> {
+    let version = allocator.state().version_of(scraper).filter(|version| held != Some(*version))?;
+    let kept = allocator.shared.answers.get(scraper, held, version).filter(|_| gzip);
+    let (version, body) = match kept {
+        Some(body) => (version, body),
+        None => {
+            let assignment = allocator.state().assignment(scraper, held)?;
+            let version = assignment.version;
+            let encoding = tokio::task::spawn_blocking(move || encode(&assignment, gzip));
+            // A task that was stopped in its middle is the process's end.
+            let Ok(Ok(body)) = encoding.await else {
+                return Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+            };
+            if gzip {
+                allocator.shared.answers.keep(scraper, held, version, body.clone());
+            }
+            (version, body)
+        }
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        headers.insert(header::ETAG, etag);
+    }
+    Some(response)
+}
+
+fn not_ready(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response()
 }
 
 async fn report(
@@ -89,7 +135,12 @@ async fn report(
     let result = allocator.state().report(&scraper, report, now_ms());
     match result {
         Ok(answer) => Json(answer).into_response(),
-        Err(reason) => (StatusCode::TOO_MANY_REQUESTS, format!("{reason}\n")).into_response(),
+        Err(Refusal::NotLeading) => not_ready("another allocator leads, or none does"),
+        Err(Refusal::Unknown(reason)) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
+        Err(Refusal::TooMany(reason)) => {
+            let later = [(header::RETRY_AFTER, "1")];
+            (StatusCode::TOO_MANY_REQUESTS, later, format!("{reason}\n")).into_response()
+        }
     }
 }
 
@@ -102,9 +153,8 @@ fn check_name(scraper: &str) -> Result<(), Response> {
 async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<ScraperList>> {
     let state = allocator.state();
     let now = now_ms();
-    let scrapers = state
-        .membership()
-        .members()
+    let members = state.membership().into_iter().flat_map(|members| members.members());
+    let scrapers = members
         .map(|(name, member)| {
             let reported = state.reported(name).cloned().unwrap_or_default();
             ScraperStatus {
@@ -116,7 +166,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
                     (false, false) => ScraperState::Ready,
                 },
                 targets: state.assigned(name),
-                version: reported.report.version,
+                version: reported.report.handover.version,
                 last_report_seconds: (now - member.reported_ms) as f64 / 1_000.0,
                 samples_per_second: if member.lost { 0.0 } else { reported.samples_per_second },
                 queues: reported.report.queues,
@@ -126,7 +176,17 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
         })
         .collect();
     let ready = state.readiness().is_ok();
-    Json(ApiResponse::success(ScraperList { version: state.version(), ready, scrapers }))
+    let moves = state.moves().map(|status| HandoverStatus {
+        id: status.id,
+        from: status.old.to_string(),
+        to: status.new.to_string(),
+        targets: status.keys,
+        step: status.step.name().to_owned(),
+        since_seconds: (now - status.since_ms) as f64 / 1_000.0,
+    });
+    let moves = moves.collect();
+    let version = state.version().unwrap_or(Version { term: 0, counter: 0 });
+    Json(ApiResponse::success(ScraperList { version, ready, scrapers, moves }))
 }
 
 async fn targets(
@@ -172,3 +232,7 @@ fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Disco
         scrape_timeout: format_duration(target.timeout),
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

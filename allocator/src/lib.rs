@@ -3,11 +3,20 @@
 //! [`State`] holds the rules and knows neither sockets nor the clock. [`Allocator`] feeds it: discovery's updates,
 //! scrapers' reports, and the time.
 
+mod answers;
 mod api;
+mod catalog;
 pub mod discovery;
+mod gauges;
+mod intended;
+mod lead;
 pub mod ledger;
 mod members;
 pub mod packed;
+mod placing;
+mod polls;
+mod reasons;
+mod reports;
 pub mod state;
 pub mod targets;
 
@@ -21,8 +30,10 @@ use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 
+use answers::Answers;
 use discovery::{Sources, Update, Watches};
 use members::Watching;
+use polls::Polls;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
@@ -30,6 +41,9 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// How often what the state has come to is shown as metrics.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Updates that may wait to be taken.
 const UPDATES_MAX: usize = 1_024;
@@ -43,8 +57,8 @@ pub struct Allocator {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Wakes long polls; the value has no meaning.
-    changed: watch::Sender<u64>,
+    polls: Polls,
+    answers: Answers,
     configs: watch::Sender<Arc<Config>>,
     stopping: Shutdown,
 }
@@ -53,9 +67,16 @@ impl Allocator {
     /// An allocator for this configuration; [`Allocator::run`] makes it live.
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
-        let state = Mutex::new(State::new(&config, now_ms()));
-        let shared =
-            Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
+        let mut state = State::new(&config, now_ms());
+        // Without a Lease the start time is a term that grows with every start.
+        state.lead(now_ms().max(1) as u64, true, now_ms());
+        let shared = Shared {
+            state: Mutex::new(state),
+            polls: Polls::default(),
+            answers: Answers::default(),
+            configs: watch::Sender::new(config),
+            stopping,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -80,15 +101,21 @@ impl Allocator {
             "allocator: discovery started"
         );
         let mut tick = tokio::time::interval(TICK);
+        let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
         loop {
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
+                _ = gauges.tick() => {
+                    self.shared.polls.sweep();
+                    gauges::show(&self.state(), now_ms());
+                    continue;
+                }
                 changed = configs.changed() => {
                     if changed.is_err() { return }
                     config = Arc::clone(&configs.borrow_and_update());
                     generation += 1;
-                    self.state().apply_config(&config);
+                    self.state().apply_config(&config, now_ms());
                     sources = Sources::start(&config, generation, &updates, &watches);
                     members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
@@ -117,21 +144,16 @@ impl Allocator {
     }
 
     fn advance(&self) {
-        let changed = {
+        let (news, readiness_changed) = {
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
-            let changed = state.advance(now_ms());
-            let ready = state.readiness().is_ok();
-            metrics::gauge!("promring_allocator_ready").set(f64::from(u8::from(ready)));
-            metrics::gauge!("promring_allocator_assignment_version").set(state.version().counter as f64);
-            let takers = state.membership().takers().count();
-            metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
-            let others = state.membership().len() - takers;
-            metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
-            changed || was_ready != ready
+            let news = state.advance(now_ms());
+            (news, was_ready != state.readiness().is_ok())
         };
-        if changed {
-            self.shared.changed.send_modify(|count| *count += 1);
+        if readiness_changed {
+            self.shared.polls.wake_all();
+        } else {
+            self.shared.polls.wake(&news);
         }
     }
 

@@ -33,6 +33,11 @@ impl Leader {
         Version { term: self.term, counter: self.changed.get(name).copied().unwrap_or(0) }
     }
 
+    /// Keys of which somebody may be granted something else than when this was asked last, or which exist no more.
+    pub fn take_changed(&mut self) -> BTreeSet<TargetKey> {
+        std::mem::take(&mut self.changed_keys)
+    }
+
     /// The newest version of all.
     #[must_use]
     pub fn version(&self) -> Version {
