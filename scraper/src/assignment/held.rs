@@ -174,8 +174,13 @@ impl Held {
                 .map(|(id, _)| *id)
                 .collect();
             for id in absent {
-                self.remove(id);
-                changes.push(Change::Moved(id));
+                match self.remove(id) {
+                    Some(key) if answer.gone_keys.contains(&key) => {
+                        gone.insert(key);
+                        changes.push(Change::Gone(id));
+                    }
+                    Some(_) | None => changes.push(Change::Moved(id)),
+                }
             }
             self.jobs.clear();
         }
@@ -261,6 +266,20 @@ mod tests {
         let changes = held.apply(answer(2, None, &[2])).unwrap().changes;
         assert_eq!(changes[0], Change::Moved(TargetId(1)));
         assert_eq!(taken(&changes), [2]);
+    }
+
+    #[test]
+    fn a_target_whose_key_a_new_allocator_knows_to_be_gone_is_gone() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1, 2]));
+        let mut full = answer(2, None, &[]);
+        let labels = Labels::from_pairs([("instance", "1")]);
+        full.gone_keys = vec![TargetKey::new("job", &labels)];
+        let Difference { changes, gone } = held.apply(full).unwrap();
+        assert!(
+            changes.contains(&Change::Gone(TargetId(1))) && changes.contains(&Change::Moved(TargetId(2)))
+        );
+        assert_eq!(gone, BTreeSet::from([TargetKey::new("job", &labels)]));
     }
 
     #[test]
