@@ -259,3 +259,7 @@ fn active_target(
         scrape_timeout: format_duration(target.timeout),
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -1,13 +1,15 @@
 //! Talks to the allocator: long polls for the assignment, reports.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use promring_model::target::TargetKey;
 use promring_net::client::{HttpClient, describe};
 use promring_proto::api::{Assignment, Report, ReportAnswer, Version};
 use reqwest::StatusCode;
-use reqwest::header::IF_NONE_MATCH;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, IF_NONE_MATCH};
 use serde_json as json;
 
 /// How long the allocator may hold a poll back while nothing is new.
@@ -62,7 +64,7 @@ impl AllocatorClient {
         let wait = if wait { POLL_WAIT_SECONDS } else { 0 };
         let url = format!("{}/api/v1/assignments/{}?wait={wait}s", self.base, self.scraper);
         let timeout = Duration::from_secs(wait) + POLL_GRACE;
-        let mut request = self.client.connections().get(url).timeout(timeout);
+        let mut request = self.client.connections().get(url).timeout(timeout).header(ACCEPT_ENCODING, "gzip");
         if let Some(version) = held {
             request = request.header(IF_NONE_MATCH, format!("\"{version}\""));
         }
@@ -71,8 +73,12 @@ impl AllocatorClient {
             StatusCode::NOT_MODIFIED => Ok(Poll::Unchanged),
             StatusCode::SERVICE_UNAVAILABLE => Ok(Poll::NotReady(refusal(response).await)),
             StatusCode::OK => {
+                let packed =
+                    response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
                 let body = bounded(response, ANSWER_BYTES_MAX).await?;
-                json::from_slice(&body)
+                // It may be long, and others wait for this thread.
+                let read = tokio::task::spawn_blocking(move || read_assignment(&body, packed)).await;
+                read.unwrap_or_else(|error| Err(error.to_string()))
                     .map(|assignment| Poll::Changed(Box::new(assignment)))
                     .map_err(|error| format!("the assignment cannot be read: {error}"))
             }
@@ -121,6 +127,19 @@ impl AllocatorClient {
         let headers = self.client.headers().await.map_err(|error| error.to_string())?;
         request.headers(headers).send().await.map_err(|error| describe(&error))
     }
+}
+
+fn read_assignment(body: &[u8], packed: bool) -> Result<Assignment, String> {
+    if !packed {
+        return json::from_slice(body).map_err(|error| error.to_string());
+    }
+    let mut text = Vec::new();
+    let mut unpacked = MultiGzDecoder::new(body).take(ANSWER_BYTES_MAX as u64 + 1);
+    unpacked.read_to_end(&mut text).map_err(|error| error.to_string())?;
+    if text.len() > ANSWER_BYTES_MAX {
+        return Err(format!("it is larger than {ANSWER_BYTES_MAX} bytes"));
+    }
+    json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 async fn bounded(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, String> {

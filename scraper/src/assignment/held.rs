@@ -187,8 +187,17 @@ impl Held {
                 self.unlisted.insert(job, ids);
                 continue;
             }
-            let moved = ids.into_iter().filter(|id| self.remove(*id).is_some());
-            changes.extend(moved.map(Change::Moved));
+            for id in ids {
+                match self.remove(id) {
+                    // Nobody knows its id any more, but its key.
+                    Some(key) if answer.gone_keys.contains(&key) => {
+                        gone.insert(key);
+                        changes.push(Change::Gone(id));
+                    }
+                    Some(_) => changes.push(Change::Moved(id)),
+                    None => {}
+                }
+            }
         }
         for (name, job) in answer.upsert {
             let JobAssignment { config_hash, synced: _, refusal, targets } = job;
@@ -272,6 +281,20 @@ mod tests {
         let changes = held.apply(answer(2, None, &[2])).unwrap().changes;
         assert_eq!(changes[0], Change::Moved(TargetId(1)));
         assert_eq!(taken(&changes), [2]);
+    }
+
+    #[test]
+    fn a_target_whose_key_a_new_allocator_knows_to_be_gone_is_gone() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1, 2]));
+        let mut full = answer(2, None, &[]);
+        let labels = Labels::from_pairs([("instance", "1")]);
+        full.gone_keys = vec![TargetKey::new("job", &labels)];
+        let Difference { changes, gone } = held.apply(full).unwrap();
+        assert!(
+            changes.contains(&Change::Gone(TargetId(1))) && changes.contains(&Change::Moved(TargetId(2)))
+        );
+        assert_eq!(gone, BTreeSet::from([TargetKey::new("job", &labels)]));
     }
 
     #[test]

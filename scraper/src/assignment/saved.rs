@@ -154,6 +154,7 @@ mod tests {
             gone: Vec::new(),
             moved: Vec::new(),
             gone_keys: Vec::new(),
+            gone_keys: Vec::new(),
             moves: BTreeMap::new(),
         };
         let mut held = Held::default();

@@ -141,6 +141,9 @@ impl Gate {
     /// Does something with the member.
     pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Member) -> T) -> T {
         let mut inner = self.lock();
+        // What follows from the time alone follows before.
+        inner.member.tick(now_ms());
+        self.note_doubt(&mut inner, false);
         let result = act(&mut inner.member);
         self.note_doubt(&mut inner, true);
         self.note_saving(&inner.member);

@@ -139,6 +139,7 @@ impl Destination {
     }
 
     /// How many fences there are.
+    #[cfg(test)]
     pub(crate) fn fences(&self) -> usize {
         self.fences.count()
     }

@@ -161,6 +161,7 @@ impl Node {
             upsert,
             gone: gone.iter().map(|target| target.id).collect(),
             moved: Vec::new(),
+            gone_keys: Vec::new(),
             moves: moves.iter().cloned().collect(),
         };
         assert!(self.scraper.manager().apply(answer, now_ms()));
