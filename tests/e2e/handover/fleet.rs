@@ -183,11 +183,6 @@ impl Fleet {
         self.process(number).signal(signal);
     }
 
-    /// What a scraper has printed since its last start.
-    pub fn scraper_log(&mut self, number: usize) -> String {
-        self.process(number).log()
-    }
-
     fn process(&mut self, number: usize) -> &mut Process {
         &mut self.scrapers.get_mut(&number).unwrap().process
     }

@@ -93,6 +93,7 @@ impl Node {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let options = ScraperOptions {
+            node: String::new(),
             name: name.to_owned(),
             // Nobody is there.
             allocator: "http://127.0.0.1:1".to_owned(),
