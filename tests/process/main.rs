@@ -15,6 +15,7 @@ mod bad_config;
 mod bad_input;
 mod command_line;
 mod demo;
+mod handover;
 mod metrics;
 mod no_url;
 mod outage;

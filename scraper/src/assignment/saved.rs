@@ -154,7 +154,6 @@ mod tests {
             gone: Vec::new(),
             moved: Vec::new(),
             gone_keys: Vec::new(),
-            gone_keys: Vec::new(),
             moves: BTreeMap::new(),
         };
         let mut held = Held::default();
