@@ -129,7 +129,11 @@ mod tests {
         let key = TargetKey(7);
         assert_eq!(lacking.divert(key, "new", &all[0], all.iter()), &all[1]);
         assert_eq!(lacking.divert(key, "newer", &all[0], all.iter()), &all[0]);
-        assert_eq!(lacking.divert(key, "new", &all[0], all[..1].iter()), &all[0], "nobody has it: it may get it");
+        assert_eq!(
+            lacking.divert(key, "new", &all[0], all[..1].iter()),
+            &all[0],
+            "nobody has it: it may get it"
+        );
         lacking.reported("s", jobs(&["new"]), 31_000);
         assert!(lacking.avoids("s", "new"), "a heartbeat that says the same changes nothing");
         lacking.reported("s", jobs(&["newer"]), 32_000);

@@ -16,6 +16,7 @@ mod bad_input;
 mod command_line;
 mod demo;
 mod differing_files;
+mod handover;
 mod metrics;
 mod no_url;
 mod outage;

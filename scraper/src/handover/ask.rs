@@ -133,7 +133,7 @@ impl Scraper {
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        tracing::debug!(%id, address, error, "the scraper before does not say when it stops")
+                        tracing::debug!(%id, address, error, "the scraper before does not say when it stops");
                     }
                 }
             });
