@@ -185,7 +185,10 @@ remote_write: [{url: 'http://a/w', basic_auth: {username: u, password: p}}]
 fn a_file_that_cannot_be_read_is_an_error_and_still_watched() {
     let loaded = load(Path::new("none.yml"), &files(&[]));
     assert!(loaded.config.is_none());
-    assert_eq!(loaded.diagnostics[0].to_string(), "none.yml: error: cannot be read: no such file");
+    assert_eq!(
+        loaded.diagnostics[0].to_string(),
+        "none.yml: error: cannot be read: no such file\n  hint: look whether the path is right, and whether the file may be read"
+    );
     assert_eq!(loaded.files, [PathBuf::from("none.yml")]);
 }
 

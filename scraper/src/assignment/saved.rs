@@ -92,6 +92,8 @@ impl SavedAssignment {
         let bytes = serde_json::to_vec(&written).map_err(|error| fail(&error))?;
         let new = self.path.with_extension("json.new");
         let write = || {
+            // Without a destination nobody else has made it.
+            self.path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             let mut file = std::fs::File::create(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
