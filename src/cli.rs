@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use promring_model::duration::parse_duration;
 
+mod security;
+pub(crate) use security::{AccessArgs, AdminArgs, CallersArgs, ServerArgs, spawn_server};
+
 /// Prometheus target allocator and sharded scraper.
 #[derive(Debug, Parser)]
 #[command(name = "promring", version, propagate_version = true, max_term_width = 110)]
@@ -66,6 +69,8 @@ pub(crate) struct StandaloneArgs {
     /// Address to serve the page, API and metrics on.
     #[arg(long, env = "PROMRING_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +81,10 @@ pub(crate) struct AllocatorArgs {
     /// Address to serve assignments, the page, API and metrics on.
     #[arg(long, env = "PROMRING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) callers: CallersArgs,
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +108,10 @@ pub(crate) struct ScraperArgs {
     /// How others reach this scraper's server [default: its name and the port of --listen].
     #[arg(long, env = "PROMRING_ADVERTISE", value_name = "URL")]
     pub(crate) advertise: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
@@ -12,11 +12,12 @@ use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
     ActiveTarget, ApiResponse, Health, NEVER, Report, ScraperList, ScraperState, ScraperStatus, TargetList,
-    TargetQuery, Version, check_scraper_name,
+    TargetQuery, Version,
 };
 use serde::Deserialize;
 
 use crate::Allocator;
+use crate::callers::Scraper;
 use crate::targets::Discovered;
 
 /// A poll waits this long unless it says otherwise, and at most twice as long.
@@ -40,13 +41,13 @@ struct PollQuery {
 /// Long poll: answers at once when something is newer than the version held, otherwise when it becomes so.
 async fn assignment(
     Shared(allocator): Shared<Allocator>,
-    Path(scraper): Path<String>,
+    Scraper(scraper): Scraper,
     Query(query): Query<PollQuery>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper) {
-        return refusal;
-    }
+    let Some(_open) = allocator.callers().open_poll(&scraper) else {
+        return (StatusCode::TOO_MANY_REQUESTS, "too many polls of this scraper are open\n").into_response();
+    };
     let wait = match query.wait.as_deref().map(parse_duration) {
         None => POLL_WAIT,
         Some(Ok(wait)) => wait.min(POLL_WAIT * 2),
@@ -79,24 +80,15 @@ async fn assignment(
 
 async fn report(
     Shared(allocator): Shared<Allocator>,
-    Path(scraper): Path<String>,
+    Scraper(scraper): Scraper,
     Json(report): Json<Report>,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper) {
-        return refusal;
-    }
     metrics::counter!("promring_allocator_reports_total").increment(1);
     let result = allocator.state().report(&scraper, report, now_ms());
     match result {
         Ok(answer) => Json(answer).into_response(),
         Err(reason) => (StatusCode::TOO_MANY_REQUESTS, format!("{reason}\n")).into_response(),
     }
-}
-
-#[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a bad request")]
-fn check_name(scraper: &str) -> Result<(), Response> {
-    check_scraper_name(scraper)
-        .map_err(|message| (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response())
 }
 
 async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<ScraperList>> {

@@ -4,7 +4,9 @@
 //! scrapers' reports, and the time.
 
 mod api;
+pub mod callers;
 pub mod discovery;
+mod kubernetes;
 pub mod ledger;
 mod members;
 pub mod packed;
@@ -21,6 +23,7 @@ use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 
+use callers::Callers;
 use discovery::{Sources, Update, Watches};
 use members::Watching;
 pub use state::State;
@@ -46,16 +49,23 @@ struct Shared {
     /// Wakes long polls; the value has no meaning.
     changed: watch::Sender<u64>,
     configs: watch::Sender<Arc<Config>>,
+    callers: Callers,
     stopping: Shutdown,
 }
 
 impl Allocator {
-    /// An allocator for this configuration; [`Allocator::run`] makes it live.
+    /// An allocator for this configuration that anyone may call; [`Allocator::run`] makes it live.
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
+        Self::with_callers(config, Callers::default(), stopping)
+    }
+
+    /// The same for callers that show who they are.
+    #[must_use]
+    pub fn with_callers(config: Arc<Config>, callers: Callers, stopping: Shutdown) -> Self {
         let state = Mutex::new(State::new(&config, now_ms()));
-        let shared =
-            Shared { state, changed: watch::Sender::new(0), configs: watch::Sender::new(config), stopping };
+        let (changed, configs) = (watch::Sender::new(0), watch::Sender::new(config));
+        let shared = Shared { state, changed, configs, callers, stopping };
         Self { shared: Arc::new(shared) }
     }
 
@@ -145,6 +155,10 @@ impl Allocator {
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
         Arc::new(move || allocator.state().readiness())
+    }
+
+    fn callers(&self) -> &Callers {
+        &self.shared.callers
     }
 
     /// The state, locked. Never held across an await.

@@ -37,15 +37,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::{Config, HttpClientConfig, ScraperSettings};
-use promring_net::client::HttpClient;
+use promring_model::config::{Config, ScraperSettings};
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{MemberReport, QueueReport, Report, TargetReport};
 use rand::RngExt as _;
 use tokio::sync::{Notify, watch};
 
-use assignment::{AllocatorClient, Poll, SavedAssignment};
+use assignment::{AllocatorAccess, AllocatorClient, Poll, SavedAssignment};
 use buffers::{Buffers, Scratches};
 use destinations::Destinations;
 use labelsets::Shared as SharedLabels;
@@ -83,8 +82,8 @@ const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
 pub struct ScraperOptions {
     /// Its name, unique among the scrapers of an allocator.
     pub name: String,
-    /// The allocator, as `http://host:port`.
-    pub allocator: String,
+    /// The way to the allocator.
+    pub allocator: AllocatorAccess,
     /// Where the queues lie.
     pub data_dir: PathBuf,
     /// Where the scraper's own server is reached, as `http://host:port`.
@@ -135,8 +134,7 @@ impl Scraper {
     /// # Errors
     /// Where a queue cannot be opened or a client not be made.
     pub fn new(config: Arc<Config>, options: ScraperOptions, stopping: Shutdown) -> Result<Self, StartError> {
-        let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
-        let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name);
+        let client = AllocatorClient::new(options.allocator.clone(), &options.name)?;
         if config.remote_write.is_empty() {
             tracing::warn!(
                 "no remote_write in the configuration: targets are scraped and shown, nothing is sent"

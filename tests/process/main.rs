@@ -13,6 +13,7 @@ mod support;
 
 mod bad_config;
 mod bad_input;
+mod callers;
 mod command_line;
 mod demo;
 mod metrics;
