@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use promring_cluster::{Cluster, run};
+use promring_cluster::{Cluster, Request, run};
 use promring_model::config::{Config, load};
 use promring_model::labels::Labels;
 use promring_net::clock::now_ms;
@@ -15,7 +15,7 @@ use promring_testkit::audit::{ExpectedTarget, Exposed, Report};
 use serde_json::{Value, json};
 
 use super::chart::{CHART, objects, template};
-use super::{ALLOCATOR, apply_file, helm, options};
+use super::{ALLOCATOR, apply_file, callers, helm, options};
 use crate::support::{client, eventually, get_json, scaled};
 
 const EXPORTERS: usize = 4;
@@ -176,6 +176,8 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         let named: BTreeSet<_> = named.map(|scraper| scraper["name"].as_str().unwrap().to_owned()).collect();
         assert_eq!(named, members);
 
+        callers::are_who_they_are(cluster, &allocator).await;
+
         // What arrives is one sample a slot of every series.
         let rendered: Vec<&str> =
             ["--show-only", "templates/config.yaml"].into_iter().chain(values).collect();
@@ -247,10 +249,14 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
             assert_eq!(statuses[0].restart_count, 0, "{name}:\n{}", cluster.logs("metrics", name));
         }
 
-        // One watch for discovery and two for the scrapers' StatefulSet and its pods; nothing is refused, and nobody else
-        // asks Kubernetes for anything.
+        // One watch for discovery and two for the scrapers' StatefulSet and its pods, and a question or two about each token;
+        // nothing is refused, and nobody else asks Kubernetes for anything.
         let requests = cluster.requests(ALLOCATOR);
-        assert!(requests.iter().all(|request| request.code == 200), "{requests:?}");
+        let good = |request: &&Request| request.code == 200 || request.code == 201;
+        assert!(requests.iter().all(|request| good(&request)), "{requests:?}");
+        let (reviews, requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.resource == "tokenreviews");
+        assert!((SCRAPERS..=2 * SCRAPERS + callers::TOKENS).contains(&reviews.len()), "{reviews:?}");
         let mut watches: Vec<_> = requests
             .iter()
             .map(|request| (request.verb.as_str(), request.resource.as_str(), request.namespace.as_str()))

@@ -1,5 +1,6 @@
 //! In a cluster: a real control plane, and pods as processes (`tests/cluster`).
 
+mod callers;
 mod changes;
 mod chart;
 mod cluster;

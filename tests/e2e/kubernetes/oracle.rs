@@ -67,7 +67,7 @@ impl Both {
     async fn start(cluster: &Cluster) -> Self {
         let dir = cluster.dir();
         cluster.kubectl(&["create", "namespace", "metrics"]).await;
-        apply_roles(cluster, &[]).await;
+        apply_roles(cluster, &DISCOVERY_ALONE).await;
         let token = cluster.kubectl(&["create", "token", "promring-allocator", "-n", "metrics"]).await;
         let own = cluster.kubeconfig_with("promring", token.trim());
 
@@ -124,6 +124,9 @@ impl Both {
     }
 }
 
+/// Values without which the allocator asks for nothing but what it discovers, and its members.
+const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false"];
+
 /// Applies the chart's roles and nothing else of it.
 async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
     let only = ["--show-only", "templates/rbac.yaml"];
@@ -177,7 +180,8 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         let requests = cluster.requests(ALLOCATOR);
         let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
         assert!(refused.is_empty(), "{refused:?}");
-        let rendered = template(cluster.dir(), &["--show-only", "templates/rbac.yaml"]).unwrap();
+        let only = ["--show-only", "templates/rbac.yaml"].into_iter().chain(DISCOVERY_ALONE);
+        let rendered = template(cluster.dir(), &only.collect::<Vec<_>>()).unwrap();
         let mut granted = granted(&objects(&rendered));
         // Only where attach_metadata asks for them.
         granted.retain(|(_, resource)| resource != "replicasets" && resource != "jobs");
