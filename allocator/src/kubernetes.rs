@@ -57,8 +57,8 @@ impl ApiServer {
         body: Option<&Value>,
     ) -> Result<T, ApiError> {
         let sent = tokio::time::timeout(self.timeout, self.exchange(method, path, body)).await;
-        let result =
-            sent.unwrap_or_else(|_| Err(ApiError::Unanswered(format!("no answer within {:?}", self.timeout))));
+        let result = sent
+            .unwrap_or_else(|_| Err(ApiError::Unanswered(format!("no answer within {:?}", self.timeout))));
         if let Err(ApiError::Status(StatusCode::UNAUTHORIZED, _)) = result {
             *self.client.lock().await = None;
         }
@@ -78,8 +78,7 @@ impl ApiServer {
             .header(http::header::USER_AGENT, USER_AGENT)
             .body(body)
             .map_err(|error| ApiError::Unanswered(error.to_string()))?;
-        let answer =
-            client.send(request).await.map_err(|error| ApiError::Unanswered(describe(&error)))?;
+        let answer = client.send(request).await.map_err(|error| ApiError::Unanswered(describe(&error)))?;
         let status = answer.status();
         let mut body = answer.into_body();
         let mut text = Vec::new();

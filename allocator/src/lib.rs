@@ -7,6 +7,7 @@ mod api;
 pub mod callers;
 pub mod discovery;
 mod kubernetes;
+pub mod lease;
 pub mod ledger;
 mod members;
 pub mod packed;

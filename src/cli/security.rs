@@ -144,10 +144,8 @@ impl AccessArgs {
             server_name: self.allocator_server_name.clone(),
             ..TlsConfig::default()
         };
-        let auth = file(&self.allocator_token_file).map(|token| Auth::Authorization {
-            scheme: "Bearer".to_owned(),
-            credentials: Some(token),
-        });
+        let auth = file(&self.allocator_token_file)
+            .map(|token| Auth::Authorization { scheme: "Bearer".to_owned(), credentials: Some(token) });
         let http = HttpClientConfig { tls, auth, ..HttpClientConfig::default() };
         AllocatorAccess { url, peers: self.allocator_peers.clone(), http }
     }

@@ -49,7 +49,8 @@ scraper: {heartbeat: 200ms, flush_timeout: 0s}
     fn scraper(&self, name: &str, scheme: &str, more: &[&str]) -> (Process, String) {
         let (listen, data) = (format!("127.0.0.1:{}", free_port()), self.path().join(name));
         let allocator = format!("{scheme}://{}", self.listen);
-        let arguments = ["scraper", "--config", text(&self.config), "--name", name, "--allocator", &allocator];
+        let arguments =
+            ["scraper", "--config", text(&self.config), "--name", name, "--allocator", &allocator];
         let further = ["--listen", &listen, "--data-dir", text(&data)];
         (Process::promring(name, &[&arguments, &further[..], more].concat(), self.path()), listen)
     }
@@ -71,7 +72,9 @@ fn client(ca: &Path, identity: Option<(&Path, &Path)>) -> Client {
 async fn scrapers(client: &Client, allocator: &str) -> Option<Vec<(String, u64)>> {
     let answer: Value =
         client.get(format!("{allocator}/api/v1/scrapers")).send().await.ok()?.json().await.ok()?;
-    let one = |scraper: &Value| (scraper["name"].as_str().unwrap().to_owned(), scraper["targets"].as_u64().unwrap());
+    let one = |scraper: &Value| {
+        (scraper["name"].as_str().unwrap().to_owned(), scraper["targets"].as_u64().unwrap())
+    };
     Some(answer["data"]["scrapers"].as_array()?.iter().map(one).collect())
 }
 
@@ -107,8 +110,9 @@ async fn with_mutual_tls_a_scraper_is_who_its_certificate_says() {
     let access = |ca: &Path, (cert, key): &(PathBuf, PathBuf), name: &str| {
         let (flags, paths) = (["ca", "cert", "key"], [ca, cert, key]);
         let files = flags.iter().zip(paths);
-        let mut all: Vec<String> =
-            files.flat_map(|(flag, path)| [format!("--allocator-{flag}-file"), text(path).to_owned()]).collect();
+        let mut all: Vec<String> = files
+            .flat_map(|(flag, path)| [format!("--allocator-{flag}-file"), text(path).to_owned()])
+            .collect();
         all.extend(["--allocator-server-name".to_owned(), name.to_owned()]);
         all
     };
@@ -121,10 +125,18 @@ async fn with_mutual_tls_a_scraper_is_who_its_certificate_says() {
     let good = ours.sign(dir, "scraper-0", &["scraper-0.scrapers.metrics.svc"]);
     let wrong = [
         ("foreign", access(&ca, &other.sign(dir, "foreign", &["foreign"]), "promring"), "no assignment"),
-        ("expired", access(&ca, &ours.sign_until(dir, "expired", &["expired"], 2020), "promring"), "no assignment"),
+        (
+            "expired",
+            access(&ca, &ours.sign_until(dir, "expired", &["expired"], 2020), "promring"),
+            "no assignment",
+        ),
         ("borrowed", access(&ca, &good, "promring"), "403 Forbidden: the client certificate is for"),
         ("astray", access(&ca, &ours.sign(dir, "astray", &["astray"]), "elsewhere"), "not valid for name"),
-        ("misled", access(&other_ca, &ours.sign(dir, "misled", &["misled"]), "promring"), "invalid peer certificate"),
+        (
+            "misled",
+            access(&other_ca, &ours.sign(dir, "misled", &["misled"]), "promring"),
+            "invalid peer certificate",
+        ),
     ];
     for (name, access, reason) in wrong {
         let (scraper, _) = start(name, access, &[]);

@@ -101,7 +101,9 @@ impl Callers {
             Checked::Reviewed(reviewer) => {
                 let pod = reviewer.pod_of(bearer(&parts.headers)?).await?;
                 if *pod != *scraper {
-                    return Err(Refusal::Name(format!("the token is that of the pod {pod}, not of {scraper}")));
+                    return Err(Refusal::Name(format!(
+                        "the token is that of the pod {pod}, not of {scraper}"
+                    )));
                 }
                 return self.rates.take(scraper, Instant::now()).map_err(Refusal::Rate);
             }

@@ -152,7 +152,8 @@ impl Reviewer {
             Err(message) => {
                 tracing::warn!(message, "a scraper's token cannot be checked");
                 let before = known.verdict().unanswered(Instant::now());
-                before.ok_or_else(|| Refusal::Unchecked(format!("the token cannot be checked now: {message}")))
+                before
+                    .ok_or_else(|| Refusal::Unchecked(format!("the token cannot be checked now: {message}")))
             }
         }
     }

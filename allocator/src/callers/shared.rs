@@ -50,7 +50,9 @@ impl SharedTokens {
         if held.watched.changed() {
             match tokens(&self.path) {
                 Ok(tokens) => held.tokens = tokens,
-                Err(error) => tracing::error!(error, "the changed token file cannot be used; the old tokens stay"),
+                Err(error) => {
+                    tracing::error!(error, "the changed token file cannot be used; the old tokens stay")
+                }
             }
         }
         held
@@ -84,7 +86,9 @@ mod tests {
         assert!(SharedTokens::read(path.clone()).unwrap_err().contains("it has no token"));
         std::fs::write(&path, "first\nsecond\n").unwrap();
         let tokens = SharedTokens::read(path.clone()).unwrap();
-        for (token, good) in [("first", true), ("second", true), ("firs", false), ("first ", false), ("", false)] {
+        for (token, good) in
+            [("first", true), ("second", true), ("firs", false), ("first ", false), ("", false)]
+        {
             assert_eq!(tokens.check(token).is_ok(), good, "{token}");
         }
         std::fs::write(&path, "the third\n").unwrap();

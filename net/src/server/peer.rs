@@ -53,7 +53,8 @@ impl PeerCertificate {
     /// `scraper-0` is of `scraper-0.scrapers.metrics.svc`.
     #[must_use]
     pub fn speaks_for(&self, name: &str) -> bool {
-        let first_label = |dns_name: &String| dns_name.split_once('.').is_some_and(|(label, _)| label == name);
+        let first_label =
+            |dns_name: &String| dns_name.split_once('.').is_some_and(|(label, _)| label == name);
         self.dns_names.iter().any(|dns_name| dns_name == name || first_label(dns_name))
     }
 }

@@ -67,11 +67,7 @@ fn file(path: PathBuf) -> Option<SecretSource> {
 
 /// A client that trusts this authority and expects a server `promring`.
 fn trusting(ca: &Path) -> TlsConfig {
-    TlsConfig {
-        ca: file(ca.to_owned()),
-        server_name: Some("promring".to_owned()),
-        ..TlsConfig::default()
-    }
+    TlsConfig { ca: file(ca.to_owned()), server_name: Some("promring".to_owned()), ..TlsConfig::default() }
 }
 
 fn with_certificate(tls: TlsConfig, (cert, key): (PathBuf, PathBuf)) -> TlsConfig {

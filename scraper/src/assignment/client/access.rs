@@ -96,18 +96,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_leads_to_the_host_itself_and_to_the_addresses_of_peers() {
-        let access = access("https://allocator.svc:8080/prefix", &["localhost", "[::1]:9090", "other.svc:9090"]);
+        let access =
+            access("https://127.0.0.9:8080/prefix", &["localhost", "[::1]:9090", "localhost:9091"]);
         for (location, origin) in [
-            ("https://allocator.svc:8080/api/v1/anything?x=y", Some("https://allocator.svc:8080/")),
+            ("https://127.0.0.9:8080/api/v1/anything?x=y", Some("https://127.0.0.9:8080/")),
             ("https://127.0.0.1:8080/", Some("https://127.0.0.1:8080/")),
             ("https://localhost:8080/", Some("https://localhost:8080/")),
             ("https://[::1]:9090/", Some("https://[::1]:9090/")),
-            ("https://other.svc:9090/", Some("https://other.svc:9090/")),
+            ("https://localhost:9091/", Some("https://localhost:9091/")),
             ("http://127.0.0.1:8080/", None),
             ("https://127.0.0.1:9090/", None),
             ("https://127.0.0.2:8080/", None),
             ("https://evil.svc:8080/", None),
-            ("https://allocator.svc.evil:8080/", None),
+            ("https://localhost.evil:8080/", None),
             ("https://user@evil.svc:8080/", None),
             ("/api/v1/anything", None),
             ("data:text", None),
