@@ -103,7 +103,6 @@ impl Allocator {
                 }
             }
         };
-        metrics::gauge!("promring_allocator_leader").set(f64::from(u8::from(self.leads())));
         if changed {
             self.wake_all_polls();
         }
@@ -126,7 +125,7 @@ impl Allocator {
         if self.leads() {
             self.state().retire();
             let told = async {
-                while !self.state().has_told_times() {
+                while !self.state().has_told_times(now_ms()) {
                     tokio::time::sleep(RETIRE_TICK).await;
                 }
             };
