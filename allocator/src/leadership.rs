@@ -145,13 +145,19 @@ impl Allocator {
 }
 
 /// Lets requests to the leader alone through, and redirects others to it.
-pub(crate) async fn leader_only(State(allocator): State<Allocator>, request: Request, next: Next) -> Response {
+pub(crate) async fn leader_only(
+    State(allocator): State<Allocator>,
+    request: Request,
+    next: Next,
+) -> Response {
     match allocator.leadership() {
         Leadership::Ours(_) => next.run(request).await,
         Leadership::Theirs(address) => {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             match HeaderValue::from_str(&format!("{address}{path}")) {
-                Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
+                Ok(location) => {
+                    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+                }
                 Err(_) => nobody(),
             }
         }
@@ -164,13 +170,19 @@ fn nobody() -> Response {
 }
 
 /// Has the leader answer what is only looked at.
-pub(crate) async fn from_leader(State(allocator): State<Allocator>, request: Request, next: Next) -> Response {
+pub(crate) async fn from_leader(
+    State(allocator): State<Allocator>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let (Leadership::Theirs(address), Some(candidacy)) = (allocator.leadership(), allocator.candidacy())
         && !request.headers().contains_key(PASSED_ON)
     {
         match pass_on(&candidacy.client, &address, &request).await {
             Ok(response) => return response,
-            Err(error) => tracing::warn!(address, error, "the leader does not answer; what is known here is shown"),
+            Err(error) => {
+                tracing::warn!(address, error, "the leader does not answer; what is known here is shown")
+            }
         }
     }
     next.run(request).await

@@ -46,7 +46,9 @@ impl ElectionArgs {
     fn address(&self, scheme: &str, listen: SocketAddr) -> Result<String, String> {
         let Some(told) = &self.advertise else {
             if listen.ip().is_unspecified() {
-                return Err("--lease wants to know how this allocator is reached: give --advertise".to_owned());
+                return Err(
+                    "--lease wants to know how this allocator is reached: give --advertise".to_owned()
+                );
             }
             return Ok(format!("{scheme}://{listen}"));
         };

@@ -159,10 +159,8 @@ impl AccessArgs {
     /// The way to the allocator at `url`.
     pub(crate) fn access(&self, url: url::Url) -> AllocatorAccess {
         let token = self.allocator_token_file.clone().map(SecretSource::File);
-        let auth = token.map(|token| Auth::Authorization {
-            scheme: "Bearer".to_owned(),
-            credentials: Some(token),
-        });
+        let auth =
+            token.map(|token| Auth::Authorization { scheme: "Bearer".to_owned(), credentials: Some(token) });
         let tls = self.tls.config();
         let http = HttpClientConfig { tls, auth, ..HttpClientConfig::default() };
         AllocatorAccess { url, peers: self.allocator_peers.clone(), http }

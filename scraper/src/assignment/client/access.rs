@@ -96,8 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_redirect_leads_to_the_host_itself_and_to_the_addresses_of_peers() {
-        let access =
-            access("https://127.0.0.9:8080/prefix", &["localhost", "[::1]:9090", "localhost:9091"]);
+        let access = access("https://127.0.0.9:8080/prefix", &["localhost", "[::1]:9090", "localhost:9091"]);
         for (location, origin) in [
             ("https://127.0.0.9:8080/api/v1/anything?x=y", Some("https://127.0.0.9:8080/")),
             ("https://127.0.0.1:8080/", Some("https://127.0.0.1:8080/")),
