@@ -21,7 +21,7 @@ use crate::Allocator;
 use crate::lease::{Leadership, Lease};
 
 /// What the leader answers is passed on; a request with this header is not passed on again.
-const PASSED_ON: HeaderName = HeaderName::from_static("x-promring-passed-on");
+const PASSED_ON: &str = "x-promring-passed-on";
 
 /// How long the leader may take to begin an answer.
 const PASS_ON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -178,7 +178,8 @@ pub(crate) async fn from_leader(
     if let (Leadership::Theirs(address), Some(candidacy)) = (allocator.leadership(), allocator.candidacy())
         && !request.headers().contains_key(PASSED_ON)
     {
-        match pass_on(&candidacy.client, &address, &request).await {
+        let asked = Asked::of(&request, &address);
+        match asked.pass_on(&candidacy.client).await {
             Ok(response) => return response,
             Err(error) => {
                 tracing::warn!(address, error, "the leader does not answer; what is known here is shown")
@@ -188,13 +189,26 @@ pub(crate) async fn from_leader(
     next.run(request).await
 }
 
-async fn pass_on(client: &HttpClient, address: &str, request: &Request) -> Result<Response, String> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let asked = client
-        .connections()
-        .get(format!("{address}{path}"))
-        .headers(passed(request.headers(), &[header::ACCEPT, header::ACCEPT_ENCODING, header::IF_NONE_MATCH]))
-        .header(PASSED_ON, "1");
+/// What is asked of the leader; without the request's body, which cannot be shared.
+struct Asked {
+    url: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn of(request: &Request, address: &str) -> Self {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let kept = [header::ACCEPT, header::ACCEPT_ENCODING, header::IF_NONE_MATCH];
+        Self { url: format!("{address}{path}"), headers: passed(request.headers(), &kept) }
+    }
+
+    async fn pass_on(self, client: &HttpClient) -> Result<Response, String> {
+        let asked = client.connections().get(self.url).headers(self.headers).header(PASSED_ON, "1");
+        pass_back(asked).await
+    }
+}
+
+async fn pass_back(asked: reqwest::RequestBuilder) -> Result<Response, String> {
     let answer = tokio::time::timeout(PASS_ON_TIMEOUT, asked.send()).await;
     let answer = answer
         .map_err(|_| format!("no answer within {PASS_ON_TIMEOUT:?}"))?

@@ -157,9 +157,8 @@ impl Allocator {
     /// does; until the stop begins.
     pub async fn run(&self) {
         let election = async {
-            match self.candidacy() {
-                Some(candidacy) => candidacy.run().await,
-                None => {}
+            if let Some(candidacy) = self.candidacy() {
+                candidacy.run().await;
             }
             std::future::pending::<()>().await;
         };

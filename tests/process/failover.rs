@@ -171,7 +171,8 @@ async fn failing_over_moves_nothing_whether_the_leader_stops_or_dies() {
         answer["data"]["version"].clone()
     };
     assert_eq!(version(follower).await, version(leader).await);
-    let no_redirects = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let no_redirects =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let path = "/api/v1/assignments/scraper-0?wait=0s";
     let answer = no_redirects.get(format!("{}{path}", world.url(follower))).send().await.unwrap();
     assert_eq!(answer.status().as_u16(), 307);

@@ -273,7 +273,8 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
             .map(|request| (request.verb.as_str(), request.resource.as_str(), request.namespace.as_str()))
             .collect();
         watches.sort_unstable();
-        let each = [("watch", "pods", ""), ("watch", "pods", "metrics"), ("watch", "statefulsets", "metrics")];
+        let each =
+            [("watch", "pods", ""), ("watch", "pods", "metrics"), ("watch", "statefulsets", "metrics")];
         let wanted: Vec<_> = each.into_iter().flat_map(|watch| [watch; ALLOCATORS + 1]).collect();
         assert_eq!(watches, wanted);
         assert_eq!(cluster.requests("system:serviceaccount:metrics:promring-scraper"), []);
