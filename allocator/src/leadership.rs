@@ -204,28 +204,24 @@ impl Asked {
 
     async fn pass_on(self, client: &HttpClient) -> Result<Response, String> {
         let asked = client.connections().get(self.url).headers(self.headers).header(PASSED_ON, "1");
-        pass_back(asked).await
+        let answer = tokio::time::timeout(PASS_ON_TIMEOUT, asked.send()).await;
+        let answer = answer
+            .map_err(|_| format!("no answer within {PASS_ON_TIMEOUT:?}"))?
+            .map_err(|error| describe(&error))?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = answer.status();
+        let kept = [
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::ETAG,
+            header::VARY,
+            header::LOCATION,
+            header::RETRY_AFTER,
+        ];
+        response.headers_mut().extend(passed(answer.headers(), &kept));
+        *response.body_mut() = Body::from_stream(answer.bytes_stream());
+        Ok(response)
     }
-}
-
-async fn pass_back(asked: reqwest::RequestBuilder) -> Result<Response, String> {
-    let answer = tokio::time::timeout(PASS_ON_TIMEOUT, asked.send()).await;
-    let answer = answer
-        .map_err(|_| format!("no answer within {PASS_ON_TIMEOUT:?}"))?
-        .map_err(|error| describe(&error))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = answer.status();
-    let kept = [
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::ETAG,
-        header::VARY,
-        header::LOCATION,
-        header::RETRY_AFTER,
-    ];
-    response.headers_mut().extend(passed(answer.headers(), &kept));
-    *response.body_mut() = Body::from_stream(answer.bytes_stream());
-    Ok(response)
 }
 
 fn passed(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {
