@@ -36,11 +36,16 @@ impl std::fmt::Display for ApiError {
 }
 
 /// The way to the API server. It is looked for at the first request, and again when credentials are no longer good.
-#[derive(Debug)]
 pub(crate) struct ApiServer {
     access: KubernetesAccess,
     timeout: Duration,
     client: Mutex<Option<kube::Client>>,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("access", &self.access).finish_non_exhaustive()
+    }
 }
 
 impl ApiServer {
