@@ -262,6 +262,11 @@ impl State {
         self.lead.as_ref().map(|lead| lead.leader.membership())
     }
 
+    /// The scrapers that take targets, in order of their names.
+    pub fn takers(&self) -> impl Iterator<Item = &str> {
+        self.membership().into_iter().flat_map(Membership::takers)
+    }
+
     /// What a scraper last reported.
     #[must_use]
     pub fn reported(&self, scraper: &str) -> Option<&Reported> {

@@ -67,7 +67,7 @@ fn the_targets_of_a_source_that_has_not_told_yet_stay_where_they_are() {
     // The allocator starts again, and one source is silent for longer than its patience.
     fleet.state = State::new(&config, fleet.now_ms);
     fleet.state.lead(1, true, fleet.now_ms);
-    let mut web = config.clone();
+    let mut web = config;
     web.scrape_configs.truncate(1);
     discover(&mut fleet.state, &web);
     fleet.run(40_000);
@@ -78,8 +78,10 @@ fn the_targets_of_a_source_that_has_not_told_yet_stay_where_they_are() {
     let fewer = with("'o:1', 'o:2', 'o:3'");
     discover(&mut fleet.state, &fewer);
     fleet.run(3_000);
-    let mut expected = before.clone();
-    expected.values_mut().for_each(|share| drop(share.remove("o:4")));
+    let mut expected = before;
+    for share in expected.values_mut() {
+        share.remove("o:4");
+    }
     assert_eq!(fleet.shares(), expected);
     let marked: Vec<String> = fleet.scrapers.values().flat_map(|scraper| scraper.marked.clone()).collect();
     assert_eq!(marked, ["o:4"]);
