@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use promring_allocator::Allocator;
+use promring_allocator::{Allocator, AllocatorOptions};
 use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{bind, common_routes};
@@ -22,7 +22,12 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let stopping = Shutdown::new();
     let (reloader, requests) = channel();
-    let allocator = Allocator::with_callers(config, callers, stopping.clone());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let election =
+        args.election.options(scheme, address, args.callers.api_server(), crate::scraper::host_name)?;
+    let options = AllocatorOptions { callers, election };
+    let allocator =
+        Allocator::with_options(config, options, stopping.clone()).map_err(|error| error.to_string())?;
     let admin = args.server.admin.admin(reloader);
     let router = allocator.routes().merge(common_routes(allocator.readiness(), admin));
     let server = spawn_server(listener, tls, router, stopping.clone());
@@ -32,11 +37,16 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
         Ok(())
     };
     tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
-    let runner = tokio::spawn(async move { allocator.run().await });
+    let running = allocator.clone();
+    let runner = tokio::spawn(async move { running.run().await });
     tokio::spawn(observe::upkeep());
     tracing::info!(%address, "allocator is listening");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
+    tokio::select! {
+        () = allocator.retire() => {}
+        signal = signals.next() => tracing::warn!(signal, "a second signal: the Lease runs out by itself"),
+    }
     stopping.trigger();
     let _ = runner.await;
     let _ = server.await;

@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use promring_model::duration::parse_duration;
 
+mod election;
 mod security;
+pub(crate) use election::ElectionArgs;
 pub(crate) use security::{AccessArgs, AdminArgs, CallersArgs, ServerArgs, spawn_server};
 
 /// Prometheus target allocator and sharded scraper.
@@ -85,6 +87,8 @@ pub(crate) struct AllocatorArgs {
     pub(crate) server: ServerArgs,
     #[command(flatten)]
     pub(crate) callers: CallersArgs,
+    #[command(flatten)]
+    pub(crate) election: ElectionArgs,
 }
 
 #[derive(Debug, Args)]

@@ -76,7 +76,7 @@ fn advertised(scheme: &str, name: &str, address: SocketAddr) -> String {
     }
 }
 
-fn host_name() -> Result<String, String> {
+pub(crate) fn host_name() -> Result<String, String> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { Err("this host has no name; give one with --name".to_owned()) } else { Ok(name) }
 }

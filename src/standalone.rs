@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use promring_allocator::Allocator;
-use promring_model::config::Config;
+use promring_model::config::{Config, Members};
 use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{Readiness, bind, common_routes, loopback_of, serve};
@@ -82,7 +82,9 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
 
 /// There is one scraper, and no other to wait for.
 fn alone(mut config: Arc<Config>) -> Arc<Config> {
-    Arc::make_mut(&mut config).allocator.settle = Duration::ZERO;
+    let allocator = &mut Arc::make_mut(&mut config).allocator;
+    allocator.settle = Duration::ZERO;
+    allocator.members = Members::Static(vec![SCRAPER.to_owned()]);
     config
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::extract::{Query, State as Shared};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -11,31 +12,50 @@ use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
-    ActiveTarget, ApiResponse, Health, NEVER, Report, ScraperList, ScraperState, ScraperStatus, TargetList,
-    TargetQuery, Version,
+    ActiveTarget, ApiResponse, HandoverStatus, Health, NEVER, Report, ScraperList, ScraperState,
+    ScraperStatus, TargetList, TargetQuery, Version,
 };
 use serde::Deserialize;
 
 use crate::Allocator;
+use crate::answers::encode;
 use crate::callers::Scraper;
+use crate::leadership::{from_leader, leader_only};
+use crate::mirror;
+use crate::state::Refusal;
 use crate::targets::Discovered;
 
 /// A poll waits this long unless it says otherwise, and at most twice as long.
 const POLL_WAIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn routes(allocator: Allocator) -> Router {
-    Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
+    let for_scrapers = Router::new()
         .route("/api/v1/assignments/{scraper}", get(assignment))
-        .route("/api/v1/scrapers/{scraper}/report", post(report))
-        .route("/api/v1/scrapers", get(scrapers))
-        .route("/api/v1/targets", get(targets))
+        .route("/api/v1/scrapers/{scraper}/report", post(report));
+    let to_look_at =
+        Router::new().route("/api/v1/scrapers", get(scrapers)).route("/api/v1/targets", get(targets));
+    Router::new()
+        .merge(for_scrapers.route_layer(from_fn_with_state(allocator.clone(), leader_only)))
+        .merge(to_look_at.route_layer(from_fn_with_state(allocator.clone(), from_leader)))
+        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/api/v1/state", get(mirror::state))
         .with_state(allocator)
 }
 
+/// What a long poll is asked with.
 #[derive(Deserialize)]
-struct PollQuery {
+pub(crate) struct PollQuery {
     wait: Option<String>,
+}
+
+/// How long a poll waits.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a bad request")]
+pub(crate) fn wait_of(query: &PollQuery) -> Result<Duration, Response> {
+    match query.wait.as_deref().map(parse_duration) {
+        None => Ok(POLL_WAIT),
+        Some(Ok(wait)) => Ok(wait.min(POLL_WAIT * 2)),
+        Some(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("wait: {error}\n")).into_response()),
+    }
 }
 
 /// Long poll: answers at once when something is newer than the version held, otherwise when it becomes so.
@@ -48,25 +68,30 @@ async fn assignment(
     let Some(_open) = allocator.callers().open_poll(&scraper) else {
         return (StatusCode::TOO_MANY_REQUESTS, "too many polls of this scraper are open\n").into_response();
     };
-    let wait = match query.wait.as_deref().map(parse_duration) {
-        None => POLL_WAIT,
-        Some(Ok(wait)) => wait.min(POLL_WAIT * 2),
-        Some(Err(error)) => return (StatusCode::BAD_REQUEST, format!("wait: {error}\n")).into_response(),
+    let wait = match wait_of(&query) {
+        Ok(wait) => wait,
+        Err(refusal) => return refusal,
     };
     metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let gzip = headers
+        .get_all(header::ACCEPT_ENCODING)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(|value| value.contains("gzip")));
     let deadline = tokio::time::Instant::now() + wait;
-    // Subscribed before the first look, so that no change falls between look and wait.
-    let mut changes = allocator.shared.changed.subscribe();
     loop {
-        let answer = allocator.state().assignment(&scraper, held);
-        if let Some(assignment) = answer {
-            let etag = [(header::ETAG, format!("\"{}\"", assignment.version))];
-            return (etag, Json(assignment)).into_response();
+        // Subscribed before the look, so that no change falls between look and wait.
+        let mut news = allocator.shared.polls.wait_for(&scraper);
+        if !allocator.leads() {
+            return not_ready("another allocator leads, or none does");
+        }
+        if let Some(answer) = answer(&allocator, &scraper, held, gzip).await {
+            return answer;
         }
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { break },
+            // An error is news as well: whoever is told of something is forgotten.
+            _ = news.changed() => {}
             () = tokio::time::sleep_until(deadline) => break,
             () = allocator.shared.stopping.wait() => break,
         }
@@ -74,8 +99,46 @@ async fn assignment(
     let readiness = allocator.state().readiness();
     match readiness {
         Ok(()) => StatusCode::NOT_MODIFIED.into_response(),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+        Err(reason) => not_ready(&reason),
     }
+}
+
+/// What brings a scraper from the version `held` to the newest; None where it has that. Made outside the state's lock,
+/// and once for all who ask the same.
+async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzip: bool) -> Option<Response> {
+    let version = allocator.state().version_of(scraper).filter(|version| held != Some(*version))?;
+    let kept = allocator.shared.answers.get(scraper, held, version).filter(|_| gzip);
+    let (version, body) = match kept {
+        Some(body) => (version, body),
+        None => {
+            let assignment = allocator.state().assignment(scraper, held)?;
+            let version = assignment.version;
+            let encoding = tokio::task::spawn_blocking(move || encode(&assignment, gzip));
+            // A task that was stopped in its middle is the process's end.
+            let Ok(Ok(body)) = encoding.await else {
+                return Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());
+            };
+            if gzip {
+                allocator.shared.answers.keep(scraper, held, version, body.clone());
+            }
+            (version, body)
+        }
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{version}\"")) {
+        headers.insert(header::ETAG, etag);
+    }
+    Some(response)
+}
+
+fn not_ready(reason: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response()
 }
 
 async fn report(
@@ -84,19 +147,29 @@ async fn report(
     Json(report): Json<Report>,
 ) -> Response {
     metrics::counter!("promring_allocator_reports_total").increment(1);
-    let result = allocator.state().report(&scraper, report, now_ms());
+    allocator.heard(report.handover.promised);
+    // One that was paused may find out here that it leads no more.
+    let result = if allocator.leads() {
+        allocator.state().report(&scraper, report, now_ms())
+    } else {
+        Err(Refusal::NotLeading)
+    };
     match result {
         Ok(answer) => Json(answer).into_response(),
-        Err(reason) => (StatusCode::TOO_MANY_REQUESTS, format!("{reason}\n")).into_response(),
+        Err(Refusal::NotLeading) => not_ready("another allocator leads, or none does"),
+        Err(Refusal::Unknown(reason)) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
+        Err(Refusal::TooMany(reason)) => {
+            let later = [(header::RETRY_AFTER, "1")];
+            (StatusCode::TOO_MANY_REQUESTS, later, format!("{reason}\n")).into_response()
+        }
     }
 }
 
 async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<ScraperList>> {
     let state = allocator.state();
     let now = now_ms();
-    let scrapers = state
-        .membership()
-        .members()
+    let members = state.membership().into_iter().flat_map(|members| members.members());
+    let scrapers = members
         .map(|(name, member)| {
             let reported = state.reported(name).cloned().unwrap_or_default();
             ScraperStatus {
@@ -108,7 +181,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
                     (false, false) => ScraperState::Ready,
                 },
                 targets: state.assigned(name),
-                version: reported.report.version,
+                version: reported.report.handover.version,
                 last_report_seconds: (now - member.reported_ms) as f64 / 1_000.0,
                 samples_per_second: if member.lost { 0.0 } else { reported.samples_per_second },
                 queues: reported.report.queues,
@@ -118,7 +191,17 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
         })
         .collect();
     let ready = state.readiness().is_ok();
-    Json(ApiResponse::success(ScraperList { version: state.version(), ready, scrapers }))
+    let moves = state.moves().map(|status| HandoverStatus {
+        id: status.id,
+        from: status.old.to_string(),
+        to: status.new.to_string(),
+        targets: status.keys,
+        step: status.step.name().to_owned(),
+        since_seconds: (now - status.since_ms) as f64 / 1_000.0,
+    });
+    let moves = moves.collect();
+    let version = state.version().unwrap_or(Version { term: 0, counter: 0 });
+    Json(ApiResponse::success(ScraperList { version, ready, scrapers, moves }))
 }
 
 async fn targets(

@@ -21,7 +21,7 @@ use crate::Allocator;
 use crate::lease::{Leadership, Lease};
 
 /// What the leader answers is passed on; a request with this header is not passed on again.
-const PASSED_ON: HeaderName = HeaderName::from_static("x-promring-passed-on");
+const PASSED_ON: &str = "x-promring-passed-on";
 
 /// How long the leader may take to begin an answer.
 const PASS_ON_TIMEOUT: Duration = Duration::from_secs(5);
@@ -103,7 +103,6 @@ impl Allocator {
                 }
             }
         };
-        metrics::gauge!("promring_allocator_leader").set(f64::from(u8::from(self.leads())));
         if changed {
             self.wake_all_polls();
         }
@@ -126,7 +125,7 @@ impl Allocator {
         if self.leads() {
             self.state().retire();
             let told = async {
-                while !self.state().has_told_times() {
+                while !self.state().has_told_times(now_ms()) {
                     tokio::time::sleep(RETIRE_TICK).await;
                 }
             };
@@ -146,13 +145,19 @@ impl Allocator {
 }
 
 /// Lets requests to the leader alone through, and redirects others to it.
-pub(crate) async fn leader_only(State(allocator): State<Allocator>, request: Request, next: Next) -> Response {
+pub(crate) async fn leader_only(
+    State(allocator): State<Allocator>,
+    request: Request,
+    next: Next,
+) -> Response {
     match allocator.leadership() {
         Leadership::Ours(_) => next.run(request).await,
         Leadership::Theirs(address) => {
             let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
             match HeaderValue::from_str(&format!("{address}{path}")) {
-                Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response(),
+                Ok(location) => {
+                    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
+                }
                 Err(_) => nobody(),
             }
         }
@@ -165,42 +170,58 @@ fn nobody() -> Response {
 }
 
 /// Has the leader answer what is only looked at.
-pub(crate) async fn from_leader(State(allocator): State<Allocator>, request: Request, next: Next) -> Response {
+pub(crate) async fn from_leader(
+    State(allocator): State<Allocator>,
+    request: Request,
+    next: Next,
+) -> Response {
     if let (Leadership::Theirs(address), Some(candidacy)) = (allocator.leadership(), allocator.candidacy())
         && !request.headers().contains_key(PASSED_ON)
     {
-        match pass_on(&candidacy.client, &address, &request).await {
+        let asked = Asked::of(&request, &address);
+        match asked.pass_on(&candidacy.client).await {
             Ok(response) => return response,
-            Err(error) => tracing::warn!(address, error, "the leader does not answer; what is known here is shown"),
+            Err(error) => {
+                tracing::warn!(address, error, "the leader does not answer; what is known here is shown")
+            }
         }
     }
     next.run(request).await
 }
 
-async fn pass_on(client: &HttpClient, address: &str, request: &Request) -> Result<Response, String> {
-    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let asked = client
-        .connections()
-        .get(format!("{address}{path}"))
-        .headers(passed(request.headers(), &[header::ACCEPT, header::ACCEPT_ENCODING, header::IF_NONE_MATCH]))
-        .header(PASSED_ON, "1");
-    let answer = tokio::time::timeout(PASS_ON_TIMEOUT, asked.send()).await;
-    let answer = answer
-        .map_err(|_| format!("no answer within {PASS_ON_TIMEOUT:?}"))?
-        .map_err(|error| describe(&error))?;
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = answer.status();
-    let kept = [
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::ETAG,
-        header::VARY,
-        header::LOCATION,
-        header::RETRY_AFTER,
-    ];
-    response.headers_mut().extend(passed(answer.headers(), &kept));
-    *response.body_mut() = Body::from_stream(answer.bytes_stream());
-    Ok(response)
+/// What is asked of the leader; without the request's body, which cannot be shared.
+struct Asked {
+    url: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn of(request: &Request, address: &str) -> Self {
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let kept = [header::ACCEPT, header::ACCEPT_ENCODING, header::IF_NONE_MATCH];
+        Self { url: format!("{address}{path}"), headers: passed(request.headers(), &kept) }
+    }
+
+    async fn pass_on(self, client: &HttpClient) -> Result<Response, String> {
+        let asked = client.connections().get(self.url).headers(self.headers).header(PASSED_ON, "1");
+        let answer = tokio::time::timeout(PASS_ON_TIMEOUT, asked.send()).await;
+        let answer = answer
+            .map_err(|_| format!("no answer within {PASS_ON_TIMEOUT:?}"))?
+            .map_err(|error| describe(&error))?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = answer.status();
+        let kept = [
+            header::CONTENT_TYPE,
+            header::CONTENT_ENCODING,
+            header::ETAG,
+            header::VARY,
+            header::LOCATION,
+            header::RETRY_AFTER,
+        ];
+        response.headers_mut().extend(passed(answer.headers(), &kept));
+        *response.body_mut() = Body::from_stream(answer.bytes_stream());
+        Ok(response)
+    }
 }
 
 fn passed(headers: &HeaderMap, names: &[HeaderName]) -> HeaderMap {

@@ -3,14 +3,25 @@
 //! [`State`] holds the rules and knows neither sockets nor the clock. [`Allocator`] feeds it: discovery's updates,
 //! scrapers' reports, and the time.
 
+mod answers;
 mod api;
 pub mod callers;
+mod catalog;
 pub mod discovery;
+mod gauges;
+mod intended;
 mod kubernetes;
+mod lead;
+mod leadership;
 pub mod lease;
 pub mod ledger;
 mod members;
+mod mirror;
 pub mod packed;
+mod placing;
+mod polls;
+mod reasons;
+mod reports;
 pub mod state;
 pub mod targets;
 
@@ -18,15 +29,21 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::Config;
+use promring_model::config::{Config, HttpClientConfig};
+use promring_net::client::{ClientError, HttpClient};
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 
+use answers::Answers;
 use callers::Callers;
 use discovery::{Sources, Update, Watches};
+use leadership::Candidacy;
+use lease::{Leadership, Lease, LeaseOptions};
 use members::Watching;
+use mirror::Mirror;
+use polls::Polls;
 pub use state::State;
 
 /// How often the time is told to the state: how late a lapse or the settle time may be noticed.
@@ -35,8 +52,29 @@ const TICK: Duration = Duration::from_millis(250);
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
+/// How often what the state has come to is shown as metrics.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Updates that may wait to be taken.
 const UPDATES_MAX: usize = 1_024;
+
+/// What an allocator is started with, beside its configuration.
+#[derive(Debug, Default)]
+pub struct AllocatorOptions {
+    /// Who may act as a scraper.
+    pub callers: Callers,
+    /// The election that it takes part in; None: it is the only one, and leads.
+    pub election: Option<ElectionOptions>,
+}
+
+/// An election among several allocators.
+#[derive(Clone, Debug)]
+pub struct ElectionOptions {
+    /// The Lease that says who leads.
+    pub lease: LeaseOptions,
+    /// How other allocators are reached.
+    pub http: HttpClientConfig,
+}
 
 /// A running allocator. Clones share one state.
 #[derive(Clone, Debug)]
@@ -47,10 +85,14 @@ pub struct Allocator {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// Wakes long polls; the value has no meaning.
-    changed: watch::Sender<u64>,
+    polls: Polls,
+    /// Something is new for any scraper.
+    any_news: watch::Sender<()>,
+    answers: Answers,
     configs: watch::Sender<Arc<Config>>,
     callers: Callers,
+    candidacy: Option<Candidacy>,
+    mirror: Mirror,
     stopping: Shutdown,
 }
 
@@ -58,15 +100,51 @@ impl Allocator {
     /// An allocator for this configuration that anyone may call; [`Allocator::run`] makes it live.
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
-        Self::with_callers(config, Callers::default(), stopping)
+        Self::assemble(config, Callers::default(), None, stopping)
     }
 
-    /// The same for callers that show who they are.
-    #[must_use]
-    pub fn with_callers(config: Arc<Config>, callers: Callers, stopping: Shutdown) -> Self {
-        let state = Mutex::new(State::new(&config, now_ms()));
-        let (changed, configs) = (watch::Sender::new(0), watch::Sender::new(config));
-        let shared = Shared { state, changed, configs, callers, stopping };
+    /// The same for callers that show who they are, and as one of several.
+    ///
+    /// # Errors
+    /// Where the client for other allocators cannot be made.
+    pub fn with_options(
+        config: Arc<Config>,
+        options: AllocatorOptions,
+        stopping: Shutdown,
+    ) -> Result<Self, ClientError> {
+        let candidacy = match options.election {
+            None => None,
+            Some(election) => {
+                // Who leads is what the Lease says, not what an answer says.
+                let http = HttpClientConfig { follow_redirects: false, ..election.http };
+                Some(Candidacy::new(Lease::new(election.lease), HttpClient::new(&http)?))
+            }
+        };
+        Ok(Self::assemble(config, options.callers, candidacy, stopping))
+    }
+
+    fn assemble(
+        config: Arc<Config>,
+        callers: Callers,
+        candidacy: Option<Candidacy>,
+        stopping: Shutdown,
+    ) -> Self {
+        let mut state = State::new(&config, now_ms());
+        if candidacy.is_none() {
+            // Without a Lease the start time is a term that grows with every start.
+            state.lead(now_ms().max(1) as u64, true, now_ms());
+        }
+        let shared = Shared {
+            state: Mutex::new(state),
+            polls: Polls::default(),
+            any_news: watch::Sender::new(()),
+            answers: Answers::default(),
+            configs: watch::Sender::new(config),
+            callers,
+            candidacy,
+            mirror: Mirror::default(),
+            stopping,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -75,8 +153,23 @@ impl Allocator {
         self.shared.configs.send_replace(config);
     }
 
-    /// Runs discovery and keeps the assignment up to date, until the stop begins.
+    /// Runs discovery, keeps the assignment up to date while this allocator leads, and follows the leader while another one
+    /// does; until the stop begins.
     pub async fn run(&self) {
+        let election = async {
+            if let Some(candidacy) = self.candidacy() {
+                candidacy.run().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.keep_up() => {}
+            () = election => {}
+            () = self.follow_leader() => {}
+        }
+    }
+
+    async fn keep_up(&self) {
         let (updates, mut received) = mpsc::channel(UPDATES_MAX);
         let mut configs = self.shared.configs.subscribe();
         let mut config = Arc::clone(&configs.borrow_and_update());
@@ -91,15 +184,29 @@ impl Allocator {
             "allocator: discovery started"
         );
         let mut tick = tokio::time::interval(TICK);
+        let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
+        let mut leadership = self.candidacy().map(Candidacy::changes);
         loop {
+            let elected = async {
+                match &mut leadership {
+                    Some(leadership) => leadership.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
+                _ = elected => {}
+                _ = gauges.tick() => {
+                    self.shared.polls.sweep();
+                    gauges::show(&self.state(), now_ms());
+                    continue;
+                }
                 changed = configs.changed() => {
                     if changed.is_err() { return }
                     config = Arc::clone(&configs.borrow_and_update());
                     generation += 1;
-                    self.state().apply_config(&config);
+                    self.state().apply_config(&config, now_ms());
                     sources = Sources::start(&config, generation, &updates, &watches);
                     members.apply_config(&config, &watches, &roster_sender);
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
@@ -128,22 +235,29 @@ impl Allocator {
     }
 
     fn advance(&self) {
-        let changed = {
+        self.follow_lease();
+        let (news, readiness_changed) = {
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
-            let changed = state.advance(now_ms());
-            let ready = state.readiness().is_ok();
-            metrics::gauge!("promring_allocator_ready").set(f64::from(u8::from(ready)));
-            metrics::gauge!("promring_allocator_assignment_version").set(state.version().counter as f64);
-            let takers = state.membership().takers().count();
-            metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
-            let others = state.membership().len() - takers;
-            metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
-            changed || was_ready != ready
+            let news = state.advance(now_ms());
+            (news, was_ready != state.readiness().is_ok())
         };
-        if changed {
-            self.shared.changed.send_modify(|count| *count += 1);
+        if readiness_changed {
+            self.wake_all_polls();
+        } else if !news.is_empty() {
+            self.shared.polls.wake(&news);
+            self.shared.any_news.send_replace(());
         }
+    }
+
+    fn wake_all_polls(&self) {
+        self.shared.polls.wake_all();
+        self.shared.any_news.send_replace(());
+    }
+
+    /// Tells when something is new for any scraper: from this call on.
+    fn wait_for_any(&self) -> watch::Receiver<()> {
+        self.shared.any_news.subscribe()
     }
 
     /// The routes of the allocator's own API and its page.
@@ -151,15 +265,37 @@ impl Allocator {
         api::routes(self.clone())
     }
 
-    /// Says whether assignments are given out.
+    /// Says whether assignments are given out; of an allocator that follows another one, whether it could go on in its place.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
-        Arc::new(move || allocator.state().readiness())
+        Arc::new(move || match allocator.leadership() {
+            Leadership::Ours(_) => allocator.state().readiness(),
+            Leadership::Theirs(_) if !allocator.state().is_discovered() => {
+                Err("discovery has not synced".to_owned())
+            }
+            Leadership::Theirs(_) if allocator.mirror().get().is_none() => {
+                Err("the leader has not told its state yet".to_owned())
+            }
+            Leadership::Theirs(_) => Ok(()),
+            Leadership::Nobody => Err("no allocator leads that is known here".to_owned()),
+        })
     }
 
     fn callers(&self) -> &Callers {
         &self.shared.callers
+    }
+
+    fn candidacy(&self) -> Option<&Candidacy> {
+        self.shared.candidacy.as_ref()
+    }
+
+    fn mirror(&self) -> &Mirror {
+        &self.shared.mirror
+    }
+
+    async fn stopping(&self) {
+        self.shared.stopping.wait().await;
     }
 
     /// The state, locked. Never held across an await.

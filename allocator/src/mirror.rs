@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use promring_model::target::TargetKey;
 use promring_net::client::{HttpClient, describe};
 use promring_proto::api::{StateView, Version};
@@ -93,7 +93,11 @@ impl Allocator {
     }
 }
 
-async fn poll(client: &HttpClient, address: &str, held: Option<Version>) -> Result<Option<StateView>, String> {
+async fn poll(
+    client: &HttpClient,
+    address: &str,
+    held: Option<Version>,
+) -> Result<Option<StateView>, String> {
     let url = format!("{address}/api/v1/state?wait={WAIT_SECONDS}s");
     let timeout = Duration::from_secs(WAIT_SECONDS) + GRACE;
     let mut request = client.connections().get(url).timeout(timeout);

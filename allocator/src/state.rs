@@ -1,19 +1,22 @@
-//! The allocator's state: targets by job, scrapers, owners. Events and the time go in; what scrapers are told
-//! comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
+//! The allocator's state. What discovery, scrapers and the configuration have told is here whether it leads or not; what
+//! follows from that for the scrapers is [`Lead`], and there only while it leads.
+//!
+//! Events and the time go in, what scrapers are told comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
-use promring_model::config::{Config, Members};
+use promring_model::config::Config;
+use promring_model::handover::{Leader, LeaderOptions, MoveStatus, Name, Reply};
 use promring_model::membership::{Membership, MembershipOptions};
-use promring_model::placement::{self, Held, PlacementOptions, Previous};
 use promring_model::roster::Roster;
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{Assignment, Report, ReportAnswer, TargetReport, Version};
 
+use crate::catalog::Catalog;
 use crate::discovery::Found;
-use crate::ledger::{JobTerms, Ledger};
-use crate::targets::{Discovered, JobTargets};
+use crate::intended::Intended;
+use crate::lead::{Lead, Seen};
+pub use crate::reports::Reported;
+use crate::reports::Reports;
+use crate::targets::JobTargets;
 
 /// A source that has not synced after this long no longer keeps the allocator from being ready.
 const SOURCE_PATIENCE_MS: i64 = 30_000;
@@ -21,168 +24,174 @@ const SOURCE_PATIENCE_MS: i64 = 30_000;
 /// Scrapers that may be known at once; a report under a further name is refused.
 pub const SCRAPERS_MAX: usize = 10_000;
 
-/// What a scraper last reported, beside its targets.
-#[derive(Clone, Debug, Default)]
-pub struct Reported {
-    /// The report without its targets.
-    pub report: Report,
-    /// Samples a second over its recent reports.
-    pub samples_per_second: f64,
-    /// When it reported, in Unix milliseconds.
-    pub at_ms: i64,
+/// Why a report is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Another allocator leads, or none.
+    NotLeading,
+    /// Whoever reports is no scraper of this allocator.
+    Unknown(String),
+    /// There are too many scrapers, or too many reports of this one.
+    TooMany(String),
 }
 
 /// Everything that the allocator knows.
 #[derive(Debug)]
 pub struct State {
-    term: u64,
-    counter: u64,
+    catalog: Catalog,
+    reports: Reports,
+    intended: Intended,
+    options: LeaderOptions,
+    moves_per_minute: u32,
     started_ms: i64,
-    jobs: BTreeMap<String, JobTargets>,
-    membership: Membership,
-    /// The last placement: the scrapers that there were, and what each key was placed by.
-    placed_scrapers: Vec<String>,
-    placed: HashMap<TargetKey, Held>,
-    /// Owners that scrapers told of, from before this allocator started.
-    claims: HashMap<TargetId, String>,
-    ledgers: BTreeMap<String, Ledger>,
-    health: HashMap<TargetId, TargetReport>,
-    reported: BTreeMap<String, Reported>,
-    /// How many scrapers there are to be, by the configuration.
-    replicas: Option<u32>,
-    ready: bool,
-    stale: bool,
+    /// Discovery has told what there is, or was waited for long enough.
+    discovered: bool,
+    lead: Option<Lead>,
 }
 
 impl State {
-    /// Nothing discovered, nobody known. The term is the start time in milliseconds, so that it grows with every start.
+    /// Nothing discovered, nobody known, not leading.
     #[must_use]
     pub fn new(config: &Config, now_ms: i64) -> Self {
         let mut state = Self {
-            term: now_ms.max(1) as u64,
-            counter: 0,
+            catalog: Catalog::default(),
+            reports: Reports::default(),
+            intended: Intended::new(now_ms),
+            options: LeaderOptions::default(),
+            moves_per_minute: 0,
             started_ms: now_ms,
-            jobs: BTreeMap::new(),
-            membership: Membership::new(membership_options(config)),
-            placed_scrapers: Vec::new(),
-            placed: HashMap::new(),
-            claims: HashMap::new(),
-            ledgers: BTreeMap::new(),
-            health: HashMap::new(),
-            reported: BTreeMap::new(),
-            replicas: None,
-            ready: false,
-            stale: true,
+            discovered: false,
+            lead: None,
         };
-        state.apply_config(config);
+        state.apply_config(config, now_ms);
         state
     }
 
     /// Takes a new configuration. Jobs that are no longer in it end; others keep their targets until their
     /// sources have synced again.
-    pub fn apply_config(&mut self, config: &Config) {
-        self.membership.set_options(membership_options(config));
-        match &config.allocator.members {
-            Members::Reporting => self.set_roster(None),
-            Members::Static(names) => self.set_roster(Some(Roster::of_names(names.iter().cloned()))),
-            // The API server tells; what it told last counts meanwhile.
-            Members::StatefulSet(_) => {}
+    pub fn apply_config(&mut self, config: &Config, now_ms: i64) {
+        self.options = leader_options(config);
+        self.moves_per_minute = config.allocator.rebalance_moves_per_minute;
+        self.intended.apply_config(config);
+        self.catalog.apply_config(config);
+        let roster = self.intended.roster().cloned();
+        if let Some(lead) = &mut self.lead {
+            lead.set_options(self.options, self.moves_per_minute, now_ms);
+            lead.leader.set_roster(roster);
+            lead.leader.expect(self.intended.expected());
         }
-        self.replicas = config.allocator.replicas;
-        let mut before = std::mem::take(&mut self.jobs);
-        for job in &config.scrape_configs {
-            let targets = match before.remove(&job.job_name) {
-                Some(mut known) => {
-                    known.reconfigure(Arc::clone(job));
-                    known
-                }
-                None => JobTargets::new(Arc::clone(job)),
-            };
-            self.jobs.insert(job.job_name.clone(), targets);
+    }
+
+    /// This allocator leads from now on, with a term that is higher than any before. With `raises_term` it may raise that
+    /// further above what scrapers have seen: where no Lease keeps the terms. Nothing is given out before every scraper
+    /// has told what it has, or is lost.
+    pub fn lead(&mut self, term: u64, raises_term: bool, now_ms: i64) {
+        let options = LeaderOptions { raises_term, ..self.options };
+        let mut leader = Leader::new(options, term, self.intended.expected(), now_ms);
+        leader.set_roster(self.intended.roster().cloned());
+        self.lead = Some(Lead::new(leader, raises_term, self.moves_per_minute, now_ms));
+    }
+
+    /// Another one leads. What discovery and scrapers have told stays.
+    pub fn step_down(&mut self) {
+        self.lead = None;
+    }
+
+    /// Another one is to lead soon: nothing new begins, and what scrapers have agreed on is told.
+    pub fn retire(&mut self) {
+        if let Some(lead) = &mut self.lead {
+            lead.retire();
         }
-        for name in before.into_keys() {
-            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => name)
-                .set(0.0);
-        }
-        self.stale = true;
+    }
+
+    /// Whether nobody waits for the time of a hand-over that has been agreed on.
+    #[must_use]
+    pub fn has_told_times(&self, now_ms: i64) -> bool {
+        self.lead.as_ref().is_none_or(|lead| lead.leader.has_told_times(now_ms))
+    }
+
+    /// Whether discovery has told what there is, or was waited for long enough.
+    #[must_use]
+    pub fn is_discovered(&self) -> bool {
+        self.discovered
+    }
+
+    /// Whether this allocator leads, which it does before it gives anything out.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.lead.is_some()
     }
 
     /// A source has told something.
     pub fn discovered(&mut self, job: &str, source: usize, found: Found) {
-        if let Some(job) = self.jobs.get_mut(job) {
-            self.stale |= job.update(source, found);
-            metrics::gauge!("promring_sd_failed", "config" => job.config.job_name.clone())
-                .set(job.failed() as f64);
-            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => job.config.job_name.clone())
-                .set(job.discovered() as f64);
-        }
+        self.catalog.discovered(job, source, found);
     }
 
     /// Who the scrapers are to be was told, and how their pods are doing; None: whoever reports.
     pub fn set_roster(&mut self, roster: Option<Roster>) {
-        self.stale |= self.membership.set_roster(roster);
+        self.intended.set_roster(roster.clone());
+        if let Some(lead) = &mut self.lead {
+            lead.leader.set_roster(roster);
+            lead.leader.expect(self.intended.expected());
+        }
     }
 
     /// A scraper has reported.
     ///
     /// # Errors
-    /// Where more scrapers report than may be known.
-    pub fn report(&mut self, name: &str, mut report: Report, now_ms: i64) -> Result<ReportAnswer, String> {
-        if !self.membership.contains(name) && self.membership.len() >= SCRAPERS_MAX {
-            return Err(format!("{SCRAPERS_MAX} scrapers are known already"));
-        }
-        let known = self.membership.contains(name);
-        let leaving = self.is_leaving(name);
-        // One that leaves takes nothing any more, even before it is told to stop.
-        self.stale |= self.membership.report(name, report.draining || leaving, now_ms);
-        for queue in &report.queues {
-            let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
-            metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
-        }
-        for target in report.targets.drain(..) {
-            if !known {
-                self.claims.insert(target.id, name.to_owned());
+    /// Why the report is not taken.
+    pub fn report(&mut self, name: &str, mut report: Report, now_ms: i64) -> Result<ReportAnswer, Refusal> {
+        let Some(lead) = &mut self.lead else { return Err(Refusal::NotLeading) };
+        let members = lead.leader.membership();
+        if !members.contains(name) {
+            if members.len() >= SCRAPERS_MAX {
+                return Err(Refusal::TooMany(format!("{SCRAPERS_MAX} scrapers are known already")));
             }
-            self.health.insert(target.id, target);
+            if !self.intended.admits(name, report.handover.version.is_some()) {
+                return Err(Refusal::Unknown(format!("{name} is none of the scrapers (allocator.members)")));
+            }
         }
-        let reported = self.reported.entry(name.to_owned()).or_default();
-        reported.observe(report, now_ms);
-        // A scraper that this allocator has not seen before may have told only what changed.
-        let full = !known && !reported.report.full;
-        Ok(ReportAnswer { term: self.term, full, leaving, ..ReportAnswer::default() })
+        if !self.reports.admit(name, now_ms) {
+            return Err(Refusal::TooMany("too many reports".to_owned()));
+        }
+        let leaving = self.intended.is_leaving(name);
+        // One that leaves takes nothing any more, even before it is told to stop.
+        report.handover.draining |= report.draining || leaving;
+        if report.handover.address.is_empty() {
+            report.handover.address.clone_from(&report.address);
+        }
+        if report.handover.run == 0 {
+            lead.leader.alive(name, now_ms);
+        }
+        let is_old = lead.leader.has_heard(name, report.handover.run, report.handover.sequence);
+        let Reply { term, full: full_claims, sequence, .. } =
+            lead.leader.report(name, report.handover.clone(), now_ms);
+        let full = !is_old && self.reports.take(name, report, now_ms, |id| lead.reweighed(name, id));
+        let version = lead.version_of(name);
+        let alone = version.is_some() && !lead.leader.has_others(name);
+        Ok(ReportAnswer { term, full, leaving, alone, full_claims, sequence, version })
     }
 
     /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number
     /// that is too high for the scrapers that there are to be.
     #[must_use]
     pub fn is_leaving(&self, name: &str) -> bool {
-        if self.membership.has_roster() {
-            return self.membership.is_leaving(name);
-        }
-        let ordinal = name.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse::<u32>().ok());
-        self.replicas.zip(ordinal).is_some_and(|(replicas, ordinal)| ordinal >= replicas)
+        self.intended.is_leaving(name)
     }
 
-    /// Time has passed, or events have come: brings the assignment up to date. Returns whether it changed for anyone.
-    pub fn advance(&mut self, now_ms: i64) -> bool {
-        self.stale |= self.membership.tick(now_ms);
-        if !self.ready {
-            self.become_ready(now_ms);
-        }
-        if !self.ready || !self.stale {
-            return false;
-        }
-        self.stale = false;
-        self.assign(now_ms)
-    }
-
-    fn become_ready(&mut self, now_ms: i64) {
+    /// Time has passed, or events have come: brings the assignment up to date. Returns the scrapers that are told
+    /// something new.
+    pub fn advance(&mut self, now_ms: i64) -> Vec<Name> {
+        let changes = self.catalog.settle();
+        self.reports.forget(&changes.gone);
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
-        let awaited = self.jobs.values().any(JobTargets::is_awaited);
-        if (!awaited || waited) && self.membership.is_settled() {
-            self.ready = true;
-            self.stale = true;
+        self.discovered |= waited || !self.catalog.is_awaited();
+        let Some(lead) = &mut self.lead else { return Vec::new() };
+        if self.intended.is_awaited(now_ms) {
+            return Vec::new();
         }
+        let seen = Seen { catalog: &self.catalog, reports: &self.reports, intended: &self.intended };
+        lead.advance(&seen, &changes, self.discovered, now_ms)
     }
 
     /// Whether assignments are given out, and if not, why.
@@ -190,190 +199,109 @@ impl State {
     /// # Errors
     /// What is still waited for.
     pub fn readiness(&self) -> Result<(), String> {
-        if self.ready {
+        let Some(lead) = &self.lead else { return Err("another allocator leads, or none does".to_owned()) };
+        if lead.is_placed() {
             return Ok(());
         }
-        let unsynced: Vec<&str> = self
-            .jobs
-            .values()
-            .filter(|job| !job.is_synced())
-            .map(|job| job.config.job_name.as_str())
-            .collect();
-        if !unsynced.is_empty() {
+        let unsynced = self.catalog.jobs().filter(|job| !job.is_synced());
+        let unsynced: Vec<&str> = unsynced.map(|job| job.config.job_name.as_str()).collect();
+        if !self.discovered && !unsynced.is_empty() {
             Err(format!("discovery has not synced for the jobs {}", unsynced.join(", ")))
-        } else if self.membership.is_empty() {
+        } else if lead.leader.membership().is_empty() {
             Err("no scraper has reported yet".to_owned())
-        } else {
+        } else if !lead.leader.membership().is_settled() {
             Err("waiting for more scrapers to report (allocator.settle)".to_owned())
-        }
-    }
-
-    /// Places every target and hands each scraper its part.
-    fn assign(&mut self, now_ms: i64) -> bool {
-        let takers: Vec<String> = self.membership.takers().map(str::to_owned).collect();
-        if takers.is_empty() {
-            // Nobody could take anything over: whoever is still alive goes on with what it has.
-            return false;
-        }
-        let mut by_key: BTreeMap<TargetKey, Vec<Arc<Discovered>>> = BTreeMap::new();
-        for target in self.jobs.values().flat_map(|job| job.active().values()) {
-            by_key.entry(target.target.key).or_default().push(Arc::clone(target));
-        }
-        self.place(&by_key, &takers);
-        let terms: BTreeMap<String, JobTerms> =
-            self.jobs.iter().map(|(name, job)| (name.clone(), job_terms(job))).collect();
-        let mut parts: BTreeMap<String, Vec<&Arc<Discovered>>> = BTreeMap::new();
-        for (key, targets) in &by_key {
-            if let Some(owner) = self.owner(*key) {
-                parts.entry(owner.to_owned()).or_default().extend(targets);
-            }
-        }
-        for name in self.membership.members().map(|(name, _)| name) {
-            self.ledgers.entry(name.to_owned()).or_default();
-        }
-        let counter = self.counter + 1;
-        let mut changed = false;
-        for (name, ledger) in &mut self.ledgers {
-            let part = parts.remove(name).unwrap_or_default();
-            // What has a living target of its key moved or was replaced; its series may go on.
-            let gone = |target: &Discovered| !by_key.contains_key(&target.target.key);
-            changed |= ledger.replace(part.into_iter(), &terms, gone, counter, now_ms);
-            ledger.forget(now_ms);
-            metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(ledger.len() as f64);
-        }
-        if changed {
-            self.counter = counter;
-        }
-        let active: std::collections::HashSet<TargetId> =
-            by_key.values().flatten().map(|target| target.target.id).collect();
-        self.health.retain(|id, _| active.contains(id));
-        self.claims.clear();
-        changed
-    }
-
-    fn place(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>, takers: &[String]) {
-        let targets: Vec<(TargetKey, f64)> = by_key
-            .iter()
-            .flat_map(|(key, targets)| targets.iter().map(|target| (*key, self.weight(target))))
-            .collect();
-        if self.placed.is_empty() {
-            self.take_claims(by_key);
-        }
-        let held = |key| self.placed.get(&key).copied();
-        let previous = Previous { scrapers: &self.placed_scrapers, held: &held };
-        let placement = placement::place(&targets, takers, Some(&previous), &PlacementOptions::default());
-        let placed = placement.by_key(&targets);
-        let moved = |(key, now): &(&TargetKey, &Held)| {
-            let owner_before = held(**key).and_then(|before| self.placed_scrapers.get(before.scraper));
-            owner_before.is_some_and(|before| *before != takers[now.scraper])
-        };
-        metrics::counter!("promring_allocator_moves_total")
-            .increment(placed.iter().filter(moved).count() as u64);
-        self.placed = placed;
-        self.placed_scrapers = takers.to_vec();
-    }
-
-    /// After a start, what the scrapers said that they have counts as the last placement, so that a restart of the
-    /// allocator moves nothing.
-    fn take_claims(&mut self, by_key: &BTreeMap<TargetKey, Vec<Arc<Discovered>>>) {
-        let mut scrapers: Vec<String> = self.claims.values().cloned().collect();
-        scrapers.sort();
-        scrapers.dedup();
-        for (key, targets) in by_key {
-            let claim = targets.iter().find_map(|target| self.claims.get(&target.target.id));
-            if let Some(scraper) = claim.and_then(|name| scrapers.binary_search(name).ok()) {
-                let weight = targets.iter().map(|target| self.weight(target)).sum();
-                self.placed.insert(*key, Held { scraper, weight });
-            }
-        }
-        self.placed_scrapers = scrapers;
-    }
-
-    /// Samples a second of a target; NaN, which placement takes as its default, where none is known.
-    fn weight(&self, target: &Discovered) -> f64 {
-        match self.health.get(&target.target.id) {
-            Some(report) if report.samples > 0 => {
-                report.samples as f64 / target.target.interval.as_secs_f64()
-            }
-            _ => f64::NAN,
+        } else {
+            Err("waiting for all scrapers to tell what they have, or to be lost (allocator.lapse)".to_owned())
         }
     }
 
     /// The answer to a poll: None where nothing is newer than what the scraper holds.
     #[must_use]
     pub fn assignment(&self, scraper: &str, held: Option<Version>) -> Option<Assignment> {
-        if !self.ready {
-            return None;
-        }
-        self.ledgers.get(scraper)?.answer(held, self.term)
+        self.lead.as_ref()?.answer(scraper, held, &self.catalog)
     }
 
-    /// The newest version.
+    /// The newest version for a scraper; None while nothing is given out.
     #[must_use]
-    pub fn version(&self) -> Version {
-        Version { term: self.term, counter: self.counter }
+    pub fn version_of(&self, scraper: &str) -> Option<Version> {
+        self.lead.as_ref()?.version_of(scraper)
+    }
+
+    /// The newest version; None where this allocator does not lead.
+    #[must_use]
+    pub fn version(&self) -> Option<Version> {
+        self.lead.as_ref().map(|lead| lead.leader.version())
     }
 
     /// Jobs with their targets, by name.
     pub fn jobs(&self) -> impl Iterator<Item = &JobTargets> {
-        self.jobs.values()
+        self.catalog.jobs()
     }
 
     /// The owner of a target; None where it has none yet.
     #[must_use]
     pub fn owner(&self, key: TargetKey) -> Option<&str> {
-        self.placed_scrapers.get(self.placed.get(&key)?.scraper).map(String::as_str)
+        self.lead.as_ref()?.leader.owner(key).map(|name| &**name)
+    }
+
+    /// Every key that has an owner; nothing where this allocator does not lead.
+    pub fn owners(&self) -> impl Iterator<Item = (TargetKey, &str)> {
+        self.lead.iter().flat_map(|lead| lead.leader.placed().map(|(key, name)| (key, &**name)))
     }
 
     /// What its scraper last said of a target.
     #[must_use]
     pub fn health(&self, id: TargetId) -> Option<&TargetReport> {
-        self.health.get(&id)
+        self.reports.health(id)
     }
 
-    /// The scrapers.
+    /// The scrapers; None where this allocator does not lead.
     #[must_use]
-    pub fn membership(&self) -> &Membership {
-        &self.membership
+    pub fn membership(&self) -> Option<&Membership> {
+        self.lead.as_ref().map(|lead| lead.leader.membership())
+    }
+
+    /// The scrapers that take targets, in order of their names.
+    pub fn takers(&self) -> impl Iterator<Item = &str> {
+        self.membership().into_iter().flat_map(Membership::takers)
     }
 
     /// What a scraper last reported.
     #[must_use]
     pub fn reported(&self, scraper: &str) -> Option<&Reported> {
-        self.reported.get(scraper)
+        self.reports.of(scraper)
     }
 
-    /// How many targets a scraper is assigned.
+    /// How many targets a scraper is told of, those included that come or go.
     #[must_use]
     pub fn assigned(&self, scraper: &str) -> usize {
-        self.ledgers.get(scraper).map_or(0, Ledger::len)
+        self.lead.as_ref().map_or(0, |lead| lead.assigned(scraper))
+    }
+
+    /// Moves that are not done.
+    pub fn moves(&self) -> impl Iterator<Item = MoveStatus> {
+        self.lead.iter().flat_map(|lead| lead.leader.moves())
+    }
+
+    /// What this allocator has while it leads.
+    pub(crate) fn leading(&self) -> Option<&Lead> {
+        self.lead.as_ref()
     }
 }
 
-impl Reported {
-    fn observe(&mut self, report: Report, now_ms: i64) {
-        let seconds = (now_ms - self.at_ms) as f64 / 1_000.0;
-        // A total that shrank is a scraper that restarted.
-        if self.at_ms > 0 && seconds > 0.0 && report.samples_total >= self.report.samples_total {
-            let rate = (report.samples_total - self.report.samples_total) as f64 / seconds;
-            // Half of it is forgotten in about ten seconds: scrapes come in bursts.
-            let share = 1.0 - 0.5_f64.powf(seconds / 10.0);
-            let first = self.samples_per_second == 0.0;
-            self.samples_per_second =
-                if first { rate } else { self.samples_per_second * (1.0 - share) + rate * share };
-        }
-        (self.report, self.at_ms) = (report, now_ms);
+fn leader_options(config: &Config) -> LeaderOptions {
+    let allocator = &config.allocator;
+    LeaderOptions {
+        membership: MembershipOptions { lapse: allocator.lapse, settle: allocator.settle },
+        ahead: allocator.handover_lead,
+        settled_after: allocator.handover_settle,
+        prepare_max: allocator.handover_prepare_max,
+        fence_max: config.scraper.fence_max,
+        ..LeaderOptions::default()
     }
-}
-
-fn membership_options(config: &Config) -> MembershipOptions {
-    MembershipOptions { lapse: config.allocator.lapse, settle: config.allocator.settle }
-}
-
-fn job_terms(job: &JobTargets) -> JobTerms {
-    JobTerms { config_hash: job.config.scraper_hash, synced: job.is_synced(), refusal: job.refusal() }
 }
 
 #[cfg(test)]
-#[path = "state_tests.rs"]
+#[path = "state_tests/mod.rs"]
 mod tests;

@@ -106,6 +106,8 @@ pub struct JobTargets {
     active: BTreeMap<TargetId, Arc<Discovered>>,
     /// Further targets with an identity that is active. One takes over when the active one goes.
     doubles: HashMap<TargetId, Vec<Arc<Discovered>>>,
+    /// Targets that became active (true) or ceased to be, in that order.
+    changes: Vec<(Arc<Discovered>, bool)>,
     discovered: usize,
     dropped: u64,
     duplicates: u64,
@@ -122,6 +124,7 @@ impl JobTargets {
             leftover: Vec::new(),
             active: BTreeMap::new(),
             doubles: HashMap::new(),
+            changes: Vec::new(),
             discovered: 0,
             dropped: 0,
             duplicates: 0,
@@ -259,12 +262,23 @@ impl JobTargets {
     fn add(&mut self, found: &Arc<Discovered>) {
         let id = found.target.id;
         match self.active.get(&id) {
-            None => drop(self.active.insert(id, Arc::clone(found))),
+            None => self.activate(id, Arc::clone(found)),
             Some(_) => {
                 self.doubles.entry(id).or_default().push(Arc::clone(found));
                 self.duplicates += 1;
             }
         }
+    }
+
+    fn activate(&mut self, id: TargetId, target: Arc<Discovered>) {
+        self.changes.push((Arc::clone(&target), true));
+        self.active.insert(id, target);
+    }
+
+    /// Targets that became active (true) or ceased to be since this was called last, in the order in which they did. One
+    /// that takes the place of another of the same identity comes before the other goes.
+    pub fn take_changes(&mut self) -> Vec<(Arc<Discovered>, bool)> {
+        std::mem::take(&mut self.changes)
     }
 
     /// A group is gone: so are its targets, but for those that another group has as well.
@@ -277,24 +291,28 @@ impl JobTargets {
             };
             let id = found.target.id;
             let Some(doubles) = self.doubles.get_mut(&id) else {
-                self.active.remove(&id);
+                self.changes.extend(self.active.remove(&id).map(|target| (target, false)));
                 continue;
             };
             self.duplicates -= 1;
-            if let Some(at) = doubles.iter().position(|double| Arc::ptr_eq(double, found)) {
-                doubles.swap_remove(at);
-            } else if let Some(heir) = doubles.pop() {
-                self.active.insert(id, heir);
+            let mut heir = None;
+            match doubles.iter().position(|double| Arc::ptr_eq(double, found)) {
+                Some(at) => drop(doubles.swap_remove(at)),
+                None => heir = doubles.pop(),
             }
             if doubles.is_empty() {
                 self.doubles.remove(&id);
+            }
+            if let Some(heir) = heir {
+                self.activate(id, heir);
+                self.changes.push((Arc::clone(found), false));
             }
         }
     }
 
     /// Goes through all groups again with the rules that are in force now.
     fn relabel(&mut self) {
-        self.active.clear();
+        let before = std::mem::take(&mut self.active);
         self.doubles.clear();
         (self.discovered, self.dropped, self.duplicates) = (0, 0, 0);
         let mut sources = std::mem::take(&mut self.sources);
@@ -304,6 +322,7 @@ impl JobTargets {
             held.outcomes = self.assemble(&held.group);
         }
         (self.sources, self.leftover) = (sources, leftover);
+        self.changes.extend(before.into_values().map(|target| (target, false)));
     }
 
     fn drop_leftover(&mut self) {

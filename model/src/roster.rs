@@ -4,7 +4,7 @@
 //! [`StatefulSet`] is a state machine: what the API server tells of the set and its pods goes in, a [`Roster`] comes out.
 //! A restarting pod stays a member all the time: the set's ordinals are the members, not its pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of a member beside its own reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,12 +25,23 @@ pub enum Presence {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roster {
     members: BTreeMap<String, Presence>,
+    /// Those who are not to be, and whose pods are there all the same; None where nobody watches pods.
+    lingering: Option<BTreeSet<String>>,
 }
 
 impl Roster {
     /// Members that nobody watches.
     pub fn of_names<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
-        Self { members: names.into_iter().map(|name| (name.into(), Presence::Unknown)).collect() }
+        let members = names.into_iter().map(|name| (name.into(), Presence::Unknown)).collect();
+        Self { members, lingering: None }
+    }
+
+    /// Whether this one is not to be (any more) and has no pod either: what it has left on its volume, nobody will send
+    /// before it is to be again. False where nobody watches pods.
+    #[must_use]
+    pub fn is_gone(&self, name: &str) -> bool {
+        let pods = self.lingering.as_ref();
+        !self.members.contains_key(name) && pods.is_some_and(|pods| !pods.contains(name))
     }
 
     /// What is known of this member; None for one that is not to be.
@@ -98,7 +109,9 @@ impl StatefulSet {
             let presence = self.pods.get(&name).copied().unwrap_or(Presence::Gone);
             (name, presence)
         };
-        Some(Roster { members: ordinals.map(member).collect() })
+        let members: BTreeMap<String, Presence> = ordinals.map(member).collect();
+        let lingering = self.pods.keys().filter(|name| !members.contains_key(*name)).cloned().collect();
+        Some(Roster { members, lingering: Some(lingering) })
     }
 }
 
@@ -128,6 +141,8 @@ mod tests {
         assert_eq!(members(&set)[1].1, Presence::Terminating);
         set.pod("scraper-4", None);
         assert_eq!(members(&set)[1].1, Presence::Gone);
+        let gone = ["scraper-4", "scraper-9", "scraper-7"].map(|name| set.roster().unwrap().is_gone(name));
+        assert_eq!(gone, [false, false, true], "a member, one that ends, and nobody");
         assert_eq!(set.pods.len(), 1, "scraper-9 may become a member");
     }
 

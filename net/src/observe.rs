@@ -11,11 +11,18 @@ static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 const SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
+/// Bounds of the durations of hand-overs in seconds: those of a fence at the end.
+const HANDOVER_SECONDS: [f64; 10] = [5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0, 600.0];
+
 /// Installs the recorder that the `metrics` macros write to. Must run before any handle is taken, since a handle
 /// taken earlier goes nowhere. Later calls change nothing.
 pub fn install_metrics() {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+        .and_then(|builder| {
+            let handovers = Matcher::Full("promring_allocator_handover_duration_seconds".to_owned());
+            builder.set_buckets_for_metric(handovers, &HANDOVER_SECONDS)
+        })
         .map(PrometheusBuilder::build_recorder);
     let Ok(recorder) = recorder else { return };
     let handle = recorder.handle();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 pub use promring_model::handover::{Grant, MemberReport, MoveId, MoveTerms, NotAVersion, Version};
 use promring_model::labels::Labels;
-use promring_model::target::TargetId;
+use promring_model::target::{TargetId, TargetKey};
 use serde::{Deserialize, Serialize};
 
 /// A scraper's name may have this many bytes: a DNS name's length, as a pod's host name is one.
@@ -41,6 +41,10 @@ pub struct Assignment {
     /// Targets that another scraper has now: no markers.
     #[serde(default)]
     pub moved: Vec<TargetId>,
+    /// Keys that a former allocator knew and that exist no more, and whose targets this one cannot name: in a whole answer
+    /// targets with such a key that are not listed end with staleness markers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone_keys: Vec<TargetKey>,
     /// All moves that concern the scraper, whatever `base` is. One that it is in and that is not listed is done, or was
     /// given up.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -332,6 +336,17 @@ pub struct DroppedTarget {
     pub error: String,
 }
 
+/// Answer of `GET /api/v1/state`: what an allocator that follows the leader has to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    /// The leader's newest version.
+    pub version: Version,
+    /// Whether it gives out assignments.
+    pub ready: bool,
+    /// The keys of each scraper.
+    pub owners: BTreeMap<String, Vec<TargetKey>>,
+}
+
 /// Answer of `GET /api/v1/scrapers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScraperList {
@@ -341,6 +356,26 @@ pub struct ScraperList {
     pub ready: bool,
     /// The scrapers, by name.
     pub scrapers: Vec<ScraperStatus>,
+    /// Hand-overs that are under way.
+    #[serde(default)]
+    pub moves: Vec<HandoverStatus>,
+}
+
+/// A hand-over under way: targets that go from one scraper to another at one time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HandoverStatus {
+    /// Which.
+    pub id: MoveId,
+    /// Who gives.
+    pub from: String,
+    /// Who takes.
+    pub to: String,
+    /// How many keys: targets that differ in path or parameters alone count once.
+    pub targets: usize,
+    /// `prepare`, `until`, `from` or `fence`.
+    pub step: String,
+    /// Since when, in seconds.
+    pub since_seconds: f64,
 }
 
 /// A scraper as the allocator sees it.

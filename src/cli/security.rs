@@ -76,7 +76,7 @@ pub(crate) fn spawn_server(
 pub(crate) struct CallersArgs {
     /// ServiceAccounts of the scrapers, whose tokens the API server checks: a caller is the pod that its token is bound to
     /// [default: no tokens are asked for].
-    #[arg(long = "token-account", env = "PROMRING_TOKEN_ACCOUNT", value_delimiter = ',', value_parser = account, value_name = "NAMESPACE/NAME")]
+    #[arg(long = "token-account", env = "PROMRING_TOKEN_ACCOUNT", value_delimiter = ',', value_parser = object, value_name = "NAMESPACE/NAME")]
     token_accounts: Vec<(String, String)>,
     /// The audience that these tokens have to be for.
     #[arg(long, env = "PROMRING_TOKEN_AUDIENCE", default_value = "promring", value_name = "TEXT")]
@@ -85,7 +85,7 @@ pub(crate) struct CallersArgs {
     /// [default: no tokens are asked for].
     #[arg(long, env = "PROMRING_TOKEN_FILE", conflicts_with = "token_accounts", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How the API server is reached that checks tokens [default: by the pod's own ServiceAccount].
+    /// How the API server is reached that checks tokens and keeps the Lease [default: by the pod's own ServiceAccount].
     #[arg(long, env = "PROMRING_KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
@@ -104,7 +104,8 @@ impl CallersArgs {
         })
     }
 
-    fn api_server(&self) -> KubernetesAccess {
+    /// The API server, for everything but discovery and members.
+    pub(crate) fn api_server(&self) -> KubernetesAccess {
         self.kubeconfig.clone().map_or(KubernetesAccess::InCluster, KubernetesAccess::Kubeconfig)
     }
 }
@@ -112,10 +113,20 @@ impl CallersArgs {
 /// Of the scraper: how it reaches the allocator.
 #[derive(Debug, Args)]
 pub(crate) struct AccessArgs {
+    #[command(flatten)]
+    tls: AccessTlsArgs,
+    /// The token to show to the allocator; read again when it changes [default: none].
+    #[arg(long, env = "PROMRING_ALLOCATOR_TOKEN_FILE", value_name = "FILE")]
+    allocator_token_file: Option<PathBuf>,
     /// Further names of the allocators, as a headless Service has one: a redirect to another allocator is followed to their
     /// addresses, and to no other [default: the host of --allocator alone].
     #[arg(long, env = "PROMRING_ALLOCATOR_PEERS", value_delimiter = ',', value_name = "HOST[:PORT]")]
     allocator_peers: Vec<String>,
+}
+
+/// Of scrapers and of allocators that stand for election: how an allocator is reached with TLS.
+#[derive(Debug, Args)]
+pub(crate) struct AccessTlsArgs {
     /// Authorities that sign the allocator's certificate, as PEM [default: those of the system].
     #[arg(long, env = "PROMRING_ALLOCATOR_CA_FILE", value_name = "FILE")]
     allocator_ca_file: Option<PathBuf>,
@@ -128,35 +139,40 @@ pub(crate) struct AccessArgs {
     /// The name in the allocator's certificate [default: the host of --allocator].
     #[arg(long, env = "PROMRING_ALLOCATOR_SERVER_NAME", value_name = "NAME")]
     allocator_server_name: Option<String>,
-    /// The token to show to the allocator; read again when it changes [default: none].
-    #[arg(long, env = "PROMRING_ALLOCATOR_TOKEN_FILE", value_name = "FILE")]
-    allocator_token_file: Option<PathBuf>,
 }
 
-impl AccessArgs {
-    /// The way to the allocator at `url`.
-    pub(crate) fn access(&self, url: url::Url) -> AllocatorAccess {
+impl AccessTlsArgs {
+    /// The settings of a client.
+    pub(crate) fn config(&self) -> TlsConfig {
         let file = |path: &Option<PathBuf>| path.clone().map(SecretSource::File);
-        let tls = TlsConfig {
+        TlsConfig {
             ca: file(&self.allocator_ca_file),
             cert: file(&self.allocator_cert_file),
             key: file(&self.allocator_key_file),
             server_name: self.allocator_server_name.clone(),
             ..TlsConfig::default()
-        };
-        let auth = file(&self.allocator_token_file)
-            .map(|token| Auth::Authorization { scheme: "Bearer".to_owned(), credentials: Some(token) });
+        }
+    }
+}
+
+impl AccessArgs {
+    /// The way to the allocator at `url`.
+    pub(crate) fn access(&self, url: url::Url) -> AllocatorAccess {
+        let token = self.allocator_token_file.clone().map(SecretSource::File);
+        let auth =
+            token.map(|token| Auth::Authorization { scheme: "Bearer".to_owned(), credentials: Some(token) });
+        let tls = self.tls.config();
         let http = HttpClientConfig { tls, auth, ..HttpClientConfig::default() };
         AllocatorAccess { url, peers: self.allocator_peers.clone(), http }
     }
 }
 
-/// A ServiceAccount with its namespace.
-fn account(text: &str) -> Result<(String, String), String> {
+/// An object of Kubernetes with its namespace.
+pub(super) fn object(text: &str) -> Result<(String, String), String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok((namespace.to_owned(), name.to_owned()))
         }
-        _ => Err("write NAMESPACE/NAME of a ServiceAccount".to_owned()),
+        _ => Err("write NAMESPACE/NAME".to_owned()),
     }
 }

@@ -99,18 +99,19 @@ impl Roles {
 
     fn is_in_force(&self) -> bool {
         let state = self.allocator.state();
-        let owned =
-            |name: &str| state.reported(name).is_some_and(|reported| reported.report.version.is_some());
+        let owned = |name: &str| {
+            state.reported(name).is_some_and(|reported| reported.report.handover.version.is_some())
+        };
         state.readiness().is_ok()
-            && state.membership().takers().count() == self.scrapers.len()
-            && state.membership().takers().all(owned)
+            && state.takers().count() == self.scrapers.len()
+            && state.takers().all(owned)
     }
 
     /// How many targets there are, and how many each scraper has.
     pub(super) fn overview(&self) -> (usize, Vec<usize>) {
         let state = self.allocator.state();
         let targets = state.jobs().map(|job| job.active().len()).sum();
-        let each = state.membership().takers().map(|name| state.assigned(name)).collect();
+        let each = state.takers().map(|name| state.assigned(name)).collect();
         (targets, each)
     }
 

@@ -16,6 +16,7 @@ mod bad_input;
 mod callers;
 mod command_line;
 mod demo;
+mod failover;
 mod metrics;
 mod no_url;
 mod outage;

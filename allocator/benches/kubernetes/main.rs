@@ -25,7 +25,7 @@ use axum::http::Request;
 use promring_allocator::Allocator;
 use promring_model::config::{Config, ConfigSource, load};
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::Report;
+use promring_proto::api::{MemberReport, Report};
 use tower::ServiceExt;
 
 /// Scrapers that the targets are spread over.
@@ -91,9 +91,12 @@ async fn started(cluster: &Cluster) -> Allocator {
     tokio::spawn(async move { running.run().await });
     let reporting = allocator.clone();
     tokio::spawn(async move {
-        loop {
+        for sequence in 1.. {
             for scraper in SCRAPERS {
-                let report = Report { full: true, ..Report::default() };
+                let promised = reporting.state().version().unwrap().term;
+                let handover =
+                    MemberReport { run: 1, sequence, promised, full: true, ..MemberReport::default() };
+                let report = Report { full: true, handover, ..Report::default() };
                 reporting.state().report(scraper, report, promring_net::clock::now_ms()).unwrap();
             }
             tokio::time::sleep(Duration::from_secs(2)).await;

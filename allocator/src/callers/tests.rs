@@ -85,7 +85,8 @@ async fn reviewing(judge: &Judge) -> Allocator {
 
 fn allocator(tokens: Tokens) -> Allocator {
     let callers = Callers::new(tokens).unwrap();
-    Allocator::with_callers(Arc::new(Config::default()), callers, Shutdown::new())
+    let options = crate::AllocatorOptions { callers, election: None };
+    Allocator::with_options(Arc::new(Config::default()), options, Shutdown::new()).unwrap()
 }
 
 /// A report; gives status and text of the answer.
@@ -117,7 +118,8 @@ async fn send(
 }
 
 fn known(allocator: &Allocator) -> Vec<String> {
-    allocator.state().membership().members().map(|(name, _)| name.to_owned()).collect()
+    let state = allocator.state();
+    state.membership().unwrap().members().map(|(name, _)| name.to_owned()).collect()
 }
 
 #[tokio::test]

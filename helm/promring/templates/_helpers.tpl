@@ -7,6 +7,8 @@
 {{- end -}}
 
 {{- define "promring.allocator" -}}{{ include "promring.name" . }}-allocator{{- end -}}
+{{- define "promring.peers" -}}{{ include "promring.name" . }}-allocators{{- end -}}
+{{- define "promring.elected" -}}{{ if gt (int .Values.allocator.replicas) 1 }}yes{{ end }}{{- end -}}
 {{- define "promring.scraper" -}}{{ include "promring.name" . }}-scraper{{- end -}}
 
 {{- /* What selects pods: may never change. */ -}}

@@ -534,6 +534,14 @@ pub struct AllocatorSettings {
     pub members: Members,
     /// How many scrapers are wanted: those with a higher ordinal in their name are leaving. Unset: nobody is.
     pub replicas: Option<u32>,
+    /// Keys that may change owner in a minute because of their weight alone; 0: none ever.
+    pub rebalance_moves_per_minute: u32,
+    /// How far ahead the time is at which a target changes its scraper.
+    pub handover_lead: Duration,
+    /// So long after that time a hand-over is looked on as history: more than clocks may differ.
+    pub handover_settle: Duration,
+    /// A scraper that has not got ready for what it is to take over after this long is not waited for any longer.
+    pub handover_prepare_max: Duration,
 }
 
 impl Default for AllocatorSettings {
@@ -543,6 +551,10 @@ impl Default for AllocatorSettings {
             settle: Duration::from_secs(5),
             members: Members::default(),
             replicas: None,
+            rebalance_moves_per_minute: 600,
+            handover_lead: Duration::from_secs(5),
+            handover_settle: Duration::from_secs(10),
+            handover_prepare_max: Duration::from_secs(30),
         }
     }
 }
@@ -577,7 +589,8 @@ pub struct ScraperSettings {
     pub heartbeat: Duration,
     /// On a stop, how long the queue is sent before the rest is left on disk.
     pub flush_timeout: Duration,
-    /// On a stop for good, how long a destination may take nothing before what it has not got is left on disk.
+    /// On a stop for good, how long a destination may take nothing before what it has not got is left on disk; and how long a
+    /// hand-over may hold back the new owner's samples while the old owner's stand still.
     pub fence_max: Duration,
     /// What becomes of the queue of a destination that is no longer configured.
     pub removed_destinations: RemovedDestinations,

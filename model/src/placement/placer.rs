@@ -67,20 +67,26 @@ impl Placer {
     ) -> Self {
         let mut placer = Self::with_scrapers(options, sorted_names(scrapers));
         for (key, weight, owner) in held {
-            let weight = placer.fleet.rules.units(weight);
-            if placer.index.contains_key(&key.0) {
-                continue;
-            }
-            let index = placer.fleet.push(key.0, weight, weight);
-            placer.index.insert(key.0, index);
-            let owner = indices_in(&[owner], &placer.fleet.scrapers).first().copied().unwrap_or(NOBODY);
-            if owner == NOBODY {
-                placer.homeless.push(key.0);
-            } else {
-                placer.fleet.assign(index, owner);
-            }
+            placer.hold(key, weight, owner);
         }
         placer
+    }
+
+    /// Takes in a key that somebody has already, with its weight in force in samples a second. One whose owner is not
+    /// among the scrapers gets one at the next change; one that is known stays as it is.
+    pub fn hold(&mut self, key: TargetKey, weight: f64, owner: impl AsRef<str>) {
+        if self.index.contains_key(&key.0) {
+            return;
+        }
+        let weight = self.fleet.rules.units(weight);
+        let index = self.fleet.push(key.0, weight, weight);
+        self.index.insert(key.0, index);
+        let owner = indices_in(&[owner], &self.fleet.scrapers).first().copied().unwrap_or(NOBODY);
+        if owner == NOBODY {
+            self.homeless.push(key.0);
+        } else {
+            self.fleet.assign(index, owner);
+        }
     }
 
     fn with_scrapers(options: &PlacementOptions, scrapers: Vec<Arc<str>>) -> Self {

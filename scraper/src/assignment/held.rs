@@ -90,6 +90,7 @@ impl Held {
             upsert,
             gone: Vec::new(),
             moved: Vec::new(),
+            gone_keys: Vec::new(),
             moves: BTreeMap::new(),
         })
     }
@@ -170,6 +171,7 @@ mod tests {
             upsert: BTreeMap::from([("job".to_owned(), job)]),
             gone: Vec::new(),
             moved: Vec::new(),
+            gone_keys: Vec::new(),
             moves: BTreeMap::new(),
         }
     }

@@ -97,6 +97,7 @@ mod tests {
             upsert: BTreeMap::from([("a".to_owned(), job)]),
             gone: Vec::new(),
             moved: Vec::new(),
+            gone_keys: Vec::new(),
             moves: BTreeMap::new(),
         };
         let mut held = Held::default();

@@ -4,6 +4,7 @@ mod callers;
 mod changes;
 mod chart;
 mod cluster;
+mod failover;
 mod install;
 mod oracle;
 mod scenario;

@@ -125,7 +125,7 @@ impl Both {
 }
 
 /// Values without which the allocator asks for nothing but what it discovers, and its members.
-const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false"];
+const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false,allocator.replicas=1"];
 
 /// Applies the chart's roles and nothing else of it.
 async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {

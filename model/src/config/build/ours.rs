@@ -19,7 +19,23 @@ impl Builder<'_> {
             settle: self.own_duration(&raw.settle, default.settle),
             members: self.members(raw),
             replicas: self.replicas(&raw.replicas),
+            rebalance_moves_per_minute: self
+                .moves_per_minute(&raw.rebalance_moves_per_minute, default.rebalance_moves_per_minute),
+            handover_lead: self.positive(&raw.handover_lead, default.handover_lead),
+            handover_settle: self.positive(&raw.handover_settle, default.handover_settle),
+            handover_prepare_max: self.positive(&raw.handover_prepare_max, default.handover_prepare_max),
         }
+    }
+
+    fn moves_per_minute(&mut self, given: &Given<i64>, default: u32) -> u32 {
+        let Given::Is(count, spot) = given else { return default };
+        u32::try_from(*count).unwrap_or_else(|_| {
+            self.report
+                .error(*spot, "this must be from 0 to 4294967295")
+                .value(&count.to_string())
+                .hint("write how many targets may move in a minute for their weight alone, or 0 for none");
+            default
+        })
     }
 
     /// `members` and the keys that belong to one of its values. What such a key says for another value is a mistake.

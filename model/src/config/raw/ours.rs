@@ -14,6 +14,10 @@ section! {
         kubeconfig_file: Text,
         scrapers: List<Text>,
         replicas: i64,
+        rebalance_moves_per_minute: i64,
+        handover_lead: Duration,
+        handover_settle: Duration,
+        handover_prepare_max: Duration,
     }
 }
 
@@ -82,7 +86,16 @@ mod tests {
 
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
-        let AllocatorSettings { lapse, settle, replicas, members } = AllocatorSettings::default();
+        let AllocatorSettings {
+            lapse,
+            settle,
+            replicas,
+            members,
+            rebalance_moves_per_minute,
+            handover_lead,
+            handover_settle,
+            handover_prepare_max,
+        } = AllocatorSettings::default();
         assert_eq!(members, Members::Reporting);
         let ScraperSettings {
             heartbeat,
@@ -99,6 +112,9 @@ mod tests {
         for (key, default) in [
             ("allocator.lapse", lapse),
             ("allocator.settle", settle),
+            ("allocator.handover_lead", handover_lead),
+            ("allocator.handover_settle", handover_settle),
+            ("allocator.handover_prepare_max", handover_prepare_max),
             ("scraper.heartbeat", heartbeat),
             ("scraper.flush_timeout", flush_timeout),
             ("scraper.fence_max", fence_max),
@@ -122,5 +138,6 @@ mod tests {
         let removed = (&*rows["scraper.removed_destinations"], removed_destinations);
         assert_eq!(removed, ("drain", RemovedDestinations::Drain));
         assert_eq!((&*rows["allocator.replicas"], replicas), ("none", None));
+        assert_eq!(rows["allocator.rebalance_moves_per_minute"], rebalance_moves_per_minute.to_string());
     }
 }

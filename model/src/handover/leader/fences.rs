@@ -1,8 +1,8 @@
 //! Fences: what a taker scrapes is sent only after what its giver had scraped before T.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::Leader;
+use super::{Leader, Seen};
 use crate::handover::words::MoveId;
 
 /// A member whose destination took nothing of it for this long stands still there; a fleet of which no member's did
@@ -13,8 +13,12 @@ impl Leader {
     /// Ends moves whose fences may open.
     pub(super) fn follow_fences(&mut self, now_ms: i64) {
         let closing: Vec<MoveId> = self.moves.iter().filter(|(_, m)| m.closing).map(|(id, _)| *id).collect();
+        if closing.is_empty() {
+            return;
+        }
+        let served = self.served(now_ms);
         for id in closing {
-            self.count_stall(id, now_ms);
+            self.count_stall(id, &served, now_ms);
             self.tell_sent(id);
             if self.moves.get(&id).is_some_and(|m| m.all_sent) {
                 self.finish(id);
@@ -31,24 +35,31 @@ impl Leader {
         }
     }
 
+    /// Every destination that there is, and whether it has taken something of anybody lately.
+    fn served(&self, now_ms: i64) -> BTreeMap<String, bool> {
+        let mut served: BTreeMap<String, bool> = BTreeMap::new();
+        for seen in self.members.values() {
+            for destination in seen.report.progress.keys() {
+                let progresses = seen.progresses(destination, now_ms);
+                match served.get_mut(destination) {
+                    Some(known) => *known |= progresses,
+                    None => drop(served.insert(destination.clone(), progresses)),
+                }
+            }
+        }
+        served
+    }
+
     /// Counts the time in which a fence was held up although its destination took samples.
-    fn count_stall(&mut self, id: MoveId, now_ms: i64) {
+    fn count_stall(&mut self, id: MoveId, served: &BTreeMap<String, bool>, now_ms: i64) {
         let elapsed_ms = (now_ms - self.advanced_ms).max(0);
         let Some(m) = self.moves.get(&id) else { return };
-        let recently = |at: Option<&i64>| at.is_some_and(|at| now_ms - at < STILL_MS);
-        let progressed = |name: &str, destination: &str| {
-            recently(self.members.get(name).and_then(|seen| seen.progressed_ms.get(destination)))
-        };
-        let destinations: BTreeSet<String> =
-            self.members.values().flat_map(|seen| seen.report.progress.keys().cloned()).collect();
-        let held_up: Vec<String> = destinations
+        let giver = self.members.get(&m.old);
+        let held_up: Vec<String> = served
             .iter()
-            .filter(|destination| !m.sent.contains(*destination))
-            .filter(|destination| {
-                let served = self.members.keys().any(|name| progressed(name, destination));
-                served && !progressed(&m.old, destination)
-            })
-            .cloned()
+            .filter(|(destination, served)| **served && !m.sent.contains(*destination))
+            .filter(|(destination, _)| !giver.is_some_and(|seen| seen.progresses(destination, now_ms)))
+            .map(|(destination, _)| destination.clone())
             .collect();
         let gone = self.is_lost(&m.old);
         let fence_max_ms = self.options.fence_max.as_millis() as i64;
@@ -62,7 +73,7 @@ impl Leader {
             }
         }
         // A giver that is lost cannot say that it was all.
-        if gone && m.sent.is_superset(&destinations) {
+        if gone && served.keys().all(|destination| m.sent.contains(destination)) {
             m.all_sent = true;
         }
     }
@@ -87,5 +98,12 @@ impl Leader {
                 key.incoming = None;
             }
         }
+    }
+}
+
+impl Seen {
+    /// Whether a destination has taken something of this member lately.
+    fn progresses(&self, destination: &str, now_ms: i64) -> bool {
+        self.progressed_ms.get(destination).is_some_and(|at_ms| now_ms - at_ms < STILL_MS)
     }
 }

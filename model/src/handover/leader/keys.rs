@@ -10,7 +10,6 @@ impl Leader {
     /// Where placement wants each key that exists. Nothing happens before the next [`Leader::advance`].
     pub fn want(&mut self, wanted: &BTreeMap<TargetKey, Name>, now_ms: i64) {
         self.stamped = false;
-        self.restless = true;
         let dying: Vec<TargetKey> = self
             .keys
             .iter()
@@ -21,13 +20,28 @@ impl Leader {
             self.end_key(key, now_ms);
         }
         for (key, name) in wanted {
-            let state = self.keys.entry(*key).or_default();
-            if state.wanted.as_ref() != Some(name) {
-                state.wanted = Some(name.clone());
+            self.want_key(*key, Some(name), now_ms);
+        }
+    }
+
+    /// Where placement wants one key; None: it exists no more. The same as [`Leader::want`] for one key alone.
+    pub fn want_key(&mut self, key: TargetKey, wanted: Option<&Name>, now_ms: i64) {
+        self.stamped = false;
+        let Some(name) = wanted else {
+            if self.keys.get(&key).is_some_and(|state| state.dead.is_none()) {
+                self.end_key(key, now_ms);
             }
-            if state.dead.take().is_some() {
-                self.touch_all_of(*key);
-            }
+            return;
+        };
+        let state = self.keys.entry(key).or_default();
+        if state.wanted.as_ref() != Some(name) {
+            state.wanted = Some(name.clone());
+            self.doubtful |= state.outgoing.is_some();
+            self.unsettled.insert(key);
+        }
+        if state.dead.take().is_some() {
+            self.dead.remove(&key);
+            self.touch_all_of(key);
         }
     }
 
@@ -43,6 +57,14 @@ impl Leader {
             (m.prepared, m.asked) = (false, stamp);
         }
         stamp
+    }
+
+    /// Something else that all members are told has changed.
+    pub fn renew_all(&mut self) {
+        self.stamped = false;
+        for name in self.members.keys().cloned().collect::<Vec<_>>() {
+            self.touch(&name);
+        }
     }
 
     /// A key exists no more. Whoever scrapes it now ends its series.
@@ -61,6 +83,7 @@ impl Leader {
             marker = m.old.clone();
         }
         state.dead = Some((marker, now_ms));
+        self.dead.insert(key);
         // A move that is only being prepared goes on without it; of a later one the giver may know already.
         if let Some(id) = state.outgoing
             && let Some(m) = self.moves.get_mut(&id)
@@ -75,6 +98,7 @@ impl Leader {
     }
 
     fn touch_all_of(&mut self, key: TargetKey) {
+        self.mark(key);
         for name in self.concerned(key) {
             self.touch(&name);
         }
@@ -90,10 +114,18 @@ impl Leader {
 
     /// Gives every key to whoever should have it: at once where nobody has it, otherwise by moves.
     pub(super) fn settle_keys(&mut self, now_ms: i64) {
-        self.restless = false;
-        self.give_up_unwanted();
+        if self.retiring {
+            return;
+        }
+        if std::mem::take(&mut self.doubtful) | self.restless {
+            self.give_up_unwanted();
+        }
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let all = std::mem::take(&mut self.restless);
+        let looked_at: Vec<TargetKey> =
+            if all { self.keys.keys().copied().collect() } else { unsettled.into_iter().collect() };
         let mut starting: BTreeMap<(Name, Name), BTreeSet<TargetKey>> = BTreeMap::new();
-        for key in self.keys.keys().copied().collect::<Vec<_>>() {
+        for key in looked_at {
             if let Some(pair) = self.settle_key(key) {
                 starting.entry(pair).or_default().insert(key);
             }
@@ -102,7 +134,7 @@ impl Leader {
             if self.may_give(&old, now_ms) {
                 self.start_move(old, new, keys, now_ms);
             } else {
-                self.restless = true;
+                self.unsettled.extend(keys);
             }
         }
     }
@@ -154,6 +186,7 @@ impl Leader {
     /// Gives a key that nobody has to a member, at once. A fence that held its samples holds them there as well.
     fn hand(&mut self, key: TargetKey, name: &Name) {
         self.touch(name);
+        self.changed_keys.insert(key);
         let Some(state) = self.keys.get_mut(&key) else { return };
         state.owner = Some(name.clone());
         if let Some(m) = state.incoming.and_then(|id| self.moves.get_mut(&id)) {
@@ -188,6 +221,7 @@ impl Leader {
             if let Some(state) = self.keys.get_mut(key) {
                 state.outgoing = Some(id);
             }
+            self.changed_keys.insert(*key);
         }
         let m = Move {
             old,
@@ -217,10 +251,12 @@ impl Leader {
                 || key.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
         };
         let over = |key: &Key| key.dead.as_ref().is_some_and(|(_, at_ms)| now_ms - at_ms > kept_ms);
-        let buried: Vec<TargetKey> =
-            self.keys.iter().filter(|(_, key)| over(key) && !in_move(key)).map(|(key, _)| *key).collect();
+        let is_buried = |key: &&TargetKey| self.keys.get(key).is_none_or(|key| over(key) && !in_move(key));
+        let buried: Vec<TargetKey> = self.dead.iter().filter(is_buried).copied().collect();
         for key in buried {
             self.keys.remove(&key);
+            self.dead.remove(&key);
+            self.changed_keys.insert(key);
             for m in self.moves.values_mut() {
                 m.keys.remove(&key);
             }

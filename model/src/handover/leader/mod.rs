@@ -67,6 +67,8 @@ pub struct Leader {
     buried_ms: i64,
     /// False: still finding out what its predecessor left.
     leading: bool,
+    /// Another one is to lead: nothing new begins.
+    retiring: bool,
     /// Members that there must be, whoever reports; empty where nobody knows.
     expected: BTreeSet<Name>,
     membership: Membership,
@@ -77,8 +79,16 @@ pub struct Leader {
     changed: BTreeMap<Name, u64>,
     /// A change is being made, with the counter as it is.
     stamped: bool,
-    /// Not all keys may be where they are wanted.
+    /// Any key may not be where it is wanted.
     restless: bool,
+    /// Keys that may not be where they are wanted.
+    unsettled: BTreeSet<TargetKey>,
+    /// A move of which nothing is agreed may not be wanted any more.
+    doubtful: bool,
+    /// Keys of which somebody may have been granted something else since [`Leader::take_changed`].
+    changed_keys: BTreeSet<TargetKey>,
+    /// Keys that exist no more and are remembered.
+    dead: BTreeSet<TargetKey>,
     /// Moves by how they ended.
     ended: Ended,
 }
@@ -181,6 +191,22 @@ pub enum Step {
     Fence,
 }
 
+impl Step {
+    /// All, in their order.
+    pub const ALL: [Self; 4] = [Self::Prepare, Self::Until, Self::From, Self::Fence];
+
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Until => "until",
+            Self::From => "from",
+            Self::Fence => "fence",
+        }
+    }
+}
+
 /// A move, for those who look on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MoveStatus {
@@ -216,6 +242,7 @@ impl Leader {
             advanced_ms: now_ms,
             buried_ms: now_ms,
             leading: false,
+            retiring: false,
             expected: expected.into_iter().collect(),
             membership: Membership::new(options.membership),
             members: BTreeMap::new(),
@@ -224,6 +251,10 @@ impl Leader {
             changed: BTreeMap::new(),
             stamped: false,
             restless: true,
+            unsettled: BTreeSet::new(),
+            doubtful: true,
+            changed_keys: BTreeSet::new(),
+            dead: BTreeSet::new(),
             ended: Ended::default(),
         }
     }
@@ -232,6 +263,13 @@ impl Leader {
     pub fn set_options(&mut self, options: LeaderOptions) {
         self.options = options;
         self.membership.set_options(options.membership);
+    }
+
+    /// Who the members must be was learnt only now. Counts as long as nothing was given out.
+    pub fn expect(&mut self, expected: impl IntoIterator<Item = Name>) {
+        if !self.leading {
+            self.expected = expected.into_iter().collect();
+        }
     }
 
     /// Who the members are to be was told, or how their pods are doing; None: whoever reports.
@@ -278,19 +316,38 @@ impl Leader {
         let answer = reply(wants_full);
         seen.report = report;
         let draining = seen.report.draining;
-        if self.membership.report(name, draining, now_ms) {
-            self.restless = true;
-        }
+        let was_lost = self.is_lost(name);
+        self.restless |= self.membership.report(name, draining, now_ms) | was_lost;
         answer
+    }
+
+    /// A sign of life that says nothing: of a member that cannot save what it would say. Nothing changes but that it is not
+    /// silent.
+    pub fn alive(&mut self, name: &str, now_ms: i64) {
+        if let Some(draining) = self.membership.get(name).map(|member| member.draining) {
+            let was_lost = self.is_lost(name);
+            self.restless |= self.membership.report(name, draining, now_ms) | was_lost;
+        }
+    }
+
+    /// Another one is to lead soon: from now on no move begins, and no T is proposed. What is final is still told.
+    pub fn retire(&mut self) {
+        self.retiring = true;
+    }
+
+    /// Whether a report of this number, or a later one, has come already: then [`Leader::report`] ignores it.
+    #[must_use]
+    pub fn has_heard(&self, name: &str, run: u64, sequence: u64) -> bool {
+        let newest = self.members.get(name).map_or((0, 0), |seen| (seen.report.run, seen.report.sequence));
+        (run, sequence) <= newest
     }
 
     /// Time has passed, or something was reported. Returns whether anybody is told something new.
     pub fn advance(&mut self, now_ms: i64) -> bool {
         self.stamped = false;
         let before = self.counter;
-        if self.membership.tick(now_ms) {
-            self.restless = true;
-        }
+        let lost = self.count_lost();
+        self.restless |= self.membership.tick(now_ms) | (lost != self.count_lost());
         if !self.leading {
             if !self.has_collected(now_ms) {
                 return false;
@@ -299,9 +356,7 @@ impl Leader {
         }
         self.follow_moves(now_ms);
         self.follow_fences(now_ms);
-        if self.restless {
-            self.settle_keys(now_ms);
-        }
+        self.settle_keys(now_ms);
         if now_ms - self.buried_ms >= BURIAL_INTERVAL_MS {
             self.buried_ms = now_ms;
             self.bury(now_ms);
@@ -328,9 +383,22 @@ impl Leader {
     /// What this member is told has changed.
     fn touch(&mut self, name: &Name) -> u64 {
         let stamp = self.stamp();
-        self.restless = true;
         self.changed.insert(name.clone(), stamp);
         stamp
+    }
+
+    /// Somebody may be granted something else of a key, and it may have to be seen to.
+    fn mark(&mut self, key: TargetKey) {
+        self.unsettled.insert(key);
+        self.changed_keys.insert(key);
+    }
+
+    fn mark_all(&mut self, keys: &BTreeSet<TargetKey>) {
+        keys.iter().for_each(|key| self.mark(*key));
+    }
+
+    fn count_lost(&self) -> usize {
+        self.membership.members().filter(|(_, member)| member.lost).count()
     }
 
     /// The counter that a member has in force; zero where it is another leader's, or none.

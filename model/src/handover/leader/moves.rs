@@ -52,6 +52,7 @@ impl Leader {
             return self.retarget(id, now_ms);
         }
         match m.until {
+            Until::Open | Until::Proposed(..) if self.retiring => {}
             Until::Open if m.prepared => self.propose(id, now_ms),
             // It has seen the proposal and not accepted; or it may not have seen it, and T comes.
             Until::Proposed(at, counter) if now_ms >= at || self.in_force(&old) >= counter => {
@@ -79,6 +80,7 @@ impl Leader {
         let (old, new, keys) = (m.old.clone(), m.new.clone(), m.keys.clone());
         self.touch(&old);
         let stamp = self.touch(&new);
+        self.mark_all(&keys);
         for key in keys {
             if let Some(key) = self.keys.get_mut(&key) {
                 (key.owner, key.incoming, key.outgoing) = (Some(new.clone()), Some(id), None);
@@ -98,8 +100,9 @@ impl Leader {
         if m.closing || !history || !taken {
             return;
         }
-        let old = m.old.clone();
+        let (old, keys) = (m.old.clone(), m.keys.clone());
         self.touch(&old);
+        self.mark_all(&keys);
         if let Some(m) = self.moves.get_mut(&id) {
             m.closing = true;
         }
@@ -145,6 +148,7 @@ impl Leader {
         let (old, before, keys) = (m.old.clone(), m.new.clone(), m.keys.clone());
         let is_final = matches!(m.until, Until::Final(_));
         let begun = m.begun.is_some();
+        self.mark_all(&keys);
         self.touch(&old);
         self.touch(&before);
         let stamp = self.touch(&next);
@@ -197,6 +201,7 @@ impl Leader {
     /// Forgets a move, and lets everyone know whom it concerned.
     pub(super) fn remove_move(&mut self, id: MoveId) -> Option<Move> {
         let m = self.moves.remove(&id)?;
+        self.mark_all(&m.keys);
         self.touch(&m.old);
         self.touch(&m.new);
         for holder in &m.holders {

@@ -61,6 +61,7 @@ impl Leader {
         }
         for (key, said) in said {
             self.take_over_key(key, &said);
+            self.changed_keys.insert(key);
         }
         // Everyone hears of the new term.
         for name in self.members.keys().cloned().collect::<Vec<_>>() {

@@ -33,6 +33,11 @@ impl Leader {
         Version { term: self.term, counter: self.changed.get(name).copied().unwrap_or(0) }
     }
 
+    /// Keys of which somebody may be granted something else than when this was asked last, or which exist no more.
+    pub fn take_changed(&mut self) -> BTreeSet<TargetKey> {
+        std::mem::take(&mut self.changed_keys)
+    }
+
     /// The newest version of all.
     #[must_use]
     pub fn version(&self) -> Version {
@@ -132,6 +137,19 @@ impl Leader {
                 (Until::Final(_), _) => Step::From,
             },
             since_ms: m.since_ms,
+        })
+    }
+
+    /// Whether every T that was agreed on, or may still be, is known to whoever begins there: nobody needs this leader for it.
+    #[must_use]
+    pub fn has_told_times(&self, now_ms: i64) -> bool {
+        self.moves.values().all(|m| match m.until {
+            Until::Open => true,
+            Until::Proposed(at, _) => at <= now_ms || self.is_lost(&m.old),
+            Until::Final(_) => {
+                let knows = m.begun.is_some_and(|begun| self.in_force(&m.new) >= begun);
+                m.closing || knows || self.is_lost(&m.new)
+            }
         })
     }
 

@@ -1,0 +1,160 @@
+//! What discovery has found: jobs with their targets, and the living targets of each key. The same in every allocator,
+//! whether it leads or not.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use promring_model::config::Config;
+use promring_model::target::{TargetId, TargetKey};
+
+use crate::discovery::Found;
+use crate::ledger::JobTerms;
+use crate::targets::{Discovered, JobTargets};
+
+/// What has changed since [`Catalog::settle`] was called last.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Keys with a target that is new, or gone.
+    pub(crate) keys: BTreeSet<TargetKey>,
+    /// Targets that are gone.
+    pub(crate) gone: Vec<TargetId>,
+    /// What scrapers are told of jobs beside targets may have changed.
+    pub(crate) jobs: bool,
+}
+
+/// Jobs and targets. What sources tell is seen by key only after [`Catalog::settle`], so that whoever goes by keys and
+/// hears of changes there misses none.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    jobs: BTreeMap<String, JobTargets>,
+    by_key: HashMap<TargetKey, Vec<Arc<Discovered>>>,
+    /// Jobs that are no longer configured, and whose targets are still seen by key.
+    removed: Vec<JobTargets>,
+    unsettled: bool,
+}
+
+impl Catalog {
+    /// Takes a new configuration. Jobs that are no longer in it end; others keep their targets until their sources have
+    /// synced again.
+    pub(crate) fn apply_config(&mut self, config: &Config) {
+        let mut before = std::mem::take(&mut self.jobs);
+        for job in &config.scrape_configs {
+            let targets = match before.remove(&job.job_name) {
+                Some(mut known) => {
+                    known.reconfigure(Arc::clone(job));
+                    known
+                }
+                None => JobTargets::new(Arc::clone(job)),
+            };
+            self.jobs.insert(job.job_name.clone(), targets);
+        }
+        for (name, job) in before {
+            self.removed.push(job);
+            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => name)
+                .set(0.0);
+        }
+        self.unsettled = true;
+    }
+
+    /// A source has told something.
+    pub(crate) fn discovered(&mut self, job: &str, source: usize, found: Found) {
+        let Some(job) = self.jobs.get_mut(job) else { return };
+        self.unsettled |= job.update(source, found);
+        let config = &job.config.job_name;
+        metrics::gauge!("promring_sd_failed", "config" => config.clone()).set(job.failed() as f64);
+        metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => config.clone())
+            .set(job.discovered() as f64);
+    }
+
+    /// Brings the keys up to date and tells what has changed.
+    pub(crate) fn settle(&mut self) -> Changes {
+        let mut changes = Changes::default();
+        if !std::mem::take(&mut self.unsettled) {
+            return changes;
+        }
+        changes.jobs = true;
+        let mut jobs = std::mem::take(&mut self.jobs);
+        for job in jobs.values_mut() {
+            self.index(job, &mut changes);
+        }
+        self.jobs = jobs;
+        for mut job in std::mem::take(&mut self.removed) {
+            self.index(&mut job, &mut changes);
+            for target in job.active().values() {
+                self.unindex(target, &mut changes);
+            }
+        }
+        changes
+    }
+
+    fn index(&mut self, job: &mut JobTargets, changes: &mut Changes) {
+        for (target, is_active) in job.take_changes() {
+            if !is_active {
+                self.unindex(&target, changes);
+                continue;
+            }
+            let living = self.by_key.entry(target.target.key).or_default();
+            match living.iter_mut().find(|known| known.target.id == target.target.id) {
+                Some(known) => *known = target,
+                None => {
+                    changes.keys.insert(target.target.key);
+                    living.reserve_exact(1);
+                    living.push(target);
+                }
+            }
+        }
+    }
+
+    /// A target is gone, unless another one of the same identity has taken its place.
+    fn unindex(&mut self, target: &Arc<Discovered>, changes: &mut Changes) {
+        let key = target.target.key;
+        let Some(living) = self.by_key.get_mut(&key) else { return };
+        let Some(at) = living.iter().position(|known| Arc::ptr_eq(known, target)) else { return };
+        living.swap_remove(at);
+        if living.is_empty() {
+            self.by_key.remove(&key);
+        }
+        changes.keys.insert(key);
+        changes.gone.push(target.target.id);
+    }
+
+    /// The targets of a key.
+    pub(crate) fn living(&self, key: TargetKey) -> &[Arc<Discovered>] {
+        self.by_key.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every key that has a target.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (TargetKey, &[Arc<Discovered>])> {
+        self.by_key.iter().map(|(key, living)| (*key, living.as_slice()))
+    }
+
+    /// A target, by key and identity.
+    pub(crate) fn target(&self, key: TargetKey, id: TargetId) -> Option<&Arc<Discovered>> {
+        self.living(key).iter().find(|target| target.target.id == id)
+    }
+
+    /// The jobs, by name.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobTargets> {
+        self.jobs.values()
+    }
+
+    /// What scrapers are told of the jobs beside their targets.
+    pub(crate) fn terms(&self) -> BTreeMap<String, JobTerms> {
+        let terms = |job: &JobTargets| JobTerms {
+            config_hash: job.config.scraper_hash,
+            synced: job.is_synced(),
+            refusal: job.refusal(),
+        };
+        self.jobs.iter().map(|(name, job)| (name.clone(), terms(job))).collect()
+    }
+
+    /// Whether every source has told its targets.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.jobs.values().all(JobTargets::is_synced)
+    }
+
+    /// Whether a source has not told its targets yet that still may.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.jobs.values().any(JobTargets::is_awaited)
+    }
+}

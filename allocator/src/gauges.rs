@@ -1,0 +1,55 @@
+//! What the state has come to, as metrics. Shown every second, not with every change.
+
+use promring_model::handover::Step;
+
+use crate::State;
+
+/// Sets the gauges.
+pub(crate) fn show(state: &State, now_ms: i64) {
+    metrics::gauge!("promring_allocator_ready").set(flag(state.readiness().is_ok()));
+    metrics::gauge!("promring_allocator_leader").set(flag(state.leads()));
+    let Some(lead) = state.leading() else { return };
+    let leader = &lead.leader;
+    metrics::gauge!("promring_allocator_assignment_version").set(leader.version().counter as f64);
+    let takers = leader.membership().takers().count();
+    metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
+    let others = leader.membership().len() - takers;
+    metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
+    for (name, _) in leader.membership().members() {
+        let scraper = name.to_owned();
+        metrics::gauge!("promring_allocator_targets", "scraper" => scraper.clone())
+            .set(state.assigned(name) as f64);
+        let in_force = state.reported(name).and_then(|reported| reported.report.handover.version);
+        metrics::gauge!("promring_allocator_scraper_version", "scraper" => scraper.clone())
+            .set(in_force.map_or(0.0, |version| version.counter as f64));
+        metrics::gauge!("promring_allocator_scraper_behind_seconds", "scraper" => scraper)
+            .set(lead.behind_ms(name, in_force, now_ms) as f64 / 1_000.0);
+    }
+    show_loads(state);
+    for step in Step::ALL {
+        let moves = leader.moves().filter(|status| status.step == step);
+        let (count, keys) = moves.fold((0, 0), |(count, keys), status| (count + 1, keys + status.keys));
+        metrics::gauge!("promring_allocator_handovers", "step" => step.name()).set(f64::from(count));
+        metrics::gauge!("promring_allocator_handover_targets", "step" => step.name()).set(keys as f64);
+    }
+    let (_, given_up) = leader.moves_ended();
+    metrics::counter!("promring_allocator_handovers_given_up_total").absolute(given_up);
+    metrics::counter!("promring_allocator_fences_forced_total").absolute(leader.fences_forced());
+}
+
+/// What the scrapers are to carry, and how unevenly.
+fn show_loads(state: &State) {
+    let loads = state.leading().map(|lead| lead.loads()).unwrap_or_default();
+    let total: f64 = loads.iter().map(|load| load.weight).sum();
+    let heaviest = loads.iter().map(|load| load.weight).fold(0.0, f64::max);
+    for load in &loads {
+        metrics::gauge!("promring_allocator_weight", "scraper" => load.scraper.to_string()).set(load.weight);
+    }
+    if total > 0.0 {
+        metrics::gauge!("promring_allocator_imbalance_ratio").set(heaviest * loads.len() as f64 / total);
+    }
+}
+
+fn flag(is: bool) -> f64 {
+    f64::from(u8::from(is))
+}

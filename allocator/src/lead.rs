@@ -1,0 +1,348 @@
+//! What an allocator has while it leads, and only then: the leader's state machine, where keys should be, and what each
+//! scraper is told. To step down is to drop it.
+//!
+//! A change goes through in one go ([`Lead::advance`]): what the leader concludes from reports; what discovery, members
+//! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
+//! concerned are told. Nothing here walks all targets but the first placement and a change of members.
+
+mod told;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use promring_model::handover::{Allowance, Leader, LeaderOptions, MoveId, Name};
+use promring_model::placement::{Change, Move};
+use promring_model::target::{TargetId, TargetKey};
+use promring_proto::api::Version;
+
+use crate::catalog::{Catalog, Changes};
+use crate::intended::Intended;
+use crate::ledger::{JobTerms, Ledger};
+use crate::placing::Placing;
+use crate::reasons::{Reason, Reasons};
+use crate::reports::Reports;
+use told::Told;
+
+/// How often the ledgers forget what was long ago, in milliseconds.
+const FORGET_INTERVAL_MS: i64 = 60_000;
+
+/// What a leader decides by. Shared with everything else that the allocator knows.
+pub(crate) struct Seen<'a> {
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) reports: &'a Reports,
+    pub(crate) intended: &'a Intended,
+}
+
+/// The leader and its books.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    pub(crate) leader: Leader,
+    raises_term: bool,
+    /// Keys that may move for weight alone, a minute.
+    moves_per_minute: u32,
+    /// None until the first placement.
+    placing: Option<Placing>,
+    /// Keys that somebody has and of which no source has told a target, as long as a source has not told everything.
+    orphans: BTreeSet<TargetKey>,
+    /// Those of which it is known by now that they do not exist, and since when.
+    ended: BTreeMap<TargetKey, i64>,
+    ledgers: BTreeMap<Name, Ledger>,
+    told: HashMap<TargetKey, Told>,
+    /// What is told of jobs, and since which counter.
+    jobs: BTreeMap<String, (JobTerms, u64)>,
+    /// The counters of what each is told, and since when.
+    versions: BTreeMap<Name, (u64, i64)>,
+    reasons: Reasons,
+    in_flight: BTreeMap<MoveId, i64>,
+    asked_ms: i64,
+    forgot_ms: i64,
+    /// Another one is to lead soon.
+    retiring: bool,
+}
+
+impl Lead {
+    pub(crate) fn new(leader: Leader, raises_term: bool, moves_per_minute: u32, now_ms: i64) -> Self {
+        Self {
+            leader,
+            raises_term,
+            moves_per_minute,
+            placing: None,
+            orphans: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            ledgers: BTreeMap::new(),
+            told: HashMap::new(),
+            jobs: BTreeMap::new(),
+            versions: BTreeMap::new(),
+            reasons: Reasons::default(),
+            in_flight: BTreeMap::new(),
+            asked_ms: now_ms,
+            forgot_ms: now_ms,
+            retiring: false,
+        }
+    }
+
+    /// Changes the leader's times, and how many keys may move for weight alone.
+    pub(crate) fn set_options(&mut self, options: LeaderOptions, moves_per_minute: u32, now_ms: i64) {
+        self.leader.set_options(LeaderOptions { raises_term: self.raises_term, ..options });
+        if self.moves_per_minute != moves_per_minute {
+            self.moves_per_minute = moves_per_minute;
+            if let Some(placing) = &mut self.placing {
+                placing.set_allowance(Allowance::new(moves_per_minute, now_ms));
+            }
+        }
+    }
+
+    /// Another one is to lead soon: nothing new begins.
+    pub(crate) fn retire(&mut self) {
+        self.retiring = true;
+        self.leader.retire();
+    }
+
+    /// Whether assignments are given out.
+    pub(crate) fn is_placed(&self) -> bool {
+        self.placing.is_some()
+    }
+
+    /// Time has passed, or something has come. Returns the scrapers that are told something new.
+    pub(crate) fn advance(
+        &mut self,
+        seen: &Seen<'_>,
+        changes: &Changes,
+        is_discovered: bool,
+        now_ms: i64,
+    ) -> Vec<Name> {
+        self.leader.advance(now_ms);
+        if is_discovered && !self.leader.is_leading() && now_ms - self.asked_ms >= 1_000 {
+            self.asked_ms = now_ms;
+            self.leader.lead_if_claimed(seen.catalog.keys().map(|(key, _)| key));
+        }
+        if !self.leader.is_leading() || !is_discovered {
+            return Vec::new();
+        }
+        if self.retiring {
+            // What was agreed is told to its end; the rest is the next leader's.
+            return if self.is_placed() { self.tell(seen, changes, now_ms) } else { Vec::new() };
+        }
+        if self.placing.is_some() {
+            self.follow_changes(seen, changes, now_ms);
+        } else {
+            self.place_first(seen, now_ms);
+        }
+        self.follow_members(seen, now_ms);
+        self.follow_weights(seen, now_ms);
+        self.tell_jobs(seen, changes);
+        self.let_go(seen);
+        self.leader.advance(now_ms);
+        self.tell(seen, changes, now_ms)
+    }
+
+    /// Goes on from where keys are. What has no owner yet is placed by the next steps.
+    fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        let weight = |key| seen.reports.weight(seen.catalog.living(key).iter().map(|target| &**target));
+        let placed: Vec<(TargetKey, Name)> =
+            self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
+        let known = self.leader.membership().members().map(|(name, _)| name);
+        let had =
+            known.filter(|name| seen.reports.of(name).is_some_and(|r| r.report.handover.version.is_some()));
+        let mut scrapers: BTreeSet<String> = had.map(str::to_owned).collect();
+        scrapers.extend(placed.iter().map(|(_, name)| name.to_string()));
+        let scrapers: Vec<String> = scrapers.into_iter().collect();
+        let (alive, orphans): (Vec<_>, Vec<_>) =
+            placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
+        self.orphans = orphans.into_iter().map(|(key, _)| key).collect();
+        let held = alive.iter().map(|(key, name)| (*key, weight(*key), name.to_string()));
+        let allowance = Allowance::new(self.moves_per_minute, now_ms);
+        let mut placing = Placing::resume(&scrapers, held, allowance, now_ms);
+        let held: BTreeSet<TargetKey> = alive.iter().map(|(key, _)| *key).collect();
+        let new = seen.catalog.keys().filter(|(key, _)| !held.contains(key));
+        let new: Vec<Change> = new.map(|(key, _)| Change::Set(key, weight(key))).collect();
+        placing.apply(&new);
+        for (key, _) in seen.catalog.keys() {
+            if let Some(name) = placing.owner(key) {
+                self.leader.want_key(key, Some(&name), now_ms);
+            }
+        }
+        self.placing = Some(placing);
+        self.end_orphans(seen, now_ms);
+    }
+
+    /// Discovery has told something.
+    fn follow_changes(&mut self, seen: &Seen<'_>, changes: &Changes, now_ms: i64) {
+        let Some(placing) = &mut self.placing else { return };
+        let mut placed = Vec::new();
+        for key in changes.keys.iter().copied() {
+            let living = seen.catalog.living(key);
+            if living.is_empty() {
+                placed.push(Change::Remove(key));
+                continue;
+            }
+            self.orphans.remove(&key);
+            let weight = seen.reports.weight(living.iter().map(|target| &**target));
+            // One that somebody has, or had until lately, stays there.
+            if placing.owner(key).is_none()
+                && let Some(owner) = self.leader.owner(key)
+            {
+                placing.hold(key, weight, owner);
+            }
+            placed.push(Change::Set(key, weight));
+        }
+        if !placed.is_empty() {
+            placing.apply(&placed);
+        }
+        for change in placed {
+            match change {
+                Change::Remove(key) => self.leader.want_key(key, None, now_ms),
+                Change::Set(key, _) => {
+                    let is_known = self.told.contains_key(&key);
+                    if let Some(name) = placing.owner(key) {
+                        self.leader.want_key(key, Some(&name), now_ms);
+                    }
+                    if is_known {
+                        self.leader.renew(key);
+                    }
+                }
+            }
+        }
+        if changes.jobs {
+            self.end_orphans(seen, now_ms);
+        }
+    }
+
+    /// What no source has told of does not exist, once all have told everything.
+    fn end_orphans(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        if !seen.catalog.is_synced() {
+            return;
+        }
+        for key in std::mem::take(&mut self.orphans) {
+            // Nobody can name its targets, so that a difference could not say that they are gone.
+            for (name, _) in self.leader.participants(key) {
+                let ledger = self.ledgers.entry(name.clone()).or_default();
+                ledger.tell_whole(self.leader.version_of(name).counter);
+            }
+            self.ended.insert(key, now_ms);
+            self.leader.want_key(key, None, now_ms);
+        }
+    }
+
+    /// Scrapers have come or go.
+    fn follow_members(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        let Some(placing) = &mut self.placing else { return };
+        let takers: Vec<String> = self.leader.membership().takers().map(str::to_owned).collect();
+        if takers.is_empty() || takers == placing.takers() {
+            return;
+        }
+        let has_joined = takers.iter().any(|taker| !placing.takers().contains(taker));
+        let moves = placing.set_takers(takers);
+        let reason_of = |owner: &str| {
+            let member = self.leader.membership().get(owner);
+            if member.is_none_or(|member| member.lost) {
+                Reason::Lost
+            } else if seen.intended.is_leaving(owner) {
+                Reason::ScaleIn
+            } else {
+                Reason::Drain
+            }
+        };
+        let is_taker = |name: &str| placing.takers().binary_search_by(|taker| (**taker).cmp(name)).is_ok();
+        // What moves beside what has to, moves for the same reason.
+        let beside = if has_joined { Reason::ScaleOut } else { Reason::Drain };
+        let mut others = Vec::new();
+        let mut least = beside;
+        for Move { key, to, .. } in &moves {
+            match self.leader.owner(*key) {
+                Some(owner) if owner == to => {}
+                Some(owner) if is_taker(owner) => others.push(*key),
+                Some(owner) => {
+                    least = if has_joined { beside } else { reason_of(owner) };
+                    self.reasons.count(reason_of(owner), 1);
+                }
+                None => {}
+            }
+        }
+        self.reasons.count(least, others.len() as u64);
+        self.want(&moves, now_ms);
+    }
+
+    /// Loads have drifted apart.
+    fn follow_weights(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        let Some(placing) = &mut self.placing else { return };
+        let weight = |key| {
+            let living = seen.catalog.living(key);
+            (!living.is_empty()).then(|| seen.reports.weight(living.iter().map(|target| &**target)))
+        };
+        let moves = placing.rebalance(weight, now_ms);
+        self.reasons
+            .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
+        self.want(&moves, now_ms);
+    }
+
+    fn want(&mut self, moves: &[Move], now_ms: i64) {
+        for Move { key, to, .. } in moves {
+            self.leader.want_key(*key, Some(to), now_ms);
+        }
+    }
+
+    /// The weight of a target that a scraper has may be another.
+    pub(crate) fn reweighed(&mut self, name: &str, id: TargetId) {
+        let key = self.ledgers.get(name).and_then(|ledger| ledger.key(id));
+        if let (Some(key), Some(placing)) = (key, &mut self.placing) {
+            placing.reweighed(key);
+        }
+    }
+
+    fn tell_jobs(&mut self, seen: &Seen<'_>, changes: &Changes) {
+        if !changes.jobs && !self.jobs.is_empty() {
+            return;
+        }
+        let terms = seen.catalog.terms();
+        let is_new = |(name, terms): &(&String, &JobTerms)| {
+            self.jobs.get(*name).is_none_or(|(known, _)| known != *terms)
+        };
+        let is_changed = terms.iter().any(|term| is_new(&term));
+        if is_changed {
+            self.leader.renew_all();
+        }
+        let counter = self.leader.version().counter;
+        let mut before = std::mem::take(&mut self.jobs);
+        let told = |(name, terms): (String, JobTerms)| match before.remove(&name) {
+            Some((known, since)) if known == terms => (name, (known, since)),
+            _ => (name, (terms, counter)),
+        };
+        self.jobs = terms.into_iter().map(told).collect();
+    }
+
+    /// Nobody waits for what scrapers have left that do not come back.
+    fn let_go(&mut self, seen: &Seen<'_>) {
+        let is_gone = |name: &Name| seen.intended.is_gone(name, self.leader.membership().get(name));
+        let gone: BTreeSet<Name> = self.leader.moves().map(|status| status.old).filter(is_gone).collect();
+        for name in gone {
+            self.leader.left(&name);
+        }
+    }
+
+    /// The newest version for a scraper; None while nothing is given out.
+    pub(crate) fn version_of(&self, name: &str) -> Option<Version> {
+        self.is_placed().then(|| self.leader.version_of(name))
+    }
+
+    /// For how long a scraper has not had in force what it is told, in milliseconds.
+    pub(crate) fn behind_ms(&self, name: &str, in_force: Option<Version>, now_ms: i64) -> i64 {
+        let since_ms = self.versions.get(name).map(|(_, since_ms)| *since_ms);
+        since_ms.filter(|_| in_force != self.version_of(name)).map_or(0, |since_ms| now_ms - since_ms)
+    }
+
+    /// How many targets a scraper is told of.
+    pub(crate) fn assigned(&self, name: &str) -> usize {
+        self.ledgers.get(name).map_or(0, Ledger::len)
+    }
+
+    /// What each scraper is to carry.
+    pub(crate) fn loads(&self) -> Vec<promring_model::placement::ScraperLoad> {
+        self.placing.as_ref().map(Placing::loads).unwrap_or_default()
+    }
+
+    /// Keys that were to move, by reason.
+    #[cfg(test)]
+    pub(crate) fn reasons(&self) -> &Reasons {
+        &self.reasons
+    }
+}

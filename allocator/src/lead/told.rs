@@ -1,0 +1,163 @@
+//! What each scraper is told: the leader's grants with the targets of their keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use promring_model::handover::{Grant, MoveId, MoveTerms, Name};
+use promring_model::target::{TargetId, TargetKey};
+use promring_proto::api::{AssignedTarget, Assignment, JobAssignment, Version};
+
+use super::{FORGET_INTERVAL_MS, Lead, Seen};
+use crate::catalog::{Catalog, Changes};
+use crate::ledger::{JobTerms, Ledger, REMOVALS_KEPT_MS, Removal};
+use crate::targets::Discovered;
+
+/// What was told of one key.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    holders: Vec<(Name, Grant)>,
+    ids: Vec<TargetId>,
+}
+
+impl Lead {
+    /// Brings the ledgers up to date for every key that changed. Returns the scrapers that are told something new.
+    pub(super) fn tell(&mut self, seen: &Seen<'_>, changes: &Changes, now_ms: i64) -> Vec<Name> {
+        let mut keys = self.leader.take_changed();
+        keys.extend(&changes.keys);
+        for key in keys {
+            self.tell_key(key, seen.catalog.living(key), now_ms);
+        }
+        if now_ms - self.forgot_ms >= FORGET_INTERVAL_MS {
+            self.forgot_ms = now_ms;
+            self.ledgers.values_mut().for_each(|ledger| ledger.forget(now_ms));
+            self.ended.retain(|_, ended_ms| now_ms - *ended_ms < REMOVALS_KEPT_MS);
+        }
+        self.note_moves(now_ms);
+        let mut news = Vec::new();
+        for (name, _) in self.leader.membership().members() {
+            let counter = self.leader.version_of(name).counter;
+            match self.versions.get_mut(name) {
+                Some((known, _)) if *known == counter => continue,
+                Some(known) => *known = (counter, now_ms),
+                None => drop(self.versions.insert(Name::from(name), (counter, now_ms))),
+            }
+            news.push(Name::from(name));
+        }
+        news
+    }
+
+    fn tell_key(&mut self, key: TargetKey, living: &[Arc<Discovered>], now_ms: i64) {
+        let holders: Vec<(Name, Grant)> = match living {
+            [] => Vec::new(),
+            _ => self.leader.participants(key).map(|(name, grant)| (name.clone(), grant)).collect(),
+        };
+        let before = self.told.remove(&key).unwrap_or_default();
+        let is_living = |id: &TargetId| living.iter().any(|target| target.target.id == *id);
+        let is_replaced = living.iter().any(|target| !before.ids.contains(&target.target.id));
+        for (name, _) in &before.holders {
+            let stays = holders.iter().any(|(holder, _)| holder == name);
+            let ended = before.ids.iter().filter(|id| !stays || !is_living(id));
+            for id in ended {
+                let why = self.removal(key, name, stays, is_replaced);
+                let counter = self.leader.version_of(name).counter;
+                self.ledgers.entry(name.clone()).or_default().end(*id, why, counter, now_ms);
+            }
+        }
+        for (name, grant) in &holders {
+            let is_same = before.holders.iter().any(|known| known == &(name.clone(), *grant));
+            let counter = self.leader.version_of(name).counter;
+            let ledger = self.ledgers.entry(name.clone()).or_default();
+            for target in living.iter().map(|target| target.target.id) {
+                if !is_same || !before.ids.contains(&target) {
+                    ledger.tell(target, key, counter);
+                }
+            }
+        }
+        if !holders.is_empty() {
+            let ids = living.iter().map(|target| target.target.id).collect();
+            self.told.insert(key, Told { holders, ids });
+        }
+    }
+
+    /// Why a target leaves a scraper, which has others of the key still where it `stays`.
+    fn removal(&self, key: TargetKey, name: &Name, stays: bool, is_replaced: bool) -> Removal {
+        // One of several targets of a key went without a successor: whoever scrapes it ends its series.
+        let is_its_end = stays && !is_replaced && self.leader.owner(key) == Some(name);
+        if is_its_end || self.leader.marks(key, name) { Removal::Gone } else { Removal::Moved }
+    }
+
+    /// The answer to a poll that holds the version `held`; None where nothing is newer, or nothing is given out.
+    pub(crate) fn answer(&self, name: &str, held: Option<Version>, catalog: &Catalog) -> Option<Assignment> {
+        self.leader.membership().get(name)?;
+        let version = self.version_of(name)?;
+        if held == Some(version) {
+            return None;
+        }
+        let empty = Ledger::default();
+        let difference = self.ledgers.get(name).unwrap_or(&empty).since(held, version);
+        let base = difference.base;
+        let moves = self.leader.terms(name);
+        let is_newer = |since: u64| base.is_none_or(|base| since > base.counter);
+        let mut upsert: BTreeMap<String, JobAssignment> = self
+            .jobs
+            .iter()
+            .filter(|(_, (_, since))| is_newer(*since))
+            .map(|(job, (terms, _))| (job.clone(), job_assignment(terms)))
+            .collect();
+        for (id, key) in difference.upsert {
+            let Some(target) = catalog.target(key, id) else { continue };
+            let job = &*target.target.job;
+            let Some((terms, _)) = self.jobs.get(job) else { continue };
+            let grant = self.leader.grant(key, name).unwrap_or_default();
+            let assigned = assigned(id, target, grant, &moves);
+            match upsert.get_mut(job) {
+                Some(assignment) => assignment.targets.push(assigned),
+                None => {
+                    let assignment = JobAssignment { targets: vec![assigned], ..job_assignment(terms) };
+                    upsert.insert(job.to_owned(), assignment);
+                }
+            }
+        }
+        let gone_keys = self.ended.keys().filter(|key| self.leader.marks(**key, name)).copied().collect();
+        let (gone, moved) = (difference.gone, difference.moved);
+        Some(Assignment { version, base, upsert, gone, moved, gone_keys, moves })
+    }
+
+    /// Moves that have ended since: how long they took.
+    fn note_moves(&mut self, now_ms: i64) {
+        let moves: BTreeMap<MoveId, i64> =
+            self.leader.moves().map(|status| (status.id, status.since_ms)).collect();
+        for (id, since_ms) in &self.in_flight {
+            if !moves.contains_key(id) {
+                metrics::histogram!("promring_allocator_handover_duration_seconds")
+                    .record((now_ms - since_ms) as f64 / 1_000.0);
+            }
+        }
+        self.in_flight = moves;
+    }
+}
+
+fn assigned(
+    id: TargetId,
+    target: &Discovered,
+    grant: Grant,
+    moves: &BTreeMap<MoveId, MoveTerms>,
+) -> AssignedTarget {
+    let at = |id: Option<MoveId>| id.and_then(|id| moves.get(&id)?.at);
+    AssignedTarget {
+        id,
+        labels: target.target.labels.to_labels(),
+        from: at(grant.incoming),
+        until: at(grant.outgoing),
+        grant,
+    }
+}
+
+fn job_assignment(terms: &JobTerms) -> JobAssignment {
+    JobAssignment {
+        config_hash: format!("{:016x}", terms.config_hash),
+        synced: terms.synced,
+        refusal: terms.refusal.clone(),
+        targets: Vec::new(),
+    }
+}

@@ -1,0 +1,9 @@
+//! What the allocator tells whom, and when: the state with scrapers' own state machines, and no socket in between.
+
+mod fleet;
+mod handover;
+mod members;
+mod reports;
+mod targets;
+
+use fleet::{Fleet, config, discover};

@@ -1,0 +1,48 @@
+//! What scrapers say.
+
+use promring_proto::api::{MemberReport, Report};
+
+use super::*;
+use crate::state::State;
+
+#[test]
+fn an_older_report_than_the_newest_changes_nothing() {
+    let mut state = State::new(&config(1, ""), 0);
+    state.lead(1, false, 0);
+    let report = |sequence, draining, samples_total| Report {
+        draining,
+        samples_total,
+        handover: MemberReport { run: 5, sequence, promised: 1, full: true, ..MemberReport::default() },
+        ..Report::default()
+    };
+    state.report("a", report(2, false, 7), 0).unwrap();
+    for (run, sequence) in [(5, 1), (5, 2), (4, 9)] {
+        let mut late = report(sequence, true, 9);
+        late.handover.run = run;
+        state.report("a", late, 0).unwrap();
+    }
+    assert!(state.membership().unwrap().takers().any(|taker| taker == "a"));
+    assert_eq!(state.reported("a").unwrap().report.samples_total, 7);
+}
+
+#[test]
+fn every_run_is_asked_for_everything() {
+    let mut fleet = Fleet::new(&config(3, ""), &["a"]);
+    let answer = fleet.scraper("a").answer.clone();
+    assert!(!answer.full && !answer.full_claims && answer.version.is_some());
+    let handover = MemberReport { run: 9, sequence: 1, promised: 1, ..MemberReport::default() };
+    let answer = fleet.state.report("a", Report { handover, ..Report::default() }, fleet.now_ms).unwrap();
+    assert!(answer.full, "health of a process that has just started");
+}
+
+#[test]
+fn a_new_leader_asks_for_all_claims() {
+    let mut fleet = Fleet::new(&config(3, ""), &["a"]);
+    let term = fleet.state.version().unwrap().term + 1;
+    fleet.state.step_down();
+    fleet.state.lead(term, false, fleet.now_ms);
+    let handover = MemberReport { run: 1, sequence: 1_000, promised: term, ..MemberReport::default() };
+    let answer = fleet.state.report("a", Report { handover, ..Report::default() }, fleet.now_ms).unwrap();
+    assert!(answer.full_claims && answer.version.is_none());
+    assert_eq!(answer.term, term);
+}

@@ -1,0 +1,158 @@
+//! Targets that come, change and go.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::discovery::{Failure, Found};
+use crate::state::State;
+
+#[test]
+fn every_target_has_exactly_one_owner() {
+    let mut fleet = Fleet::new(&config(100, ""), &["a", "b", "c"]);
+    let shares = fleet.shares();
+    assert!(shares.values().all(|share| share.len() > 25), "{:?}", shares.values().map(BTreeSet::len));
+}
+
+#[test]
+fn nothing_is_given_out_before_discovery_has_synced_and_the_scrapers_have_settled() {
+    let config = config(2, "");
+    let mut fleet = Fleet::unsettled(&config, &["a"]);
+    fleet.state = State::new(&config, 0);
+    fleet.state.lead(1, true, 0);
+    fleet.run(6_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("web"));
+    assert_eq!(fleet.state.assignment("a", None), None);
+    discover(&mut fleet.state, &config);
+    fleet.run(1_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+
+    let mut fleet = Fleet::unsettled(&config, &[]);
+    fleet.run(60_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("no scraper"));
+    fleet.join("a");
+    fleet.run(5_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("settle"));
+    fleet.run(1_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+}
+
+#[test]
+fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
+    let keys = "- job_name: cloud\n  http_sd_configs: [{url: 'http://dead/'}]\n";
+    let config = config(2, keys);
+    let mut fleet = Fleet::unsettled(&config, &["a"]);
+    let failure = |for_good| Found::Failed(Failure { message: "it is down".to_owned(), for_good });
+    fleet.state.discovered("cloud", 0, failure(false));
+    fleet.run(29_000);
+    assert!(fleet.state.readiness().is_err());
+    fleet.run(1_000);
+    let answer = fleet.state.assignment("a", None).unwrap();
+    assert_eq!((answer.upsert["web"].synced, answer.upsert["web"].targets.len()), (true, 2));
+    assert!(!answer.upsert["cloud"].synced, "scrapers keep what they have of it");
+
+    let mut fleet = Fleet::unsettled(&config, &["a"]);
+    fleet.state.discovered("cloud", 0, failure(true));
+    fleet.run(6_000);
+    assert_eq!(fleet.state.readiness(), Ok(()), "nobody waits for a source that will never sync");
+}
+
+#[test]
+fn the_targets_of_a_source_that_has_not_told_yet_stay_where_they_are() {
+    let with = |targets: &str| {
+        config(4, &format!("- job_name: other\n  static_configs: [{{targets: [{targets}]}}]\n"))
+    };
+    let config = with("'o:1', 'o:2', 'o:3', 'o:4'");
+    let mut fleet = Fleet::new(&config, &["a", "b"]);
+    let before = fleet.shares();
+    // The allocator starts again, and one source is silent for longer than its patience.
+    fleet.state = State::new(&config, fleet.now_ms);
+    fleet.state.lead(1, true, fleet.now_ms);
+    let mut web = config;
+    web.scrape_configs.truncate(1);
+    discover(&mut fleet.state, &web);
+    fleet.run(40_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+    let held = |fleet: &mut Fleet| ["a", "b"].map(|name| fleet.scrapes(name));
+    assert_eq!(held(&mut fleet), ["a", "b"].map(|name| before[name].clone()), "without a gap");
+    // It tells: what is still there stays where it was, what is not is gone.
+    let fewer = with("'o:1', 'o:2', 'o:3'");
+    discover(&mut fleet.state, &fewer);
+    fleet.run(3_000);
+    let mut expected = before;
+    for share in expected.values_mut() {
+        share.remove("o:4");
+    }
+    assert_eq!(fleet.shares(), expected);
+    let marked: Vec<String> = fleet.scrapers.values().flat_map(|scraper| scraper.marked.clone()).collect();
+    assert_eq!(marked, ["o:4"]);
+}
+
+#[test]
+fn a_target_that_is_no_longer_discovered_is_gone_and_a_changed_path_has_moved() {
+    let mut fleet = Fleet::new(&config(2, ""), &["a"]);
+    let held = fleet.scraper("a").told.as_ref().unwrap().version;
+    fleet.reconfigure(&config(1, "  metrics_path: /other\n"));
+    fleet.run(1_000);
+    let answer = fleet.scraper("a").told.clone().unwrap();
+    assert_eq!(answer.base, Some(held));
+    assert_eq!(answer.upsert["web"].targets.len(), 1, "t:1 under its new path");
+    assert_eq!((answer.gone.len(), answer.moved.len()), (1, 1), "t:2 is gone, t:1's old self was replaced");
+    assert_eq!(fleet.scraper("a").marked, ["t:2"]);
+    let whole = fleet.state.assignment("a", None).unwrap();
+    assert_eq!(
+        (whole.base, whole.gone),
+        (None, answer.gone),
+        "who missed it hears of it in a whole answer too"
+    );
+}
+
+#[test]
+fn of_two_targets_of_one_key_one_may_go_and_end_its_series() {
+    let two = "  metrics_path: /one\n  relabel_configs: [{source_labels: [__address__], regex: '.*', target_label: instance, replacement: same}]\n";
+    let mut fleet = Fleet::new(&config(2, two), &["a", "b"]);
+    let owner =
+        fleet.scrapers.iter().find(|(_, s)| !s.held.is_empty()).map(|(name, _)| name.clone()).unwrap();
+    assert_eq!(fleet.scraper(&owner).held.len(), 2, "they share a scraper");
+    fleet.reconfigure(&config(1, two));
+    fleet.run(1_000);
+    let answer = fleet.scraper(&owner).told.clone().unwrap();
+    assert_eq!((answer.gone.len(), answer.moved.len()), (1, 0), "nobody is its successor");
+    assert_eq!(fleet.scraper(&owner).held.len(), 1);
+}
+
+#[test]
+fn over_the_target_limit_every_target_is_listed_with_the_refusal() {
+    let fleet = Fleet::new(&config(3, "  target_limit: 2\n"), &["a"]);
+    let answer = fleet.state.assignment("a", None).unwrap();
+    let refusal = answer.upsert["web"].refusal.as_deref();
+    assert_eq!(refusal, Some("target_limit exceeded (number of targets: 3, limit: 2)"));
+    assert_eq!(answer.upsert["web"].targets.len(), 3);
+}
+
+#[test]
+fn a_change_is_told_to_those_whom_it_concerns_and_to_nobody_else() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
+    fleet.run(20_000);
+    fleet.reconfigure(&config(59, ""));
+    let news = fleet.state.advance(fleet.now_ms);
+    let owner = ["a", "b", "c"].into_iter().find(|name| fleet.scrapes(name).contains("t:60")).unwrap();
+    assert_eq!(news.iter().map(|name| &**name).collect::<Vec<_>>(), [owner]);
+    assert!(fleet.state.advance(fleet.now_ms).is_empty(), "told once");
+}
+
+#[test]
+fn what_is_told_piece_by_piece_is_what_is_told_as_a_whole() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b"]);
+    fleet.join("c");
+    for targets in [60, 55, 70, 64, 61, 90, 12, 60] {
+        fleet.reconfigure(&config(targets, if targets % 2 == 0 { "" } else { "  metrics_path: /odd\n" }));
+        fleet.run(4_000);
+        for name in ["a", "b", "c"] {
+            let whole = fleet.state.assignment(name, None).unwrap();
+            let whole: BTreeSet<_> = whole.upsert["web"].targets.iter().map(|target| target.id).collect();
+            assert_eq!(fleet.scraper(name).held.keys().copied().collect::<BTreeSet<_>>(), whole, "{name}");
+        }
+    }
+    fleet.settle();
+    fleet.shares();
+}
