@@ -108,7 +108,7 @@ async fn with_mutual_tls_a_scraper_is_who_its_certificate_says() {
     let server_flags = server_flags.each_ref().map(String::as_str);
     let allocator = world.allocator(&[&server_flags[..], &["--disable-admin"]].concat());
     let access = |ca: &Path, (cert, key): &(PathBuf, PathBuf), name: &str| {
-        let (flags, paths) = (["ca", "cert", "key"], [ca, cert, key]);
+        let (flags, paths) = (["ca", "cert", "key"], [ca, cert.as_path(), key.as_path()]);
         let files = flags.iter().zip(paths);
         let mut all: Vec<String> = files
             .flat_map(|(flag, path)| [format!("--allocator-{flag}-file"), text(path).to_owned()])
