@@ -70,8 +70,8 @@ fn client(ca: &Path, identity: Option<(&Path, &Path)>) -> Client {
 
 /// The scrapers that the allocator knows, with how many targets they have.
 async fn scrapers(client: &Client, allocator: &str) -> Option<Vec<(String, u64)>> {
-    let answer: Value =
-        client.get(format!("{allocator}/api/v1/scrapers")).send().await.ok()?.json().await.ok()?;
+    let answer = client.get(format!("{allocator}/api/v1/scrapers")).send().await.ok()?;
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.ok()?).ok()?;
     let one = |scraper: &Value| {
         (scraper["name"].as_str().unwrap().to_owned(), scraper["targets"].as_u64().unwrap())
     };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing;
 use axum::{Json, Router};
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Process, client, eventually, free_port, get, get_json, metric};
 
-const TARGETS: u32 = 12;
+const TARGETS: usize = 12;
 
 /// A Lease without a holder, as the chart makes it.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ impl Lease {
             Ok(Json(wanted))
         };
         let path = "/apis/coordination.k8s.io/v1/namespaces/metrics/leases/promring";
-        let router = Router::new().route(path, get(read).put(update)).with_state(lease.clone());
+        let router = Router::new().route(path, routing::get(read).put(update)).with_state(lease.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -142,7 +142,7 @@ scraper: {heartbeat: 300ms, flush_timeout: 0s}
             let targets = answer["data"]["activeTargets"].as_array()?;
             let up = targets.iter().filter(|target| target["health"] == "up").count();
             let owner = |target: &Value| (text(&target["scrapeUrl"]), text(&target["scraper"]));
-            (up == TARGETS as usize).then(|| targets.iter().map(owner).collect())
+            (up == TARGETS).then(|| targets.iter().map(owner).collect())
         })
         .await
     }
