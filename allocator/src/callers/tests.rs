@@ -11,7 +11,7 @@ use axum::{Json, Router};
 use http_body_util::BodyExt as _;
 use promring_model::config::Config;
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::Report;
+use promring_proto::api::{MemberReport, Report};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
@@ -91,7 +91,8 @@ fn allocator(tokens: Tokens) -> Allocator {
 
 /// A report; gives status and text of the answer.
 async fn report(allocator: &Allocator, scraper: &str, token: Option<&str>) -> (u16, String) {
-    let body = serde_json::to_vec(&Report::default()).unwrap();
+    let handover = MemberReport { run: 1, sequence: 1, ..MemberReport::default() };
+    let body = serde_json::to_vec(&Report { handover, ..Report::default() }).unwrap();
     send(allocator, "POST", &format!("/api/v1/scrapers/{scraper}/report"), token, body).await
 }
 

@@ -72,7 +72,7 @@ impl Server {
     fn edit(&self, change: impl FnOnce(&mut Value)) {
         let mut lease = self.lease();
         change(&mut lease);
-        self.write(lease, |_| true).unwrap();
+        let Json(_written) = self.write(lease, |_| true).unwrap();
     }
 }
 
