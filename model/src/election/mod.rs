@@ -142,11 +142,15 @@ impl Election {
         }
     }
 
-    /// The term in which this allocator leads now; None: it does not.
+    /// The term in which this allocator leads now; None: it does not. Who gives the Lease back does not lead, whether the write
+    /// has arrived or not: the next one may be faster than its answer.
     #[must_use]
     pub fn term(&self, now: Moment) -> Option<u64> {
-        let held = self.held?;
-        (now.at_most_since(held.renewed) < millis(self.options.renew_within)).then_some(held.term)
+        self.held.filter(|held| !self.releasing && self.is_good(held, now)).map(|held| held.term)
+    }
+
+    fn is_good(&self, held: &Held, now: Moment) -> bool {
+        now.at_most_since(held.renewed) < millis(self.options.renew_within)
     }
 
     /// The holder of the Lease, if that is somebody else and it has not run out.
@@ -172,7 +176,7 @@ impl Election {
 
     /// What to do now. A read ends with [`Self::read`] or [`Self::unread`], a write with [`Self::written`].
     pub fn next(&mut self, now: Moment) -> Action {
-        self.held = self.held.filter(|_| self.term(now).is_some());
+        self.held = self.held.filter(|held| self.is_good(held, now));
         if self.releasing && self.held.is_none() {
             return Action::End;
         }

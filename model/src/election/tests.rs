@@ -135,6 +135,7 @@ fn a_lease_that_is_released_has_no_holder_and_keeps_its_term() {
     let mut election = candidate("a");
     take(&mut election, None, AT);
     election.release();
+    assert_eq!(election.term(after(1)), None, "before anybody else may");
     let Action::Write(wanted) = election.next(after(1)) else { panic!() };
     assert_eq!((wanted.holder.as_str(), wanted.term), ("", 1));
     election.written(wanted, Written::Done("free".to_owned()), after(1), after(1));
