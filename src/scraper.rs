@@ -12,7 +12,7 @@ use promring_scraper::{Scraper, ScraperOptions};
 use crate::cli::{ScraperArgs, spawn_server};
 use crate::{load, reload};
 
-/// Runs until SIGTERM or SIGINT; then the scrapes in flight end and the queue is sent as far as time allows.
+/// Runs until SIGTERM or SIGINT; then the targets go to other scrapers, the scrapes in flight end, and the queue is sent as far as time allows.
 pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     // Before anything is opened that a signal should not cut off.
     let mut signals = StopSignals::install()?;
@@ -50,13 +50,13 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let signal = signals.next().await;
     tracing::info!(
         signal,
-        "stopping: scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
+        "stopping: targets are handed over, scrapes in flight end, and what is queued is sent as far as scraper.flush_timeout allows"
     );
     stopping.trigger();
     tokio::select! {
         _ = &mut runner => {}
         signal = signals.next() => {
-            tracing::warn!(signal, "a second signal: what is queued stays on disk");
+            tracing::warn!(signal, "a second signal: nothing more is handed over, and what is queued stays on disk");
             scraper.hurry();
             let _ = runner.await;
         }

@@ -247,3 +247,7 @@ fn active_target(state: &crate::State, config: &ScrapeConfig, discovered: &Disco
         scrape_timeout: format_duration(target.timeout),
     }
 }
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

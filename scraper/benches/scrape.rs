@@ -26,7 +26,7 @@ use promring_scraper::queue::Volume;
 use promring_scraper::rules::{Classes, SeriesRules};
 use promring_scraper::send::open_queue;
 use promring_scraper::series::{Scratch, SeriesCache};
-use promring_scraper::sink::{Destination, Sink};
+use promring_scraper::sink::{self, Destination, Sink};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The queue keeps no more than this: what is older gives way.
@@ -117,7 +117,7 @@ impl Way {
                 Item::Histogram(_) | Item::Converted(_) => {}
             }
         }
-        let mut lanes = self.sink.lanes(self.target.key, false, &self.labels);
+        let mut lanes = self.sink.lanes(sink::Way::of(self.target.key), &self.labels);
         cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing)).kept
     }
 }

@@ -1,20 +1,22 @@
 //! The destinations: one entry of `remote_write` each, with its queue, its half-filled requests and its senders. Here is
 //! what happens to them at start, on a reload, and at the end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use promring_model::config::{Config, RemoteWrite, RemovedDestinations};
+use promring_model::handover::MoveId;
 use promring_net::clock::now_ms;
 use promring_proto::api::QueueReport;
 
 use crate::labelsets::Shared;
-use crate::queue::{Inspection, Volume};
+use crate::queue::{Hold, Inspection, SetStats, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
-use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink};
+use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink, WantedFence};
 
 /// A destination and what sends to it.
 #[derive(Clone, Debug)]
@@ -50,6 +52,7 @@ pub struct Destinations {
     open: Mutex<Vec<Open>>,
     leaving: Mutex<Vec<Leaving>>,
     parked: Mutex<Vec<Parked>>,
+    fencing: Mutex<()>,
     incoming: Arc<Incoming>,
     /// Whether queues of an earlier run were looked for.
     searched: AtomicBool,
@@ -81,6 +84,7 @@ impl Destinations {
             open: Mutex::default(),
             leaving: Mutex::default(),
             parked: Mutex::default(),
+            fencing: Mutex::default(),
             incoming: Arc::default(),
             searched: AtomicBool::new(false),
             full: AtomicBool::new(false),
@@ -165,6 +169,26 @@ impl Destinations {
         });
         *lock(&self.leaving) = left;
         *lock(&self.open) = next;
+    }
+
+    /// The destinations of the configuration in force.
+    pub(crate) fn in_force(&self) -> Vec<Arc<Destination>> {
+        lock(&self.open).iter().map(|open| Arc::clone(&open.destination)).collect()
+    }
+
+    /// Has a fence for each of these moves at every destination, and opens all others. Gives the moves that lack one. Waits
+    /// for the disk.
+    pub(crate) fn keep_fences(&self, wanted: &BTreeMap<MoveId, WantedFence>) -> BTreeSet<MoveId> {
+        let _one_after_the_other = lock(&self.fencing);
+        self.all().iter().flat_map(|open| open.destination.keep_fences(wanted)).collect()
+    }
+
+    /// Whether anything waits behind a fence that is closed.
+    pub(crate) fn holds_fenced(&self) -> bool {
+        let held = |set: &SetStats| {
+            matches!(set.hold, Hold::Until(_)) && set.lanes.iter().any(|lane| lane.pending.records > 0)
+        };
+        self.in_force().iter().any(|destination| destination.queue.stats().sets.iter().any(held))
     }
 
     /// Puts aged requests into their queues, and closes queues that are done with, for as long as it is polled.

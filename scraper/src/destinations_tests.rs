@@ -10,6 +10,10 @@ use crate::payload::Outgoing;
 use crate::queue::SetKind;
 use crate::send::tests::receiver::{Action, Received, Receiver};
 use crate::series::Series;
+use crate::sink::Way;
+
+#[path = "fences_tests.rs"]
+mod fences;
 
 struct Text(String);
 
@@ -43,15 +47,19 @@ struct World {
     labels: Arc<Shared>,
     destinations: Arc<Destinations>,
     sink: Arc<Sink>,
+    flushing: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl World {
     fn start(config: &Config) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), config)
+    }
+
+    fn start_in(dir: tempfile::TempDir, config: &Config) -> Self {
         let labels = Arc::new(Shared::default());
         let destinations = Destinations::new(dir.path().to_owned(), Arc::clone(&labels));
         let sink = destinations.apply(config).unwrap().sink;
-        Self { dir, labels, destinations: Arc::new(destinations), sink }
+        Self { dir, labels, destinations: Arc::new(destinations), sink, flushing: None }
     }
 
     fn reload(&mut self, config: &Config) {
@@ -60,6 +68,11 @@ impl World {
 
     /// A scrape of the target with this key: one sample of each series.
     fn scrape(&self, key: u64, spread: bool, names: &[String], time: i64) {
+        self.scrape_by(Way { spread, ..Way::of(TargetKey(key)) }, names, time);
+    }
+
+    fn scrape_by(&self, way: Way, names: &[String], time: i64) {
+        let key = way.key.0;
         let mut sets = LabelSets::new(&self.labels, std::iter::empty());
         let mut added = |name: &String| {
             let labels = Labels::from_pairs([("__name__", name.as_str()), ("key", &key.to_string())]);
@@ -68,7 +81,7 @@ impl World {
             bytes
         };
         let added: Vec<Vec<u8>> = names.iter().map(&mut added).collect();
-        let mut lanes = self.sink.lanes(TargetKey(key), spread, &self.labels);
+        let mut lanes = self.sink.lanes(way, &self.labels);
         for bytes in &added {
             let series = Series::new(&sets, bytes);
             lanes.push(&Outgoing::float(series, (time as f64).to_bits(), time));

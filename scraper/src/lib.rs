@@ -10,6 +10,7 @@ mod chunked;
 pub mod destinations;
 pub mod families;
 mod filling;
+pub mod handover;
 pub mod intervals;
 pub mod labelsets;
 pub mod manager;
@@ -32,21 +33,23 @@ pub mod symbols;
 mod testing;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::{Config, ScraperSettings};
+use promring_model::config::Config;
+use promring_model::handover::{Member, MemberOptions, Name};
+use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::{MemberReport, QueueReport, Report, TargetReport};
-use rand::RngExt as _;
-use tokio::sync::{Notify, watch};
+use promring_proto::api::{Assignment, QueueReport};
+use tokio::sync::watch;
 
-use assignment::{AllocatorAccess, AllocatorClient, Poll, SavedAssignment};
+use assignment::{AllocatorAccess, AllocatorClient, SavedAssignment, SavedState};
 use buffers::{Buffers, Scratches};
 use destinations::Destinations;
+use handover::{Gate, Tending};
 use labelsets::Shared as SharedLabels;
 use manager::Manager;
 use memory::Memory;
@@ -56,26 +59,8 @@ use scrape::cores::Cores;
 use spread::SpreadTargets;
 use statuses::Statuses;
 
-/// The first pause after a poll that failed; it doubles with every further one.
-const POLL_BACKOFF_MIN: Duration = Duration::from_millis(200);
-
-/// The longest pause.
-const POLL_BACKOFF_MAX: Duration = Duration::from_secs(5);
-
-/// After a start, how long an allocator is waited for before the assignment of the last run is resumed.
-const RESUME_AFTER: Duration = Duration::from_secs(10);
-
-/// The assignment is saved at most this often.
-const SAVE_PAUSE: Duration = Duration::from_secs(1);
-
 /// How often metrics that are made from others are brought up to date.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
-
-/// On a stop, how long scrapes in flight may take to end.
-const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
-
-/// On a stop, how long the allocator may take to say whether this scraper is leaving, and to hear the last of it.
-const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
 
 /// What a scraper is started with, beside its configuration.
 #[derive(Clone, Debug)]
@@ -115,16 +100,18 @@ struct Shared {
     environment: Arc<Environment>,
     manager: Mutex<Manager>,
     destinations: Destinations,
-    /// A new version is in force and should be reported at once.
-    in_force: Notify,
-    /// A new version is in force and should be saved.
-    unsaved: Notify,
+    tending: Tending,
+    /// Begins the stop; loops end once the targets are handed over.
     stopping: Shutdown,
     /// Ends a stop that takes its time.
     hurry: Shutdown,
     /// The allocator said last that this scraper's ordinal goes away.
     leaving: AtomicBool,
-    /// It is stopping, and leaving: it takes no targets any more.
+    /// It said last that no other scraper takes targets.
+    alone: AtomicBool,
+    /// It knows hand-over.
+    hands_over: AtomicBool,
+    /// This scraper is stopping, and leaving: it takes no targets any more.
     draining: AtomicBool,
 }
 
@@ -144,6 +131,11 @@ impl Scraper {
         let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
         let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
         let memory = Memory::new(config.scraper.memory_limit);
+        let saved = SavedAssignment::in_dir(&options.data_dir).load().unwrap_or_else(|error| {
+            tracing::warn!(error, "the saved assignment cannot be used");
+            None
+        });
+        let (member, assignment) = member_of(&config, &options, saved);
         let environment = Arc::new(Environment {
             cores: Cores::default(),
             symbols_hold: Mutex::new(memory.keep()),
@@ -154,26 +146,32 @@ impl Scraper {
             labels,
             metrics: ScrapeMetrics::new(),
             spread: SpreadTargets::open(&options.data_dir, destinations.are_idle()),
-            stopping: stopping.clone(),
+            gate: Gate::new(member),
+            stopping: Shutdown::new(),
         });
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));
-        let (in_force, unsaved) = (Notify::new(), Notify::new());
-        let config = watch::Sender::new(config);
         let shared = Shared {
             options,
-            config,
+            config: watch::Sender::new(config),
             client,
             environment,
             manager,
             destinations,
-            in_force,
-            unsaved,
+            tending: Tending::new(),
             stopping,
             hurry: Shutdown::new(),
             leaving: AtomicBool::new(false),
+            alone: AtomicBool::new(false),
+            hands_over: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        let scraper = Self { shared: Arc::new(shared) };
+        // Before any scrape may go behind them.
+        scraper.make_fences(scraper.shared.environment.gate.wanted_fences());
+        if let Some(assignment) = assignment {
+            scraper.manager().restore(assignment);
+        }
+        Ok(scraper)
     }
 
     /// Takes a new configuration. Targets of jobs that did not change lose no slot.
@@ -182,174 +180,17 @@ impl Scraper {
     /// Where a destination cannot be set up; the old configuration stays in force as a whole.
     pub fn apply_config(&self, config: Arc<Config>) -> Result<(), String> {
         let prepared = self.shared.destinations.apply(&config)?;
+        // Destinations that are new lack theirs.
+        self.make_fences(self.shared.environment.gate.wanted_fences());
         self.manager().apply_config(&config, prepared);
         self.shared.environment.memory.set_limit(config.scraper.memory_limit);
         self.shared.config.send_replace(config);
-        self.shared.in_force.notify_one();
+        self.shared.environment.gate.changed.notify_one();
         Ok(())
-    }
-
-    /// Runs until the stop begins, then ends the scrapes in flight, sends what is queued as far as time allows, or, where
-    /// this scraper is leaving, as far as receivers take it, and leaves the rest on disk.
-    pub async fn run(&self) {
-        let shared = &self.shared;
-        tokio::select! {
-            () = self.follow_assignment() => {}
-            () = self.report_always() => {}
-            () = shared.destinations.flush_always() => {}
-            () = self.resume_saved() => {}
-            () = self.save_always() => {}
-            () = self.publish_always() => {}
-            () = shared.stopping.wait() => {}
-        }
-        // Loops end by themselves once `stopping` is triggered, after the scrape in flight.
-        let tasks = self.manager().take_tasks();
-        let ended = async {
-            for task in tasks {
-                if let Err(error) = task.await {
-                    tracing::error!(%error, "a target's loop ended abnormally");
-                }
-            }
-        };
-        tokio::select! {
-            ended = tokio::time::timeout(SCRAPES_END_MAX, ended) => if ended.is_err() {
-                tracing::warn!("scrapes in flight did not end in time");
-            },
-            () = shared.hurry.wait() => {}
-        }
-        tokio::select! {
-            () = self.empty_queues() => {}
-            () = shared.hurry.wait() => {}
-        }
-        // Whatever was cut short: the rest is on disk.
-        shared.destinations.finish(Duration::ZERO).await;
-        for queue in self.queues().iter().filter(|queue| queue.samples > 0) {
-            tracing::warn!(
-                destination = queue.destination,
-                samples = queue.samples,
-                "not sent in time; they stay on disk and are sent after the next start"
-            );
-        }
-        if shared.draining.load(Ordering::Relaxed) {
-            // The allocator shows what is left behind.
-            let last = self.report(false);
-            let told = shared.client.report(&last);
-            let _nobody_hears_it = tokio::time::timeout(LAST_REPORT_MAX, told).await;
-        }
-    }
-
-    /// Ends a stop that has begun at once: nothing more is sent.
-    pub fn hurry(&self) {
-        self.shared.hurry.trigger();
-    }
-
-    /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, for as long as
-    /// receivers take it.
-    async fn empty_queues(&self) {
-        let ScraperSettings { flush_timeout, fence_max, .. } = self.config().scraper.clone();
-        let shared = &self.shared;
-        // A scale-in and the stop come together, so this may be news.
-        let report = self.report(false);
-        let asked = shared.client.report(&report);
-        if let Ok(Ok(answer)) = tokio::time::timeout(LAST_REPORT_MAX, asked).await {
-            shared.leaving.store(answer.leaving, Ordering::Relaxed);
-        } else {
-            // Who is not told so is not leaving: a restart must not take minutes because the allocator is away.
-            shared.leaving.store(false, Ordering::Relaxed);
-        }
-        if !shared.leaving.load(Ordering::Relaxed) {
-            return shared.destinations.finish(flush_timeout).await;
-        }
-        tracing::info!(
-            standstill_max = ?fence_max,
-            "this scraper is leaving: all that is queued is sent, as long as receivers take it; another signal ends this at once"
-        );
-        shared.draining.store(true, Ordering::Relaxed);
-        tokio::select! {
-            () = shared.destinations.drain(fence_max) => {}
-            // The allocator goes on hearing how far it is.
-            () = self.report_always() => {}
-        }
     }
 
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shared.config.borrow())
-    }
-
-    /// Polls the allocator and brings its answers into force.
-    async fn follow_assignment(&self) {
-        let mut backoff = POLL_BACKOFF_MIN;
-        let mut ask_everything = false;
-        loop {
-            let held = if ask_everything { None } else { self.manager().version() };
-            let pause = match self.shared.client.poll(held).await {
-                Ok(Poll::Changed(answer)) => {
-                    ask_everything = !self.manager().apply(*answer);
-                    self.shared.in_force.notify_one();
-                    self.shared.unsaved.notify_one();
-                    !ask_everything
-                }
-                Ok(Poll::Unchanged) => true,
-                Ok(Poll::NotReady(reason)) => {
-                    tracing::debug!(reason, "the allocator gives out nothing yet");
-                    false
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error,
-                        "no assignment from the allocator; scraping goes on with what is held"
-                    );
-                    false
-                }
-            };
-            if pause {
-                backoff = POLL_BACKOFF_MIN;
-            } else {
-                tokio::time::sleep(jittered(backoff)).await;
-                backoff = (backoff * 2).min(POLL_BACKOFF_MAX);
-            }
-        }
-    }
-
-    /// Where no allocator gives out an assignment after a start, goes on with the one of the last run.
-    async fn resume_saved(&self) {
-        tokio::time::sleep(RESUME_AFTER).await;
-        if self.manager().version().is_none() {
-            match self.saved().load() {
-                Ok(Some(saved)) => {
-                    // One that came meanwhile stands.
-                    if self.manager().version().is_none() {
-                        tracing::warn!(version = %saved.version, "no assignment from the allocator; going on with the saved one");
-                        metrics::counter!("promring_assignment_resumed_total").increment(1);
-                        self.manager().apply(saved);
-                        self.shared.in_force.notify_one();
-                    }
-                }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(error, "the saved assignment cannot be used"),
-            }
-        }
-        std::future::pending::<()>().await;
-    }
-
-    /// Keeps the assignment in force on the volume.
-    async fn save_always(&self) {
-        loop {
-            self.shared.unsaved.notified().await;
-            let assignment = self.manager().assignment();
-            if let Some(assignment) = assignment {
-                let saved = self.saved();
-                let write = tokio::task::spawn_blocking(move || saved.save(&assignment));
-                if let Ok(Err(error)) = write.await {
-                    tracing::warn!(error, "the assignment cannot be saved");
-                }
-            }
-            tokio::time::sleep(SAVE_PAUSE).await;
-        }
-    }
-
-    fn saved(&self) -> SavedAssignment {
-        SavedAssignment::in_dir(&self.shared.options.data_dir)
     }
 
     /// Brings metrics up to date that nobody counts up and down.
@@ -357,65 +198,10 @@ impl Scraper {
         loop {
             self.shared.environment.metrics.intervals.publish();
             self.manager().publish();
+            self.publish_fences();
             let used = self.shared.environment.memory.used();
             metrics::gauge!("promring_memory_used_bytes").set(used as f64);
             tokio::time::sleep(PUBLISH_INTERVAL).await;
-        }
-    }
-
-    /// Reports at every heartbeat, and at once when a new version is in force.
-    async fn report_always(&self) {
-        let mut full = true;
-        let mut told = true;
-        loop {
-            let mut again = true;
-            while std::mem::take(&mut again) {
-                let report = self.report(full);
-                match self.shared.client.report(&report).await {
-                    Ok(answer) => {
-                        // An allocator that does not know us yet wants everything, at once.
-                        again = answer.full && !full;
-                        full = answer.full;
-                        self.shared.leaving.store(answer.leaving, Ordering::Relaxed);
-                        told = true;
-                    }
-                    Err(error) => {
-                        self.shared.environment.statuses.give_back(&report.targets);
-                        if std::mem::take(&mut told) {
-                            tracing::warn!(error, "the allocator cannot be reported to");
-                        }
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(self.config().scraper.heartbeat) => {}
-                () = self.shared.in_force.notified() => {}
-            }
-        }
-    }
-
-    fn report(&self, full: bool) -> Report {
-        let statuses = &self.shared.environment.statuses;
-        let changed = statuses.take_changed();
-        let manager = self.manager();
-        let targets = if full {
-            let of = |id| statuses.get(id).unwrap_or_else(|| TargetReport::unknown(id));
-            manager.targets().map(|target| of(target.id)).collect()
-        } else {
-            changed
-        };
-        Report {
-            version: manager.version(),
-            address: self.shared.options.advertise.clone(),
-            draining: self.shared.draining.load(Ordering::Relaxed),
-            full,
-            targets,
-            queues: self.queues(),
-            samples_total: self.shared.environment.statuses.samples_total(),
-            external_labels_hash: format!("{:016x}", self.config().external_labels.hash64()),
-            config_mismatch: manager.mismatches(),
-            unknown_jobs: manager.unknown_jobs(),
-            handover: MemberReport::default(),
         }
     }
 
@@ -427,21 +213,25 @@ impl Scraper {
 
     /// The routes of the scraper's own API, as a process of its own serves them.
     pub fn routes(&self) -> Router {
-        api::routes(self.clone()).merge(api::queue_routes(self.clone()))
+        api::routes(self.clone()).merge(self.queue_routes())
     }
 
     /// The routes that an allocator in the same process does not have.
     pub fn queue_routes(&self) -> Router {
-        api::queue_routes(self.clone())
+        api::queue_routes(self.clone()).merge(handover::routes(self.clone()))
     }
 
-    /// Ready once an assignment is in force.
+    /// Ready once an assignment is in force, and known to hold still.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let scraper = self.clone();
         Arc::new(move || {
-            let held = scraper.manager().version();
-            held.map(|_| ()).ok_or_else(|| "no assignment from the allocator yet".to_owned())
+            let sure = scraper
+                .shared
+                .environment
+                .gate
+                .with(|member| member.version().is_some() && !member.is_doubting());
+            sure.then_some(()).ok_or_else(|| "no assignment from the allocator yet".to_owned())
         })
     }
 
@@ -450,7 +240,23 @@ impl Scraper {
     }
 }
 
-/// Between half and all of it, so that scrapers that lost the allocator together do not come back together.
-fn jittered(pause: Duration) -> Duration {
-    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+/// What this scraper has, after a start: what it had before, if that is known.
+fn member_of(
+    config: &Config,
+    options: &ScraperOptions,
+    saved: Option<SavedState>,
+) -> (Member, Option<Assignment>) {
+    let now_ms = now_ms();
+    let member_options = MemberOptions { lapse: config.allocator.lapse, ..MemberOptions::default() };
+    let name: Name = options.name.as_str().into();
+    // The start time is higher than that of any run before.
+    let run = u64::try_from(now_ms).unwrap_or_default();
+    let (mut member, assignment) = match saved {
+        Some(SavedState { member, assignment }) => {
+            (Member::restored(name, member_options, run, member, now_ms), assignment)
+        }
+        None => (Member::new(name, member_options, run, now_ms), None),
+    };
+    member.set_address(&options.advertise);
+    (member, assignment)
 }

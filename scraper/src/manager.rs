@@ -12,8 +12,9 @@ use promring_proto::api::{AssignedTarget, Assignment, Health, TargetReport, Vers
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::assignment::{Change, Held};
+use crate::assignment::{Change, Difference, Held};
 use crate::destinations::Prepared;
+use crate::handover::{End, Gate};
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::{BodyRules, Carried, Command, Environment, Keep, TargetLoop};
@@ -90,14 +91,37 @@ impl Manager {
         self.held.assignment()
     }
 
-    /// Brings an answer of the allocator into force. False: it was of no use, and the next poll should ask for
-    /// everything.
-    pub fn apply(&mut self, answer: Assignment) -> bool {
+    /// Goes on with the assignment of an earlier process; the gate says from when on.
+    pub fn restore(&mut self, assignment: Assignment) {
+        let version = assignment.version;
+        if let Some(difference) = self.held.apply(assignment) {
+            self.carry_out(version, difference.changes, &HashMap::new());
+        }
+    }
+
+    /// Brings an answer of the allocator into force, to a poll that was sent at `asked_ms`. False: it was of no use, and
+    /// the next poll should ask for everything.
+    pub fn apply(&mut self, mut answer: Assignment, asked_ms: i64) -> bool {
         let version = answer.version;
-        let Some(changes) = self.held.apply(answer) else {
+        let moves = std::mem::take(&mut answer.moves);
+        let gate = Arc::clone(&self.environment.gate);
+        let held = &mut self.held;
+        // Nothing else that the member is told comes in between.
+        let taken = gate.with(|member| {
+            let Difference { changes, gone } = member.takes(version).then(|| held.apply(answer)).flatten()?;
+            let told = held.told(version, moves, gone, |key| member.window(key).is_some());
+            Some((changes, member.apply(told, asked_ms, now_ms())?))
+        });
+        let Some((changes, effects)) = taken else {
             tracing::warn!(%version, held = ?self.held.version(), "an assignment of an older term, or relative to another version, is ignored");
             return false;
         };
+        self.carry_out(version, changes, &Gate::ends(&effects));
+        gate.changed.notify_one();
+        true
+    }
+
+    fn carry_out(&mut self, version: Version, changes: Vec<Change>, ends: &HashMap<TargetKey, End>) {
         self.ending.retain(|task| !task.is_finished());
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
@@ -111,7 +135,8 @@ impl Manager {
                 }
                 Change::Gone(id) => {
                     ended += 1;
-                    if let Some(running) = self.stop(id, Command::Gone) {
+                    let command = self.gone(id, ends);
+                    if let Some(running) = self.stop(id, command) {
                         self.ending.push(running.task);
                     }
                 }
@@ -123,6 +148,7 @@ impl Manager {
         }
         self.ending.extend(left.into_values());
         self.tell_refusals();
+        self.tell_idle();
         for (job, terms) in self.held.jobs() {
             counter!("prometheus_target_scrape_pool_sync_total", "scrape_job" => job.clone()).increment(1);
             // What the allocator refuses is too many targets.
@@ -130,7 +156,51 @@ impl Manager {
             exceeded.increment(u64::from(terms.refusal.is_some()));
         }
         tracing::info!(%version, taken, ended, targets = self.running.len(), "assignment in force");
-        true
+    }
+
+    /// How a target that exists no more ends. Its key may have other targets; it may also be another scraper's by now,
+    /// which writes the markers then.
+    fn gone(&self, id: TargetId, ends: &HashMap<TargetKey, End>) -> Command {
+        let Some(key) = self.running.get(&id).map(|running| running.target.key) else {
+            return Command::Moved;
+        };
+        let gate = &self.environment.gate;
+        let end = ends.get(&key).copied().or_else(|| {
+            gate.with(|member| {
+                let (from, until) =
+                    member.window(key).filter(|(_, until)| until.is_none_or(|at| at > now_ms()))?;
+                Some(End { from: Some(from), until, fence: member.fence(key).map(|(id, _)| id) })
+            })
+        });
+        let Some(end) = end else { return Command::Moved };
+        gate.begin_markers(key);
+        Command::Gone(end)
+    }
+
+    /// Has the series of these keys' targets put where their next owner finds them.
+    pub(crate) fn show(&self, keys: &BTreeSet<TargetKey>) {
+        let mut expected: HashMap<TargetKey, Vec<&Running>> =
+            keys.iter().map(|key| (*key, Vec::new())).collect();
+        for running in self.running.values() {
+            if let Some(targets) = expected.get_mut(&running.target.key) {
+                targets.push(running);
+            }
+        }
+        for (key, targets) in expected {
+            self.environment.gate.given.expect(key, targets.len());
+            for running in targets {
+                running.commands.send_modify(|command| {
+                    if let Command::Scrape(refusal) = command {
+                        *command = Command::Show(refusal.take());
+                    }
+                });
+            }
+        }
+    }
+
+    /// Says of which keys targets cannot be scraped here.
+    fn tell_idle(&self) {
+        self.environment.gate.set_idle(self.held.keys_without(|id| self.running.contains_key(&id)));
     }
 
     fn stop(&mut self, id: TargetId, command: Command) -> Option<Running> {
@@ -160,10 +230,9 @@ impl Manager {
             Ok(mut target) => {
                 // The allocator's word for it, even where its file gives the URL other parameters than ours.
                 target.id = assigned.id;
-                // A slot belongs to this scraper if it comes after the target became active here.
-                let from_ms = assigned.from.map_or(i64::MIN, |from| from - 1).max(now_ms());
+                // A slot belongs to this scraper if it comes after the target became active here, which the gate knows.
                 let predecessor = left.remove(&target.key);
-                self.start(Arc::new(target), from_ms, predecessor, Keep::Everything);
+                self.start(Arc::new(target), now_ms(), predecessor, Keep::Everything);
             }
             Err(error) => tracing::error!(job, %error, "an assigned target cannot be scraped"),
         }
@@ -252,6 +321,7 @@ impl Manager {
             }
         }
         self.unknown.retain(|job, _| !self.jobs.contains_key(job));
+        self.tell_idle();
         tracing::info!(
             jobs_changed = changed.len(),
             loops_restarted = restarted.len(),
@@ -263,8 +333,14 @@ impl Manager {
     fn tell_refusals(&self) {
         for running in self.running.values() {
             let refusal = self.held.jobs().get(&*running.target.job).and_then(|terms| terms.refusal.clone());
-            let command = Command::Scrape(refusal);
+            let gives = || self.environment.gate.with(|member| member.gives(running.target.key).is_some());
             running.commands.send_if_modified(|held| {
+                let command = match held {
+                    Command::Show(_) if gives() => Command::Show(refusal),
+                    Command::Show(_) | Command::Scrape(_) | Command::Moved | Command::Gone(_) => {
+                        Command::Scrape(refusal)
+                    }
+                };
                 let changed = *held != command;
                 if changed {
                     held.clone_from(&command);

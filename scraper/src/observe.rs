@@ -35,6 +35,10 @@ pub struct ScrapeMetrics {
     pub skipped_slots: Counter,
     /// Slots in which no scrape could begin because of the memory limit.
     pub skipped_for_memory: Counter,
+    /// Slots in which it was not known whether the target still was this scraper's.
+    pub doubted_slots: Counter,
+    /// Targets whose last owner's series could not be had.
+    pub series_failed: Counter,
     /// Scrapes that hit one of the limits of labels.
     pub exceeded_label_limits: Counter,
     /// Times between scrapes.
@@ -56,10 +60,17 @@ impl ScrapeMetrics {
         describe_counter!("promring_scrape_samples_total", "Samples scraped, before metric relabelling.");
         describe_counter!(
             "promring_scrapes_skipped_total",
-            "Slots without a scrape, by reason: the one before took too long (slow), scraper.memory_limit was reached (memory), or the queue was full and drops nothing (queue)."
+            "Slots without a scrape, by reason: the one before took too long (slow), scraper.memory_limit was reached (memory), the queue was full and drops nothing (queue), or no allocator had said after a start or a pause that the target still is this scraper's (doubt)."
         );
         describe_gauge!("promring_memory_used_bytes", "Memory that counts against the limit.");
-        describe_counter!("promring_assignment_resumed_total", "Starts with the saved assignment.");
+        describe_counter!(
+            "promring_assignment_resumed_total",
+            "Times that scraping went on with the assignment held, after a start or a pause, as no allocator answered."
+        );
+        describe_counter!(
+            "promring_handover_series_failed_total",
+            "Targets that came here without the series of their last scrape, so that one that vanished just then gets no staleness marker."
+        );
         describe_counter!(
             "prometheus_target_scrape_pool_exceeded_label_limits_total",
             "Scrapes that failed by label_limit, label_name_length_limit or label_value_length_limit."
@@ -81,6 +92,8 @@ impl ScrapeMetrics {
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
             skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
+            doubted_slots: counter!("promring_scrapes_skipped_total", "reason" => "doubt"),
+            series_failed: counter!("promring_handover_series_failed_total"),
             exceeded_bucket_limit: counter!(
                 "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total"
             ),

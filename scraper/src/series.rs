@@ -8,6 +8,7 @@
 //! A scrape is staged first ([`SeriesCache::stage`]) and takes effect as a whole ([`SeriesCache::commit`]) or not at
 //! all ([`SeriesCache::fail`]). What is needed only meanwhile stands in [`Scratch`], which scrapes share.
 
+mod handed;
 pub mod report;
 mod scratch;
 mod stale;
@@ -26,6 +27,7 @@ use crate::labelsets::{LabelSet, LabelSets, Shared};
 use crate::parse::{Metadata, Sample, SeriesText, is_well_formed};
 use crate::payload::{Exemplars, LastExemplars, Outgoing, Value};
 use crate::rules::{Refusal, SeriesRules, Sets};
+pub(crate) use handed::HandedSeries;
 use report::REPORT_SERIES;
 use scratch::Staged;
 pub use scratch::{HashIsKey, Scratch};

@@ -5,24 +5,26 @@
 //! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
 mod batch;
+mod destination;
+mod fences;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
-use promring_model::config::RemoteWrite;
+use promring_model::handover::MoveId;
 use promring_model::hash::FieldHasher;
 use promring_model::target::TargetKey;
 
-use crate::filling::Filling;
 use crate::labelsets::{LabelSet, Shared};
-use crate::payload::{Outgoing, Value};
-use crate::queue::{Encoding, Queue, QueueError};
-use crate::send;
+use crate::payload::Outgoing;
 use crate::spread::Passed;
 use crate::symbols::Reading;
-use batch::{Batch, Content};
+pub(crate) use destination::Barrier;
+pub use destination::Destination;
+use destination::OpenLanes;
+pub(crate) use fences::WantedFence;
 
 /// How often requests are looked at for their age.
 pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,24 +34,30 @@ pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 /// segment's file within a second.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(800);
 
-/// One destination: its queue on disk, and the request that each lane of it is filling.
-#[derive(Debug)]
-pub struct Destination {
-    /// Its configuration.
-    pub config: Arc<RemoteWrite>,
-    /// Its queue.
-    pub queue: Arc<Queue>,
-    content: Content,
-    /// Native histograms that its version of remote write cannot carry.
-    dropped_custom: Counter,
-    filling: Arc<Filling<Batch>>,
-}
-
 /// The destinations of a configuration, each with the class of encodings that it gets.
 #[derive(Debug)]
 pub struct Sink {
     destinations: Vec<(Arc<Destination>, usize)>,
     incoming: Arc<Incoming>,
+}
+
+/// Which way the samples of a target's scrape go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The target's key, which says which lane it has.
+    pub key: TargetKey,
+    /// Its series go to all lanes, by the hash of their labels.
+    pub spread: bool,
+    /// The move whose fence they go behind, as long as that is closed.
+    pub fence: Option<MoveId>,
+}
+
+impl Way {
+    /// The normal way of a target with this key.
+    #[must_use]
+    pub fn of(key: TargetKey) -> Self {
+        Self { key, spread: false, fence: None }
+    }
 }
 
 /// What scrapes hand in, however many destinations there are: Prometheus's metrics without labels.
@@ -77,14 +85,13 @@ impl Sink {
                 .all(|((one, class), (other, other_class))| Arc::ptr_eq(one, other) && class == other_class)
     }
 
-    /// Opens the lanes of the target with this key, whose series have their strings in `labels`, so that all samples of a scrape go in one after the other.
-    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile. `spread`: its series go to all
-    /// lanes, by the hash of their labels.
+    /// Opens the lanes of a target, whose series have their strings in `labels`, so that all samples of a scrape go in one after the other.
+    /// Other targets of the same lanes wait until it is dropped: do nothing slow meanwhile.
     #[must_use]
-    pub fn lanes<'s>(&'s self, key: TargetKey, spread: bool, labels: &'s Shared) -> Lanes<'s> {
+    pub fn lanes<'s>(&'s self, way: Way, labels: &'s Shared) -> Lanes<'s> {
         let destinations = self.destinations.iter();
         Lanes {
-            open: destinations.map(|(destination, class)| destination.open(key, spread, *class)).collect(),
+            open: destinations.map(|(destination, class)| destination.open(way, *class)).collect(),
             together: false,
             incoming: &self.incoming,
             samples: 0,
@@ -107,96 +114,6 @@ impl Sink {
     }
 }
 
-impl Destination {
-    /// A destination whose requests are all empty.
-    #[must_use]
-    pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
-        let filling = Arc::new(Filling::new(queue.lane_count()));
-        Self::sharing(config, queue, filling)
-    }
-
-    fn sharing(config: Arc<RemoteWrite>, queue: Arc<Queue>, filling: Arc<Filling<Batch>>) -> Self {
-        let dropped_custom = send::dropped_custom(&config);
-        Self { content: Content::of(&config), dropped_custom, config, queue, filling }
-    }
-
-    /// Whether a sample is sent there.
-    #[inline]
-    fn takes(&self, sample: &Outgoing<'_>) -> bool {
-        match sample.value {
-            Value::Float(_) => true,
-            Value::Histogram { is_custom, is_stale, .. } => self.takes_histogram(is_custom, is_stale),
-        }
-    }
-
-    fn takes_histogram(&self, is_custom: bool, is_stale: bool) -> bool {
-        let carried = !(is_custom && self.content.encoding == Encoding::V1);
-        if self.config.send_native_histograms && !carried && !is_stale {
-            self.dropped_custom.increment(1);
-        }
-        self.config.send_native_histograms && carried
-    }
-
-    /// The same destination under another configuration: queue and half-filled requests are shared, so that what is
-    /// still being appended by the old one is not left behind.
-    #[must_use]
-    pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self::sharing(config, Arc::clone(&self.queue), Arc::clone(&self.filling))
-    }
-
-    /// Puts every request that has waited long enough into the queue.
-    pub fn flush_aged(&self, labels: &Shared) {
-        let age_max = self.config.queue.batch_send_deadline.min(BATCH_AGE_MAX);
-        self.flush_if(labels, |batch| batch.since.is_some_and(|since| since.elapsed() >= age_max));
-    }
-
-    /// Puts every request into the queue, full or not.
-    pub fn flush(&self, labels: &Shared) {
-        self.flush_if(labels, |_| true);
-    }
-
-    fn flush_if(&self, labels: &Shared, due: impl Fn(&Batch) -> bool) {
-        for lane in 0..self.filling.count() {
-            // One at a time, so that nobody waits for long; a lane that is gone meanwhile was flushed then.
-            for mut batch in self.filling.lock(|count| lane..(lane + 1).min(count)) {
-                if due(&batch) {
-                    batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
-                }
-            }
-        }
-    }
-
-    /// From now on samples go to this many lanes. What was being filled goes to the old ones, which are sent before the
-    /// new ones as far as they may hold the same series.
-    ///
-    /// # Errors
-    /// Where the queue cannot have so many, or the disk takes no new directories; nothing has changed then.
-    pub fn set_lanes(&self, lanes: usize, labels: &Shared) -> Result<(), QueueError> {
-        if self.filling.count() == lanes {
-            return Ok(());
-        }
-        self.filling.change(|batches| {
-            for (lane, batch) in batches.iter_mut().enumerate() {
-                batch.cut(self, lane, &labels.symbols.reading(), &labels.symbols);
-            }
-            self.queue.set_lanes(lanes)?;
-            Ok(lanes)
-        })
-    }
-
-    fn open(&self, key: TargetKey, spread: bool, class: usize) -> OpenLanes<'_> {
-        let lane = |count: usize| (key.0 % count.max(1) as u64) as usize;
-        if spread {
-            let batches = self.filling.lock(|count| 0..count);
-            OpenLanes { destination: self, class, first: 0, own: lane(batches.len()), batches }
-        } else {
-            let batches = self.filling.lock(|count| lane(count)..lane(count) + 1);
-            // Held, so it is the same number as when it was chosen.
-            OpenLanes { destination: self, class, first: lane(self.filling.count()), own: 0, batches }
-        }
-    }
-}
-
 /// The lanes of one target, open for its samples.
 #[derive(Debug)]
 pub struct Lanes<'s> {
@@ -209,18 +126,6 @@ pub struct Lanes<'s> {
     highest_ms: i64,
     symbols: Reading<'s>,
     labels: &'s Shared,
-}
-
-#[derive(Debug)]
-struct OpenLanes<'s> {
-    destination: &'s Destination,
-    class: usize,
-    /// The number of the first of them.
-    first: usize,
-    /// Which of them is that of the target's key.
-    own: usize,
-    /// One, or all of the destination where the target is spread.
-    batches: Vec<MutexGuard<'s, Batch>>,
 }
 
 impl Lanes<'_> {
@@ -238,15 +143,15 @@ impl Lanes<'_> {
                 lanes @ 2.. if !self.together => (series_hash(labels, &self.symbols) % lanes as u64) as usize,
                 _ => open.own,
             };
+            let (destination, place) = (open.destination, open.place(at));
             let Some(batch) = open.batches.get_mut(at) else { continue };
-            let (destination, lane) = (open.destination, open.first + at);
             if batch.is_of_another(destination.content.encoding) {
                 // An older configuration of the destination has begun it.
-                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
+                batch.cut(destination, place, &self.symbols, &self.labels.symbols);
             }
             batch.push(labels, sample, &self.symbols, &destination.content);
             if batch.is_full(&destination.config) {
-                batch.cut(destination, lane, &self.symbols, &self.labels.symbols);
+                batch.cut(destination, place, &self.symbols, &self.labels.symbols);
             }
         }
     }
@@ -259,15 +164,16 @@ impl Lanes<'_> {
     /// Puts what the target's own lanes have gathered into the queues.
     pub fn flush(&mut self) {
         for open in &mut self.open {
-            for (lane, batch) in (open.first..).zip(&mut open.batches) {
-                batch.cut(open.destination, lane, &self.symbols, &self.labels.symbols);
-            }
+            open.flush(&self.symbols, self.labels);
         }
     }
 }
 
 impl Drop for Lanes<'_> {
     fn drop(&mut self) {
+        for open in &mut self.open {
+            open.settle(&self.symbols, self.labels);
+        }
         self.incoming.add(self.samples, self.highest_ms);
     }
 }

@@ -43,7 +43,12 @@ pub(crate) fn config_of(keys: &str, destinations: &[&str]) -> Config {
     if !keys.contains("static_configs") {
         text.push_str("  static_configs: [{targets: ['host:1']}]\n");
     }
-    let loaded = load(Path::new("test.yml"), &Text(text));
+    config_in(&text)
+}
+
+/// The configuration in this file.
+pub(crate) fn config_in(text: &str) -> Config {
+    let loaded = load(Path::new("test.yml"), &Text(text.to_owned()));
     loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }
 

@@ -17,6 +17,7 @@ mod callers;
 mod command_line;
 mod demo;
 mod failover;
+mod handover;
 mod metrics;
 mod no_url;
 mod outage;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promring_model::handover::{Leader, Name, Version};
+use promring_model::handover::{Grant, Leader, Name, Version};
 use promring_model::placement::{self, Held, PlacementOptions, Previous};
 use promring_model::target::TargetKey;
 
@@ -33,6 +33,40 @@ pub(crate) struct Allocator {
     placed: BTreeMap<TargetKey, Name>,
     lost: BTreeSet<Name>,
     counted: (u64, u64, u64),
+    books: Books,
+}
+
+/// What is granted, kept up to date by what the leader says has changed.
+#[derive(Default)]
+struct Books {
+    grants: BTreeMap<TargetKey, BTreeMap<Name, Grant>>,
+    versions: BTreeMap<Name, Version>,
+}
+
+impl Books {
+    /// Follows the leader, and holds the books against what it says of all keys.
+    fn follow(&mut self, leader: &mut Leader, keys: impl Iterator<Item = TargetKey>) {
+        let granted = |leader: &Leader, key| -> BTreeMap<Name, Grant> {
+            leader.participants(key).map(|(name, grant)| (name.clone(), grant)).collect()
+        };
+        for key in leader.take_changed() {
+            let now = granted(leader, key);
+            let before = self.grants.insert(key, now.clone()).unwrap_or_default();
+            for name in before.keys().chain(now.keys()).filter(|name| before.get(*name) != now.get(*name)) {
+                let known = self.versions.get(name);
+                assert!(
+                    known.is_none_or(|known| leader.version_of(name) > *known),
+                    "{name} is granted something else of {key:?} without a new version"
+                );
+            }
+        }
+        for key in self.grants.keys().copied().chain(keys) {
+            let known = self.grants.get(&key).cloned().unwrap_or_default();
+            assert_eq!(known, granted(leader, key), "{key:?} has changed and nobody was told");
+        }
+        let names = self.grants.values().flat_map(|grants| grants.keys());
+        self.versions = names.map(|name| (name.clone(), leader.version_of(name))).collect();
+    }
 }
 
 impl Allocator {
@@ -47,6 +81,7 @@ impl Allocator {
             placed: BTreeMap::new(),
             lost: BTreeSet::new(),
             counted: (0, 0, 0),
+            books: Books::default(),
         }
     }
 
@@ -57,6 +92,7 @@ impl Allocator {
         self.placed_for = (0, Vec::new());
         self.lost.clear();
         self.counted = (0, 0, 0);
+        self.books = Books::default();
     }
 }
 
@@ -196,6 +232,9 @@ impl World {
             for name in gone {
                 leader.left(&name);
             }
+        }
+        if leader.is_leading() {
+            self.allocators[index].books.follow(&mut leader, self.targets.keys().copied());
         }
         let lost: BTreeSet<Name> =
             leader.membership().members().filter(|(_, m)| m.lost).map(|(name, _)| Name::from(name)).collect();

@@ -1,10 +1,11 @@
 //! The assignment that is held, and what an answer changes of it. Pure: an answer goes in, changes come out.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use promring_model::handover::Told;
 use promring_model::labels::Labels;
-use promring_model::target::TargetId;
-use promring_proto::api::{AssignedTarget, Assignment, Grant, JobAssignment, Version};
+use promring_model::target::{TargetId, TargetKey};
+use promring_proto::api::{AssignedTarget, Assignment, Grant, JobAssignment, MoveId, MoveTerms, Version};
 
 /// What an answer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +32,37 @@ pub struct JobTerms {
     pub refusal: Option<String>,
 }
 
+/// What an answer changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// In the order in which the changes are to be made: ends before beginnings, so that a target can take over the series
+    /// of the one it replaces.
+    pub changes: Vec<Change>,
+    /// Keys of which no target exists any more.
+    pub gone: BTreeSet<TargetKey>,
+}
+
 /// The assignment in force.
 #[derive(Debug, Default)]
 pub struct Held {
     version: Option<Version>,
-    targets: HashMap<TargetId, (String, Labels)>,
+    targets: HashMap<TargetId, HeldTarget>,
+    keys: BTreeMap<TargetKey, HeldKey>,
     jobs: BTreeMap<String, JobTerms>,
+}
+
+#[derive(Debug)]
+struct HeldTarget {
+    job: String,
+    labels: Labels,
+    key: TargetKey,
+}
+
+#[derive(Debug)]
+struct HeldKey {
+    grant: Grant,
+    /// How many targets have it.
+    targets: usize,
 }
 
 impl Held {
@@ -55,19 +81,41 @@ impl Held {
     /// The targets, each with its job.
     #[must_use]
     pub fn targets(&self) -> Vec<(String, AssignedTarget)> {
-        let assigned = |(id, (job, labels)): (&TargetId, &(String, Labels))| {
-            (
-                job.clone(),
-                AssignedTarget {
-                    id: *id,
-                    labels: labels.clone(),
-                    from: None,
-                    until: None,
-                    grant: Grant::default(),
-                },
-            )
+        let assigned = |(id, target): (&TargetId, &HeldTarget)| {
+            let grant = self.keys.get(&target.key).map(|key| key.grant).unwrap_or_default();
+            let assigned =
+                AssignedTarget { id: *id, labels: target.labels.clone(), from: None, until: None, grant };
+            (target.job.clone(), assigned)
         };
         self.targets.iter().map(assigned).collect()
+    }
+
+    /// Keys of targets that are not `running`.
+    pub fn keys_without(&self, running: impl Fn(TargetId) -> bool) -> BTreeSet<TargetKey> {
+        let idle = self.targets.iter().filter(|(id, _)| !running(**id));
+        idle.map(|(_, target)| target.key).collect()
+    }
+
+    /// What the answer that was applied last says, by key. `moves` are those of that answer, `gone` the keys that it ended;
+    /// `is_active` says of a key whether it is scraped already.
+    #[must_use]
+    pub fn told(
+        &self,
+        version: Version,
+        moves: BTreeMap<MoveId, MoveTerms>,
+        gone: BTreeSet<TargetKey>,
+        is_active: impl Fn(TargetKey) -> bool,
+    ) -> Told {
+        let grant = |(key, held): (&TargetKey, &HeldKey)| {
+            // A target that is kept although the answer does not list it (its job has not synced) may speak of moves that
+            // are over. One that was only being prepared stays so.
+            let listed = |id: &MoveId| moves.contains_key(id);
+            let Grant { incoming, outgoing } = held.grant;
+            let incoming = incoming.filter(|id| listed(id) || !is_active(*key));
+            (*key, Grant { incoming, outgoing: outgoing.filter(listed) })
+        };
+        let grants = self.keys.iter().map(grant).collect();
+        Told { version, grants, moves, gone }
     }
 
     /// All of it, as an answer that starts from nothing; None before the first answer.
@@ -95,25 +143,24 @@ impl Held {
         })
     }
 
-    /// Takes an answer; changes come in the order in which they are to be made: ends before beginnings, so that a
-    /// target can take over the series of the one it replaces. An answer of an older term, or a difference to
-    /// another version than the one held, changes nothing and gives None.
-    pub fn apply(&mut self, answer: Assignment) -> Option<Vec<Change>> {
-        let older = self.version.is_some_and(|held| answer.version.term < held.term);
-        let foreign = answer.base.is_some() && answer.base != self.version;
-        if older || foreign {
+    /// Takes an answer. A difference to another version than the one held changes nothing and gives None; whether an
+    /// answer is too old is not asked here.
+    pub fn apply(&mut self, answer: Assignment) -> Option<Difference> {
+        if answer.base.is_some() && answer.base != self.version {
             return None;
         }
         let mut changes = Vec::new();
+        let mut gone = BTreeSet::new();
         let listed: HashSet<TargetId> =
             answer.upsert.values().flat_map(|job| job.targets.iter().map(|target| target.id)).collect();
         for id in answer.gone {
-            if self.targets.remove(&id).is_some() {
+            if let Some(key) = self.remove(id) {
+                gone.insert(key);
                 changes.push(Change::Gone(id));
             }
         }
         for id in answer.moved {
-            if self.targets.remove(&id).is_some() {
+            if self.remove(id).is_some() {
                 changes.push(Change::Moved(id));
             }
         }
@@ -123,25 +170,53 @@ impl Held {
             let absent: Vec<TargetId> = self
                 .targets
                 .iter()
-                .filter(|(id, (job, _))| !listed.contains(id) && !unsynced(job))
+                .filter(|(id, target)| !listed.contains(id) && !unsynced(&target.job))
                 .map(|(id, _)| *id)
                 .collect();
             for id in absent {
-                self.targets.remove(&id);
-                changes.push(Change::Moved(id));
+                match self.remove(id) {
+                    Some(key) if answer.gone_keys.contains(&key) => {
+                        gone.insert(key);
+                        changes.push(Change::Gone(id));
+                    }
+                    Some(_) | None => changes.push(Change::Moved(id)),
+                }
             }
             self.jobs.clear();
         }
         for (name, job) in answer.upsert {
             let JobAssignment { config_hash, synced: _, refusal, targets } = job;
             for target in targets {
-                self.targets.insert(target.id, (name.clone(), target.labels.clone()));
+                self.insert(&name, &target);
                 changes.push(Change::Take { job: name.clone(), target: Box::new(target) });
             }
             self.jobs.insert(name, JobTerms { config_hash, refusal });
         }
         self.version = Some(answer.version);
-        Some(changes)
+        gone.retain(|key| !self.keys.contains_key(key));
+        Some(Difference { changes, gone })
+    }
+
+    fn insert(&mut self, job: &str, target: &AssignedTarget) {
+        self.remove(target.id);
+        let key = TargetKey::new(job, &target.labels);
+        let held = self.keys.entry(key).or_insert(HeldKey { grant: target.grant, targets: 0 });
+        // Targets that share a key share its grant.
+        held.grant = target.grant;
+        held.targets += 1;
+        let labels = target.labels.clone();
+        self.targets.insert(target.id, HeldTarget { job: job.to_owned(), labels, key });
+    }
+
+    fn remove(&mut self, id: TargetId) -> Option<TargetKey> {
+        let HeldTarget { key, .. } = self.targets.remove(&id)?;
+        if let Some(held) = self.keys.get_mut(&key) {
+            held.targets -= 1;
+            if held.targets == 0 {
+                self.keys.remove(&key);
+            }
+        }
+        Some(key)
     }
 }
 
@@ -158,7 +233,7 @@ mod tests {
             .iter()
             .map(|&id| AssignedTarget {
                 id: TargetId(id),
-                labels: Labels::default(),
+                labels: Labels::from_pairs([("instance", id.to_string())]),
                 from: None,
                 until: None,
                 grant: Grant::default(),
@@ -187,10 +262,24 @@ mod tests {
     #[test]
     fn a_target_absent_from_a_full_answer_has_moved() {
         let mut held = Held::default();
-        assert_eq!(taken(&held.apply(answer(1, None, &[1, 2])).unwrap()), [1, 2]);
-        let changes = held.apply(answer(2, None, &[2])).unwrap();
+        assert_eq!(taken(&held.apply(answer(1, None, &[1, 2])).unwrap().changes), [1, 2]);
+        let changes = held.apply(answer(2, None, &[2])).unwrap().changes;
         assert_eq!(changes[0], Change::Moved(TargetId(1)));
         assert_eq!(taken(&changes), [2]);
+    }
+
+    #[test]
+    fn a_target_whose_key_a_new_allocator_knows_to_be_gone_is_gone() {
+        let mut held = Held::default();
+        held.apply(answer(1, None, &[1, 2]));
+        let mut full = answer(2, None, &[]);
+        let labels = Labels::from_pairs([("instance", "1")]);
+        full.gone_keys = vec![TargetKey::new("job", &labels)];
+        let Difference { changes, gone } = held.apply(full).unwrap();
+        assert!(
+            changes.contains(&Change::Gone(TargetId(1))) && changes.contains(&Change::Moved(TargetId(2)))
+        );
+        assert_eq!(gone, BTreeSet::from([TargetKey::new("job", &labels)]));
     }
 
     #[test]
@@ -199,8 +288,9 @@ mod tests {
         held.apply(answer(1, None, &[1]));
         let mut full = answer(2, None, &[]);
         full.upsert.get_mut("job").unwrap().synced = false;
-        assert_eq!(held.apply(full), Some(vec![]));
-        assert_eq!(held.apply(answer(3, None, &[])), Some(vec![Change::Moved(TargetId(1))]));
+        assert_eq!(held.apply(full), Some(Difference::default()));
+        let changes = held.apply(answer(3, None, &[])).unwrap().changes;
+        assert_eq!(changes, [Change::Moved(TargetId(1))]);
     }
 
     #[test]
@@ -209,19 +299,65 @@ mod tests {
         held.apply(answer(1, None, &[1, 2]));
         let mut delta = answer(2, Some(1), &[3]);
         delta.gone = vec![TargetId(1), TargetId(77)];
-        let changes = held.apply(delta).unwrap();
+        let Difference { changes, gone } = held.apply(delta).unwrap();
+        assert_eq!(gone.len(), 1);
         assert_eq!(changes[0], Change::Gone(TargetId(1)));
         assert_eq!((taken(&changes), changes.len()), (vec![3], 2), "ids that are not held are no change");
     }
 
     #[test]
-    fn what_is_older_or_relative_to_something_else_changes_nothing() {
+    fn what_is_relative_to_something_else_changes_nothing() {
         let mut held = Held::default();
         held.apply(answer(5, None, &[1]));
         assert_eq!(held.apply(answer(7, Some(6), &[2])), None);
-        let mut older = answer(9, None, &[]);
-        older.version.term = 1;
-        assert_eq!(held.apply(older), None);
         assert_eq!(held.version(), Some(version(5)));
+    }
+
+    #[test]
+    fn a_key_is_gone_with_its_last_target() {
+        let same_key = |id: u128| {
+            let mut one = answer(1, None, &[id]);
+            let path = format!("/{id}");
+            let labels = [("instance", "a"), ("__metrics_path__", &*path)];
+            one.upsert.get_mut("job").unwrap().targets[0].labels = Labels::from_pairs(labels);
+            one.upsert.remove("job").unwrap().targets.remove(0)
+        };
+        let mut held = Held::default();
+        let mut both = answer(1, None, &[]);
+        both.upsert.get_mut("job").unwrap().targets = vec![same_key(1), same_key(2)];
+        held.apply(both);
+        let mut delta = answer(2, Some(1), &[]);
+        delta.gone = vec![TargetId(1)];
+        let Difference { changes, gone } = held.apply(delta).unwrap();
+        assert_eq!((changes, gone.len()), (vec![Change::Gone(TargetId(1))], 0));
+        let mut delta = answer(3, Some(2), &[]);
+        delta.gone = vec![TargetId(2)];
+        assert_eq!(held.apply(delta).unwrap().gone.len(), 1);
+        assert!(held.told(version(3), BTreeMap::new(), BTreeSet::new(), |_| true).grants.is_empty());
+    }
+
+    #[test]
+    fn a_grant_of_a_target_that_was_kept_does_not_speak_of_moves_that_are_over() {
+        let (over, on) = (MoveId(version(1)), MoveId(version(2)));
+        let mut full = answer(3, None, &[1]);
+        full.upsert.get_mut("job").unwrap().targets[0].grant =
+            Grant { incoming: Some(over), outgoing: Some(on) };
+        let mut held = Held::default();
+        held.apply(full);
+        let terms = MoveTerms {
+            old: "a".into(),
+            old_address: String::new(),
+            new: "b".into(),
+            at: None,
+            begin: false,
+            sent: BTreeSet::new(),
+        };
+        let told = |active| {
+            let moves = BTreeMap::from([(on, terms.clone())]);
+            let told = held.told(version(3), moves, BTreeSet::new(), |_| active);
+            told.grants.into_values().next().unwrap()
+        };
+        assert_eq!(told(true), Grant { incoming: None, outgoing: Some(on) });
+        assert_eq!(told(false), Grant { incoming: Some(over), outgoing: Some(on) });
     }
 }

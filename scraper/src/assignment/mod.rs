@@ -5,5 +5,5 @@ mod held;
 mod saved;
 
 pub use client::{AllocatorAccess, AllocatorClient, Poll};
-pub use held::{Change, Held};
-pub use saved::SavedAssignment;
+pub use held::{Change, Difference, Held};
+pub use saved::{SavedAssignment, SavedState};

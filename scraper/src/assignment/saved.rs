@@ -1,15 +1,42 @@
 //! The assignment on the scraper's volume: what it scraped last, for when it restarts and no allocator answers.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use promring_proto::api::Assignment;
+use promring_model::handover::{Saved, SavedKey};
+use promring_model::target::TargetKey;
+use promring_proto::api::{Assignment, Grant};
+use serde::{Deserialize, Serialize};
 
 /// The name of the file in the data directory.
 const FILE: &str = "assignment.json";
 
 /// A file may have this many bytes; a million targets take less.
 const FILE_BYTES_MAX: u64 = 512 << 20;
+
+/// The format that is written; files of format 0 held nothing but an assignment.
+const FORMAT: u32 = 1;
+
+/// What a scraper keeps over a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedState {
+    /// What it is granted, and the moves that it is in.
+    pub member: Saved,
+    /// The targets; None: no answer has come yet.
+    pub assignment: Option<Assignment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written<'s> {
+    #[serde(default)]
+    format: u32,
+    #[serde(default)]
+    member: Cow<'s, Saved>,
+    #[serde(default)]
+    assignment: Option<Cow<'s, Assignment>>,
+}
 
 /// The file with the assignment.
 #[derive(Clone, Debug)]
@@ -28,7 +55,7 @@ impl SavedAssignment {
     ///
     /// # Errors
     /// Where the file cannot be read, or is not what was written.
-    pub fn load(&self) -> Result<Option<Assignment>, String> {
+    pub fn load(&self) -> Result<Option<SavedState>, String> {
         let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
         match std::fs::metadata(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -37,28 +64,57 @@ impl SavedAssignment {
             Ok(_) => {}
         }
         let bytes = std::fs::read(&self.path).map_err(|error| fail(&error))?;
-        let assignment: Assignment = serde_json::from_slice(&bytes).map_err(|error| fail(&error))?;
-        if assignment.base.is_some() {
+        let Written { format, member, assignment } =
+            serde_json::from_slice(&bytes).map_err(|error| fail(&error))?;
+        let state = match format {
+            0 => SavedState::of_old(serde_json::from_slice(&bytes).map_err(|error| fail(&error))?),
+            FORMAT => SavedState { member: member.into_owned(), assignment: assignment.map(Cow::into_owned) },
+            newer => return Err(fail(&format_args!("format {newer} is of a newer version of promring"))),
+        };
+        if state.assignment.as_ref().is_some_and(|assignment| assignment.base.is_some()) {
             return Err(fail(&"it is no whole assignment"));
         }
-        Ok(Some(assignment))
+        Ok(Some(state))
     }
 
-    /// Writes a whole assignment. The old one stays until the new one is whole.
+    /// Writes it. The old one stays until the new one is whole, and when this returns the new one is safe.
     ///
     /// # Errors
     /// Where the disk does not take it.
-    pub fn save(&self, assignment: &Assignment) -> Result<(), String> {
+    pub fn save(&self, state: &SavedState) -> Result<(), String> {
         let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
-        let bytes = serde_json::to_vec(assignment).map_err(|error| fail(&error))?;
+        let SavedState { member, assignment } = state;
+        let written = Written {
+            format: FORMAT,
+            member: Cow::Borrowed(member),
+            assignment: assignment.as_ref().map(Cow::Borrowed),
+        };
+        let bytes = serde_json::to_vec(&written).map_err(|error| fail(&error))?;
         let new = self.path.with_extension("json.new");
         let write = || {
             let mut file = std::fs::File::create(&new)?;
             file.write_all(&bytes)?;
             file.sync_all()?;
-            std::fs::rename(&new, &self.path)
+            std::fs::rename(&new, &self.path)?;
+            self.path.parent().map_or(Ok(()), |dir| std::fs::File::open(dir)?.sync_all())
         };
         write().map_err(|error| fail(&error))
+    }
+}
+
+impl SavedState {
+    /// Of a version that knew no hand-over: everything is owned.
+    fn of_old(assignment: Assignment) -> Self {
+        let version = assignment.version;
+        let targets = assignment.upsert.iter();
+        let keys: BTreeSet<TargetKey> = targets
+            .flat_map(|(job, assigned)| {
+                assigned.targets.iter().map(move |target| TargetKey::new(job, &target.labels))
+            })
+            .collect();
+        let keys = keys.into_iter().map(|key| SavedKey { key, grant: Grant::default() }).collect();
+        let member = Saved { promised: version.term, version: Some(version), keys, moves: Vec::new() };
+        Self { member, assignment: Some(assignment) }
     }
 }
 
@@ -103,11 +159,32 @@ mod tests {
         let mut held = Held::default();
         assert_eq!(held.assignment(), None);
         held.apply(answer.clone());
-        saved.save(&held.assignment().unwrap()).unwrap();
-        assert_eq!(saved.load(), Ok(Some(answer)));
+        let member = Saved { promised: 9, version: Some(answer.version), ..Saved::default() };
+        let state = SavedState { member, assignment: held.assignment() };
+        saved.save(&state).unwrap();
+        assert_eq!(saved.load(), Ok(Some(SavedState { assignment: Some(answer), ..state })));
         let path = dir.path().join(FILE);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         assert!(saved.load().unwrap_err().contains("assignment.json"));
+    }
+    #[test]
+    fn a_file_of_a_version_without_hand_over_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"version":"3-4","base":null,"upsert":{"a":{"config_hash":"h","synced":true,
+            "targets":[{"id":"00000000000000000000000000000007","labels":{"job":"a","__address__":"host:1"}}]}}}"#;
+        std::fs::write(dir.path().join(FILE), text).unwrap();
+        let SavedState { member, assignment } = SavedAssignment::in_dir(dir.path()).load().unwrap().unwrap();
+        assert_eq!((member.promised, member.version), (3, Some(Version { term: 3, counter: 4 })));
+        let target = &assignment.unwrap().upsert["a"].targets[0];
+        let key = TargetKey::new("a", &target.labels);
+        assert_eq!(member.keys, [SavedKey { key, grant: Grant::default() }]);
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(FILE), r#"{"format":2,"whatever":1}"#).unwrap();
+        assert!(SavedAssignment::in_dir(dir.path()).load().unwrap_err().contains("newer version"));
     }
 }

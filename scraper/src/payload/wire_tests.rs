@@ -20,7 +20,7 @@ use crate::rules::{Classes, SeriesRules};
 use crate::scrape::{BodyRules, Staging};
 use crate::send::open_queue;
 use crate::series::{Scratch, SeriesCache};
-use crate::sink::{Destination, Sink};
+use crate::sink::{self, Destination, Sink};
 use crate::testing::{config_of, target_of};
 
 const PROTOBUF: &str =
@@ -98,7 +98,7 @@ impl Way {
         let Self { body_rules, rules, cache, scratch, now_ms, .. } = self;
         let mut staging = Staging { body_rules, rules, cache, scratch, time_ms: *now_ms };
         let result = staging.whole(content_type, body).map_err(|failure| failure.to_string());
-        let mut lanes = self.sink.lanes(TargetKey(0), false, &self.labels);
+        let mut lanes = self.sink.lanes(sink::Way::of(TargetKey(0)), &self.labels);
         match &result {
             Ok(()) => {
                 self.cache.commit(self.now_ms, &mut self.scratch, |outgoing| lanes.push(outgoing));
@@ -656,7 +656,7 @@ fn in_protobuf_metadata_exemplars_and_start_times_are_sent_together() {
 fn the_series_about_a_scrape_have_metadata_and_three_more_where_they_are_wanted() {
     for (job, count) in [("", 5), ("extra_scrape_metrics: true", 8)] {
         let mut way = Way::new(job, EVERYTHING);
-        let mut lanes = way.sink.lanes(TargetKey(0), false, &way.labels);
+        let mut lanes = way.sink.lanes(sink::Way::of(TargetKey(0)), &way.labels);
         let report = way.cache.report(std::iter::repeat(1.0_f64.to_bits()), 7);
         report.for_each(|outgoing| lanes.push(&outgoing));
         drop(lanes);

@@ -264,10 +264,31 @@ impl Directory {
         *self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
     }
 
-    /// The newest record of each lane that holds any.
-    pub(crate) fn newest_records(&self) -> Vec<(LaneId, u64)> {
-        let lanes = self.all_lanes();
-        lanes.iter().filter_map(|lane| Some((lane.id, lane.newest_record()?))).collect()
+    /// The newest record of each lane that is wanted and holds any.
+    pub(crate) fn newest_records_where(
+        &self,
+        mut wanted: impl FnMut(LaneId, SetKind, usize) -> bool,
+    ) -> Vec<(LaneId, u64)> {
+        let mut newest = Vec::new();
+        self.for_each_set(|_, set| {
+            let lanes = set.lanes.iter().filter(|lane| wanted(lane.id, set.meta.kind, set.lanes.len()));
+            newest.extend(lanes.filter_map(|lane| Some((lane.id, lane.newest_record()?))));
+        });
+        newest
+    }
+
+    /// What a closed set holds goes before what is in the lanes that take records.
+    pub(crate) fn send_before_others(&self, id: u32) {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(older), Some((_, newest))) = (sets.get(&id), newest_normal(&sets)) {
+            tie(older, newest);
+        }
+    }
+
+    /// Whether everything in a set is acknowledged or dropped.
+    pub(crate) fn is_set_empty(&self, id: u32) -> bool {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.get(&id).is_none_or(|set| set.lanes.iter().all(|lane| lane.is_empty()))
     }
 
     /// What is due about once a second.

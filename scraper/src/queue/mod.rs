@@ -217,7 +217,15 @@ impl Queue {
     /// The newest record of each lane that has any to send.
     #[must_use]
     pub fn newest_records(&self) -> Vec<(LaneId, u64)> {
-        self.directory.newest_records()
+        self.newest_records_where(|_, _, _| true)
+    }
+
+    /// The same of some lanes: `wanted` is asked with a lane, what its set is for, and how many lanes that has.
+    pub fn newest_records_where(
+        &self,
+        wanted: impl FnMut(LaneId, SetKind, usize) -> bool,
+    ) -> Vec<(LaneId, u64)> {
+        self.directory.newest_records_where(wanted)
     }
 
     /// Whether a record was acknowledged or dropped, and so everything before it in its lane.
@@ -269,6 +277,19 @@ impl Queue {
     /// A set takes no more records, and is removed when it is empty.
     pub fn close_set(&self, set: u32) {
         self.directory.close_set(set);
+    }
+
+    /// The same at once for a set whose series nobody can tell: what follows in the normal lanes waits until it is empty.
+    pub fn send_before_others(&self, set: u32) {
+        self.directory.close_set(set);
+        self.directory.send_before_others(set);
+        self.directory.upkeep_sets();
+    }
+
+    /// Whether everything in a set is acknowledged or dropped.
+    #[must_use]
+    pub fn is_set_empty(&self, set: u32) -> bool {
+        self.directory.is_set_empty(set)
     }
 
     /// All lanes of all sets, kept up to date: each wants a reader.

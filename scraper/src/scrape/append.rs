@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use promring_model::target::TargetKey;
-
 use crate::labelsets::Shared;
 use crate::payload::Outgoing;
-use crate::sink::{Lanes, Sink};
+use crate::sink::{Lanes, Sink, Way};
 
 /// Samples that are appended before others that use the lane get their turn: about a millisecond.
 const TURN_SAMPLES: usize = 8_192;
@@ -19,9 +17,7 @@ const PAUSE: Duration = Duration::from_micros(50);
 #[derive(Debug)]
 pub(super) struct Appender<'s> {
     sink: &'s Sink,
-    key: TargetKey,
-    /// Whether series go to all lanes.
-    spread: bool,
+    way: Way,
     /// What follows goes to the target's own lane all the same.
     together: bool,
     labels: &'s Shared,
@@ -30,8 +26,8 @@ pub(super) struct Appender<'s> {
 }
 
 impl<'s> Appender<'s> {
-    pub(super) fn new(sink: &'s Sink, key: TargetKey, spread: bool, labels: &'s Shared) -> Self {
-        Self { sink, key, spread, together: false, labels, open: None, left: TURN_SAMPLES }
+    pub(super) fn new(sink: &'s Sink, way: Way, labels: &'s Shared) -> Self {
+        Self { sink, way, together: false, labels, open: None, left: TURN_SAMPLES }
     }
 
     /// See [`Lanes::keep_together`].
@@ -48,9 +44,9 @@ impl<'s> Appender<'s> {
     }
 
     fn lanes(&mut self) -> &mut Lanes<'s> {
-        let Self { sink, key, spread, together, labels, open, .. } = self;
+        let Self { sink, way, together, labels, open, .. } = self;
         open.get_or_insert_with(|| {
-            let mut lanes = sink.lanes(*key, *spread, labels);
+            let mut lanes = sink.lanes(*way, labels);
             if *together {
                 lanes.keep_together();
             }

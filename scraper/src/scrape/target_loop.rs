@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use promring_model::handover::MoveId;
 use promring_model::slots::Slots;
 use promring_model::target::Target;
 use promring_net::clock::now_ms;
@@ -20,12 +21,13 @@ use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
+use crate::handover::{End, Gate, Last, Refused};
 use crate::labelsets::Shared;
 use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
 use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache, Tally};
-use crate::sink::Sink;
+use crate::sink::{Sink, Way};
 use crate::spread::{Passed, SpreadTargets, TARGET_SAMPLES_PER_SECOND_MAX};
 use crate::statuses::Statuses;
 
@@ -56,6 +58,8 @@ pub struct Environment {
     pub metrics: ScrapeMetrics,
     /// Targets whose series go to all lanes.
     pub spread: SpreadTargets,
+    /// Which slots are this scraper's.
+    pub gate: Arc<Gate>,
     /// Ends every loop without staleness markers.
     pub stopping: Shutdown,
 }
@@ -67,8 +71,11 @@ pub enum Command {
     Scrape(Option<String>),
     /// The target belongs to another scraper, or another target takes its place: end without markers.
     Moved,
-    /// The target exists no more: end with markers, at the next slot.
-    Gone,
+    /// All slots from now on are another scraper's, which wants to know the series: put them where it finds them. Should the
+    /// target not be taken after all, this is as good as [`Command::Scrape`].
+    Show(Option<String>),
+    /// The target exists no more: end with markers, at the next slot, or at once where that is another scraper's.
+    Gone(End),
 }
 
 /// What the successor of a target takes over: its series, and the slot that was scraped last.
@@ -80,6 +87,8 @@ pub struct Carried {
     spread: bool,
     /// Slots up to this time, in Unix milliseconds, are done with.
     done_ms: i64,
+    /// No sample is newer.
+    newest_ms: i64,
 }
 
 /// What of a predecessor's series a loop can use, beside its slots.
@@ -117,6 +126,10 @@ pub struct TargetLoop {
     expected_bytes: u64,
     /// What the series take.
     series_hold: Hold,
+    /// No sample is newer than this, in Unix milliseconds.
+    newest_ms: i64,
+    /// Its series were put where the next owner finds them.
+    shown: bool,
 }
 
 impl TargetLoop {
@@ -146,6 +159,8 @@ impl TargetLoop {
             reported: false,
             last_start: None,
             expected_bytes: SCRAPE_BYTES_MIN,
+            newest_ms: i64::MIN,
+            shown: false,
         }
     }
 
@@ -161,6 +176,7 @@ impl TargetLoop {
         if let Some((carried, keep)) = carried {
             // The slot that is due now belongs to whoever is there now: to us.
             (self.reported, done_ms) = (carried.reported, carried.done_ms);
+            self.newest_ms = carried.newest_ms;
             self.spread = carried.spread;
             self.cache = match keep {
                 Keep::Everything => carried.cache,
@@ -169,35 +185,114 @@ impl TargetLoop {
             };
         }
         let mut slot_ms = self.slots.next_after(done_ms);
+        // Who was told to end is told nothing more: nobody is there to do so.
+        let mut last_word = false;
         loop {
             let due = tokio::select! {
                 () = wait_until(slot_ms) => true,
-                changed = commands.changed() => { if changed.is_err() { return None }; false }
+                changed = commands.changed(), if !last_word => {
+                    last_word = matches!(*commands.borrow(), Command::Gone(_));
+                    if changed.is_err() && !last_word { return None };
+                    false
+                }
                 () = self.environment.stopping.wait() => return None,
             };
             let command = commands.borrow_and_update().clone();
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, spread, .. } = self;
-                    return Some(Carried { cache, reported, spread, done_ms });
+                    let Self { cache, reported, spread, newest_ms, .. } = self;
+                    return Some(Carried { cache, reported, spread, done_ms, newest_ms });
                 }
-                Command::Gone if due => {
-                    self.end(slot_ms);
-                    self.environment.statuses.remove(self.target.id);
-                    return None;
+                Command::Gone(end) => {
+                    let time_ms = end.time(slot_ms, self.newest_ms);
+                    if due || time_ms != Some(slot_ms) {
+                        if let Some(time_ms) = time_ms {
+                            self.take_given();
+                            self.end(time_ms, end.fence);
+                        }
+                        self.environment.gate.end(self.target.key);
+                        self.environment.statuses.remove(self.target.id);
+                        return None;
+                    }
                 }
-                Command::Scrape(refusal) if due => {
+                Command::Show(_) if !due => self.show(),
+                Command::Scrape(_) if !due => {}
+                Command::Scrape(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
-                    if self.sink.has_room() {
-                        self.scrape(slot_ms, refusal).await;
-                    } else {
-                        self.environment.metrics.held_back_slots.increment(1);
+                    let _counted = self.slot(slot_ms, refusal).await;
+                    done_ms = slot_ms;
+                    slot_ms = self.slots.next_after(slot_ms);
+                }
+                Command::Show(refusal) => {
+                    slot_ms = self.skip_missed(slot_ms);
+                    if self.slot(slot_ms, refusal).await == Err(Refused::NotOurs) {
+                        self.show();
                     }
                     done_ms = slot_ms;
                     slot_ms = self.slots.next_after(slot_ms);
                 }
-                Command::Gone | Command::Scrape(_) => {}
+            }
+        }
+    }
+
+    /// A slot is due: scrapes, if it is this scraper's.
+    async fn slot(&mut self, slot_ms: i64, refusal: Option<String>) -> Result<(), Refused> {
+        if !self.sink.has_room() {
+            self.environment.metrics.held_back_slots.increment(1);
+            return Ok(());
+        }
+        match self.environment.gate.begin(self.target.key, slot_ms) {
+            Ok(begun) => {
+                self.take_given();
+                self.scrape(slot_ms, refusal, begun.fence).await;
+                Ok(())
+            }
+            Err(refused) => {
+                self.environment.metrics.doubted_slots.increment(u64::from(refused == Refused::Doubt));
+                Err(refused)
+            }
+        }
+    }
+
+    /// Puts the series where the next owner finds them.
+    fn show(&mut self) {
+        if std::mem::replace(&mut self.shown, true) {
+            return;
+        }
+        let fresh = SeriesCache::new(&self.rules, &self.environment.labels);
+        let hold = std::mem::replace(&mut self.series_hold, self.environment.memory.keep());
+        let cache = std::mem::replace(&mut self.cache, fresh);
+        let last = Last { cache, reported: self.reported, hold };
+        self.environment.gate.given.show(self.target.key, self.target.id, last);
+    }
+
+    /// Takes the series of the scraper that had the target before, where they have come; or takes its own ones back,
+    /// where they were put away for somebody who did not take the target after all.
+    fn take_given(&mut self) {
+        let given = &self.environment.gate.given;
+        if given.is_idle() {
+            return;
+        }
+        if std::mem::take(&mut self.shown)
+            && let Some(own) = given.take_back(self.target.key, self.target.id)
+        {
+            (self.cache, self.series_hold) = (own.cache, own.hold);
+        }
+        if let Some(last) = given.take(self.target.key, self.target.id) {
+            match last.cache(&self.rules, &self.environment.labels) {
+                Ok(before) => {
+                    self.reported |= last.reported;
+                    self.cache.inherit(before);
+                }
+                Err(error) => {
+                    self.environment.metrics.series_failed.increment(1);
+                    tracing::debug!(
+                        target = self.target.scrape_url(),
+                        error,
+                        "the series of its last owner cannot be used"
+                    );
+                }
             }
         }
     }
@@ -218,7 +313,7 @@ impl TargetLoop {
     }
 
     /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
-    async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>) {
+    async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>, fence: Option<MoveId>) {
         loop {
             let Some(mut hold) = self.admitted(slot_ms).await else { return };
             let started = Instant::now();
@@ -282,7 +377,7 @@ impl TargetLoop {
                     Ok(()) | Err(_) => body_bytes as i64,
                 },
             };
-            let append = || self.append(&report, time_ms, &mut scratch);
+            let append = || self.append(&report, time_ms, &mut scratch, fence);
             let tally = environment.cores.run_sized(work, append).await;
             environment.scratches.give(scratch);
             self.keep_series();
@@ -317,11 +412,19 @@ impl TargetLoop {
     }
 
     /// What the scrape yielded once it took effect.
-    fn append(&mut self, report: &Report, time_ms: i64, scratch: &mut Scratch) -> Tally {
+    fn append(
+        &mut self,
+        report: &Report,
+        time_ms: i64,
+        scratch: &mut Scratch,
+        fence: Option<MoveId>,
+    ) -> Tally {
         if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
             self.spread = self.environment.spread.add(self.target.key);
         }
-        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+        let way = self.way(fence);
+        self.newest_ms = self.newest_ms.max(time_ms);
+        let mut appender = Appender::new(&self.sink, way, &self.environment.labels);
         let mut tally = report.tally;
         if report.up {
             tally = self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
@@ -340,8 +443,13 @@ impl TargetLoop {
         tally
     }
 
-    fn end(&mut self, time_ms: i64) {
-        let mut appender = Appender::new(&self.sink, self.target.key, self.spread, &self.environment.labels);
+    fn way(&self, fence: Option<MoveId>) -> Way {
+        Way { key: self.target.key, spread: self.spread, fence }
+    }
+
+    fn end(&mut self, time_ms: i64, fence: Option<MoveId>) {
+        let way = self.way(fence);
+        let mut appender = Appender::new(&self.sink, way, &self.environment.labels);
         self.cache.end(time_ms, |outgoing| appender.push(outgoing));
         appender.keep_together();
         if std::mem::take(&mut self.reported) {

@@ -5,7 +5,7 @@ use promring_proto::remote_write::{v1, v2};
 use promring_proto::varint::push_varint;
 use tokio::time::Instant;
 
-use super::Destination;
+use super::destination::{Destination, Place};
 use crate::families::Family;
 use crate::labelsets::{KnownRefs, LabelSet};
 use crate::payload::{Exemplars, Outgoing, Value};
@@ -176,6 +176,10 @@ impl Batch {
         self.meta.encoding != encoding && self.meta.points() > 0
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.meta.points() == 0
+    }
+
     pub(super) fn is_full(&self, config: &RemoteWrite) -> bool {
         self.meta.points() >= config.queue.max_samples_per_send as u64
             || self.body.len() + self.table.bytes() >= REQUEST_BYTES_MAX
@@ -185,7 +189,7 @@ impl Batch {
     pub(super) fn cut(
         &mut self,
         destination: &Destination,
-        lane: usize,
+        place: Place,
         symbols: &Reading<'_>,
         of: &Symbols,
     ) {
@@ -207,10 +211,9 @@ impl Batch {
         let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
         self.body.clear();
         let result = match compressed {
-            Ok(len) => destination
-                .queue
-                .append(lane, meta, &self.compressed[..len])
-                .map_err(|error| error.to_string()),
+            Ok(len) => {
+                destination.append(place, meta, &self.compressed[..len]).map_err(|error| error.to_string())
+            }
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
             Err(error) => Err(error.to_string()),
         };

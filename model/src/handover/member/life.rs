@@ -109,6 +109,12 @@ impl Member {
         })
     }
 
+    /// Whether [`Member::unsaved`] gives something.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
     /// What [`Member::unsaved`] gave is safe.
     pub fn saved(&mut self) {
         self.unsaved = false;

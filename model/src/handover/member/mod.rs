@@ -141,11 +141,17 @@ impl Member {
         }
     }
 
+    /// Whether an answer that brings this version says anything: not where it is of an older term or version.
+    #[must_use]
+    pub fn takes(&self, version: Version) -> bool {
+        let stale = self.version.is_some_and(|held| held.term == version.term && held > version);
+        version.term >= self.promised && !stale
+    }
+
     /// Takes the answer to a poll that was sent at `asked_ms`. None: it is of an older term or version and changes nothing.
     pub fn apply(&mut self, told: Told, asked_ms: i64, now_ms: i64) -> Option<Vec<Effect>> {
         let version = told.version;
-        let stale = self.version.is_some_and(|held| held.term == version.term && held > version);
-        if version.term < self.promised || stale {
+        if !self.takes(version) {
             return None;
         }
         self.promise(version.term);
@@ -175,8 +181,8 @@ impl Member {
         }
     }
 
-    /// Whether the slot `slot_ms` of a key is this scraper's to scrape, now that it is due. Asked once a slot: the answer
-    /// yes is a start.
+    /// Whether the slot `slot_ms` of a key is this scraper's to scrape, now that it is due. Asked once a slot of each of the
+    /// key's targets, which may have slots of their own: the answer yes is a start.
     pub fn may_start(&mut self, key: TargetKey, slot_ms: i64, now_ms: i64) -> bool {
         self.tick(now_ms);
         if self.doubting_ms.is_some() || slot_ms > now_ms {
@@ -187,9 +193,9 @@ impl Member {
         let active = held.active_after.is_some_and(|after| slot_ms > after);
         let from = settled(held.grant.incoming).is_none_or(|from| slot_ms >= from);
         let until = settled(held.grant.outgoing).is_none_or(|until| slot_ms < until);
-        let free = active && from && until && slot_ms > held.started_ms;
+        let free = active && from && until;
         if let Some(held) = self.keys.get_mut(&key).filter(|_| free) {
-            held.started_ms = slot_ms;
+            held.started_ms = held.started_ms.max(slot_ms);
         }
         free
     }
@@ -213,6 +219,38 @@ impl Member {
     /// The keys that are held, prepared ones included.
     pub fn keys(&self) -> impl Iterator<Item = (TargetKey, Grant)> {
         self.keys.iter().map(|(key, held)| (*key, held.grant))
+    }
+
+    /// How a key is granted; None where it is not.
+    #[must_use]
+    pub fn grant_of(&self, key: TargetKey) -> Option<Grant> {
+        Some(self.keys.get(&key)?.grant)
+    }
+
+    /// The move by which this member gives a key, as long as that is not done.
+    #[must_use]
+    pub fn gives(&self, key: TargetKey) -> Option<MoveId> {
+        let gives = |known: &Known| known.terms.old == self.name && known.keys.contains(&key);
+        // The newest, should there be two.
+        self.moves.iter().rev().find(|(_, known)| gives(known)).map(|(id, _)| *id)
+    }
+
+    /// Moves by which keys come here, with the T from which on they do, as far as that is final.
+    pub fn taking(&self) -> impl Iterator<Item = (MoveId, &MoveTerms, Option<i64>)> {
+        let taken = self.moves.iter().filter(|(_, known)| known.terms.new == self.name);
+        taken.map(|(id, known)| (*id, &known.terms, known.settled))
+    }
+
+    /// Whether it is in any move.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.moves.is_empty()
+    }
+
+    /// Whether it is to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining_ms.is_some()
     }
 
     /// The version in force.

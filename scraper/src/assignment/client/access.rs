@@ -39,6 +39,14 @@ impl AllocatorAccess {
         HttpClient::new(&http)
     }
 
+    /// The client for other scrapers, by their own names: the same authorities and certificate, and no token, which is for the
+    /// allocator alone.
+    pub(super) fn client_of_scrapers(&self) -> Result<HttpClient, ClientError> {
+        let mut http = HttpClientConfig { follow_redirects: false, auth: None, ..self.http.clone() };
+        http.tls.server_name = None;
+        HttpClient::new(&http)
+    }
+
     /// Where a redirect leads: to another allocator of the same Service, or nowhere. Of `location` only scheme, host and
     /// port count.
     pub(super) async fn redirected(&self, location: &str) -> Result<Url, String> {

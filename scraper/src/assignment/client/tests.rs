@@ -92,7 +92,9 @@ async fn a_redirect_to_a_peer_is_followed_with_the_token_and_remembered_until_th
     // They change places.
     follower.plays(Role::Leads);
     leader.plays(Role::Waits);
-    assert!(matches!(client.poll(None).await.unwrap(), Poll::NotReady(reason) if reason == "no leader"));
+    assert!(
+        matches!(client.poll(None, true).await.unwrap(), Poll::NotReady(reason) if reason == "no leader")
+    );
     assert_eq!(leader.seen(), ["/api/v1/assignments/scraper-0 Bearer secret"]);
     assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
     assert_eq!((follower.seen(), leader.seen().len()), (vec![REPORT.to_owned()], 0));
@@ -131,4 +133,12 @@ async fn a_leader_that_is_gone_is_forgotten() {
     assert!(client.report(&Report::default()).await.is_err());
     follower.plays(Role::Leads);
     assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
+}
+
+#[tokio::test]
+async fn another_scraper_is_not_shown_the_token() {
+    let (allocator, scraper) = (Allocator::start(Role::Leads).await, Allocator::start(Role::Leads).await);
+    let client = client(&allocator, None);
+    client.ask_giver(&scraper.url(), TargetKey(7), 1_000).await.unwrap();
+    assert_eq!(scraper.seen(), ["/api/v1/handover/0000000000000007 "]);
 }

@@ -1,0 +1,199 @@
+//! The end of a scraper: its targets go to others first, then what it has is sent.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use promring_model::config::ScraperSettings;
+use promring_model::handover::Drain;
+use promring_model::target::TargetKey;
+use promring_net::clock::now_ms;
+use tokio::time::Instant;
+
+use super::tend::INTERVAL;
+use crate::Scraper;
+
+/// On a stop, how long scrapes in flight may take to end.
+const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
+
+/// On a stop, how long the allocator may take to say whether this scraper is leaving, and to hear the last of it.
+const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
+
+/// How long who takes the targets may take to fetch their series.
+const FETCH_MAX: Duration = Duration::from_secs(3);
+
+impl Scraper {
+    /// Runs until the stop begins, then hands its targets over, ends the scrapes in flight, sends what is queued as far as
+    /// time allows, or, where this scraper is leaving, as far as receivers take it, and leaves the rest on disk.
+    pub async fn run(&self) {
+        let shared = &self.shared;
+        let live = self.live();
+        let mut live = std::pin::pin!(live);
+        tokio::select! {
+            () = &mut live => {}
+            () = shared.stopping.wait() => {}
+        }
+        tokio::select! {
+            () = &mut live => {}
+            () = self.hand_all_over() => {}
+            () = shared.hurry.wait() => {}
+        }
+        shared.environment.stopping.trigger();
+        tokio::select! {
+            () = &mut live => {}
+            () = self.end_scrapes() => {}
+            () = shared.hurry.wait() => {}
+        }
+        tokio::select! {
+            () = &mut live => {}
+            () = self.empty_queues() => {}
+            () = shared.hurry.wait() => {}
+        }
+        // Whatever was cut short: the rest is on disk.
+        shared.destinations.finish(Duration::ZERO).await;
+        for queue in self.queues().iter().filter(|queue| queue.samples > 0) {
+            tracing::warn!(
+                destination = queue.destination,
+                samples = queue.samples,
+                "not sent in time; they stay on disk and are sent after the next start"
+            );
+        }
+        self.say_last(live).await;
+    }
+
+    /// What goes on for as long as the process does.
+    pub(super) async fn live(&self) {
+        tokio::select! {
+            () = self.follow_assignment() => {}
+            () = self.report_always() => {}
+            () = self.shared.destinations.flush_always() => {}
+            () = self.save_always() => {}
+            () = self.tend_always() => {}
+            () = self.publish_always() => {}
+        }
+    }
+
+    /// Ends a stop that has begun at once: nothing more is handed over or sent.
+    pub fn hurry(&self) {
+        self.shared.hurry.trigger();
+    }
+
+    /// Whether this scraper is on its way out.
+    pub(super) fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+            || self.shared.environment.gate.with(|member| member.is_draining())
+    }
+
+    /// Returns when others have the targets, or when nobody will.
+    async fn hand_all_over(&self) {
+        let gate = &self.shared.environment.gate;
+        if !self.shared.hands_over.load(Ordering::Relaxed) {
+            // No allocator has answered, or one that knows no hand-over.
+            return;
+        }
+        gate.with(|member| member.drain(now_ms()));
+        gate.changed.notify_one();
+        let begun = Instant::now();
+        let end = loop {
+            let alone = self.shared.alone.load(Ordering::Relaxed);
+            let end = gate.with(|member| member.drained(alone, now_ms()));
+            if end != Drain::Waiting {
+                break end;
+            }
+            tokio::time::sleep(INTERVAL / 2).await;
+        };
+        if end == Drain::InVain {
+            tracing::info!("no other scraper takes the targets of this one");
+            return;
+        }
+        // The series of the last scrapes are gone with this process.
+        let given = Instant::now();
+        while given.elapsed() < FETCH_MAX && self.owes_series() {
+            tokio::time::sleep(INTERVAL / 2).await;
+        }
+        tracing::info!(
+            seconds = begun.elapsed().as_secs_f64(),
+            "other scrapers have the targets of this one"
+        );
+    }
+
+    fn owes_series(&self) -> bool {
+        let gate = &self.shared.environment.gate;
+        // Those that were shown, and those that are going to be.
+        let shown = |key: &TargetKey| gate.given.is_fetched(*key);
+        let keys: Vec<TargetKey> = gate.with(|member| {
+            let giving = member.giving().flat_map(|(_, _, keys)| keys);
+            giving.copied().collect()
+        });
+        gate.given.is_waiting() || !keys.iter().all(shown)
+    }
+
+    /// Loops end by themselves once `stopping` is triggered, after the scrape in flight.
+    pub(super) async fn end_scrapes(&self) {
+        let tasks = self.manager().take_tasks();
+        let ended = async {
+            for task in tasks {
+                if let Err(error) = task.await {
+                    tracing::error!(%error, "a target's loop ended abnormally");
+                }
+            }
+        };
+        if tokio::time::timeout(SCRAPES_END_MAX, ended).await.is_err() {
+            tracing::warn!("scrapes in flight did not end in time");
+        }
+    }
+
+    /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, for as long as
+    /// receivers take it.
+    async fn empty_queues(&self) {
+        let ScraperSettings { flush_timeout, fence_max, .. } = self.config().scraper.clone();
+        let shared = &self.shared;
+        // A scale-in and the stop come together, so this may be news.
+        let asked = self.report_once();
+        if !matches!(tokio::time::timeout(LAST_REPORT_MAX, asked).await, Ok(true)) {
+            // Who is not told so is not leaving: a restart must not take minutes because the allocator is away.
+            shared.leaving.store(false, Ordering::Relaxed);
+        }
+        if !shared.leaving.load(Ordering::Relaxed) {
+            return shared.destinations.finish(flush_timeout).await;
+        }
+        tracing::info!(
+            standstill_max = ?fence_max,
+            "this scraper is leaving: all that is queued is sent, as long as receivers take it; another signal ends this at once"
+        );
+        shared.draining.store(true, Ordering::Relaxed);
+        // What stands behind a fence can be sent once that is open, which the allocator says.
+        let begun = Instant::now();
+        while shared.destinations.holds_fenced() && begun.elapsed() < fence_max {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        shared.destinations.drain(fence_max).await;
+    }
+
+    /// Reports. False: nobody heard it.
+    async fn report_once(&self) -> bool {
+        loop {
+            if let Some(report) = self.report(false) {
+                let answer = self.shared.client.report(&report).await;
+                if let Ok(answer) = &answer {
+                    self.replied(&report, answer);
+                }
+                return answer.is_ok();
+            }
+            // What it would say is being saved.
+            tokio::time::sleep(INTERVAL / 4).await;
+        }
+    }
+
+    /// The allocator shows what is left behind, and takers go on with what was sent.
+    async fn say_last<F: Future<Output = ()>>(&self, live: Pin<&mut F>) {
+        self.tell_sent();
+        if self.is_draining() || self.shared.environment.gate.with(|member| member.is_moving()) {
+            let said = tokio::time::timeout(LAST_REPORT_MAX, self.report_once());
+            tokio::select! {
+                _nobody_hears_it = said => {}
+                () = live => {}
+            }
+        }
+    }
+}

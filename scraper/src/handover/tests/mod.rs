@@ -1,0 +1,5 @@
+//! Two scrapers with all of their parts, on loopback: the test says what an allocator would, the rest is real.
+
+mod moves;
+mod node;
+mod restarts;

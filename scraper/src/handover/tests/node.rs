@@ -1,0 +1,261 @@
+//! A scraper, what it scrapes, and where it writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use promring_model::config::Config;
+use promring_model::handover::{Grant, MoveId, MoveReport, MoveTerms, Version};
+use promring_model::slots::Slots;
+use promring_model::target::Target;
+use promring_net::clock::now_ms;
+use promring_net::server::{bind, serve};
+use promring_net::shutdown::Shutdown;
+use promring_proto::api::{AssignedTarget, Assignment, JobAssignment};
+use promring_proto::remote_write::STALE_NAN_BITS;
+use tokio::task::JoinHandle;
+
+use crate::assignment::AllocatorAccess;
+use crate::send::tests::receiver::{Action, Receiver};
+use crate::testing::{config_in, target_of};
+use crate::{Scraper, ScraperOptions};
+
+pub(super) const INTERVAL_MS: i64 = 500;
+
+/// An exporter that says what it is told to.
+pub(super) struct Exporter {
+    pub(super) address: String,
+    body: Arc<Mutex<Option<String>>>,
+    pub(super) scrapes: Arc<AtomicUsize>,
+}
+
+impl Exporter {
+    pub(super) async fn start(body: &str) -> Self {
+        let body = Arc::new(Mutex::new(Some(body.to_owned())));
+        let scrapes = Arc::new(AtomicUsize::new(0));
+        let (said, counted) = (Arc::clone(&body), Arc::clone(&scrapes));
+        let metrics = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let body = said.lock().unwrap().clone();
+            std::future::ready(body.ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE))
+        };
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let router = Router::new().route("/metrics", get(metrics));
+        tokio::spawn(serve(listener, router, Shutdown::new()));
+        Self { address, body, scrapes }
+    }
+
+    /// What it says from now on; None: it fails.
+    pub(super) fn set(&self, body: Option<&str>) {
+        *self.body.lock().unwrap() = body.map(str::to_owned);
+    }
+
+    pub(super) fn config(&self, receiver: &Receiver) -> Config {
+        let text = format!(
+            "
+global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}
+scrape_configs: [{{job_name: job, static_configs: [{{targets: ['{}']}}]}}]
+remote_write: [{{name: prod, url: '{}', queue_config: {{min_backoff: 1ms, max_backoff: 20ms, batch_send_deadline: 50ms}}}}]
+",
+            self.address, receiver.url
+        );
+        config_in(&text)
+    }
+}
+
+/// A receiver that can be away.
+pub(super) async fn receiver() -> (Receiver, Arc<AtomicBool>) {
+    let away = Arc::new(AtomicBool::new(false));
+    let is_away = Arc::clone(&away);
+    let receiver = Receiver::start(move |_, _| match is_away.load(Ordering::Relaxed) {
+        true => Action::Answer(503, ""),
+        false => Action::Store,
+    });
+    (receiver.await, away)
+}
+
+/// A scraper with a server.
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) scraper: Scraper,
+    config: Config,
+    live: JoinHandle<()>,
+    served: Shutdown,
+}
+
+impl Node {
+    pub(super) async fn start(name: &str, dir: &Path, config: &Config) -> Self {
+        let listener = bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let options = ScraperOptions {
+            name: name.to_owned(),
+            // Nobody is there.
+            allocator: AllocatorAccess::plain("http://127.0.0.1:1".parse().unwrap()),
+            data_dir: dir.to_owned(),
+            advertise: address.clone(),
+        };
+        let scraper = Scraper::new(Arc::new(config.clone()), options, Shutdown::new()).unwrap();
+        let served = Shutdown::new();
+        tokio::spawn(serve(listener, scraper.routes(), served.clone()));
+        let running = scraper.clone();
+        let live = tokio::spawn(async move { running.live().await });
+        Self { name: name.to_owned(), address, scraper, config: config.clone(), live, served }
+    }
+
+    /// Ends the process, its scrapes in flight included, and sends nothing more.
+    pub(super) async fn stop(self) {
+        self.live.abort();
+        let _aborted = self.live.await;
+        self.served.trigger();
+        self.scraper.shared.environment.stopping.trigger();
+        self.scraper.end_scrapes().await;
+        self.scraper.shared.destinations.finish(Duration::ZERO).await;
+    }
+
+    pub(super) async fn restart(self, dir: &Path) -> Self {
+        let (name, config) = (self.name.clone(), self.config.clone());
+        let shared = Arc::downgrade(&self.scraper.shared);
+        self.stop().await;
+        // A request to its server may still be there.
+        until("the process is gone", || shared.strong_count() == 0).await;
+        Self::start(&name, dir, &config).await
+    }
+
+    /// An allocator tells it this.
+    pub(super) fn told(&self, counter: u64, targets: &[(&Target, Grant)], moves: &[(MoveId, MoveTerms)]) {
+        self.told_all(counter, targets, moves, &[]);
+    }
+
+    pub(super) fn told_all(
+        &self,
+        counter: u64,
+        targets: &[(&Target, Grant)],
+        moves: &[(MoveId, MoveTerms)],
+        gone: &[&Target],
+    ) {
+        let assigned = |(target, grant): &(&Target, Grant)| AssignedTarget {
+            id: target.id,
+            labels: target.labels.clone(),
+            from: None,
+            until: None,
+            grant: *grant,
+        };
+        let mut upsert: BTreeMap<String, JobAssignment> = BTreeMap::new();
+        for one in targets {
+            let job = upsert.entry(one.0.job.to_string()).or_insert_with(|| JobAssignment {
+                config_hash: String::new(),
+                synced: true,
+                refusal: None,
+                targets: Vec::new(),
+            });
+            job.targets.push(assigned(one));
+        }
+        let answer = Assignment {
+            version: Version { term: 1, counter },
+            base: None,
+            upsert,
+            gone: gone.iter().map(|target| target.id).collect(),
+            moved: Vec::new(),
+            gone_keys: Vec::new(),
+            moves: moves.iter().cloned().collect(),
+        };
+        assert!(self.scraper.manager().apply(answer, now_ms()));
+    }
+
+    /// What it reports of its only move, once that is safe.
+    pub(super) async fn move_report(&self) -> MoveReport {
+        loop {
+            if let Some(report) = self.scraper.report(false) {
+                return report.handover.moves.into_iter().next().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(super) async fn reports(&self, what: &str, wanted: impl Fn(&MoveReport) -> bool) -> MoveReport {
+        let begun = std::time::Instant::now();
+        loop {
+            let report = self.move_report().await;
+            if wanted(&report) {
+                return report;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: {report:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// The target of an exporter.
+pub(super) fn target(config: &Config) -> Target {
+    target_of(&config.scrape_configs[0])
+}
+
+pub(super) const M: MoveId = MoveId(Version { term: 1, counter: 2 });
+
+pub(super) fn outgoing() -> Grant {
+    Grant { outgoing: Some(M), incoming: None }
+}
+
+pub(super) fn incoming() -> Grant {
+    Grant { incoming: Some(M), outgoing: None }
+}
+
+/// The terms of a move.
+pub(super) fn terms(old: &Node, new: &Node, at: Option<i64>, begin: bool, sent: bool) -> MoveTerms {
+    MoveTerms {
+        old: old.name.as_str().into(),
+        old_address: old.address.clone(),
+        new: new.name.as_str().into(),
+        at,
+        begin,
+        sent: if sent { BTreeSet::from(["prod".to_owned()]) } else { BTreeSet::new() },
+    }
+}
+
+/// A slot of the target so long from now or later.
+pub(super) fn slot_after(target: &Target, ms: i64) -> i64 {
+    Slots::new(target.interval, target.key).next_after(now_ms() + ms)
+}
+
+/// What nobody tells of is asked for now and then; a test that waits for nothing fails after a minute.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(super) async fn until_time(time_ms: i64) {
+    until("the time comes", || now_ms() >= time_ms).await;
+}
+
+/// Every sample of a series that arrived, and whether it is a staleness marker, in order of arrival.
+pub(super) fn samples(receiver: &Receiver, name: &str) -> Vec<(i64, bool)> {
+    let mut samples = Vec::new();
+    for received in receiver.received() {
+        for series in received.decoded.timeseries {
+            if series.labels[0].value == name {
+                let stale = |value: f64| value.to_bits() == STALE_NAN_BITS;
+                samples.extend(series.samples.iter().map(|sample| (sample.timestamp, stale(sample.value))));
+            }
+        }
+    }
+    samples
+}
+
+/// Times of samples as slots: one each and in order, from the first to the last.
+pub(super) fn assert_every_slot_once(target: &Target, samples: &[(i64, bool)]) {
+    let slots = Slots::new(target.interval, target.key);
+    let slots: Vec<i64> = samples.iter().map(|(time, _)| slots.slot_at(*time)).collect();
+    let expected: Vec<i64> = (0..slots.len() as i64).map(|number| slots[0] + number * INTERVAL_MS).collect();
+    assert_eq!(slots, expected);
+}

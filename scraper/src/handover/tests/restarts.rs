@@ -1,0 +1,67 @@
+//! What a scraper knows after a restart.
+
+use std::sync::atomic::Ordering;
+
+use promring_model::handover::Grant;
+
+use super::node::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_nothing_is_scraped_until_an_allocator_has_said_that_it_still_holds() {
+    let exporter = Exporter::start("x 1\n").await;
+    let (receiver, _) = receiver().await;
+    let config = exporter.config(&receiver);
+    let target = target(&config);
+    let dir = tempfile::tempdir().unwrap();
+    let a = Node::start("a", dir.path(), &config).await;
+    a.told(1, &[(&target, Grant::default())], &[]);
+    until("it scrapes", || !samples(&receiver, "up").is_empty()).await;
+    until("it is saved", || a.scraper.report(false).is_some()).await;
+    let a = a.restart(dir.path()).await;
+    assert_eq!(a.scraper.manager().targets().count(), 1, "it knows its target");
+    assert!(a.scraper.readiness()().is_err());
+    let scrapes = exporter.scrapes.load(Ordering::Relaxed);
+    until_time(slot_after(&target, 3 * INTERVAL_MS)).await;
+    assert_eq!(exporter.scrapes.load(Ordering::Relaxed), scrapes);
+    // The same version once more.
+    a.told(1, &[(&target, Grant::default())], &[]);
+    assert!(a.scraper.readiness()().is_ok());
+    until("it scrapes again", || exporter.scrapes.load(Ordering::Relaxed) > scrapes + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_fence_waits_on_after_a_restart_and_comes_first_when_it_opens() {
+    let exporter = Exporter::start("x 1\n").await;
+    let (receiver, _) = receiver().await;
+    let config = exporter.config(&receiver);
+    let target = target(&config);
+    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) =
+        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
+    let at = slot_after(&target, 100);
+    let told = |b: &Node, counter, sent| {
+        b.told(counter, &[(&target, incoming())], &[(M, terms(&a, b, Some(at), true, sent))]);
+    };
+    b.told(2, &[(&target, incoming())], &[(M, terms(&a, &b, None, false, false))]);
+    b.reports("it is prepared", |report| report.prepared).await;
+    told(&b, 3, false);
+    let queued = |b: &Node| b.scraper.queues()[0].samples;
+    until("two scrapes are behind the fence", || queued(&b) >= 12).await;
+    until("it is saved", || b.scraper.report(false).is_some()).await;
+    let held = queued(&b);
+    let b = b.restart(dirs.1.path()).await;
+    assert!(queued(&b) >= held);
+    told(&b, 3, false);
+    until("two more", || queued(&b) >= held + 12).await;
+    assert_eq!(samples(&receiver, "up"), [], "nothing is sent");
+    told(&b, 4, true);
+    until("all arrive", || samples(&receiver, "up").len() >= 5).await;
+    // Over: the normal way again.
+    b.told(5, &[(&target, Grant::default())], &[]);
+    let destination = b.scraper.shared.destinations.in_force().remove(0);
+    until("the fence is gone", || destination.fences() == 0).await;
+    let arrived = samples(&receiver, "up").len();
+    until("and more arrive", || samples(&receiver, "up").len() >= arrived + 2).await;
+    let times: Vec<i64> = samples(&receiver, "up").into_iter().map(|(time, _)| time).collect();
+    assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
+}
