@@ -6,6 +6,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use promring_model::duration::parse_duration;
 
+mod election;
+mod security;
+pub(crate) use election::ElectionArgs;
+pub(crate) use security::{AccessArgs, AdminArgs, CallersArgs, ServerArgs, spawn_server};
+
 /// Prometheus target allocator and sharded scraper.
 #[derive(Debug, Parser)]
 #[command(name = "promring", version, propagate_version = true, max_term_width = 110)]
@@ -66,6 +71,8 @@ pub(crate) struct StandaloneArgs {
     /// Address to serve the page, API and metrics on.
     #[arg(long, env = "PROMRING_LISTEN", default_value = "127.0.0.1:8081", value_name = "ADDR")]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +83,12 @@ pub(crate) struct AllocatorArgs {
     /// Address to serve assignments, the page, API and metrics on.
     #[arg(long, env = "PROMRING_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    #[command(flatten)]
+    pub(crate) callers: CallersArgs,
+    #[command(flatten)]
+    pub(crate) election: ElectionArgs,
 }
 
 #[derive(Debug, Args)]
@@ -102,6 +115,10 @@ pub(crate) struct ScraperArgs {
     /// Node that this scraper runs on, for allocator.strategy: per-node [default: what the allocator sees of its pod].
     #[arg(long, env = "PROMRING_NODE", value_name = "NAME")]
     pub(crate) node: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use promring_net::observe;
 use promring_net::reload::channel;
-use promring_net::server::{bind, common_routes, serve};
+use promring_net::server::{bind, common_routes};
 use promring_net::shutdown::{Shutdown, StopSignals};
 use promring_scraper::{Scraper, ScraperOptions};
 
-use crate::cli::ScraperArgs;
+use crate::cli::{ScraperArgs, spawn_server};
 use crate::{load, reload};
 
 /// Runs until SIGTERM or SIGINT; then the targets go to other scrapers, the scrapes in flight end, and the queue is sent as far as time allows.
@@ -22,13 +22,15 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
         Some(name) => name,
         None => host_name()?,
     };
+    let tls = args.server.tls()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let listener = bind(&args.listen).await.map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let options = ScraperOptions {
-        advertise: args.advertise.unwrap_or_else(|| advertised(&name, address)),
+        advertise: args.advertise.unwrap_or_else(|| advertised(scheme, &name, address)),
         node: args.node.unwrap_or_default(),
         name,
-        allocator: args.allocator.to_string(),
+        allocator: args.access.access(args.allocator),
         data_dir: args.data_dir,
     };
     let stopping = Shutdown::new();
@@ -36,8 +38,9 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let served = Shutdown::new();
     let scraper = Scraper::new(config, options, stopping.clone()).map_err(|error| error.to_string())?;
     let (reloader, requests) = channel();
-    let router = scraper.routes().merge(common_routes(scraper.readiness(), Some(reloader)));
-    let server = tokio::spawn(serve(listener, router, served.clone()));
+    let admin = args.server.admin.admin(reloader);
+    let router = scraper.routes().merge(common_routes(scraper.readiness(), admin));
+    let server = spawn_server(listener, tls, router, served.clone());
     let reloaded = scraper.clone();
     let apply = move |config| reloaded.apply_config(config);
     tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
@@ -66,15 +69,15 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
 }
 
 /// Where others reach this scraper: on all addresses, by its name; otherwise where it listens.
-fn advertised(name: &str, address: SocketAddr) -> String {
+fn advertised(scheme: &str, name: &str, address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
-        format!("http://{name}:{}", address.port())
+        format!("{scheme}://{name}:{}", address.port())
     } else {
-        format!("http://{address}")
+        format!("{scheme}://{address}")
     }
 }
 
-fn host_name() -> Result<String, String> {
+pub(crate) fn host_name() -> Result<String, String> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     if name.is_empty() { Err("this host has no name; give one with --name".to_owned()) } else { Ok(name) }
 }

@@ -11,6 +11,7 @@ use promring_net::observe;
 use promring_net::reload::channel;
 use promring_net::server::{Readiness, bind, common_routes, loopback_of, serve};
 use promring_net::shutdown::{Shutdown, StopSignals};
+use promring_scraper::assignment::AllocatorAccess;
 use promring_scraper::{Scraper, ScraperOptions};
 
 use crate::cli::StandaloneArgs;
@@ -30,7 +31,7 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     let own = format!("http://{}", loopback_of(address));
     let options = ScraperOptions {
         name: SCRAPER.to_owned(),
-        allocator: own.clone(),
+        allocator: AllocatorAccess::plain(own.parse().map_err(|error| format!("{own}: {error}"))?),
         data_dir: args.data_dir,
         advertise: own.clone(),
         node: String::new(),
@@ -42,8 +43,9 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     let allocator = Allocator::new(config, served.clone());
     let (reloader, requests) = channel();
     let ready = both(allocator.readiness(), scraper.readiness());
+    let admin = args.admin.admin(reloader);
     // The allocator's list of targets says more than the scraper's, so that one is served.
-    let router = allocator.routes().merge(scraper.queue_routes()).merge(common_routes(ready, Some(reloader)));
+    let router = allocator.routes().merge(scraper.queue_routes()).merge(common_routes(ready, admin));
     let server = tokio::spawn(serve(listener, router, served.clone()));
     let (allocator_reloaded, scraper_reloaded) = (allocator.clone(), scraper.clone());
     let apply = move |config| {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State as Shared};
+use axum::extract::{Query, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -12,12 +13,15 @@ use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
 use promring_proto::api::{
     ActiveTarget, ApiResponse, HandoverStatus, Health, NEVER, Report, ScraperList, ScraperState,
-    ScraperStatus, TargetList, TargetQuery, Version, check_scraper_name,
+    ScraperStatus, TargetList, TargetQuery, Version,
 };
 use serde::Deserialize;
 
 use crate::Allocator;
 use crate::answers::encode;
+use crate::callers::Scraper;
+use crate::leadership::{from_leader, leader_only};
+use crate::mirror;
 use crate::state::Refusal;
 use crate::targets::Discovered;
 
@@ -25,36 +29,54 @@ use crate::targets::Discovered;
 const POLL_WAIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn routes(allocator: Allocator) -> Router {
-    Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
+    let for_scrapers = Router::new()
         .route("/api/v1/assignments/{scraper}", get(assignment))
-        .route("/api/v1/scrapers/{scraper}/report", post(report))
+        .route("/api/v1/scrapers/{scraper}/report", post(report));
+    let to_look_at = Router::new()
         .route("/api/v1/scrapers", get(scrapers))
         .route("/api/v1/targets", get(targets))
-        .route("/api/v1/scaling", get(crate::scaling::handler))
+        .route("/api/v1/scaling", get(crate::scaling::handler));
+    Router::new()
+        .merge(for_scrapers.route_layer(from_fn_with_state(allocator.clone(), leader_only)))
+        .merge(to_look_at.route_layer(from_fn_with_state(allocator.clone(), from_leader)))
+        .route("/", get(async || Html(include_str!("page.html"))))
+        .route("/api/v1/state", get(mirror::state))
         .with_state(allocator.clone())
         .merge(crate::dropin::routes(allocator))
 }
 
+/// What a long poll is asked with.
 #[derive(Deserialize)]
-struct PollQuery {
+pub(crate) struct PollQuery {
     wait: Option<String>,
+}
+
+/// How long a poll waits.
+#[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a bad request")]
+pub(crate) fn wait_of(query: &PollQuery) -> Result<Duration, Response> {
+    match query.wait.as_deref().map(parse_duration) {
+        None => Ok(POLL_WAIT),
+        Some(Ok(wait)) => Ok(wait.min(POLL_WAIT * 2)),
+        Some(Err(error)) => Err((StatusCode::BAD_REQUEST, format!("wait: {error}\n")).into_response()),
+    }
 }
 
 /// Long poll: answers at once when something is newer than the version held, otherwise when it becomes so.
 async fn assignment(
     Shared(allocator): Shared<Allocator>,
-    Path(scraper): Path<String>,
+    Scraper(scraper): Scraper,
     Query(query): Query<PollQuery>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper).and_then(|()| check_clients(&allocator)) {
+    if let Err(refusal) = check_clients(&allocator) {
         return refusal;
     }
-    let wait = match query.wait.as_deref().map(parse_duration) {
-        None => POLL_WAIT,
-        Some(Ok(wait)) => wait.min(POLL_WAIT * 2),
-        Some(Err(error)) => return (StatusCode::BAD_REQUEST, format!("wait: {error}\n")).into_response(),
+    let Some(_open) = allocator.callers().open_poll(&scraper) else {
+        return (StatusCode::TOO_MANY_REQUESTS, "too many polls of this scraper are open\n").into_response();
+    };
+    let wait = match wait_of(&query) {
+        Ok(wait) => wait,
+        Err(refusal) => return refusal,
     };
     metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
@@ -67,7 +89,7 @@ async fn assignment(
     loop {
         // Subscribed before the look, so that no change falls between look and wait.
         let mut news = allocator.shared.polls.wait_for(&scraper);
-        if !allocator.state().leads() {
+        if !allocator.leads() {
             return not_ready("another allocator leads, or none does");
         }
         if let Some(answer) = answer(&allocator, &scraper, held, gzip).await {
@@ -127,14 +149,20 @@ fn not_ready(reason: &str) -> Response {
 
 async fn report(
     Shared(allocator): Shared<Allocator>,
-    Path(scraper): Path<String>,
+    Scraper(scraper): Scraper,
     Json(report): Json<Report>,
 ) -> Response {
-    if let Err(refusal) = check_name(&scraper).and_then(|()| check_clients(&allocator)) {
+    if let Err(refusal) = check_clients(&allocator) {
         return refusal;
     }
     metrics::counter!("promring_allocator_reports_total").increment(1);
-    let result = allocator.state().report(&scraper, report, now_ms());
+    allocator.heard(report.handover.promised);
+    // One that was paused may find out here that it leads no more.
+    let result = if allocator.leads() {
+        allocator.state().report(&scraper, report, now_ms())
+    } else {
+        Err(Refusal::NotLeading)
+    };
     match result {
         Ok(answer) => Json(answer).into_response(),
         Err(Refusal::NotLeading) => not_ready("another allocator leads, or none does"),
@@ -144,12 +172,6 @@ async fn report(
             (StatusCode::TOO_MANY_REQUESTS, later, format!("{reason}\n")).into_response()
         }
     }
-}
-
-#[expect(clippy::result_large_err, reason = "the error is the answer itself, made once a bad request")]
-fn check_name(scraper: &str) -> Result<(), Response> {
-    check_scraper_name(scraper)
-        .map_err(|message| (StatusCode::BAD_REQUEST, format!("{message}\n")).into_response())
 }
 
 /// One allocator serves one pool: beside drop-in clients a scraper that hands over would have nobody to hand over to.

@@ -96,6 +96,8 @@ pub(crate) struct Lead {
     in_flight: BTreeMap<MoveId, i64>,
     asked_ms: i64,
     forgot_ms: i64,
+    /// Another one is to lead soon.
+    retiring: bool,
 }
 
 impl Lead {
@@ -116,6 +118,7 @@ impl Lead {
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
             forgot_ms: now_ms,
+            retiring: false,
         }
     }
 
@@ -128,6 +131,12 @@ impl Lead {
                 placing.set_allowance(Allowance::new(moves_per_minute, now_ms));
             }
         }
+    }
+
+    /// Another one is to lead soon: nothing new begins.
+    pub(crate) fn retire(&mut self) {
+        self.retiring = true;
+        self.leader.retire();
     }
 
     /// Whether assignments are given out.
@@ -150,6 +159,10 @@ impl Lead {
         }
         if !self.leader.is_leading() || !is_discovered {
             return Vec::new();
+        }
+        if self.retiring {
+            // What was agreed is told to its end; the rest is the next leader's.
+            return if self.is_placed() { self.tell(seen, changes, now_ms) } else { Vec::new() };
         }
         if self.placing.is_some() {
             self.follow_changes(seen, changes, now_ms);

@@ -5,15 +5,20 @@
 
 mod answers;
 mod api;
+pub mod callers;
 mod catalog;
 pub mod discovery;
 mod dropin;
 mod gauges;
 mod intended;
+mod kubernetes;
 mod lacking;
 mod lead;
+mod leadership;
+pub mod lease;
 pub mod ledger;
 mod members;
+mod mirror;
 pub mod packed;
 mod placing;
 mod polls;
@@ -27,8 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::Config;
+use promring_model::config::{Config, HttpClientConfig};
 use promring_model::roster::Roster;
+use promring_net::client::{ClientError, HttpClient};
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
@@ -36,9 +42,13 @@ use promring_proto::api::{ScraperList, ScraperStatus, Version};
 use tokio::sync::{mpsc, watch};
 
 use answers::Answers;
+use callers::Callers;
 use discovery::{Sources, Update, Watches};
 use dropin::{Board, Pool};
+use leadership::Candidacy;
+use lease::{Leadership, Lease, LeaseOptions};
 use members::Watching;
+use mirror::Mirror;
 use polls::Polls;
 pub use state::State;
 
@@ -57,6 +67,24 @@ const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 /// Updates that may wait to be taken.
 const UPDATES_MAX: usize = 1_024;
 
+/// What an allocator is started with, beside its configuration.
+#[derive(Debug, Default)]
+pub struct AllocatorOptions {
+    /// Who may act as a scraper.
+    pub callers: Callers,
+    /// The election that it takes part in; None: it is the only one, and leads.
+    pub election: Option<ElectionOptions>,
+}
+
+/// An election among several allocators.
+#[derive(Clone, Debug)]
+pub struct ElectionOptions {
+    /// The Lease that says who leads.
+    pub lease: LeaseOptions,
+    /// How other allocators are reached.
+    pub http: HttpClientConfig,
+}
+
 /// A running allocator. Clones share one state.
 #[derive(Clone, Debug)]
 pub struct Allocator {
@@ -70,24 +98,64 @@ struct Shared {
     /// state.
     pool: Mutex<Option<Pool>>,
     polls: Polls,
+    /// Something is new for any scraper.
+    any_news: watch::Sender<()>,
     answers: Answers,
     configs: watch::Sender<Arc<Config>>,
+    callers: Callers,
+    candidacy: Option<Candidacy>,
+    mirror: Mirror,
     stopping: Shutdown,
 }
 
 impl Allocator {
-    /// An allocator for this configuration; [`Allocator::run`] makes it live.
+    /// An allocator for this configuration that anyone may call; [`Allocator::run`] makes it live.
     #[must_use]
     pub fn new(config: Arc<Config>, stopping: Shutdown) -> Self {
+        Self::assemble(config, Callers::default(), None, stopping)
+    }
+
+    /// The same for callers that show who they are, and as one of several.
+    ///
+    /// # Errors
+    /// Where the client for other allocators cannot be made.
+    pub fn with_options(
+        config: Arc<Config>,
+        options: AllocatorOptions,
+        stopping: Shutdown,
+    ) -> Result<Self, ClientError> {
+        let candidacy = match options.election {
+            None => None,
+            Some(election) => {
+                // Who leads is what the Lease says, not what an answer says.
+                let http = HttpClientConfig { follow_redirects: false, ..election.http };
+                Some(Candidacy::new(Lease::new(election.lease), HttpClient::new(&http)?))
+            }
+        };
+        Ok(Self::assemble(config, options.callers, candidacy, stopping))
+    }
+
+    fn assemble(
+        config: Arc<Config>,
+        callers: Callers,
+        candidacy: Option<Candidacy>,
+        stopping: Shutdown,
+    ) -> Self {
         let mut state = State::new(&config, now_ms());
-        // Without a Lease the start time is a term that grows with every start.
-        state.lead(now_ms().max(1) as u64, true, now_ms());
+        if candidacy.is_none() {
+            // Without a Lease the start time is a term that grows with every start.
+            state.lead(now_ms().max(1) as u64, true, now_ms());
+        }
         let shared = Shared {
             state: Mutex::new(state),
             pool: Mutex::new(Pool::of(&config, None, now_ms())),
             polls: Polls::default(),
+            any_news: watch::Sender::new(()),
             answers: Answers::default(),
             configs: watch::Sender::new(config),
+            callers,
+            candidacy,
+            mirror: Mirror::default(),
             stopping,
         };
         Self { shared: Arc::new(shared) }
@@ -98,8 +166,23 @@ impl Allocator {
         self.shared.configs.send_replace(config);
     }
 
-    /// Runs discovery and keeps the assignment up to date, until the stop begins.
+    /// Runs discovery, keeps the assignment up to date while this allocator leads, and follows the leader while another one
+    /// does; until the stop begins.
     pub async fn run(&self) {
+        let election = async {
+            if let Some(candidacy) = self.candidacy() {
+                candidacy.run().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.keep_up() => {}
+            () = election => {}
+            () = self.follow_leader() => {}
+        }
+    }
+
+    async fn keep_up(&self) {
         let (updates, mut received) = mpsc::channel(UPDATES_MAX);
         let mut configs = self.shared.configs.subscribe();
         let mut config = Arc::clone(&configs.borrow_and_update());
@@ -116,7 +199,14 @@ impl Allocator {
         let mut tick = tokio::time::interval(TICK);
         let mut scaling = tokio::time::interval(SCALING_INTERVAL);
         let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
+        let mut leadership = self.candidacy().map(Candidacy::changes);
         loop {
+            let elected = async {
+                match &mut leadership {
+                    Some(leadership) => leadership.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
@@ -124,6 +214,7 @@ impl Allocator {
                     self.show_scaling();
                     continue;
                 }
+                _ = elected => {}
                 _ = gauges.tick() => {
                     self.shared.polls.sweep();
                     match self.board() {
@@ -189,6 +280,7 @@ impl Allocator {
     }
 
     fn advance(&self) {
+        self.follow_lease();
         let (news, readiness_changed) = {
             let mut pool = self.pool();
             let mut state = self.state();
@@ -201,10 +293,21 @@ impl Allocator {
             (news, was_ready != state.readiness().is_ok())
         };
         if readiness_changed {
-            self.shared.polls.wake_all();
-        } else {
+            self.wake_all_polls();
+        } else if !news.is_empty() {
             self.shared.polls.wake(&news);
+            self.shared.any_news.send_replace(());
         }
+    }
+
+    fn wake_all_polls(&self) {
+        self.shared.polls.wake_all();
+        self.shared.any_news.send_replace(());
+    }
+
+    /// Tells when something is new for any scraper: from this call on.
+    fn wait_for_any(&self) -> watch::Receiver<()> {
+        self.shared.any_news.subscribe()
     }
 
     /// The routes of the allocator's own API and its page.
@@ -212,7 +315,7 @@ impl Allocator {
         api::routes(self.clone())
     }
 
-    /// Says whether assignments are given out.
+    /// Says whether assignments are given out; of an allocator that follows another one, whether it could go on in its place.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
@@ -222,7 +325,21 @@ impl Allocator {
     fn is_ready(&self) -> Result<(), String> {
         match self.board() {
             Some(board) => board.waiting.clone().map_or(Ok(()), Err),
-            None => self.state().readiness(),
+            None => self.is_ready_to_lead_or_follow(),
+        }
+    }
+
+    fn is_ready_to_lead_or_follow(&self) -> Result<(), String> {
+        match self.leadership() {
+            Leadership::Ours(_) => self.state().readiness(),
+            Leadership::Theirs(_) if !self.state().is_discovered() => {
+                Err("discovery has not synced".to_owned())
+            }
+            Leadership::Theirs(_) if self.mirror().get().is_none() => {
+                Err("the leader has not told its state yet".to_owned())
+            }
+            Leadership::Theirs(_) => Ok(()),
+            Leadership::Nobody => Err("no allocator leads that is known here".to_owned()),
         }
     }
 
@@ -256,6 +373,22 @@ impl Allocator {
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
         self.shared.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn callers(&self) -> &Callers {
+        &self.shared.callers
+    }
+
+    fn candidacy(&self) -> Option<&Candidacy> {
+        self.shared.candidacy.as_ref()
+    }
+
+    fn mirror(&self) -> &Mirror {
+        &self.shared.mirror
+    }
+
+    async fn stopping(&self) {
+        self.shared.stopping.wait().await;
     }
 
     /// The state, locked. Never held across an await.

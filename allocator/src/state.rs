@@ -102,6 +102,25 @@ impl State {
         self.lead = None;
     }
 
+    /// Another one is to lead soon: nothing new begins, and what scrapers have agreed on is told.
+    pub fn retire(&mut self) {
+        if let Some(lead) = &mut self.lead {
+            lead.retire();
+        }
+    }
+
+    /// Whether nobody waits for the time of a hand-over that has been agreed on.
+    #[must_use]
+    pub fn has_told_times(&self, now_ms: i64) -> bool {
+        self.lead.as_ref().is_none_or(|lead| lead.leader.has_told_times(now_ms))
+    }
+
+    /// Whether discovery has told what there is, or was waited for long enough.
+    #[must_use]
+    pub fn is_discovered(&self) -> bool {
+        self.discovered
+    }
+
     /// Whether this allocator leads, which it does before it gives anything out.
     #[must_use]
     pub fn leads(&self) -> bool {
@@ -241,6 +260,11 @@ impl State {
     #[must_use]
     pub fn owner(&self, key: TargetKey) -> Option<&str> {
         self.lead.as_ref()?.leader.owner(key).map(|name| &**name)
+    }
+
+    /// Every key that has an owner; nothing where this allocator does not lead.
+    pub fn owners(&self) -> impl Iterator<Item = (TargetKey, &str)> {
+        self.lead.iter().flat_map(|lead| lead.leader.placed().map(|(key, name)| (key, &**name)))
     }
 
     /// What its scraper last said of a target.

@@ -7,6 +7,7 @@
 mod bytes;
 pub mod config;
 pub mod duration;
+pub mod election;
 pub mod glob;
 pub mod handover;
 pub mod hash;

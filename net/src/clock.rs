@@ -31,6 +31,12 @@ pub fn rfc3339(unix_ms: i64) -> String {
     )
 }
 
+/// The same with six digits after the point, as Kubernetes's MicroTime wants them.
+#[must_use]
+pub fn rfc3339_micros(unix_ms: i64) -> String {
+    rfc3339(unix_ms).replace('Z', "000Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +46,6 @@ mod tests {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(951_782_400_123), "2000-02-29T00:00:00.123Z");
         assert_eq!(rfc3339(1_795_374_782_999), "2026-11-22T19:13:02.999Z");
+        assert_eq!(rfc3339_micros(951_782_400_123), "2000-02-29T00:00:00.123000Z");
     }
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod clock;
 pub mod files;
 pub mod observe;
+mod pem;
 pub mod reload;
 pub mod server;
 pub mod shutdown;

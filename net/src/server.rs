@@ -1,19 +1,29 @@
-//! The HTTP server that every role has: bind, health, metrics, reload, graceful stop.
+//! The HTTP server that every role has: bind, TLS, health, metrics, reload, graceful stop.
+
+mod peer;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::connect_info::Connected;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use tokio::net::TcpListener;
 
 use crate::observe;
 use crate::reload::Reloader;
 use crate::shutdown::Shutdown;
+use peer::Plain;
+pub use peer::{Peer, PeerCertificate};
+use tls::TlsListener;
+pub use tls::{Tls, TlsError, TlsFiles};
 
 /// A request's body may have this many bytes, unless a route says otherwise.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
@@ -56,9 +66,23 @@ pub struct MutualTls;
 /// Says whether the process is ready, and why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What becomes of a request to read the configuration again: the admin path.
+#[derive(Clone, Debug)]
+pub enum Admin {
+    /// It is done.
+    Reload(Reloader),
+    /// There is no configuration file to read.
+    NoFile,
+    /// Admin paths are switched off.
+    Off,
+}
+
+/// What needs no certificate where others do: a kubelet's probes come without.
+const HEALTH: [&str; 4] = ["/livez", "/readyz", "/-/healthy", "/-/ready"];
+
 /// The routes that every role has: `/livez`, `/readyz` (and Prometheus's `/-/healthy`, `/-/ready`), `/metrics`,
 /// `POST /-/reload`.
-pub fn common_routes(ready: Readiness, reloader: Option<Reloader>) -> Router {
+pub fn common_routes(ready: Readiness, admin: Admin) -> Router {
     let readiness = {
         move || {
             let state = ready();
@@ -71,11 +95,16 @@ pub fn common_routes(ready: Readiness, reloader: Option<Reloader>) -> Router {
         }
     };
     let reload = move || {
-        let reloader = reloader.clone();
+        let admin = admin.clone();
         async move {
-            match reloader {
-                None => (StatusCode::NOT_IMPLEMENTED, "this process has no configuration file\n".to_owned()),
-                Some(reloader) => match reloader.reload().await {
+            match admin {
+                Admin::NoFile => {
+                    (StatusCode::NOT_IMPLEMENTED, "this process has no configuration file\n".to_owned())
+                }
+                Admin::Off => {
+                    (StatusCode::FORBIDDEN, "admin paths are switched off (--disable-admin)\n".to_owned())
+                }
+                Admin::Reload(reloader) => match reloader.reload().await {
                     Ok(()) => (StatusCode::OK, "reloaded\n".to_owned()),
                     Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
                 },
@@ -96,17 +125,41 @@ async fn serve_metrics() -> impl IntoResponse {
     (content_type, observe::render_metrics())
 }
 
-/// Serves until the stop begins; requests in flight then have two seconds to end.
+/// Serves without TLS until the stop begins; requests in flight then have two seconds to end.
 ///
 /// # Errors
 /// Where the listener fails.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> std::io::Result<()> {
+    serve_on(Plain(listener), router, shutdown).await
+}
+
+/// The same with TLS. Where it has authorities for clients, every path but those of health answers 401 to a client without
+/// a certificate of theirs; handlers find the certificate by [`Peer::of`].
+///
+/// # Errors
+/// Where the listener fails.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    router: Router,
+    shutdown: Shutdown,
+) -> std::io::Result<()> {
+    let router = if tls.wants_certificates() { router.layer(from_fn(certified_only)) } else { router };
+    serve_on(TlsListener::new(listener, tls)?, router, shutdown).await
+}
+
+async fn serve_on<L>(listener: L, router: Router, shutdown: Shutdown) -> std::io::Result<()>
+where
+    L: axum::serve::Listener<Addr = Peer>,
+    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+{
     let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
     let graceful = {
         let shutdown = shutdown.clone();
         async move { shutdown.wait().await }
     };
-    let server = axum::serve(listener, router).with_graceful_shutdown(graceful);
+    let service = router.into_make_service_with_connect_info::<Peer>();
+    let server = axum::serve(listener, service).with_graceful_shutdown(graceful);
     let overdue = async move {
         shutdown.wait().await;
         tokio::time::sleep(DRAIN_TIMEOUT).await;
@@ -115,6 +168,13 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
         result = server => result,
         () = overdue => Ok(()),
     }
+}
+
+async fn certified_only(request: Request, next: Next) -> Response {
+    if Peer::is_certified(request.extensions()) || HEALTH.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
+    (StatusCode::UNAUTHORIZED, "this server wants a client certificate\n").into_response()
 }
 
 /// The address under which this machine reaches a listener: an unspecified host becomes loopback.

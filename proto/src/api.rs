@@ -339,6 +339,17 @@ pub struct DroppedTarget {
     pub error: String,
 }
 
+/// Answer of `GET /api/v1/state`: what an allocator that follows the leader has to know of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateView {
+    /// The leader's newest version.
+    pub version: Version,
+    /// Whether it gives out assignments.
+    pub ready: bool,
+    /// The keys of each scraper.
+    pub owners: BTreeMap<String, Vec<TargetKey>>,
+}
+
 /// Answer of `GET /api/v1/scrapers`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScraperList {

@@ -39,16 +39,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use promring_model::config::{Config, HttpClientConfig};
+use promring_model::config::Config;
 use promring_model::handover::{Member, MemberOptions, Name};
-use promring_net::client::HttpClient;
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{Assignment, QueueReport};
 use tokio::sync::watch;
 
-use assignment::{AllocatorClient, SavedAssignment, SavedState};
+use assignment::{AllocatorAccess, AllocatorClient, SavedAssignment, SavedState};
 use buffers::{Buffers, Scratches};
 use destinations::Destinations;
 use handover::{Gate, Tending};
@@ -69,8 +68,8 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(5);
 pub struct ScraperOptions {
     /// Its name, unique among the scrapers of an allocator.
     pub name: String,
-    /// The allocator, as `http://host:port`.
-    pub allocator: String,
+    /// The way to the allocator.
+    pub allocator: AllocatorAccess,
     /// Where the queues lie.
     pub data_dir: PathBuf,
     /// Where the scraper's own server is reached, as `http://host:port`.
@@ -125,8 +124,7 @@ impl Scraper {
     /// # Errors
     /// Where a queue cannot be opened or a client not be made.
     pub fn new(config: Arc<Config>, options: ScraperOptions, stopping: Shutdown) -> Result<Self, StartError> {
-        let http = HttpClientConfig { follow_redirects: true, ..HttpClientConfig::default() };
-        let client = AllocatorClient::new(HttpClient::new(&http)?, &options.allocator, &options.name);
+        let client = AllocatorClient::new(options.allocator.clone(), &options.name)?;
         if config.remote_write.is_empty() {
             tracing::warn!(
                 "no remote_write in the configuration: targets are scraped and shown, nothing is sent"

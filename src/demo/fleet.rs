@@ -8,8 +8,9 @@ use std::time::Duration;
 use promring_allocator::Allocator;
 use promring_model::config::Config;
 use promring_net::observe;
-use promring_net::server::{bind, common_routes, serve};
+use promring_net::server::{Admin, bind, common_routes, serve};
 use promring_net::shutdown::Shutdown;
+use promring_scraper::assignment::AllocatorAccess;
 use promring_scraper::{Scraper, ScraperOptions};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -35,7 +36,7 @@ impl Roles {
     pub(super) async fn start(config: Arc<Config>, scrapers: u32, dir: &Path) -> Result<Self, String> {
         let (stopping, served) = (Shutdown::new(), Shutdown::new());
         let allocator = Allocator::new(Arc::clone(&config), served.clone());
-        let router = allocator.routes().merge(common_routes(allocator.readiness(), None));
+        let router = allocator.routes().merge(common_routes(allocator.readiness(), Admin::NoFile));
         let (allocator_url, server) = serve_anywhere(router, &served).await?;
         let runner = allocator.clone();
         let mut roles = Self {
@@ -56,16 +57,17 @@ impl Roles {
     async fn add_scraper(&mut self, config: &Arc<Config>, name: &str, dir: &Path) -> Result<(), String> {
         let listener = bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
         let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let url = self.allocator_url.parse().map_err(|error| format!("{}: {error}", self.allocator_url))?;
         let options = ScraperOptions {
             name: name.to_owned(),
-            allocator: self.allocator_url.clone(),
+            allocator: AllocatorAccess::plain(url),
             data_dir: dir.join(name),
             advertise: format!("http://{address}"),
             node: String::new(),
         };
         let scraper = Scraper::new(Arc::clone(config), options, self.stopping.clone());
         let scraper = scraper.map_err(|error| error.to_string())?;
-        let router = scraper.routes().merge(common_routes(scraper.readiness(), None));
+        let router = scraper.routes().merge(common_routes(scraper.readiness(), Admin::NoFile));
         self.serving.push(tokio::spawn(serve(listener, router, self.served.clone())));
         let runner = scraper.clone();
         self.running.insert(0, tokio::spawn(async move { runner.run().await }));

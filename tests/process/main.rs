@@ -13,9 +13,11 @@ mod support;
 
 mod bad_config;
 mod bad_input;
+mod callers;
 mod command_line;
 mod demo;
 mod differing_files;
+mod failover;
 mod handover;
 mod metrics;
 mod no_url;

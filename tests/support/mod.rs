@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod certificates;
+
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,8 @@
 {{- end -}}
 
 {{- define "promring.allocator" -}}{{ include "promring.name" . }}-allocator{{- end -}}
+{{- define "promring.peers" -}}{{ include "promring.name" . }}-allocators{{- end -}}
+{{- define "promring.elected" -}}{{ if gt (int .Values.allocator.replicas) 1 }}yes{{ end }}{{- end -}}
 {{- define "promring.scraper" -}}{{ include "promring.name" . }}-scraper{{- end -}}
 
 {{- /* What selects pods: may never change. */ -}}
@@ -74,18 +76,24 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{- define "promring.scheme" -}}{{ if .Values.security.tls.secret }}https{{ else }}http{{ end }}{{- end -}}
+
+{{- define "promring.probe" -}}
+{{- if .Values.security.tls.secret }}{path: {{ .path }}, port: http, scheme: HTTPS}{{ else }}{path: {{ .path }}, port: http}{{ end }}
+{{- end -}}
+
 {{- define "promring.probes" -}}
 startupProbe:
-  httpGet: {path: /livez, port: http}
+  httpGet: {{ include "promring.probe" (merge (dict "path" "/livez") .) }}
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /livez, port: http}
+  httpGet: {{ include "promring.probe" (merge (dict "path" "/livez") .) }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: {path: /readyz, port: http}
+  httpGet: {{ include "promring.probe" (merge (dict "path" "/readyz") .) }}
   periodSeconds: 2
   timeoutSeconds: 2
 {{- end -}}
@@ -99,6 +107,11 @@ readinessProbe:
   secret:
     secretName: {{ . }}
 {{- end }}
+{{- with .Values.security.tls.secret }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
 {{- end -}}
 
 {{- define "promring.mounts" -}}
@@ -109,6 +122,43 @@ readinessProbe:
 - name: secret-{{ . }}
   mountPath: /etc/promring-secrets/{{ . }}
   readOnly: true
+{{- end }}
+{{- if .Values.security.tls.secret }}
+- name: tls
+  mountPath: /etc/promring-tls
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- /* What every server is told. */ -}}
+{{- define "promring.serving" -}}
+- name: PROMRING_DISABLE_ADMIN
+  value: {{ not .Values.security.adminPaths | quote }}
+{{- if .Values.security.tls.secret }}
+- name: PROMRING_TLS_CERT_FILE
+  value: /etc/promring-tls/tls.crt
+- name: PROMRING_TLS_KEY_FILE
+  value: /etc/promring-tls/tls.key
+{{- if .Values.security.tls.mutual }}
+- name: PROMRING_TLS_CLIENT_CA_FILE
+  value: /etc/promring-tls/ca.crt
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- /* How the allocator is reached. */ -}}
+{{- define "promring.access" -}}
+{{- if .Values.security.tls.secret }}
+- name: PROMRING_ALLOCATOR_CA_FILE
+  value: /etc/promring-tls/ca.crt
+- name: PROMRING_ALLOCATOR_SERVER_NAME
+  value: {{ include "promring.allocator" . }}.{{ .Release.Namespace }}.svc
+{{- if .Values.security.tls.mutual }}
+- name: PROMRING_ALLOCATOR_CERT_FILE
+  value: /etc/promring-tls/tls.crt
+- name: PROMRING_ALLOCATOR_KEY_FILE
+  value: /etc/promring-tls/tls.key
+{{- end }}
 {{- end }}
 {{- end -}}
 

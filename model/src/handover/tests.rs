@@ -370,3 +370,27 @@ fn a_leader_without_a_lease_raises_its_term_above_all_that_were_seen() {
     leader.report("a", report, 0);
     assert!(leader.membership().is_empty(), "with a Lease it is the one that is too old");
 }
+
+#[test]
+fn a_leader_that_retires_begins_nothing_and_tells_the_times_that_are_agreed_on() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader.retire();
+    assert!(fleet.leader.has_told_times(fleet.now_ms));
+    fleet.want("b");
+    fleet.run(5_000);
+    assert_eq!(fleet.steps(), [], "no move begins");
+
+    // One that was under way: the giver has accepted T, and the taker has to hear of it.
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run_without(2_000, &["a"]);
+    assert_eq!(fleet.steps(), [Step::Until]);
+    fleet.leader.retire();
+    assert!(!fleet.leader.has_told_times(fleet.now_ms), "the giver may accept T at any moment");
+    fleet.run_without(1_000, &["b"]);
+    assert_eq!(fleet.steps(), [Step::From]);
+    assert!(!fleet.leader.has_told_times(fleet.now_ms), "the taker does not know it");
+    fleet.run(1_000);
+    assert!(fleet.leader.has_told_times(fleet.now_ms));
+    assert!(fleet.window("b").is_some_and(|(from, _)| from > fleet.now_ms));
+}

@@ -7,11 +7,11 @@ use promring_model::config::{SecretSource, TlsConfig, TlsVersion};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
 use super::{ClientError, read_secret};
+use crate::pem;
 
 /// The files of this block, which are read again when they change.
 pub(super) fn files(config: &TlsConfig) -> Vec<PathBuf> {
@@ -42,9 +42,8 @@ pub(super) fn client_config(config: &TlsConfig) -> Result<rustls::ClientConfig, 
         .with_custom_certificate_verifier(verifier(config, provider)?);
     Ok(match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => {
-            let chain = certificates(&read_secret(cert)?)?;
-            let key = PrivateKeyDer::from_pem_slice(read_secret(key)?.as_bytes())
-                .map_err(|error| ClientError::Tls(format!("the private key cannot be read: {error}")))?;
+            let chain = pem::certificates(read_secret(cert)?.as_bytes()).map_err(ClientError::Tls)?;
+            let key = pem::private_key(read_secret(key)?.as_bytes()).map_err(ClientError::Tls)?;
             builder.with_client_auth_cert(chain, key).map_err(tls_error)?
         }
         _ => builder.with_no_client_auth(),
@@ -65,10 +64,7 @@ fn verifier(
                 .map_err(|error| tls_error(error.to_string()))?,
         ),
         Some(ca) => {
-            let mut roots = rustls::RootCertStore::empty();
-            for certificate in certificates(&read_secret(ca)?)? {
-                roots.add(certificate).map_err(|error| tls_error(error.to_string()))?;
-            }
+            let roots = pem::authorities(read_secret(ca)?.as_bytes()).map_err(tls_error)?;
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
                 .map_err(|error| tls_error(error.to_string()))?
@@ -81,15 +77,6 @@ fn verifier(
                 .map_err(|_| tls_error(format!("server_name {name:?} is no host name")))?;
             Ok(Arc::new(NamedServer { inner, name }))
         }
-    }
-}
-
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    match certificates {
-        Ok(found) if !found.is_empty() => Ok(found),
-        Ok(_) => Err(ClientError::Tls("no certificate in the PEM text".to_owned())),
-        Err(error) => Err(ClientError::Tls(format!("the certificate cannot be read: {error}"))),
     }
 }
 

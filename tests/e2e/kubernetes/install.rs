@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use promring_cluster::{Cluster, run};
+use promring_cluster::{Cluster, Request, run};
 use promring_model::config::{Config, load};
 use promring_model::labels::Labels;
 use promring_net::clock::now_ms;
@@ -15,11 +15,12 @@ use promring_testkit::audit::{ExpectedTarget, Exposed, Report};
 use serde_json::{Value, json};
 
 use super::chart::{CHART, objects, template};
-use super::{ALLOCATOR, apply_file, helm, options};
+use super::{ALLOCATOR, apply_file, callers, failover, helm, options};
 use crate::support::{client, eventually, get_json, scaled};
 
 const EXPORTERS: usize = 4;
 const SCRAPERS: usize = 3;
+const ALLOCATORS: usize = 2;
 const PORT: u16 = 9100;
 
 /// Sample exporters that ask to be scraped, one that does not, and a receiver.
@@ -113,7 +114,7 @@ async fn expected(config: &Config, pod: &Pod) -> ExpectedTarget {
 }
 
 /// The instances of the active targets that the allocator knows, with their scrapers and health.
-async fn targets(allocator: &str) -> Option<BTreeMap<String, (String, String)>> {
+pub(super) async fn targets(allocator: &str) -> Option<BTreeMap<String, (String, String)>> {
     targets_of(allocator, None).await
 }
 
@@ -217,7 +218,8 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         assert!(notes.contains("ServiceMonitor, PodMonitor"), "{notes}");
 
         // Every exporter that asks for it is a target of one of the scrapers, and nothing else is.
-        let allocator = server(cluster, "metrics", "app.kubernetes.io/component=allocator", 8080).await;
+        let (_, allocator, _) =
+            eventually("an allocator leads", async || failover::leader(cluster).await).await;
         let exporters = eventually("the exporters are ready", async || {
             let pods = ready_pods(cluster, "demo", "app=exporter").await;
             (pods.len() == EXPORTERS).then_some(pods)
@@ -239,6 +241,8 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         let named: BTreeSet<_> = named.map(|scraper| scraper["name"].as_str().unwrap().to_owned()).collect();
         assert_eq!(named, members);
 
+        callers::are_who_they_are(cluster, &allocator).await;
+
         // What arrives is one sample a slot of every series.
         let rendered: Vec<&str> =
             ["--show-only", "templates/config.yaml"].into_iter().chain(values).collect();
@@ -253,6 +257,7 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         }
         post(&format!("{receiver}/api/v1/expect"), &json!(expectations)).await;
         let from_ms = now_ms();
+        let allocator = failover::moves_nothing(cluster).await;
         post(&format!("{receiver}/api/v1/window"), &json!({"from_ms": from_ms})).await;
         let slots = scaled(5, 60);
         let until_ms = from_ms + slots * 1_000;
@@ -303,7 +308,7 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         })
         .await;
         let pods = ready_pods(cluster, "metrics", "app.kubernetes.io/name=promring").await;
-        assert_eq!(pods.len(), SCRAPERS + 1);
+        assert_eq!(pods.len(), SCRAPERS + ALLOCATORS);
         for (name, pod) in &pods {
             let statuses = pod.status.as_ref().unwrap().container_statuses.clone().unwrap();
             assert_eq!(statuses[0].restart_count, 0, "{name}:\n{}", cluster.logs("metrics", name));
@@ -320,21 +325,34 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
 
         membership(cluster, &allocator).await;
 
-        // One watch for each scope of discovery and two for the scrapers' StatefulSet and its pods; nothing is refused, and
-        // nobody else asks Kubernetes for anything.
+        // Each allocator, and the one that took the deleted one's place, has one watch for discovery and two for the scrapers'
+        // StatefulSet and its pods; whoever leads asks a question or two about each token. Nothing is refused, and nobody else
+        // asks Kubernetes for anything.
         let requests = cluster.requests(ALLOCATOR);
-        assert!(requests.iter().all(|request| request.code == 200), "{requests:?}");
+        let good = |request: &&Request| request.code == 200 || request.code == 201;
+        let (leases, requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.resource == "leases");
+        let verbs: BTreeSet<_> = leases.iter().map(|request| request.verb.as_str()).collect();
+        assert_eq!(verbs, BTreeSet::from(["get", "update"]));
+        // Of two that want it at once one is late.
+        assert!(leases.iter().all(|request| request.code == 200 || request.code == 409), "{leases:?}");
+        assert!(requests.iter().all(|request| good(&request)), "{requests:?}");
+        let (reviews, requests): (Vec<_>, Vec<_>) =
+            requests.into_iter().partition(|request| request.resource == "tokenreviews");
+        let most = ALLOCATORS * 2 * SCRAPERS + callers::TOKENS;
+        assert!((SCRAPERS..=most).contains(&reviews.len()), "{reviews:?}");
         let mut watches: Vec<_> = requests
             .iter()
             .map(|request| (request.verb.as_str(), request.resource.as_str(), request.namespace.as_str()))
             .collect();
         watches.sort_unstable();
-        let wanted = [
+        let each = [
             ("watch", "pods", ""),
             ("watch", "pods", "metrics"),
             ("watch", "pods", "metrics"),
             ("watch", "statefulsets", "metrics"),
         ];
+        let wanted: Vec<_> = each.into_iter().flat_map(|watch| [watch; ALLOCATORS + 1]).collect();
         assert_eq!(watches, wanted);
         assert_eq!(cluster.requests("system:serviceaccount:metrics:promring-scraper"), []);
 

@@ -1,8 +1,10 @@
 //! In a cluster: a real control plane, and pods as processes (`tests/cluster`).
 
+mod callers;
 mod changes;
 mod chart;
 mod cluster;
+mod failover;
 mod faults;
 mod install;
 mod oracle;

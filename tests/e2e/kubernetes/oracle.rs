@@ -93,7 +93,7 @@ impl Both {
     async fn start(cluster: &Cluster) -> Self {
         let dir = cluster.dir();
         cluster.kubectl(&["create", "namespace", "metrics"]).await;
-        apply_roles(cluster, &[]).await;
+        apply_roles(cluster, &DISCOVERY_ALONE).await;
         let token = cluster.kubectl(&["create", "token", "promring-allocator", "-n", "metrics"]).await;
         let own = cluster.kubeconfig_with("promring", token.trim());
 
@@ -151,6 +151,9 @@ impl Both {
         }
     }
 }
+
+/// Values without which the allocator asks for nothing but what it discovers, and its members.
+const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false,allocator.replicas=1"];
 
 /// What the chart makes of these jobs, in its own cluster, and nothing but the roles of it.
 fn roles(cluster: &Cluster, arguments: &[&str]) -> String {
@@ -214,7 +217,7 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         let requests = cluster.requests(ALLOCATOR);
         let refused: Vec<_> = requests.iter().filter(|request| request.code == 403).collect();
         assert!(refused.is_empty(), "{refused:?}");
-        assert_eq!(used(&requests), granted(&objects(&roles(cluster, &[]))));
+        assert_eq!(used(&requests), granted(&objects(&roles(cluster, &DISCOVERY_ALONE))));
 
         // The API server goes: everything stays. It comes back, without the versions that the watches held.
         cluster.stop_api_server().await;

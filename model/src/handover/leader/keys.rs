@@ -114,6 +114,9 @@ impl Leader {
 
     /// Gives every key to whoever should have it: at once where nobody has it, otherwise by moves.
     pub(super) fn settle_keys(&mut self, now_ms: i64) {
+        if self.retiring {
+            return;
+        }
         if std::mem::take(&mut self.doubtful) | self.restless {
             self.give_up_unwanted();
         }

@@ -67,6 +67,8 @@ pub struct Leader {
     buried_ms: i64,
     /// False: still finding out what its predecessor left.
     leading: bool,
+    /// Another one is to lead: nothing new begins.
+    retiring: bool,
     /// Members that there must be, whoever reports; empty where nobody knows.
     expected: BTreeSet<Name>,
     membership: Membership,
@@ -240,6 +242,7 @@ impl Leader {
             advanced_ms: now_ms,
             buried_ms: now_ms,
             leading: false,
+            retiring: false,
             expected: expected.into_iter().collect(),
             membership: Membership::new(options.membership),
             members: BTreeMap::new(),
@@ -325,6 +328,11 @@ impl Leader {
             let was_lost = self.is_lost(name);
             self.restless |= self.membership.report(name, draining, now_ms) | was_lost;
         }
+    }
+
+    /// Another one is to lead soon: from now on no move begins, and no T is proposed. What is final is still told.
+    pub fn retire(&mut self) {
+        self.retiring = true;
     }
 
     /// Whether a report of this number, or a later one, has come already: then [`Leader::report`] ignores it.

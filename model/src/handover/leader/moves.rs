@@ -52,6 +52,7 @@ impl Leader {
             return self.retarget(id, now_ms);
         }
         match m.until {
+            Until::Open | Until::Proposed(..) if self.retiring => {}
             Until::Open if m.prepared => self.propose(id, now_ms),
             // It has seen the proposal and not accepted; or it may not have seen it, and T comes.
             Until::Proposed(at, counter) if now_ms >= at || self.in_force(&old) >= counter => {

@@ -140,6 +140,19 @@ impl Leader {
         })
     }
 
+    /// Whether every T that was agreed on, or may still be, is known to whoever begins there: nobody needs this leader for it.
+    #[must_use]
+    pub fn has_told_times(&self, now_ms: i64) -> bool {
+        self.moves.values().all(|m| match m.until {
+            Until::Open => true,
+            Until::Proposed(at, _) => at <= now_ms || self.is_lost(&m.old),
+            Until::Final(_) => {
+                let knows = m.begun.is_some_and(|begun| self.in_force(&m.new) >= begun);
+                m.closing || knows || self.is_lost(&m.new)
+            }
+        })
+    }
+
     /// Moves that were completed, and moves that were given up, since the start.
     #[must_use]
     pub fn moves_ended(&self) -> (u64, u64) {

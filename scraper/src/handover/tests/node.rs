@@ -19,6 +19,7 @@ use promring_proto::api::{AssignedTarget, Assignment, JobAssignment};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::task::JoinHandle;
 
+use crate::assignment::AllocatorAccess;
 use crate::send::tests::receiver::{Action, Receiver};
 use crate::testing::{config_in, target_of};
 use crate::{Scraper, ScraperOptions};
@@ -96,7 +97,7 @@ impl Node {
             node: String::new(),
             name: name.to_owned(),
             // Nobody is there.
-            allocator: "http://127.0.0.1:1".to_owned(),
+            allocator: AllocatorAccess::plain("http://127.0.0.1:1".parse().unwrap()),
             data_dir: dir.to_owned(),
             advertise: address.clone(),
         };
