@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 
 use url::Url;
 
@@ -43,6 +44,14 @@ pub struct ServerUrl(Url);
 impl From<Url> for ServerUrl {
     fn from(url: Url) -> Self {
         Self(url)
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = url::ParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
     }
 }
 
