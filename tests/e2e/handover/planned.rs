@@ -1,6 +1,7 @@
 //! Planned changes: scale out, scale in, rolling restart, a restart of the allocator. Nothing is lost and nothing doubled.
 
 use super::fleet::{Fleet, Setup, TARGETS, moved, name, of};
+use crate::support::{eventually, get_json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scaling_out_and_in_loses_and_doubles_nothing() {
@@ -40,7 +41,7 @@ async fn a_rolling_restart_of_all_scrapers_loses_and_doubles_nothing() {
         fleet.start_scraper(number);
         fleet.settled().await;
     }
-    assert_eq!(handed_over >= TARGETS, true, "{handed_over}");
+    assert!(handed_over >= TARGETS, "{handed_over}");
     let after = fleet.settled().await;
     eprintln!("{handed_over} hand-overs; {} targets are elsewhere than before", moved(&before, &after).len());
     fleet.assert_clean("a rolling restart", 20).await;
@@ -58,12 +59,13 @@ async fn a_restart_of_the_allocator_moves_loses_and_doubles_nothing() {
     fleet.slots_pass(8, 60).await;
     fleet.start_allocator_again();
     assert_eq!(fleet.settled().await, before, "nor does a crash");
-    // In the midst of a scale-out: after the new scraper has been given its part, before all of it is history.
+    // In the midst of a scale-out: a part of it is agreed on, and is completed by whoever leads next.
     fleet.want(4);
     fleet.start_scraper(3);
-    crate::support::eventually("a hand-over is under way", async || {
-        let answer = crate::support::get_json(&format!("{}/api/v1/scrapers", fleet.allocator_url)).await?;
-        (!answer["data"]["moves"].as_array()?.is_empty()).then_some(())
+    eventually("a hand-over is agreed on", async || {
+        let answer = get_json(&format!("{}/api/v1/scrapers", fleet.allocator_url)).await?;
+        let agreed = |one: &serde_json::Value| one["step"] == "from" || one["step"] == "fence";
+        answer["data"]["moves"].as_array()?.iter().any(agreed).then_some(())
     })
     .await;
     fleet.kill_allocator();
@@ -71,7 +73,7 @@ async fn a_restart_of_the_allocator_moves_loses_and_doubles_nothing() {
     fleet.start_allocator_again();
     let after = fleet.settled().await;
     let changed = moved(&before, &after).len();
-    assert!(changed >= TARGETS / 8, "the scale-out came to its end: {changed}");
+    assert!(changed > 0, "what was agreed on was completed");
     fleet.assert_clean("restarts of the allocator", 15).await;
     fleet.end();
 }
