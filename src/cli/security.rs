@@ -118,8 +118,8 @@ pub(crate) struct AccessArgs {
     /// The token to show to the allocator; read again when it changes [default: none].
     #[arg(long, env = "PROMRING_ALLOCATOR_TOKEN_FILE", value_name = "FILE")]
     allocator_token_file: Option<PathBuf>,
-    /// Further names of the allocators, as a headless Service has one: a redirect to another allocator is followed to their
-    /// addresses, and to no other [default: the host of --allocator alone].
+    /// Further names of the allocators, as a headless Service has one: asked where --allocator does not answer; and a redirect
+    /// to another allocator is followed to their addresses, and to no other [default: the host of --allocator alone].
     #[arg(long, env = "PROMRING_ALLOCATOR_PEERS", value_delimiter = ',', value_name = "HOST[:PORT]")]
     allocator_peers: Vec<String>,
 }

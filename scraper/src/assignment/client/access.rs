@@ -47,6 +47,18 @@ impl AllocatorAccess {
         HttpClient::new(&http)
     }
 
+    /// The allocators that may be asked, the URL's own first.
+    pub(super) fn allocators(&self) -> Vec<Url> {
+        let peer = |peer: &String| {
+            let (host, port) = self.split(peer);
+            let mut url = self.url.clone();
+            url.set_host(Some(host)).ok()?;
+            url.set_port(Some(port)).ok()?;
+            Some(url)
+        };
+        std::iter::once(self.url.clone()).chain(self.peers.iter().filter_map(peer)).collect()
+    }
+
     /// Where a redirect leads: to another allocator of the same Service, or nowhere. Of `location` only scheme, host and
     /// port count.
     pub(super) async fn redirected(&self, location: &str) -> Result<Url, String> {

@@ -150,10 +150,14 @@ impl AllocatorClient {
         }
     }
 
-    /// Sends a request to the leader, as far as it is known, and follows redirects to it.
+    /// Sends a request to the leader, as far as it is known, and follows redirects to it. Where nobody answers, the others
+    /// are asked, one after the other.
     async fn send(&self, path: &str, make: impl Fn(Url) -> Request) -> Result<Response, String> {
         let known = self.leader().clone();
         let mut base = known.unwrap_or_else(|| self.access.url.clone());
+        let mut others = self.access.allocators();
+        others.retain(|url| *url != base);
+        let mut others = others.into_iter();
         let mut redirects = 0;
         loop {
             let sent = self.send_once(make(below(&base, path)?)).await;
@@ -165,7 +169,13 @@ impl AllocatorClient {
             if lost {
                 *self.leader() = None;
             }
-            let response = sent?;
+            let response = match sent {
+                Ok(response) => response,
+                Err(error) => {
+                    base = others.next().ok_or(error)?;
+                    continue;
+                }
+            };
             if response.status() != StatusCode::TEMPORARY_REDIRECT {
                 return Ok(response);
             }
