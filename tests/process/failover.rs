@@ -142,7 +142,8 @@ scraper: {heartbeat: 300ms, flush_timeout: 0s}
             let targets = answer["data"]["activeTargets"].as_array()?;
             let up = targets.iter().filter(|target| target["health"] == "up").count();
             let owner = |target: &Value| (text(&target["scrapeUrl"]), text(&target["scraper"]));
-            (up == TARGETS).then(|| targets.iter().map(owner).collect())
+            let owners: BTreeMap<String, String> = targets.iter().map(owner).collect();
+            (up == TARGETS && owners.values().all(|owner| !owner.is_empty())).then_some(owners)
         })
         .await
     }

@@ -13,6 +13,7 @@ use crate::target::TargetKey;
 pub type Node = Arc<str>;
 
 /// Placement that keeps its books between changes, by load alone or by node first.
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as its allocator leads")]
 pub enum Spread {
     /// By load, over all scrapers. Nodes are passed over.
     ByLoad(Placer),

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::oracle::DISCOVERY_ALONE;
 use super::{Right, granted, right};
 use crate::servers::part;
 
@@ -105,6 +106,7 @@ fn the_roles_follow_the_configuration() {
         std::fs::write(&path, &config).unwrap();
         let file = format!("config={}", path.display());
         let mut arguments = vec!["--show-only", "templates/rbac.yaml", "--set-file", &file];
+        arguments.extend(DISCOVERY_ALONE);
         arguments.extend(if set.is_empty() { vec![] } else { vec!["--set", set] });
         let rendered = objects(&template(dir.path(), &arguments).unwrap());
         let namespace = if set.contains("namespaces") { "shop" } else { "" };

@@ -284,7 +284,7 @@ fn watches_that_are_cut_forgotten_or_refused_cost_no_target_and_few_requests() {
         watched.until_asked(&BTreeMap::new(), 1, 1).await;
         let one = |resource: &str, scope: &str| ("watch".to_owned(), resource.to_owned(), scope.to_owned());
         let mut wanted: Load = KINDS.iter().map(|kind| (one(kind, "cluster"), 1)).collect();
-        wanted.extend(["pods", "statefulsets"].map(|kind| (one(kind, "namespace"), 1)));
+        wanted.extend([(one("pods", "namespace"), 1), (one("statefulsets", "resource"), 1)]);
         assert_eq!(more(load(cluster).await, &before), wanted);
         write_config(cluster, 8);
         let targets = watched.until_well(8).await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use promring_cluster::{Cluster, run};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::changes::{Found, apply_all, delete_all, found, of_job, prepare};
 use super::chart::{objects, template};
@@ -153,7 +153,7 @@ impl Both {
 }
 
 /// Values without which the allocator asks for nothing but what it discovers, and its members.
-const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false,allocator.replicas=1"];
+pub(super) const DISCOVERY_ALONE: [&str; 2] = ["--set", "security.tokens=false,allocator.replicas=1"];
 
 /// What the chart makes of these jobs, in its own cluster, and nothing but the roles of it.
 fn roles(cluster: &Cluster, arguments: &[&str]) -> String {
@@ -204,7 +204,7 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         apply_all(cluster, (0..pods).step_by(5).map(|number| pod(number, 1)).collect()).await;
         let flipped = (1..pods).step_by(7).map(|number| {
             let mut pod = pod(number, 0);
-            pod["status"]["conditions"] = serde_json::json!([{"type": "Ready", "status": "False"}]);
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
             pod
         });
         apply_all(cluster, flipped.collect()).await;
@@ -287,13 +287,15 @@ fn after_bursts_of_changes_the_assignment_is_that_of_a_fresh_start() {
             let base = format!("http://{listen}");
             for scraper in SCRAPERS {
                 let url = format!("{base}/api/v1/scrapers/{scraper}/report");
-                let report = serde_json::json!({"version": null, "address": "", "full": true}).to_string();
-                eventually("the allocator takes reports", async || {
+                let said = async |sequence: u64, term: u64| {
+                    let handover = json!({"run": 1, "sequence": sequence, "promised": term, "full": true});
+                    let report = json!({"version": null, "address": "", "full": true, "handover": handover});
                     let request = client().post(&url).header("content-type", "application/json");
-                    let answer = request.body(report.clone()).send().await.ok()?;
-                    answer.status().is_success().then_some(())
-                })
-                .await;
+                    let answer = request.body(report.to_string()).send().await.ok()?.text().await.ok()?;
+                    serde_json::from_str::<Value>(&answer).ok()?["term"].as_u64()
+                };
+                let term = eventually("the allocator takes reports", async || said(1, 0).await).await;
+                assert_eq!(said(2, term).await, Some(term), "it has promised this term and holds nothing");
             }
             (process, base)
         };

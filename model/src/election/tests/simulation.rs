@@ -130,7 +130,7 @@ impl World {
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
-        let long = if self.chance % 8 == 0 { 6_000 } else { 50 };
+        let long = if self.chance.is_multiple_of(8) { 6_000 } else { 50 };
         1 + ((self.chance >> 20) % long) as i64
     }
 

@@ -21,6 +21,8 @@ pub(super) fn etc(shared: &Shared, namespace: &str) -> PathBuf {
     if !dir.exists() {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("nsswitch.conf"), "hosts: files\npasswd: files\ngroup: files\n").unwrap();
+        // A name that stands in several lines leads to all their addresses, as with DNS.
+        std::fs::write(dir.join("host.conf"), "multi on\n").unwrap();
         std::fs::write(dir.join("passwd"), "root:x:0:0::/:/bin/sh\n").unwrap();
         std::fs::write(dir.join("group"), "root:x:0:\n").unwrap();
         std::fs::write(dir.join("hosts"), "127.0.0.1 localhost\n").unwrap();
