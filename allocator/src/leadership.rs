@@ -182,7 +182,7 @@ pub(crate) async fn from_leader(
         match asked.pass_on(&candidacy.client).await {
             Ok(response) => return response,
             Err(error) => {
-                tracing::warn!(address, error, "the leader does not answer; what is known here is shown")
+                tracing::warn!(address, error, "the leader does not answer; what is known here is shown");
             }
         }
     }

@@ -165,7 +165,7 @@ fn relabel_refuses_a_label_that_stands_there_twice() {
     for line in
         [r#"{"a": "1", "__address__": "x:1", "a": "2"}"#, r#"{a="1", a="2"}"#, r#"{"a": "1", "a": ""}"#]
     {
-        let (code, out) = relabelled(&format!("\n{line}\n"));
+        let (code, out) = relabelled(format!("\n{line}\n"));
         assert_eq!(code, Some(1), "{out}");
         assert!(out.starts_with("line 2: ") && out.contains(line) && !out.contains("line 1"), "{out}");
     }

@@ -1,6 +1,6 @@
 //! Tokens that all scrapers share, in a file that is read again when it changes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use promring_net::client::SECRET_FILE_BYTES_MAX;
@@ -51,7 +51,7 @@ impl SharedTokens {
             match tokens(&self.path) {
                 Ok(tokens) => held.tokens = tokens,
                 Err(error) => {
-                    tracing::error!(error, "the changed token file cannot be used; the old tokens stay")
+                    tracing::error!(error, "the changed token file cannot be used; the old tokens stay");
                 }
             }
         }
@@ -59,7 +59,7 @@ impl SharedTokens {
     }
 }
 
-fn tokens(path: &PathBuf) -> Result<Vec<String>, String> {
+fn tokens(path: &Path) -> Result<Vec<String>, String> {
     let fail = |reason: &str| format!("token file {}: {reason}", path.display());
     let content = read_bounded(path, SECRET_FILE_BYTES_MAX).map_err(|reason| fail(&reason))?;
     let text = String::from_utf8(content).map_err(|_| fail("it is not UTF-8"))?;

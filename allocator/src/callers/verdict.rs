@@ -145,7 +145,7 @@ mod tests {
             match verdict.standing(now) {
                 Standing::Known(Word::Pod(_)) => {}
                 Standing::Renew(_) => {
-                    assert!(now == start + UNANSWERED_FOR || verdict.unanswered(now).is_some())
+                    assert!(now == start + UNANSWERED_FOR || verdict.unanswered(now).is_some());
                 }
                 other => assert_eq!((now, other), (start + UNANSWERED_FOR, Standing::Ask)),
             }

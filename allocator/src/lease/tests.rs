@@ -9,9 +9,12 @@ use super::*;
 
 const PATH: &str = "/apis/coordination.k8s.io/v1/namespaces/metrics/leases";
 
+/// The Lease, its version, and the status with which requests are refused.
+type Kept = (Option<Value>, u64, Option<StatusCode>);
+
 /// The Lease, and whether requests are answered.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<(Option<Value>, u64, Option<StatusCode>)>>);
+struct Server(Arc<Mutex<Kept>>);
 
 impl Server {
     async fn start(&self) -> KubernetesAccess {

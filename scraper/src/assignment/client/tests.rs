@@ -19,6 +19,9 @@ enum Role {
     Waits,
 }
 
+/// What a served allocator plays, and the paths and tokens that it saw.
+type Shared = (Arc<Mutex<Role>>, Arc<Mutex<Vec<String>>>);
+
 /// An allocator, and the paths and tokens that it saw.
 struct Allocator {
     address: SocketAddr,
@@ -29,10 +32,7 @@ struct Allocator {
 impl Allocator {
     async fn start(role: Role) -> Self {
         let (role, seen) = (Arc::new(Mutex::new(role)), Arc::new(Mutex::new(Vec::new())));
-        let answer = async |State((role, seen)): State<(Arc<Mutex<Role>>, Arc<Mutex<Vec<String>>>)>,
-                            uri: Uri,
-                            headers: HeaderMap|
-               -> Answer {
+        let answer = async |State((role, seen)): State<Shared>, uri: Uri, headers: HeaderMap| -> Answer {
             let token = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
             seen.lock().unwrap().push(format!("{} {token}", uri.path()));
             let role = role.lock().unwrap().clone();
