@@ -38,10 +38,7 @@ pub(crate) async fn follow(
     loop {
         let (cause, answer) = tokio::select! {
             _ = hangups.recv() => ("SIGHUP", None),
-            request = requests.recv() => match request {
-                Some(answer) => ("POST /-/reload", Some(answer)),
-                None => return,
-            },
+            Some(answer) = requests.recv() => ("POST /-/reload", Some(answer)),
             _ = tick.tick() => {
                 // A file that is still being written may already be valid, and mean something else.
                 let changed = watched.changed();

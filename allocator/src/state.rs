@@ -1,5 +1,5 @@
 //! The allocator's state. What discovery, scrapers and the configuration have told is here whether it leads or not; what
-//! follows from that for the scrapers is [`Lead`], and there only while it leads.
+//! follows from that for the scrapers is `Lead`, and there only while it leads.
 //!
 //! Events and the time go in, what scrapers are told comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
 

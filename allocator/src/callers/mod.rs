@@ -1,8 +1,8 @@
 //! Who may act as a scraper: poll for its assignment, and report for it.
 //!
 //! A caller's name comes from the token of its ServiceAccount, which the API server checks and binds to a pod
-//! ([`review`]); otherwise from its client certificate ([`promring_net::server::PeerCertificate`]). A token that all
-//! scrapers share ([`shared`]) proves that the caller is one of them, and not which. Without any of these anyone may call.
+//! (`review.rs`); otherwise from its client certificate ([`promring_net::server::PeerCertificate`]). A token that all
+//! scrapers share (`shared.rs`) proves that the caller is one of them, and not which. Without any of these anyone may call.
 
 mod rates;
 mod review;

@@ -107,7 +107,8 @@ impl Pool {
                 }
             }
             let whole = all.len() == 2 * TARGETS && all.values().all(|&owners| owners == 1);
-            whole.then_some(sizes)
+            // Right after a change of the members the allocator may not know of it yet.
+            (whole && sizes.iter().all(|&size| size > 0)).then_some(sizes)
         })
         .await
     }

@@ -87,6 +87,9 @@ impl Tunnel {
     }
 }
 
+/// What has not changed for this long is still.
+const STILL: Duration = Duration::from_secs(2);
+
 /// promring with the chart's ServiceAccount, through a tunnel.
 struct Watched<'a> {
     cluster: &'a Cluster,
@@ -114,7 +117,13 @@ impl<'a> Watched<'a> {
             let well = |source: &&Value| source["synced"] == true && source["lastError"] == "";
             let all =
                 sources.len() == jobs * ROLES.len() && sources.iter().filter(well).count() == sources.len();
-            if all { found(self.base).await } else { None }
+            if !all {
+                return None;
+            }
+            // And nothing is under way: the control plane's own controllers follow each change with changes of theirs.
+            let targets = found(self.base).await?;
+            tokio::time::sleep(STILL).await;
+            (found(self.base).await? == targets).then_some(targets)
         })
         .await
     }
