@@ -216,11 +216,16 @@ async fn check_floats(receiver: &str, store: &Store, expositions: &[Vec<MetricFa
         ("rich_classic_seconds_sum", classic.iter().map(|classic| classic.sample_sum).collect()),
     ];
     for (selector, expected) in expected {
-        let stored = store.samples(selector).await;
-        assert_eq!(stored.len(), 1, "{selector} at {receiver}");
-        let stored: Vec<f64> = stored.into_values().flatten().map(|(_, value)| value).collect();
-        // VictoriaMetrics shows markers.
-        let stored: Vec<f64> = stored.into_iter().filter(|value| !value.is_nan()).collect();
+        // VictoriaMetrics shows what it has taken a second later.
+        let stored = eventually(&format!("all of {selector} at {receiver}"), async || {
+            let stored = store.samples(selector).await;
+            assert!(stored.len() <= 1, "{selector} at {receiver}");
+            let stored = stored.into_values().flatten().map(|(_, value)| value);
+            // VictoriaMetrics shows markers.
+            let stored: Vec<f64> = stored.filter(|value| !value.is_nan()).collect();
+            (stored.len() >= expected.len()).then_some(stored)
+        })
+        .await;
         assert_eq!(stored, expected, "{selector} at {receiver}");
     }
     let left = store.ask("query", &[("query", "rich_temperature_celsius"), ("nocache", "1")]).await;

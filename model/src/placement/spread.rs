@@ -13,10 +13,9 @@ use crate::target::TargetKey;
 pub type Node = Arc<str>;
 
 /// Placement that keeps its books between changes, by load alone or by node first.
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as its allocator leads")]
 pub enum Spread {
     /// By load, over all scrapers. Nodes are passed over.
-    ByLoad(Placer),
+    ByLoad(Box<Placer>),
     /// By node.
     ByNode(NodePlacer),
 }
@@ -41,7 +40,11 @@ impl Spread {
     /// One without scrapers and keys, by node or by load.
     #[must_use]
     pub fn new(by_node: bool, options: &PlacementOptions) -> Self {
-        if by_node { Self::ByNode(NodePlacer::new(options)) } else { Self::ByLoad(Placer::new(options)) }
+        if by_node {
+            Self::ByNode(NodePlacer::new(options))
+        } else {
+            Self::ByLoad(Box::new(Placer::new(options)))
+        }
     }
 
     /// Goes on from what another one decided, by either strategy: keys with their weight in force in samples a second, their
@@ -56,7 +59,7 @@ impl Spread {
         if !by_node {
             let names: Vec<&str> = scrapers.iter().map(|(name, _)| &**name).collect();
             let held = held.into_iter().map(|(key, weight, _, owner)| (key, weight, owner));
-            return Self::ByLoad(Placer::resume(options, &names, held));
+            return Self::ByLoad(Box::new(Placer::resume(options, &names, held)));
         }
         let mut placer = NodePlacer { scrapers: scrapers.to_vec(), ..NodePlacer::new(options) };
         for (key, weight, node, owner) in held {

@@ -26,19 +26,19 @@ pub struct Client {
 }
 
 /// Jobs by http_sd, as they stand in the client's own file.
-fn http_sd(allocator: &str, name: &str) -> String {
+fn http_sd(allocator: &str, name: &str, refresh: &str) -> String {
     format!(
         "
 scrape_configs:
 - job_name: web
   scrape_interval: 1s
   scrape_timeout: 1s
-  http_sd_configs: [{{url: '{allocator}/http_sd/{name}?job=pods%2Fweb+%2B1', refresh_interval: 1s}}]
+  http_sd_configs: [{{url: '{allocator}/http_sd/{name}?job=pods%2Fweb+%2B1'{refresh}}}]
 - job_name: limited
   scrape_interval: 1s
   scrape_timeout: 1s
   metric_relabel_configs: [{{regex: team, action: labeldrop}}]
-  http_sd_configs: [{{url: '{allocator}/http_sd/{name}?job=limited', refresh_interval: 1s}}]
+  http_sd_configs: [{{url: '{allocator}/http_sd/{name}?job=limited'{refresh}}}]
 "
     )
 }
@@ -73,7 +73,7 @@ impl Client {
         let (file, data) = (config.display(), data.display());
         let (text, binary, arguments) = match program {
             Program::Prometheus => (
-                http_sd(allocator, name),
+                http_sd(allocator, name, ", refresh_interval: 1s"),
                 part("PROMETHEUS_3"),
                 vec![
                     format!("--config.file={file}"),
@@ -81,8 +81,9 @@ impl Client {
                     format!("--web.listen-address={address}"),
                 ],
             ),
+            // It has a flag for that.
             Program::Vmagent => (
-                http_sd(allocator, name),
+                http_sd(allocator, name, ""),
                 part("VMAGENT"),
                 vec![
                     format!("-promscrape.config={file}"),

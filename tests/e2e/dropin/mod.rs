@@ -84,8 +84,8 @@ impl Pool {
             .collect()
     }
 
-    /// Waits until each of these has and scrapes what it is given, and all of it together is every target once in
-    /// each job. Gives the number of each.
+    /// Waits until each has something and scrapes what it is given, and all of it together is every target once in each job.
+    /// Gives the number of each.
     async fn settled(&self, what: &str) -> Vec<usize> {
         eventually(what, async || {
             let mut sizes = Vec::new();
@@ -98,7 +98,7 @@ impl Pool {
                 given.sort();
                 let mut scraped = client.scrapes().await?;
                 scraped.sort();
-                if given != scraped {
+                if given != scraped || given.is_empty() {
                     return None;
                 }
                 sizes.push(scraped.len());
@@ -107,8 +107,7 @@ impl Pool {
                 }
             }
             let whole = all.len() == 2 * TARGETS && all.values().all(|&owners| owners == 1);
-            // Right after a change of the members the allocator may not know of it yet.
-            (whole && sizes.iter().all(|&size| size > 0)).then_some(sizes)
+            whole.then_some(sizes)
         })
         .await
     }
@@ -193,10 +192,15 @@ async fn drop_in_collectors_scrape_exactly_their_shares_and_keep_them_while_the_
     let mut pool = share_out(Program::Collector).await;
     let before = pool.settled("the shares before the restart").await;
 
-    // The allocator comes back and cannot tell yet: the list of targets is not there.
+    // The allocator comes back and cannot tell yet: nobody answers where its targets come from.
     pool.allocator.kill();
-    let (list, away) = (pool.dir.path().join("targets.json"), pool.dir.path().join("away.json"));
-    std::fs::rename(&list, &away).unwrap();
+    let members = ["member-0", "member-2"];
+    let nobody = format!("http_sd_configs: [{{url: 'http://127.0.0.1:{}/'}}]", free_port());
+    write_config(
+        pool.dir.path(),
+        &members,
+        &JOBS.replace("file_sd_configs: [{files: [targets.json]}]", &nobody),
+    );
     pool.starts += 1;
     pool.allocator = start_allocator(pool.dir.path(), &pool.listen, pool.starts);
     let base = pool.base();
@@ -209,7 +213,7 @@ async fn drop_in_collectors_scrape_exactly_their_shares_and_keep_them_while_the_
     for client in &pool.clients {
         assert!(!client.scrapes().await.unwrap().is_empty(), "{} has lost its targets", client.name);
     }
-    std::fs::rename(&away, &list).unwrap();
+    pool.set_members(&members);
     let after = pool.settled("the shares after the restart").await;
     assert_eq!(after.iter().sum::<usize>(), before.iter().sum::<usize>());
     pool.scraped_on().await;

@@ -5,7 +5,6 @@ mod changes;
 mod chart;
 mod cluster;
 mod failover;
-mod faults;
 mod install;
 mod oracle;
 mod scenario;

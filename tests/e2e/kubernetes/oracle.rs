@@ -167,7 +167,7 @@ fn roles(cluster: &Cluster, arguments: &[&str]) -> String {
 }
 
 /// Gives the chart's ServiceAccount its rights.
-pub(super) async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
+async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
     let path = cluster.dir().join("rbac.yaml");
     std::fs::write(&path, roles(cluster, arguments)).unwrap();
     cluster.kubectl(&["apply", "-f", text(&path)]).await;
