@@ -13,7 +13,7 @@ use promring_net::clock::now_ms;
 
 use crate::chance::seed;
 use crate::divergences::SCRAPE;
-use crate::recorder::{Record, Recorder, What};
+use crate::recorder::{Record, Recorder};
 use crate::servers::part;
 use crate::support::{Process, eventually, free_port, get, scaled};
 use compare::{Sent, by_case, differences, scrape_times, sent, value};
@@ -29,15 +29,9 @@ struct Side {
 /// So many scrapes may take as long as an event.
 const STEPS_AT_ONCE: usize = 50;
 
-/// Whether promring sends native histograms, exemplars and metadata.
-const PAYLOAD: bool = false;
-
-/// Which of what is sent is compared.
-fn is_compared(record: &Record) -> bool {
-    match record.what {
-        What::Sample(_) => true,
-        What::Histogram(_) | What::Exemplar { .. } => PAYLOAD,
-    }
+/// Everything that is sent is compared.
+fn is_compared(_: &Record) -> bool {
+    true
 }
 
 impl Side {
@@ -110,7 +104,7 @@ fn configure(
 
 /// The same without what is told of each scrape, but for `up`: the list of divergences has what differs there.
 fn is_compared_by_chance(record: &Record) -> bool {
-    is_compared(record) && !value(&record.labels, "__name__").is_some_and(|name| name.starts_with("scrape_"))
+    !value(&record.labels, "__name__").is_some_and(|name| name.starts_with("scrape_"))
 }
 
 /// Lets both scrape all cases to their ends, and gives what differs, by `family/step`. `counts`: which records are looked
@@ -178,7 +172,6 @@ async fn every_odd_exposition_yields_what_it_yields_with_prometheus() {
     // Prometheus does not send what is older than itself.
     let mut cases = cases::all(now_ms() + 120_000);
     cases.extend(real_expositions(dir.path()).await);
-    cases.retain(|case| PAYLOAD || !case.settings.contains("scrape_native_histograms"));
     SCRAPE.settle("scrapes of 3.15", &differing(&cases, is_compared, dir.path()).await);
 }
 
