@@ -83,31 +83,31 @@ impl<'s> Series<'s> {
 }
 
 /// The entry's disappearance is to be marked: it came without a timestamp of its own.
-const TRACKED: u16 = 1;
+const TRACKED: u8 = 1;
 /// Metric relabelling drops the series.
-const DROPPED: u16 = 2;
+const DROPPED: u8 = 2;
 /// Another text leads, or led, to the same labels.
-const SHARED: u16 = 4;
+const SHARED: u8 = 4;
 /// The last sample was a native histogram.
-const HISTOGRAM: u16 = 8;
+const HISTOGRAM: u8 = 8;
 /// It was one of floats.
-const FLOATS: u16 = 16;
+const FLOATS: u8 = 16;
 /// It had bounds of its own.
-const CUSTOM: u16 = 32;
+const CUSTOM: u8 = 32;
 /// All that a sample says anew.
-const OF_LAST: u16 = TRACKED | HISTOGRAM | FLOATS | CUSTOM;
+const OF_LAST: u8 = TRACKED | HISTOGRAM | FLOATS | CUSTOM;
 
-/// What is kept of a series: 24 bytes, and in the arena the number of its metric family and its label sets.
+/// What is kept of a series: 16 bytes, and in the arena the number of its metric family and its label sets.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     text_hash: u64,
     /// Where the number of its family begins in the arena.
     at: u32,
-    /// The scrape that it was last met in.
-    met: u32,
     /// Bytes of that and its label sets.
     len: u16,
-    flags: u16,
+    /// The turn that it was last met in; 0: in none of the last ones.
+    met: u8,
+    flags: u8,
 }
 
 /// The series of one target.
@@ -130,6 +130,8 @@ pub struct SeriesCache {
     /// For series whose last sample had a time of its own: that time, by the hash of their text.
     timed: HashMap<u64, i64, BuildHasherDefault<HashIsKey>>,
     scrape: u32,
+    /// Counts scrapes as far as a byte does, from 1; when it begins anew, no entry knows an older one.
+    turn: u8,
     /// Whether the series are live: their last sample was no staleness marker.
     live: bool,
     tally: Tally,
@@ -144,9 +146,6 @@ const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
 /// An arena is rewritten when more of it than this is garbage, in bytes, and more than half of it.
 const GARBAGE_BYTES_MIN: usize = 4 << 10;
-
-/// A list of entries with room for more than this many is made smaller where most of it is unused.
-const SHRINK_LEN_MIN: usize = 10_000;
 
 /// Label sets of a series may take this many bytes: more cannot be, as labels and classes are limited.
 const SETS_BYTES_MAX: usize = u16::MAX as usize;
@@ -175,6 +174,7 @@ impl SeriesCache {
             shared: HashMap::default(),
             timed: HashMap::default(),
             scrape: 0,
+            turn: 0,
             live: false,
             tally: Tally::default(),
             predecessor: None,
@@ -218,6 +218,11 @@ impl SeriesCache {
     pub fn begin(&mut self, scratch: &mut Scratch) {
         // Zero means never.
         self.scrape = self.scrape.wrapping_add(1).max(1);
+        self.turn = self.turn.wrapping_add(1);
+        if self.turn == 0 {
+            self.entries.iter_mut().for_each(|entry| entry.met = 0);
+            self.turn = 1;
+        }
         self.tally = Tally::default();
         self.exemplars.begin();
         scratch.clear();
@@ -259,7 +264,7 @@ impl SeriesCache {
         &mut self,
         series: &SeriesText<'_>,
         own_time: Option<i64>,
-        kind: u16,
+        kind: u8,
         time_ms: i64,
         rules: &SeriesRules,
         scratch: &mut Scratch,
@@ -282,8 +287,8 @@ impl SeriesCache {
             self.settle_family(index, series, scratch);
         }
         let entry = &mut self.entries[index];
-        let first = entry.met != self.scrape;
-        entry.met = self.scrape;
+        let first = entry.met != self.turn;
+        entry.met = self.turn;
         if first && scratch.differs {
             scratch.reordered |= index != scratch.current.len();
             scratch.current.push(index as u32);
@@ -400,7 +405,7 @@ impl SeriesCache {
             let other = &mut self.entries[other as usize];
             other.flags |= SHARED;
             // What the other text has already brought in this scrape counts.
-            let staged = if other.met == self.scrape { self.scrape } else { 0 };
+            let staged = if other.met == self.turn { self.scrape } else { 0 };
             self.entries[index].flags |= SHARED;
             self.shared.entry(hash).or_insert(staged);
         } else {
@@ -481,10 +486,13 @@ impl SeriesCache {
         self.tally
     }
 
-    /// Gives back what a much larger scrape needed.
+    /// Gives back what grew by doubling: what is scraped anew and anew has as many series each time.
     fn shrink(&mut self) {
-        if self.entries.capacity() > SHRINK_LEN_MIN && self.entries.len() < self.entries.capacity() / 4 {
+        let is_wide = |len: usize, capacity: usize| capacity > len + len / 8;
+        if is_wide(self.entries.len(), self.entries.capacity()) {
             self.entries.shrink_to_fit();
+        }
+        if is_wide(self.arena.len(), self.arena.capacity()) {
             self.arena.shrink_to_fit();
         }
     }

@@ -115,6 +115,21 @@ fn a_failed_scrape_marks_everything_once_and_keeps_what_is_known() {
 }
 
 #[test]
+fn a_series_is_known_again_however_many_scrapes_failed() {
+    // More than a byte can count, so that each turn comes by again.
+    for failures in 250..260 {
+        let mut target = Target::new("");
+        target.scrape("a 1\nb 2\n");
+        for _ in 0..failures {
+            target.fail("a 1\n");
+        }
+        assert_eq!(target.scrape("a 1\nb 2\n"), ["a{} 1", "b{} 2"], "after {failures}");
+        assert_eq!(target.scrape("b 2\n"), ["b{} 2", "a{} stale"], "after {failures}");
+        assert_eq!(target.scrape("b 2\n"), ["b{} 2"]);
+    }
+}
+
+#[test]
 fn a_failed_first_scrape_marks_nothing() {
     let mut target = Target::new("");
     assert_eq!(target.fail("a 1\n"), Vec::<String>::new());

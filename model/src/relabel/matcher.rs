@@ -7,10 +7,11 @@ use regex_automata::meta::{BuildError, Config, Regex};
 use regex_automata::util::captures::Captures as Found;
 use regex_automata::{Input, util::syntax};
 
+use super::globs::{Glob, GlobSet};
 use super::literals::LiteralSet;
 use super::re2::{DEPTH_MAX, Error, Pattern};
 use super::shape::{Alternative, Gap, Shape, Span};
-use crate::bytes::{ends_with, equal, starts_with};
+use crate::bytes::equal;
 
 /// Most bytes of a compiled pattern.
 pub(super) const COMPILED_BYTES_MAX: usize = 8 << 20;
@@ -22,9 +23,6 @@ const UNICODE_CLASSES_MAX: usize = 2000;
 
 /// What an engine takes beside what it tells itself: its handle, and its pool of caches, empty.
 const ENGINE_BYTES: usize = 4 << 10;
-
-/// Most alternatives with a gap that are tried one after the other; with more of them the engine is faster.
-const GLOBS_MAX: usize = 256;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -49,19 +47,9 @@ enum Test {
     /// One alternative with a gap.
     Glob(Glob),
     /// Several alternatives.
-    Several { literals: LiteralSet, globs: Box<[Glob]> },
+    Several { literals: LiteralSet, globs: GlobSet },
     /// None of these.
     Engine,
-}
-
-/// Literals with gaps between them.
-#[derive(Clone, Debug)]
-struct Glob {
-    prefix: Box<str>,
-    /// A gap, and the literal after it.
-    inner: Box<[(Gap, Box<str>)]>,
-    last: Gap,
-    suffix: Box<str>,
 }
 
 /// How a matcher may be compiled.
@@ -185,15 +173,14 @@ impl Test {
             };
             return (test, spans);
         }
-        let globs: Vec<Glob> = alternatives.iter().filter_map(Glob::new).collect();
-        if globs.len() > GLOBS_MAX {
+        let Some(globs) = GlobSet::new(alternatives.iter().filter_map(Glob::new)) else {
             return (Self::Engine, Box::default());
-        }
+        };
         alternatives.retain(|alternative| alternative.gaps.is_empty());
         let spans: Vec<Box<[Span]>> = alternatives.iter().map(Alternative::spans).collect();
         let (literals, came) = LiteralSet::new(alternatives.into_iter().flat_map(|one| one.literals));
         let spans = came.into_iter().map(|at| spans[at].clone()).collect();
-        (Self::Several { literals, globs: globs.into_boxed_slice() }, spans)
+        (Self::Several { literals, globs }, spans)
     }
 
     /// The number of the alternative that matches.
@@ -203,49 +190,11 @@ impl Test {
             Self::NotEmpty => (!text.is_empty()).then_some(0),
             Self::Literal(literal) => equal(literal.as_bytes(), text.as_bytes()).then_some(0),
             Self::Glob(glob) => glob.is_match(text).then_some(0),
-            Self::Several { literals, globs } => literals
-                .find(text)
-                .or_else(|| globs.iter().any(|glob| glob.is_match(text)).then_some(usize::MAX)),
+            Self::Several { literals, globs } => {
+                literals.find(text).or_else(|| globs.is_match(text).then_some(usize::MAX))
+            }
             Self::Engine => None,
         }
-    }
-}
-
-impl Glob {
-    /// None: it has no gap.
-    fn new(alternative: &Alternative) -> Option<Self> {
-        let (last, gaps) = alternative.gaps.split_last()?;
-        let [prefix, inner @ .., suffix] = alternative.literals.as_slice() else { return None };
-        Some(Self {
-            prefix: prefix.as_str().into(),
-            inner: gaps.iter().copied().zip(inner.iter().map(|literal| literal.as_str().into())).collect(),
-            last: *last,
-            suffix: suffix.as_str().into(),
-        })
-    }
-
-    fn is_match(&self, text: &str) -> bool {
-        let bytes = text.as_bytes();
-        if bytes.len() < self.prefix.len() + self.suffix.len()
-            || !starts_with(bytes, self.prefix.as_bytes())
-            || !ends_with(bytes, self.suffix.as_bytes())
-        {
-            return false;
-        }
-        let mut rest = &text[self.prefix.len()..text.len() - self.suffix.len()];
-        // Taking the first place for each literal leaves the most for the ones after it.
-        for (gap, literal) in &self.inner {
-            let from = match gap {
-                Gap::Any => 0,
-                Gap::NotEmpty => rest.chars().next().map_or(0, char::len_utf8),
-            };
-            if *gap == Gap::NotEmpty && from == 0 {
-                return false;
-            }
-            let Some(found) = rest[from..].find(&**literal) else { return false };
-            rest = &rest[from + found + literal.len()..];
-        }
-        self.last == Gap::Any || !rest.is_empty()
     }
 }
 

@@ -22,6 +22,7 @@ mod action;
 mod casing;
 mod check;
 mod expand;
+mod globs;
 mod literals;
 mod matcher;
 mod re2;

@@ -16,7 +16,7 @@ use crate::symbols::Reading;
 /// destinations its labels, name, value, name, value, …, or none.
 pub(crate) type HandedSeries<L> = (u8, Vec<Option<Vec<L>>>);
 
-const KINDS: [(u8, u16); 3] = [(1, HISTOGRAM), (2, FLOATS), (4, CUSTOM)];
+const KINDS: [(u8, u8); 3] = [(1, HISTOGRAM), (2, FLOATS), (4, CUSTOM)];
 
 impl SeriesCache {
     /// Hands every series to `each` that a marker at `time_ms` would end.
@@ -96,7 +96,7 @@ impl SeriesCache {
                 cache.labels.remove(&bytes[sets_at..], cache.classes);
                 return Err("the labels of a series are too many".to_owned());
             }
-            let kinds = KINDS.iter().filter(|(bit, _)| kind & bit != 0).map(|(_, flag)| flag).sum::<u16>();
+            let kinds = KINDS.iter().filter(|(bit, _)| kind & bit != 0).map(|(_, flag)| flag).sum::<u8>();
             let (at, len) = (cache.arena.len() as u32, bytes.len() as u16);
             cache.arena.extend_from_slice(&bytes);
             let entry = Entry { text_hash: number as u64, at, met: 0, len, flags: TRACKED | kinds };

@@ -24,7 +24,7 @@ impl Markers {
     }
 
     /// The marker for a series whose last sample these flags tell of.
-    fn of<'m>(&'m mut self, series: Series<'m>, flags: u16) -> Outgoing<'m> {
+    fn of<'m>(&'m mut self, series: Series<'m>, flags: u8) -> Outgoing<'m> {
         let mut outgoing = Outgoing::float(series, STALE_NAN_BITS, self.time_ms);
         if flags & HISTOGRAM != 0 {
             let is_float = flags & FLOATS != 0;
@@ -50,7 +50,7 @@ impl SeriesCache {
         let mut markers = Markers::at(time_ms);
         for index in 0..self.entries.len() {
             let entry = self.entries[index];
-            if entry.met == self.scrape {
+            if entry.met == self.turn {
                 continue;
             }
             if self.live
@@ -67,7 +67,7 @@ impl SeriesCache {
                 self.exemplars.forget(entry.text_hash);
             }
         }
-        let forgotten = self.entries.iter().filter(|entry| entry.met != self.scrape);
+        let forgotten = self.entries.iter().filter(|entry| entry.met != self.turn);
         self.garbage += forgotten.map(|entry| entry.len as usize).sum::<usize>();
         if scratch.differs && scratch.reordered {
             self.entries = scratch.current.iter().map(|&at| self.entries[at as usize]).collect();

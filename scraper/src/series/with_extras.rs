@@ -59,7 +59,7 @@ impl SeriesCache {
     ) -> Result<(), Refusal> {
         let histogram = &scratch.extras.histogram;
         let kind = HistogramKind { is_float: histogram.is_float(), is_custom: histogram.is_custom() };
-        let flag = |is: bool, flag: u16| if is { flag } else { 0 };
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         let flags = HISTOGRAM | flag(kind.is_float, FLOATS) | flag(kind.is_custom, CUSTOM);
         let met = self.meet(around.series, around.own_time, flags, time_ms, rules, scratch)?;
         let Some(Met { index, timestamp_ms }) = met else { return Ok(()) };
