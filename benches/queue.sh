@@ -20,7 +20,7 @@ done
 
 target="${CARGO_TARGET_DIR:-target}"
 cargo build --locked --release --quiet
-bench=$(cargo bench --locked -p promring-scraper --bench queue --no-run --message-format=json 2>/dev/null |
+bench=$(cargo bench --locked --workspace --bench queue --no-run --message-format=json 2>/dev/null |
   sed -n 's/.*"executable":"\([^"]*queue-[^"]*\)".*/\1/p' | tail -1)
 [ -x "$bench" ] || { echo "queue.sh: the benchmark was not built" >&2; exit 1; }
 
