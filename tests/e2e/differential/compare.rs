@@ -18,6 +18,9 @@ pub(super) const AFTER_A_FAILURE: &str = "any/markers-after-a-failed-scrape";
 /// Another one: where two texts are one series, Prometheus's agent sends both samples.
 pub(super) const TWO_TEXTS: &str = "any/two-texts-of-one-series";
 
+/// A series of native histograms ends with a marker of its own type; Prometheus's agent writes a float's.
+pub(super) const MARKER_OF_A_HISTOGRAM: &str = "any/marker-of-a-native-histogram";
+
 /// And another: Prometheus does not send samples from before its start.
 pub(super) const BEFORE_THE_START: &str = "any/samples-from-before-the-start";
 
@@ -74,7 +77,12 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
     let mut before: Option<String> = None;
     let mut failed_once = false;
     for (at, step) in case.steps.iter().enumerate() {
-        let (more, less) = difference(&ours.scrapes[at], &theirs.scrapes[at]);
+        let (mut more, mut less) = difference(&ours.scrapes[at], &theirs.scrapes[at]);
+        let markers = markers_of_histograms(&mut more, &mut less);
+        if !markers.is_empty() {
+            let text: &mut String = found.entry(MARKER_OF_A_HISTOGRAM.to_owned()).or_default();
+            text.push_str(&format!("scrape {at} of {}: {markers:?}\n", case.job));
+        }
         // What is known of a body that was not taken as a whole is one divergence for all of them.
         let is_down = |line: &String| line.starts_with("up{") && line.ends_with(" 0.0");
         let failed = [ours, theirs].iter().all(|sent| sent.scrapes[at].iter().any(is_down));
@@ -126,6 +134,18 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
         found.insert(format!("{}/times", case.family), text);
     }
     found
+}
+
+/// Takes out the markers that one has as a histogram's and the other as a float's, and gives their series.
+fn markers_of_histograms(more: &mut Vec<String>, less: &mut Vec<String>) -> Vec<String> {
+    let of_histograms = more.iter().filter_map(|line| line.strip_suffix(" histogram stale"));
+    let mut series: Vec<String> = of_histograms.map(str::to_owned).collect();
+    series.retain(|series| less.contains(&format!("{series} stale")));
+    more.retain(|line| {
+        !line.strip_suffix(" histogram stale").is_some_and(|one| series.iter().any(|s| s == one))
+    });
+    less.retain(|line| !line.strip_suffix(" stale").is_some_and(|one| series.iter().any(|s| s == one)));
+    series
 }
 
 /// Whether a sample is of a series that has one among `sent`.
