@@ -20,7 +20,6 @@ use super::client::{self, Status};
 use super::kind::{Kind, MetaObject};
 use super::lines::{Lines, whole};
 use super::store::{Applied, Store};
-use crate::discovery::Failure;
 
 /// Objects of one page of a list.
 const PAGE_ITEMS: usize = 500;
@@ -226,9 +225,7 @@ impl<K: Kind> Watcher<K> {
             error = trouble.message(),
             "watch failed; what is known stays"
         );
-        // Nobody needs to wait for a right that was not given; it is asked for again all the same.
-        let for_good = matches!(trouble, Trouble::Forbidden(_));
-        self.store.fail(Failure { message, for_good });
+        self.store.fail(message);
         let pause = self.backoff(failures);
         Some(match trouble {
             Trouble::Busy(_, Some(wanted)) => pause.max((*wanted).min(self.timing.backoff_max)),
