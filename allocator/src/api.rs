@@ -102,8 +102,8 @@ async fn assignment(
             () = allocator.shared.stopping.wait() => break,
         }
     }
-    let readiness = allocator.state().readiness();
-    match readiness {
+    let assigns = allocator.state().assigns();
+    match assigns {
         Ok(()) => StatusCode::NOT_MODIFIED.into_response(),
         Err(reason) => not_ready(&reason),
     }

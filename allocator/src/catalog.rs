@@ -161,8 +161,21 @@ impl Catalog {
         self.jobs.values().all(JobTargets::is_synced)
     }
 
-    /// Whether a source has not told its targets yet that still may.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.jobs.values().any(JobTargets::is_awaited)
+    /// Whether a source has neither told its targets yet, nor why it cannot.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.jobs.values().any(JobTargets::is_silent)
+    }
+
+    /// Whether a source has neither told its targets yet, nor failed for so long that nobody waits for it. To be asked again
+    /// as time goes on.
+    pub(crate) fn is_awaited(&mut self, now_ms: i64) -> bool {
+        // Each is asked: the time of its failure counts from then on.
+        self.jobs.values_mut().fold(false, |awaited, job| job.is_awaited(now_ms) | awaited)
+    }
+
+    /// The jobs that have not synced, for people.
+    pub(crate) fn unsynced(&self) -> String {
+        let unsynced = self.jobs.values().filter(|job| !job.is_synced());
+        unsynced.map(|job| job.config.job_name.as_str()).collect::<Vec<_>>().join(", ")
     }
 }

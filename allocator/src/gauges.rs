@@ -36,7 +36,7 @@ pub(crate) fn show(state: &State, now_ms: i64) {
     metrics::counter!("promring_allocator_fences_forced_total").absolute(leader.fences_forced());
 }
 
-/// Whether anything is given out, and whether this allocator leads.
+/// Whether this allocator is ready, and whether it leads.
 pub(crate) fn show_ready(is_ready: bool, leads: bool) {
     metrics::gauge!("promring_allocator_ready").set(flag(is_ready));
     metrics::gauge!("promring_allocator_leader").set(flag(leads));

@@ -144,20 +144,23 @@ impl Lead {
         self.placing.is_some()
     }
 
-    /// Time has passed, or something has come. Returns the scrapers that are told something new.
+    /// Time has passed, or something has come. Nothing is given out before it `may_begin`: sources are waited for. Returns the
+    /// scrapers that are told something new.
     pub(crate) fn advance(
         &mut self,
         seen: &Seen<'_>,
         changes: &Changes,
-        is_discovered: bool,
+        may_begin: bool,
         now_ms: i64,
     ) -> Vec<Name> {
         self.leader.advance(now_ms);
-        if is_discovered && !self.leader.is_leading() && now_ms - self.asked_ms >= 1_000 {
+        // Only who knows all targets can say that each is claimed.
+        let is_due = !self.leader.is_leading() && now_ms - self.asked_ms >= 1_000;
+        if is_due && seen.catalog.is_synced() {
             self.asked_ms = now_ms;
             self.leader.lead_if_claimed(seen.catalog.keys().map(|(key, _)| key));
         }
-        if !self.leader.is_leading() || !is_discovered {
+        if !self.leader.is_leading() || !may_begin {
             return Vec::new();
         }
         if self.retiring {

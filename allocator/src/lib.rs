@@ -148,7 +148,7 @@ impl Allocator {
         }
         let shared = Shared {
             state: Mutex::new(state),
-            pool: Mutex::new(Pool::of(&config, None, now_ms())),
+            pool: Mutex::new(Pool::of(&config, None)),
             polls: Polls::default(),
             any_news: watch::Sender::new(()),
             answers: Answers::default(),
@@ -219,7 +219,7 @@ impl Allocator {
                     self.shared.polls.sweep();
                     match self.board() {
                         None => gauges::show(&self.state(), now_ms()),
-                        Some(board) => gauges::show_ready(board.waiting.is_none(), self.state().leads()),
+                        Some(_) => gauges::show_ready(self.is_ready().is_ok(), self.state().leads()),
                     }
                     continue;
                 }
@@ -257,7 +257,7 @@ impl Allocator {
 
     fn take_config(&self, config: &Config) {
         let mut pool = self.pool();
-        *pool = Pool::of(config, pool.take(), now_ms());
+        *pool = Pool::of(config, pool.take());
         self.state().apply_config(config, now_ms());
     }
 
@@ -281,18 +281,17 @@ impl Allocator {
 
     fn advance(&self) {
         self.follow_lease();
-        let (news, readiness_changed) = {
+        let (news, begins_or_ends) = {
             let mut pool = self.pool();
             let mut state = self.state();
-            let was_ready = state.readiness().is_ok();
+            let before = (state.assigns().is_ok(), state.readiness().is_ok());
             let news = state.advance(now_ms());
             if let Some(pool) = &mut *pool {
-                let jobs: Vec<_> = state.jobs().collect();
-                pool.advance(&jobs, state.leads(), now_ms());
+                pool.advance(&state);
             }
-            (news, was_ready != state.readiness().is_ok())
+            (news, before != (state.assigns().is_ok(), state.readiness().is_ok()))
         };
-        if readiness_changed {
+        if begins_or_ends {
             self.wake_all_polls();
         } else if !news.is_empty() {
             self.shared.polls.wake(&news);
@@ -315,7 +314,8 @@ impl Allocator {
         api::routes(self.clone())
     }
 
-    /// Says whether assignments are given out; of an allocator that follows another one, whether it could go on in its place.
+    /// Says whether assignments are given out and discovery is through; of an allocator that follows another one, whether it
+    /// could go on in its place.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
@@ -324,7 +324,10 @@ impl Allocator {
 
     fn is_ready(&self) -> Result<(), String> {
         match self.board() {
-            Some(board) => board.waiting.clone().map_or(Ok(()), Err),
+            Some(board) => {
+                board.waiting.clone().map_or(Ok(()), Err)?;
+                self.state().discovery_readiness()
+            }
             None => self.is_ready_to_lead_or_follow(),
         }
     }
@@ -332,13 +335,10 @@ impl Allocator {
     fn is_ready_to_lead_or_follow(&self) -> Result<(), String> {
         match self.leadership() {
             Leadership::Ours(_) => self.state().readiness(),
-            Leadership::Theirs(_) if !self.state().is_discovered() => {
-                Err("discovery has not synced".to_owned())
-            }
             Leadership::Theirs(_) if self.mirror().get().is_none() => {
                 Err("the leader has not told its state yet".to_owned())
             }
-            Leadership::Theirs(_) => Ok(()),
+            Leadership::Theirs(_) => self.state().discovery_readiness(),
             Leadership::Nobody => Err("no allocator leads that is known here".to_owned()),
         }
     }
@@ -368,7 +368,8 @@ impl Allocator {
         });
         let scrapers = scrapers.collect();
         let version = self.state().version().unwrap_or(Version { term: 0, counter: 0 });
-        Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers, moves: Vec::new() })
+        let ready = pool.board().waiting.is_none() && self.state().discovery_readiness().is_ok();
+        Some(ScraperList { version, ready, scrapers, moves: Vec::new() })
     }
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {

@@ -19,10 +19,7 @@ use crate::lacking::Lacking;
 use crate::lead::{Lead, Seen};
 pub use crate::reports::Reported;
 use crate::reports::Reports;
-use crate::targets::JobTargets;
-
-/// A source that has not synced after this long no longer keeps the allocator from being ready.
-const SOURCE_PATIENCE_MS: i64 = 30_000;
+use crate::targets::{JobTargets, SOURCE_PATIENCE_MS};
 
 /// Scrapers that may be known at once; a report under a further name is refused.
 pub const SCRAPERS_MAX: usize = 10_000;
@@ -48,8 +45,10 @@ pub struct State {
     options: LeaderOptions,
     moves_per_minute: u32,
     started_ms: i64,
-    /// Discovery has told what there is, or was waited for long enough.
+    /// Every source has told what there is, or has failed for long.
     discovered: bool,
+    /// Nobody waits for sources any more: what they tell later comes as a change.
+    may_begin: bool,
     lead: Option<Lead>,
 }
 
@@ -66,6 +65,7 @@ impl State {
             moves_per_minute: 0,
             started_ms: now_ms,
             discovered: false,
+            may_begin: false,
             lead: None,
         };
         state.apply_config(config, now_ms);
@@ -115,10 +115,24 @@ impl State {
         self.lead.as_ref().is_none_or(|lead| lead.leader.has_told_times(now_ms))
     }
 
-    /// Whether discovery has told what there is, or was waited for long enough.
+    /// Whether every source has told what there is, or has failed for long; if not, the jobs that are waited for. Once it
+    /// has, a source that fails or comes anew changes nothing.
+    ///
+    /// # Errors
+    /// Names the jobs.
+    pub fn discovery_readiness(&self) -> Result<(), String> {
+        if self.discovered { Ok(()) } else { Err(self.unsynced()) }
+    }
+
+    /// Whether what is known may be given out: every source has told what there is, or that it fails, or was waited for. A
+    /// job of a source that has not synced takes nothing from anybody.
     #[must_use]
-    pub fn is_discovered(&self) -> bool {
-        self.discovered
+    pub fn may_begin(&self) -> bool {
+        self.may_begin
+    }
+
+    fn unsynced(&self) -> String {
+        format!("discovery has not synced for the jobs {}", self.catalog.unsynced())
     }
 
     /// Whether this allocator leads, which it does before it gives anything out.
@@ -195,8 +209,9 @@ impl State {
     pub fn advance(&mut self, now_ms: i64) -> Vec<Name> {
         let changes = self.catalog.settle();
         self.reports.forget(&changes.gone);
+        self.discovered = self.discovered || !self.catalog.is_awaited(now_ms);
         let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
-        self.discovered |= waited || !self.catalog.is_awaited();
+        self.may_begin |= self.discovered || waited || !self.catalog.is_silent();
         let Some(lead) = &mut self.lead else { return Vec::new() };
         if self.intended.is_awaited(now_ms) {
             return Vec::new();
@@ -208,22 +223,27 @@ impl State {
             intended: &self.intended,
             lacking: &self.lacking,
         };
-        lead.advance(&seen, &changes, self.discovered, now_ms)
+        lead.advance(&seen, &changes, self.may_begin, now_ms)
+    }
+
+    /// Whether assignments are given out, and every source has synced or has failed for long; if not, why.
+    ///
+    /// # Errors
+    /// What is still waited for.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.assigns().and_then(|()| self.discovery_readiness())
     }
 
     /// Whether assignments are given out, and if not, why.
     ///
     /// # Errors
     /// What is still waited for.
-    pub fn readiness(&self) -> Result<(), String> {
+    pub fn assigns(&self) -> Result<(), String> {
         let Some(lead) = &self.lead else { return Err("another allocator leads, or none does".to_owned()) };
         if lead.is_placed() {
-            return Ok(());
-        }
-        let unsynced = self.catalog.jobs().filter(|job| !job.is_synced());
-        let unsynced: Vec<&str> = unsynced.map(|job| job.config.job_name.as_str()).collect();
-        if !self.discovered && !unsynced.is_empty() {
-            Err(format!("discovery has not synced for the jobs {}", unsynced.join(", ")))
+            Ok(())
+        } else if !self.may_begin {
+            Err(self.unsynced())
         } else if lead.leader.membership().is_empty() {
             Err("no scraper has reported yet".to_owned())
         } else if !lead.leader.membership().is_settled() {

@@ -13,11 +13,14 @@ use promring_model::target::{
 };
 use promring_proto::api::{DroppedTarget, SourceStatus};
 
-use crate::discovery::{Failure, Found, Group, kind_of};
+use crate::discovery::{Found, Group, kind_of};
 use crate::packed::Packed;
 
 /// Dropped targets shown, for each job, unless `keep_dropped_targets` names another number.
 const DROPPED_KEPT_MAX: u64 = 1_000;
+
+/// A source that has failed for this long, or said nothing for this long since the start, no longer keeps others waiting.
+pub const SOURCE_PATIENCE_MS: i64 = 30_000;
 
 /// Labels before relabelling that name the node of a target, the first that is there counts: its pod's, its endpoint's,
 /// and the node itself.
@@ -107,7 +110,9 @@ struct Source {
     round: u64,
     synced: bool,
     /// Why it has told nothing (yet), or failed last.
-    failure: Option<Failure>,
+    failure: Option<String>,
+    /// Since when it fails without ever having told everything.
+    failing_since_ms: Option<i64>,
 }
 
 /// Everything that is known of one job's targets.
@@ -372,11 +377,24 @@ impl JobTargets {
         self.sources.iter().all(|source| source.synced)
     }
 
-    /// Whether a source has not synced that still may.
+    /// Whether a source has said nothing yet: neither all its groups, nor why it cannot.
     #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        let hopeless = |source: &Source| source.failure.as_ref().is_some_and(|failure| failure.for_good);
-        self.sources.iter().any(|source| !source.synced && !hopeless(source))
+    pub fn is_silent(&self) -> bool {
+        self.sources.iter().any(|source| !source.synced && source.failure.is_none())
+    }
+
+    /// Whether a source has neither synced, nor failed for [`SOURCE_PATIENCE_MS`]. A failure counts from the first time that
+    /// this is asked on.
+    pub fn is_awaited(&mut self, now_ms: i64) -> bool {
+        let mut is_awaited = false;
+        for source in self.sources.iter_mut().filter(|source| !source.synced) {
+            if source.failure.is_some() {
+                source.failing_since_ms.get_or_insert(now_ms);
+            }
+            is_awaited |=
+                source.failing_since_ms.is_none_or(|since_ms| now_ms - since_ms < SOURCE_PATIENCE_MS);
+        }
+        is_awaited
     }
 
     /// A number that grows whenever targets, settings or whether it is synced may have changed.
@@ -398,7 +416,7 @@ impl JobTargets {
             kind: kind_of(discovery).to_owned(),
             synced: source.synced,
             groups: source.groups.len(),
-            last_error: source.failure.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+            last_error: source.failure.clone().unwrap_or_default(),
         })
     }
 

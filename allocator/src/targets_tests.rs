@@ -46,7 +46,7 @@ fn changes(upsert: &[Arc<Group>], removed: &[&str], complete: bool) -> Found {
 }
 
 fn failed() -> Found {
-    Found::Failed(Failure { message: "down".to_owned(), for_good: false })
+    Found::Failed("down".to_owned())
 }
 
 /// The instances of the active targets, sorted.

@@ -344,7 +344,7 @@ pub struct DroppedTarget {
 pub struct StateView {
     /// The leader's newest version.
     pub version: Version,
-    /// Whether it gives out assignments.
+    /// Whether it is ready, as `/readyz` says.
     pub ready: bool,
     /// The keys of each scraper.
     pub owners: BTreeMap<String, Vec<TargetKey>>,
@@ -355,7 +355,7 @@ pub struct StateView {
 pub struct ScraperList {
     /// The newest version.
     pub version: Version,
-    /// Whether every source has synced and the scrapers are known.
+    /// Whether every source has synced or has failed for 30 s, and the scrapers are known: what `/readyz` says.
     pub ready: bool,
     /// The scrapers, by name.
     pub scrapers: Vec<ScraperStatus>,

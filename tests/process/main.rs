@@ -27,4 +27,5 @@ mod reload;
 mod remote_write;
 mod resume;
 mod scale_in;
+mod sources;
 mod stop;

@@ -63,10 +63,9 @@ impl Server {
                 "/control/forget" => {
                     // Nobody is told of these changes but by the list.
                     let changed: usize = query["changed"].parse().unwrap();
-                    let mut touched = self.touched.lock().unwrap();
-                    let value = format!("v{}", touched.len());
-                    touched.extend((0..changed).map(|n| (n * 7_919 % self.pods, value.clone())));
-                    drop(touched);
+                    let value = &query["value"];
+                    let touched = (0..changed).map(|n| (n * 7_919 % self.pods, value.clone()));
+                    self.touched.lock().unwrap().extend(touched);
                     let gone = json!({"kind": "Status", "code": 410, "reason": "Expired"});
                     let _ = self.lines.send(event("ERROR", &gone).into());
                     return Ok(());

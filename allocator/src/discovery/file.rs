@@ -1,7 +1,8 @@
 //! `file_sd_configs`: target groups in JSON or YAML files, read again when they change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use promring_model::config::FileDiscovery;
 use promring_model::labels::Labels;
@@ -11,7 +12,7 @@ use promring_net::reload::{Stamp, WATCH_INTERVAL, stamp};
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Found, Reporter};
+use super::{Found, Group, Reporter};
 
 /// A file of target groups may have this many bytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -29,15 +30,20 @@ struct FileGroup {
 }
 
 /// What is held of one file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Held {
     stamp: Option<Stamp>,
-    groups: Vec<TargetGroup>,
+    /// What it had when it was good last; None where it never was.
+    groups: Option<Vec<TargetGroup>>,
+    /// What is wrong with it now.
+    error: Option<String>,
 }
 
-/// Reads the files now and after every change. A file that cannot be read keeps the groups it had.
+/// Reads the files now and after every change. A file that cannot be read keeps the groups it had; as long as one never could
+/// be read, nobody knows all groups.
 pub(super) async fn run(config: FileDiscovery, reporter: Reporter) {
     let mut held: BTreeMap<PathBuf, Held> = BTreeMap::new();
+    let mut told: BTreeSet<String> = BTreeSet::new();
     let mut forced = Instant::now();
     let mut first = true;
     let mut tick = tokio::time::interval(WATCH_INTERVAL);
@@ -61,8 +67,26 @@ pub(super) async fn run(config: FileDiscovery, reporter: Reporter) {
         held = state;
         if changed || first {
             first = false;
-            reporter.send(Found::all(held.values().flat_map(|file| &file.groups))).await;
+            reporter.send(changes(&held, &mut told)).await;
+            let errors = held.iter().filter_map(|(path, file)| Some((path, file.error.as_ref()?)));
+            let errors: Vec<String> =
+                errors.map(|(path, error)| format!("{}: {error}", path.display())).collect();
+            if !errors.is_empty() {
+                reporter.send(Found::Failed(errors.join("; "))).await;
+            }
         }
+    }
+}
+
+/// All groups that are held, and the names of those that were told before and are there no more.
+fn changes(held: &BTreeMap<PathBuf, Held>, told: &mut BTreeSet<String>) -> Found {
+    let groups = || held.values().filter_map(|file| file.groups.as_ref()).flatten();
+    let names = groups().map(|group| group.source.clone()).collect();
+    let before = std::mem::replace(told, names);
+    Found::Changes {
+        upsert: groups().map(|group| Arc::new(Group::from(group))).collect(),
+        removed: before.difference(told).map(|name| Arc::from(name.as_str())).collect(),
+        complete: held.values().all(|file| file.groups.is_some()),
     }
 }
 
@@ -85,20 +109,23 @@ fn refresh(patterns: &[PathBuf], held: &mut BTreeMap<PathBuf, Held>, force: bool
     });
     for path in found {
         let now = stamp(&path);
-        let known = held.get(&path);
-        if known.is_some_and(|file| file.stamp == now) && !force {
+        let file = held.entry(path.clone()).or_default();
+        let was_read = file.groups.is_some() || file.error.is_some();
+        if was_read && file.stamp == now && !force {
             continue;
         }
+        // Remembered whatever comes of it, so that the log says once a change what is wrong.
+        file.stamp = now;
         match read_groups(&path) {
             Ok(groups) => {
-                changed |= known.is_none_or(|file| file.groups != groups);
-                held.insert(path, Held { stamp: now, groups });
+                changed |= file.error.take().is_some() || file.groups.as_ref() != Some(&groups);
+                file.groups = Some(groups);
             }
             Err(error) => {
                 metrics::counter!("prometheus_sd_file_read_errors_total").increment(1);
                 tracing::error!(job, file = %path.display(), error, "file_sd file cannot be used; its last good targets stay");
-                // The stamp is remembered, so that the log says it once a change.
-                held.entry(path).or_insert(Held { stamp: None, groups: Vec::new() }).stamp = now;
+                changed |= file.error.as_ref() != Some(&error);
+                file.error = Some(error);
             }
         }
     }
@@ -128,7 +155,10 @@ fn read_groups(path: &Path) -> Result<Vec<TargetGroup>, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc;
+
     use super::*;
+    use crate::discovery::Update;
 
     #[test]
     fn json_and_yaml_give_the_same_groups() {
@@ -155,10 +185,51 @@ mod tests {
         assert!(refresh(&patterns, &mut held, false, "job"));
         assert!(!refresh(&patterns, &mut held, false, "job"), "nothing changed");
         std::fs::write(&path, r#"[{"targets": ["x:1"#).unwrap();
-        assert!(!refresh(&patterns, &mut held, false, "job"));
-        assert_eq!(held[&path].groups[0].targets.len(), 1);
+        assert!(refresh(&patterns, &mut held, false, "job"), "there is an error to tell");
+        assert!(!refresh(&patterns, &mut held, true, "job"), "it is still the same");
+        assert_eq!(held[&path].groups.as_ref().unwrap()[0].targets.len(), 1);
+        assert!(held[&path].error.is_some());
         std::fs::remove_file(&path).unwrap();
         assert!(refresh(&patterns, &mut held, false, "job"));
         assert!(held.is_empty());
+    }
+
+    /// What the source tells next.
+    async fn next(updates: &mut mpsc::Receiver<Update>) -> Found {
+        updates.recv().await.unwrap().found
+    }
+
+    #[tokio::test]
+    async fn changed_files_are_noticed_and_one_that_never_was_good_makes_nobody_believe_that_this_is_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(dir.path().join("new"), text).unwrap();
+            std::fs::rename(dir.path().join("new"), dir.path().join(name)).unwrap();
+        };
+        write("good.json", r#"[{"targets": ["x:1"]}, {"targets": ["y:1"]}]"#);
+        write("bad.json", "[{");
+        let hour = std::time::Duration::from_secs(3_600);
+        let config = FileDiscovery { files: vec![dir.path().join("*.json")], refresh_interval: hour };
+        let (sender, mut updates) = mpsc::channel(4);
+        let reporter = Reporter { generation: 0, job: Arc::from("job"), source: 0, updates: sender };
+        let _source = tokio::spawn(run(config, reporter));
+        let Found::Changes { upsert, complete: false, .. } = next(&mut updates).await else {
+            panic!("the good file's groups, and not all that there are")
+        };
+        assert_eq!(upsert.len(), 2);
+        let Found::Failed(error) = next(&mut updates).await else { panic!("what is wrong") };
+        assert!(error.contains("bad.json"), "{error}");
+        // A group of the good file goes, though the other one is still bad.
+        write("good.json", r#"[{"targets": ["x:1"]}]"#);
+        let Found::Changes { upsert, removed, complete: false } = next(&mut updates).await else {
+            panic!("the change")
+        };
+        assert_eq!((upsert.len(), removed.len()), (1, 1));
+        assert!(matches!(next(&mut updates).await, Found::Failed(_)), "and it still is");
+        write("bad.json", r#"[{"targets": ["z:1"]}]"#);
+        let Found::Changes { upsert, complete: true, .. } = next(&mut updates).await else {
+            panic!("all that there are")
+        };
+        assert_eq!(upsert.len(), 2);
     }
 }

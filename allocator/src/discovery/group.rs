@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use promring_model::target::TargetGroup;
 
-use super::Failure;
 use crate::packed::Packed;
 
 /// Targets that come and go together: those of one Kubernetes object, one entry of a file. Sources and jobs share groups,
@@ -43,8 +42,8 @@ pub enum Found {
         /// With these, every group has been told since the source started: what it has not told is gone.
         complete: bool,
     },
-    /// Nothing for now, because of this. What was told stays.
-    Failed(Failure),
+    /// Nothing for now, for this reason in words. What was told stays.
+    Failed(String),
 }
 
 impl Found {

@@ -8,7 +8,7 @@ use promring_model::target::TargetGroup;
 use promring_net::client::{HttpClient, describe};
 use tokio::time::{MissedTickBehavior, timeout};
 
-use super::{Failure, Found, Reporter};
+use super::{Found, Reporter};
 
 /// An answer may have this many bytes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
@@ -31,7 +31,7 @@ pub(super) async fn run(config: HttpDiscovery, reporter: Reporter) {
             Err(message) => {
                 metrics::counter!("prometheus_sd_http_failures_total").increment(1);
                 tracing::error!(job = %reporter.job, url = %config.url, error = message, "http_sd failed; its last good targets stay");
-                Found::Failed(Failure { message: format!("{}: {message}", config.url), for_good: false })
+                Found::Failed(format!("{}: {message}", config.url))
             }
         };
         reporter.send(found).await;

@@ -31,15 +31,6 @@ pub struct Update {
     pub found: Found,
 }
 
-/// Why a source has nothing to tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// In words.
-    pub message: String,
-    /// Nobody needs to wait for it: it will never tell anything, or not before somebody gives it a right.
-    pub for_good: bool,
-}
-
 /// Running sources. Dropping it stops them.
 #[derive(Debug, Default)]
 pub struct Sources {

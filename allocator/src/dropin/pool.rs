@@ -14,10 +14,8 @@ use promring_proto::api::ScraperState;
 
 use super::board::{Board, Job, Share};
 use crate::reasons::{Reason, Reasons};
+use crate::state::State;
 use crate::targets::{Discovered, JobTargets};
-
-/// A source that has not synced after this long is no longer waited for.
-const SOURCE_PATIENCE_MS: i64 = 30_000;
 
 /// A member: its name, and its node where that is known.
 type Taker = (Arc<str>, Option<Node>);
@@ -25,7 +23,6 @@ type Taker = (Arc<str>, Option<Node>);
 /// The clients of an allocator with `clients: drop-in`. They are members as long as the roster has them, and take targets as
 /// long as it says that their pods are ready, or nobody watches them. Nobody reports, so nobody lapses.
 pub(crate) struct Pool {
-    started_ms: i64,
     roster: Option<Roster>,
     strategy: Strategy,
     serve_secrets: bool,
@@ -33,8 +30,6 @@ pub(crate) struct Pool {
     takers: Vec<Taker>,
     /// The keys that placement knows, with their nodes.
     keys: HashMap<TargetKey, Option<Node>>,
-    /// Discovery has told what there is, or was waited for long enough.
-    discovered: bool,
     reasons: Reasons,
     /// What the board was made of.
     seen: u64,
@@ -43,16 +38,15 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool if the configuration asks for one. `before` is the one that there was.
-    pub(crate) fn of(config: &Config, before: Option<Self>, now_ms: i64) -> Option<Self> {
+    pub(crate) fn of(config: &Config, before: Option<Self>) -> Option<Self> {
         let allocator = &config.allocator;
         if allocator.clients != Clients::DropIn {
             return None;
         }
-        let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy, now_ms));
+        let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy));
         if pool.strategy != allocator.strategy {
-            let started_ms = pool.started_ms;
             let roster = pool.roster.take();
-            pool = Self { roster, ..Self::new(allocator.strategy, started_ms) };
+            pool = Self { roster, ..Self::new(allocator.strategy) };
         }
         pool.serve_secrets = allocator.serve_secrets;
         if let Members::Static(names) = &allocator.members {
@@ -63,17 +57,15 @@ impl Pool {
         Some(pool)
     }
 
-    fn new(strategy: Strategy, now_ms: i64) -> Self {
+    fn new(strategy: Strategy) -> Self {
         let options = PlacementOptions::default();
         Self {
-            started_ms: now_ms,
             roster: None,
             strategy,
             serve_secrets: false,
             spread: Spread::new(strategy == Strategy::PerNode, &options),
             takers: Vec::new(),
             keys: HashMap::new(),
-            discovered: false,
             reasons: Reasons::default(),
             seen: 0,
             board: Arc::new(Board { waiting: Some("starting".to_owned()), ..Board::default() }),
@@ -109,18 +101,17 @@ impl Pool {
     }
 
     /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one.
-    pub(crate) fn advance(&mut self, jobs: &[&JobTargets], leads: bool, now_ms: i64) -> bool {
-        let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
-        self.discovered |= waited || !jobs.iter().any(|job| job.is_awaited());
-        let seen = self.fingerprint(jobs, leads);
+    pub(crate) fn advance(&mut self, state: &State) -> bool {
+        let jobs: Vec<&JobTargets> = state.jobs().collect();
+        let seen = self.fingerprint(&jobs, state);
         if seen == self.seen {
             return false;
         }
         self.seen = seen;
         let takers = self.present();
-        let waiting = self.waiting(jobs, leads, &takers);
+        let waiting = self.waiting(state, &takers);
         let placed = waiting.is_none();
-        let by_key = if placed { self.place(jobs, takers) } else { BTreeMap::new() };
+        let by_key = if placed { self.place(&jobs, takers) } else { BTreeMap::new() };
         let mut shares: BTreeMap<String, Share> = BTreeMap::new();
         for (key, targets) in by_key {
             let Some(owner) = self.spread.owner(key) else { continue };
@@ -147,10 +138,10 @@ impl Pool {
         roster.present().map(|name| (Arc::from(name), roster.node(name).map(Arc::from))).collect()
     }
 
-    fn fingerprint(&self, jobs: &[&JobTargets], leads: bool) -> u64 {
+    fn fingerprint(&self, jobs: &[&JobTargets], state: &State) -> u64 {
         // Nothing leaves this process, so the hasher need not be a stable one.
         let mut hasher = DefaultHasher::new();
-        (self.discovered, self.serve_secrets, leads).hash(&mut hasher);
+        (state.may_begin(), self.serve_secrets, state.leads()).hash(&mut hasher);
         for job in jobs {
             (&job.config.job_name, job.revision()).hash(&mut hasher);
         }
@@ -163,14 +154,12 @@ impl Pool {
     }
 
     /// Why nothing can be told. Once something was, only the last list counts: whoever is alive goes on with it.
-    fn waiting(&self, jobs: &[&JobTargets], leads: bool, takers: &[Taker]) -> Option<String> {
-        if !leads {
+    fn waiting(&self, state: &State, takers: &[Taker]) -> Option<String> {
+        if !state.leads() {
             return Some("another allocator leads, or none does".to_owned());
         }
-        if !self.discovered {
-            let unsynced = jobs.iter().filter(|job| !job.is_synced()).map(|job| job.config.job_name.as_str());
-            let unsynced: Vec<&str> = unsynced.collect();
-            return Some(format!("discovery has not synced for the jobs {}", unsynced.join(", ")));
+        if !state.may_begin() {
+            return state.discovery_readiness().err();
         }
         (takers.is_empty() && self.takers.is_empty()).then(|| match &self.roster {
             None => "nobody has told yet who the clients are (allocator.members)".to_owned(),

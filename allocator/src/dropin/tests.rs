@@ -219,12 +219,14 @@ async fn a_job_that_has_not_synced_is_not_told_and_takes_nothing_from_the_others
     let jobs = job("web", 5, "") + "- {job_name: files, file_sd_configs: [{files: [x.json]}]}\n";
     let allocator = allocator(&format!("{STATIC}scrape_configs:\n{jobs}"));
     assert!(allocator.readiness()().is_err(), "the files may still come");
-    // So long after the start they are waited for no more.
-    let late = now_ms() + 31_000;
-    if let Some(pool) = &mut *allocator.pool() {
-        pool.advance(&allocator.state().jobs().collect::<Vec<_>>(), true, late);
-    }
-    assert!(allocator.readiness()().is_ok());
+    assert_eq!(ask(&allocator, "/http_sd/a?job=web").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    // They fail: nobody waits for them any more.
+    allocator.state().discovered("files", 0, Found::Failed("not to be read".to_owned()));
+    allocator.advance();
+    assert!(
+        allocator.readiness()().unwrap_err().contains("files"),
+        "not ready before they have failed for long"
+    );
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     assert_eq!(ask(&allocator, "/jobs/files/targets?collector_id=a").await.0, unavailable);
     assert_eq!(ask(&allocator, "/http_sd/a?job=files").await.0, unavailable);
@@ -235,6 +237,8 @@ async fn a_job_that_has_not_synced_is_not_told_and_takes_nothing_from_the_others
     );
     assert_eq!(ask(&allocator, "/http_sd/a?job=web").await.0, StatusCode::OK);
     assert!(json(&allocator, "/scrape_configs").await.get("files").is_some());
+    allocator.state().advance(now_ms() + 31_000);
+    assert!(allocator.readiness()().is_ok());
 }
 
 #[tokio::test]

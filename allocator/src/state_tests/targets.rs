@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use promring_model::labels::Labels;
+use promring_model::target::{ADDRESS, TargetGroup};
+
 use super::*;
-use crate::discovery::{Failure, Found};
+use crate::discovery::Found;
 use crate::state::State;
 
 #[test]
@@ -36,24 +39,58 @@ fn nothing_is_given_out_before_discovery_has_synced_and_the_scrapers_have_settle
     assert_eq!(fleet.state.readiness(), Ok(()));
 }
 
+const WITH_A_CLOUD: &str = "- job_name: cloud\n  http_sd_configs: [{url: 'http://dead/'}]\n";
+
 #[test]
-fn a_source_that_fails_holds_up_the_others_no_longer_than_its_patience() {
-    let keys = "- job_name: cloud\n  http_sd_configs: [{url: 'http://dead/'}]\n";
-    let config = config(2, keys);
-    let mut fleet = Fleet::unsettled(&config, &["a"]);
-    let failure = |for_good| Found::Failed(Failure { message: "it is down".to_owned(), for_good });
-    fleet.state.discovered("cloud", 0, failure(false));
-    fleet.run(29_000);
-    assert!(fleet.state.readiness().is_err());
-    fleet.run(1_000);
+fn a_source_that_fails_holds_nobody_up_and_the_allocator_is_ready_once_it_has_failed_for_30_seconds() {
+    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
+    fleet.state.discovered("cloud", 0, Found::Failed("it is down".to_owned()));
+    fleet.run(6_000);
     let answer = fleet.state.assignment("a", None).unwrap();
     assert_eq!((answer.upsert["web"].synced, answer.upsert["web"].targets.len()), (true, 2));
     assert!(!answer.upsert["cloud"].synced, "scrapers keep what they have of it");
+    assert_eq!(fleet.state.assigns(), Ok(()));
+    fleet.run(23_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("cloud"));
+    fleet.run(2_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+}
 
-    let mut fleet = Fleet::unsettled(&config, &["a"]);
-    fleet.state.discovered("cloud", 0, failure(true));
-    fleet.run(6_000);
-    assert_eq!(fleet.state.readiness(), Ok(()), "nobody waits for a source that will never sync");
+#[test]
+fn a_source_that_says_nothing_is_waited_for_and_its_failure_counts_from_when_it_fails() {
+    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
+    fleet.run(29_000);
+    assert!(fleet.state.assigns().unwrap_err().contains("cloud"));
+    fleet.run(2_000);
+    assert_eq!(fleet.state.assignment("a", None).unwrap().upsert["web"].targets.len(), 2);
+    fleet.state.discovered("cloud", 0, Found::Failed("no answer".to_owned()));
+    fleet.run(28_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("cloud"), "it has not failed for 30 s");
+    fleet.run(4_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
+    fleet.run(100_000);
+    assert!(fleet.state.readiness().is_err(), "it has not failed");
+    fleet.state.discovered("cloud", 0, Found::All(Vec::new()));
+    fleet.run(1_000);
+    assert_eq!(fleet.state.readiness(), Ok(()));
+}
+
+#[test]
+fn while_a_source_fails_nobody_is_given_what_a_scraper_may_have_that_has_not_told_yet() {
+    let config = config(4, WITH_A_CLOUD);
+    let mut fleet = Fleet::unsettled(&config, &["a", "b"]);
+    fleet.state.discovered("cloud", 0, Found::All(Vec::new()));
+    fleet.run(10_000);
+    // The allocator starts again; all that it finds is claimed, but not by everybody, and a source fails.
+    fleet.state = State::new(&config, fleet.now_ms);
+    fleet.state.lead(1, true, fleet.now_ms);
+    discover(&mut fleet.state, &config);
+    fleet.state.discovered("cloud", 0, Found::Failed("it is down".to_owned()));
+    fleet.run(8_000);
+    assert!(fleet.state.assigns().unwrap_err().contains("tell what they have"));
+    fleet.run(15_000);
+    assert_eq!(fleet.state.assigns(), Ok(()));
 }
 
 #[test]
@@ -71,7 +108,7 @@ fn the_targets_of_a_source_that_has_not_told_yet_stay_where_they_are() {
     web.scrape_configs.truncate(1);
     discover(&mut fleet.state, &web);
     fleet.run(40_000);
-    assert_eq!(fleet.state.readiness(), Ok(()));
+    assert_eq!(fleet.state.assigns(), Ok(()));
     let held = |fleet: &mut Fleet| ["a", "b"].map(|name| fleet.scrapes(name));
     assert_eq!(held(&mut fleet), ["a", "b"].map(|name| before[name].clone()), "without a gap");
     // It tells: what is still there stays where it was, what is not is gone.
@@ -155,4 +192,24 @@ fn what_is_told_piece_by_piece_is_what_is_told_as_a_whole() {
     }
     fleet.settle();
     fleet.shares();
+}
+
+#[test]
+fn a_changed_payload_with_the_same_identity_is_updated_in_place_and_told_to_nobody() {
+    let rules = "  relabel_configs: [{regex: extra, action: labeldrop}]\n";
+    let mut fleet = Fleet::new(&config(3, rules), &["a"]);
+    let group = |extra: &str| TargetGroup {
+        source: "group".to_owned(),
+        labels: Labels::from_pairs([("extra", extra)]),
+        targets: (1..=3).map(|n| Labels::from_pairs([(ADDRESS, format!("t:{n}"))])).collect(),
+    };
+    fleet.state.discovered("web", 0, Found::all([&group("before")]));
+    fleet.run(1_000);
+    let version = fleet.state.version_of("a");
+    fleet.state.discovered("web", 0, Found::all([&group("after")]));
+    assert!(fleet.state.advance(fleet.now_ms).is_empty());
+    assert_eq!(fleet.state.version_of("a"), version);
+    let job = fleet.state.jobs().next().unwrap();
+    let extras = job.active().values().map(|target| target.discovered_labels(&job.config));
+    assert!(extras.map(|labels| labels.get("extra") == Some("after")).eq([true; 3]));
 }

@@ -59,6 +59,8 @@ pub struct Request {
     pub resource: String,
     /// Empty for a request to the whole cluster.
     pub namespace: String,
+    /// It asks for all there is: a list, or a watch that begins with one.
+    pub lists: bool,
     /// The answer's status.
     pub code: u64,
 }
@@ -228,7 +230,9 @@ impl Cluster {
             if event["user"]["username"] == user && counts {
                 let object = &event["objectRef"];
                 let (resource, namespace) = (text(&object["resource"]), text(&object["namespace"]));
-                requests.push(Request { verb, resource, namespace, code });
+                let streams = text(&event["requestURI"]).contains("sendInitialEvents=true");
+                let lists = verb == "list" || verb == "watch" && streams;
+                requests.push(Request { verb, resource, namespace, lists, code });
             }
         }
         requests

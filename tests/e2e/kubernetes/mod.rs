@@ -5,9 +5,12 @@ mod changes;
 mod chart;
 mod cluster;
 mod failover;
+mod faults;
 mod install;
+mod load;
 mod oracle;
 mod scenario;
+mod tunnel;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::changes::{Found, apply_all, delete_all, found, of_job, prepare};
 use super::chart::{objects, template};
-use super::scenario::{namespace, pod, services};
+use super::scenario::{later_nodes, namespace, pod, services};
 use super::{ALLOCATOR, granted, options, text, used};
 use crate::servers::part;
 use crate::support::{PATIENCE, Process, client, eventually, get_json, scaled};
 
 /// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
 /// shows is nobody's business.
-const JOBS: [(&str, &str, &str); 12] = [
+const JOBS: [(&str, &str, &str); 14] = [
     ("pods", "pod", ""),
     (
         "pods-attached",
@@ -29,6 +29,7 @@ const JOBS: [(&str, &str, &str); 12] = [
         "selectors: [{role: pod, label: 'app in (app-1,app-2)', field: status.phase=Running}]",
     ),
     ("pods-shop", "pod", "namespaces: {names: [shop]}"),
+    ("pods-near", "pod", "attach_metadata: {node: true}\n    selectors: [{role: node, label: zone=zone-1}]"),
     ("services", "service", "attach_metadata: {namespace: true}"),
     (BY_URL, "service", ""),
     ("endpoints", "endpoints", "attach_metadata: {node: true}"),
@@ -39,6 +40,11 @@ const JOBS: [(&str, &str, &str); 12] = [
     ),
     ("endpointslices", "endpointslice", "attach_metadata: {node: true, namespace: true}"),
     ("slices-payment", "endpointslice", "namespaces: {names: [payment]}"),
+    (
+        "slices-selected",
+        "endpointslice",
+        "selectors: [{role: endpointslice, label: round}, {role: service, field: metadata.name!=plain}]",
+    ),
     ("nodes", "node", ""),
     ("ingresses", "ingress", ""),
 ];
@@ -167,7 +173,7 @@ fn roles(cluster: &Cluster, arguments: &[&str]) -> String {
 }
 
 /// Gives the chart's ServiceAccount its rights.
-async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
+pub(super) async fn apply_roles(cluster: &Cluster, arguments: &[&str]) {
     let path = cluster.dir().join("rbac.yaml");
     std::fs::write(&path, roles(cluster, arguments)).unwrap();
     cluster.kubectl(&["apply", "-f", text(&path)]).await;
@@ -198,8 +204,9 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         apply_all(cluster, (pods / 2..pods).map(|number| pod(number, 0)).collect()).await;
         both.agree("pods that came later", many(pods)).await;
 
-        // Labels, annotations, ports, hosts and endpoints change; pods change their state, and go.
+        // Labels, annotations, ports, hosts, addresses and endpoints change; pods change their state, and go.
         apply_all(cluster, services(1)).await;
+        apply_all(cluster, later_nodes()).await;
         apply_all(cluster, vec![namespace("shop", "two")]).await;
         apply_all(cluster, (0..pods).step_by(5).map(|number| pod(number, 1)).collect()).await;
         let flipped = (1..pods).step_by(7).map(|number| {

@@ -7,7 +7,7 @@ pub(super) const NAMESPACES: [&str; 2] = ["shop", "payment"];
 /// Nodes without a kubelet.
 pub(super) const NODES: [&str; 3] = ["paper-a", "paper-b", "paper-c"];
 /// How many ways there are of making a pod.
-const VARIANTS: usize = 14;
+pub(super) const VARIANTS: usize = 14;
 
 /// Namespaces and nodes.
 pub(super) fn ground() -> Vec<Value> {
@@ -16,6 +16,11 @@ pub(super) fn ground() -> Vec<Value> {
         objects.push(node(name, number));
     }
     objects
+}
+
+/// A node that has changed its zone, its rack and its addresses, and a new one.
+pub(super) fn later_nodes() -> Vec<Value> {
+    vec![node(NODES[1], 9), node("paper-d", 3)]
 }
 
 /// A namespace whose label has this value.

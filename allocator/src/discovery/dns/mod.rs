@@ -13,7 +13,7 @@ use promring_model::target::ADDRESS;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use super::{Failure, Found, Group, Reporter};
+use super::{Found, Group, Reporter};
 use crate::packed::Packed;
 use lookup::Resolver;
 
@@ -44,8 +44,7 @@ async fn run_with(config: DnsDiscovery, reporter: Reporter, resolver: impl Fn() 
             .await;
         if let Some(message) = failures.first() {
             tracing::error!(job = %reporter.job, failures = failures.len(), error = message, "dns_sd failed; the last good targets stay");
-            let failure = Failure { message: failures.join("; "), for_good: false };
-            reporter.send(Found::Failed(failure)).await;
+            reporter.send(Found::Failed(failures.join("; "))).await;
         }
     }
 }

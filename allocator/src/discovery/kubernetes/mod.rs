@@ -25,7 +25,7 @@ use std::time::Duration;
 use promring_model::config::KubernetesDiscovery;
 use tokio::task::JoinSet;
 
-use super::{Failure, Found, Reporter};
+use super::{Found, Reporter};
 use view::View;
 pub use watches::Watches;
 
@@ -47,8 +47,7 @@ pub(super) fn start(
             tasks.spawn(async move {
                 tracing::error!(message, "kubernetes_sd cannot start");
                 for reporter in &reporters {
-                    let failure = Failure { message: message.clone(), for_good: true };
-                    reporter.send(Found::Failed(failure)).await;
+                    reporter.send(Found::Failed(message.clone())).await;
                 }
                 loop {
                     tokio::time::sleep(START_AGAIN).await;

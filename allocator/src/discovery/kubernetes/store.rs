@@ -8,8 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-use crate::discovery::Failure;
-
 /// Objects by key (`NAMESPACE/NAME`, or `NAME`).
 #[derive(Debug)]
 pub(crate) struct Store<S> {
@@ -22,7 +20,7 @@ struct Inner<S> {
     /// Counts the lists that were begun.
     round: u32,
     synced: bool,
-    failure: Option<Failure>,
+    failure: Option<String>,
     subscribers: Vec<Weak<Subscriber>>,
 }
 
@@ -108,7 +106,7 @@ impl<S: PartialEq> Store<S> {
     }
 
     /// Whether a whole list has come, and what went wrong since.
-    pub(crate) fn state(&self) -> (bool, Option<Failure>) {
+    pub(crate) fn state(&self) -> (bool, Option<String>) {
         let inner = self.lock();
         (inner.synced, inner.failure.clone())
     }
@@ -175,7 +173,7 @@ impl<S: PartialEq> Store<S> {
     }
 
     /// Something went wrong; the objects stay.
-    pub(crate) fn fail(&self, failure: Failure) {
+    pub(crate) fn fail(&self, failure: String) {
         let mut inner = self.lock();
         if inner.failure.as_ref() != Some(&failure) {
             inner.failure = Some(failure);
@@ -262,9 +260,9 @@ mod tests {
         let store = Store::new();
         store.apply("a", 1);
         store.finish_list();
-        store.fail(Failure { message: "down".to_owned(), for_good: false });
+        store.fail("down".to_owned());
         assert_eq!((store.len(), store.state().0), (1, true));
-        assert_eq!(store.state().1.unwrap().message, "down");
+        assert_eq!(store.state().1.unwrap(), "down");
         store.recover();
         assert_eq!(store.state(), (true, None));
     }

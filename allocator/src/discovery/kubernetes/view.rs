@@ -16,7 +16,7 @@ use super::pod::{self, Pods};
 use super::service::{self, ServiceObject, Services};
 use super::store::Subscriber;
 use super::watches::{Watch, Watches, namespaces, scope};
-use crate::discovery::{Failure, Found, Group, Reporter};
+use crate::discovery::{Found, Group, Reporter};
 use crate::packed::Packed;
 
 /// Groups told at once. Between two such parts others are served.
@@ -193,7 +193,7 @@ impl View {
     /// Tells the reporters of every group, and then of every change.
     pub(crate) async fn run(mut self, reporters: Vec<Reporter>) {
         let mut complete = false;
-        let mut told: Option<Failure> = None;
+        let mut told: Option<String> = None;
         loop {
             let (synced, failure) = self.state();
             if failure != told {
@@ -234,17 +234,11 @@ impl View {
     }
 
     /// Whether every watch has had a whole list, and what is wrong with one of them.
-    fn state(&self) -> (bool, Option<Failure>) {
-        let mut all: (bool, Option<Failure>) = (true, None);
-        let mut add = |(synced, failure): (bool, Option<Failure>)| {
+    fn state(&self) -> (bool, Option<String>) {
+        let mut all: (bool, Option<String>) = (true, None);
+        let mut add = |(synced, failure): (bool, Option<String>)| {
             all.0 &= synced;
-            if let Some(failure) = failure {
-                // Whoever waits has to wait for that which may still come.
-                match &all.1 {
-                    Some(known) if !known.for_good || failure.for_good => {}
-                    _ => all.1 = Some(failure),
-                }
-            }
+            all.1 = all.1.take().or(failure);
         };
         with_main!(&self.main, followed => followed.iter().for_each(|f| add(f.watch.store.state())));
         let others = &self.others;

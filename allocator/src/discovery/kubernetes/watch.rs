@@ -20,7 +20,6 @@ use super::client::{self, Status};
 use super::kind::{Kind, MetaObject};
 use super::lines::{Lines, whole};
 use super::store::{Applied, Store};
-use crate::discovery::Failure;
 
 /// Objects of one page of a list.
 const PAGE_ITEMS: usize = 500;
@@ -139,6 +138,10 @@ pub(crate) struct Watcher<K: Kind> {
     progress: bool,
     /// The last step was a watch.
     watched: bool,
+    /// And the server has begun to answer it.
+    answered: bool,
+    /// How often in a row the version was gone, with no event of a watch in between.
+    expired: u32,
     kind: PhantomData<K>,
 }
 
@@ -160,6 +163,8 @@ impl<K: Kind> Watcher<K> {
             streaming: true,
             progress: false,
             watched: false,
+            answered: false,
+            expired: 0,
             kind: PhantomData,
         }
     }
@@ -177,8 +182,9 @@ impl<K: Kind> Watcher<K> {
                 }
                 continue;
             };
-            // A quiet watch that was good for long is no failure of its successor's.
-            if std::mem::take(&mut self.progress) || began.elapsed() > self.timing.backoff_max {
+            // A quiet watch that was good for longer than it was waited for is no failure of its successor's.
+            let quiet = self.answered && began.elapsed() > self.doubled(failures);
+            if std::mem::take(&mut self.progress) || quiet || began.elapsed() > self.timing.backoff_max {
                 failures = 0;
             }
             failures += 1;
@@ -199,8 +205,10 @@ impl<K: Kind> Watcher<K> {
             }
             Trouble::Gone => {
                 self.version = None;
+                self.expired += 1;
                 tracing::info!(resource, "the API server has forgotten our version; listing again");
-                return if first { None } else { Some(self.backoff(failures)) };
+                // The server is well: what failed before it said so does not count.
+                return Some(self.backoff(self.expired));
             }
             // Nothing happened, or the connection is half dead: a new one tells.
             Trouble::Silent(_) if self.version.is_some() => {
@@ -226,9 +234,7 @@ impl<K: Kind> Watcher<K> {
             error = trouble.message(),
             "watch failed; what is known stays"
         );
-        // Nobody needs to wait for a right that was not given; it is asked for again all the same.
-        let for_good = matches!(trouble, Trouble::Forbidden(_));
-        self.store.fail(Failure { message, for_good });
+        self.store.fail(message);
         let pause = self.backoff(failures);
         Some(match trouble {
             Trouble::Busy(_, Some(wanted)) => pause.max((*wanted).min(self.timing.backoff_max)),
@@ -238,8 +244,12 @@ impl<K: Kind> Watcher<K> {
 
     /// Doubles with each failure, and is anywhere between half and the whole of that.
     fn backoff(&self, failures: u32) -> Duration {
+        self.doubled(failures).mul_f64(rand::random_range(0.5..=1.0))
+    }
+
+    fn doubled(&self, failures: u32) -> Duration {
         let doubled = self.timing.backoff_min.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.timing.backoff_max).mul_f64(rand::random_range(0.5..=1.0))
+        doubled.min(self.timing.backoff_max)
     }
 
     /// One list or watch, to its end.
@@ -252,6 +262,7 @@ impl<K: Kind> Watcher<K> {
             }
         };
         self.watched = self.version.is_some();
+        self.answered = false;
         match self.version.clone() {
             Some(version) => self.watch(&client, Some(&version)).await,
             None if self.streaming => self.watch(&client, None).await,
@@ -287,6 +298,7 @@ impl<K: Kind> Watcher<K> {
             self.store.begin_list();
             deadline = Some(Instant::now() + self.timing.list);
         } else {
+            self.answered = true;
             self.store.recover();
         }
         let mut lines = Lines::new(body);
@@ -320,8 +332,10 @@ impl<K: Kind> Watcher<K> {
                     .is_some_and(|value| value == "true");
                 if ends_list {
                     self.listed();
+                    self.version = Some(bookmark.metadata.resource_version);
+                } else {
+                    self.reached(&bookmark.metadata.resource_version);
                 }
-                self.reached(&bookmark.metadata.resource_version);
                 return Ok(ends_list);
             }
             "ERROR" => {
@@ -354,6 +368,7 @@ impl<K: Kind> Watcher<K> {
         if self.version.is_some() && !version.is_empty() {
             version.clone_into(self.version.get_or_insert_default());
             self.progress = true;
+            self.expired = 0;
         }
     }
 

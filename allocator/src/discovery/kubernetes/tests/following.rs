@@ -165,7 +165,7 @@ impl Following {
                 told.complete |= complete;
                 told.failure = None;
             }
-            Found::Failed(failure) => told.failure = Some(failure.message),
+            Found::Failed(failure) => told.failure = Some(failure),
         }
     }
 }
