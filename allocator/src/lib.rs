@@ -281,20 +281,24 @@ impl Allocator {
 
     fn advance(&self) {
         self.follow_lease();
-        let (news, readiness_changed) = {
+        let (news, told, readiness_changed) = {
             let mut pool = self.pool();
             let mut state = self.state();
             let was_ready = state.readiness().is_ok();
             let news = state.advance(now_ms());
-            if let Some(pool) = &mut *pool {
-                let jobs: Vec<_> = state.jobs().collect();
-                pool.advance(&jobs, state.leads(), now_ms());
-            }
-            (news, was_ready != state.readiness().is_ok())
+            let told = match &mut *pool {
+                Some(pool) => {
+                    let jobs: Vec<_> = state.jobs().collect();
+                    let term = state.version().map(|version| version.term);
+                    pool.advance(&jobs, term, self.mirror().get().as_deref(), now_ms())
+                }
+                None => false,
+            };
+            (news, told, was_ready != state.readiness().is_ok())
         };
         if readiness_changed {
             self.wake_all_polls();
-        } else if !news.is_empty() {
+        } else if told || !news.is_empty() {
             self.shared.polls.wake(&news);
             self.shared.any_news.send_replace(());
         }
@@ -367,7 +371,7 @@ impl Allocator {
             leaving: false,
         });
         let scrapers = scrapers.collect();
-        let version = self.state().version().unwrap_or(Version { term: 0, counter: 0 });
+        let version = pool.version().unwrap_or(Version { term: 0, counter: 0 });
         Some(ScraperList { version, ready: pool.board().waiting.is_none(), scrapers, moves: Vec::new() })
     }
 

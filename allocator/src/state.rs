@@ -34,7 +34,7 @@ pub enum Refusal {
     NotLeading,
     /// Whoever reports is no scraper of this allocator.
     Unknown(String),
-    /// There are too many scrapers, or too many reports of this one.
+    /// There are too many scrapers.
     TooMany(String),
 }
 
@@ -155,9 +155,6 @@ impl State {
             if !self.intended.admits(name, report.handover.version.is_some()) {
                 return Err(Refusal::Unknown(format!("{name} is none of the scrapers (allocator.members)")));
             }
-        }
-        if !self.reports.admit(name, now_ms) {
-            return Err(Refusal::TooMany("too many reports".to_owned()));
         }
         let leaving = self.intended.is_leaving(name);
         // One that leaves takes nothing any more, even before it is told to stop.
