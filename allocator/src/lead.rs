@@ -178,17 +178,13 @@ impl Lead {
         self.tell(seen, changes, now_ms)
     }
 
-    /// Goes on from where keys are. What has no owner yet is placed by the next steps.
+    /// Goes on from where keys are, or were going to. What has no owner yet is placed by the next steps.
     fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let placed: Vec<(TargetKey, Name)> =
             self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
-        let known = self.leader.membership().members().map(|(name, _)| name);
-        let had =
-            known.filter(|name| seen.reports.of(name).is_some_and(|r| r.report.handover.version.is_some()));
-        let mut scrapers: BTreeSet<String> = had.map(str::to_owned).collect();
-        scrapers.extend(placed.iter().map(|(_, name)| name.to_string()));
-        let scrapers: Vec<Taker> =
-            scrapers.iter().map(|name| seen.taker(Name::from(name.as_str()))).collect();
+        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back.
+        let scrapers: BTreeSet<&Name> = placed.iter().map(|(_, name)| name).collect();
+        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name.clone())).collect();
         let (alive, orphans): (Vec<_>, Vec<_>) =
             placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
         self.orphans = orphans.into_iter().map(|(key, _)| key).collect();

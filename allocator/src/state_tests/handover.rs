@@ -175,6 +175,49 @@ fn a_restart_of_the_allocator_in_the_middle_completes_what_is_final() {
 }
 
 #[test]
+fn after_a_crash_in_the_midst_of_a_scale_out_the_newcomer_gets_the_rest_of_its_share() {
+    // After so many seconds; one giver may have too much unsent to give yet, and one member may not have heard of anything.
+    for after in 0..12_u64 {
+        for (late, deaf) in [(false, None), (true, None), (false, Some("a")), (false, Some("c"))] {
+            let mut fleet = Fleet::new(&config(100, ""), &["a", "b"]);
+            let before = fleet.shares();
+            fleet.join("c");
+            fleet.run(1_000 * i64::from(deaf == Some("c") && after > 0));
+            fleet.silent.extend(deaf.map(str::to_owned));
+            for acked in 0..after {
+                fleet.queued("a", if late { 60_000 } else { 0 }, acked);
+                fleet.run(1_000);
+            }
+            fleet.silent.clear();
+            fleet.restart_allocator();
+            fleet.queued("a", 0, after);
+            fleet.run(20_000);
+            fleet.settle();
+            let shares = fleet.shares();
+            let context = format!("after {after} s, late {late}, deaf {deaf:?}");
+            assert!((25..=38).contains(&shares["c"].len()), "{context}: {}", shares["c"].len());
+            let kept = shares["a"].is_subset(&before["a"]) && shares["b"].is_subset(&before["b"]);
+            assert!(kept, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_scraper_that_gave_everything_away_gets_its_share_again_though_the_allocator_restarts_meanwhile() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
+    let now_ms = fleet.now_ms;
+    fleet.scraper("b").member.drain(now_ms);
+    fleet.run(20_000);
+    fleet.settle();
+    assert!(fleet.scraper("b").held.is_empty());
+    fleet.restart_allocator();
+    fleet.come_back("b");
+    fleet.run(20_000);
+    fleet.settle();
+    assert!((15..=23).contains(&fleet.shares()["b"].len()));
+}
+
+#[test]
 fn nothing_is_given_out_after_a_restart_before_everyone_has_told_or_is_lost() {
     let mut fleet = Fleet::new(&config(10, ""), &["a", "b"]);
     let before = fleet.shares();
