@@ -30,7 +30,7 @@ pub struct Reported {
 #[derive(Debug)]
 struct Known {
     report: TargetReport,
-    /// Samples of its last scrape that had any: a target that is down will be back with what it had.
+    /// Samples of a scrape that had any, a recent one: a target that is down will be back with what it had.
     samples: u64,
 }
 
@@ -58,7 +58,8 @@ impl Reports {
         for report in std::mem::take(&mut report.targets) {
             let id = report.id;
             let known = self.targets.get(&id).map_or(0, |known| known.samples);
-            let samples = if report.samples > 0 { report.samples } else { known };
+            let is_other = report.samples.abs_diff(known) > known / SAME_PART;
+            let samples = if report.samples > 0 && is_other { report.samples } else { known };
             if samples != known {
                 changed(id);
             }
@@ -130,7 +131,7 @@ mod tests {
         let mut reports = Reports::default();
         let id = TargetId(1);
         let mut changes = 0;
-        for samples in [500, 0, 500, 600] {
+        for samples in [500, 0, 500, 600, 570, 630] {
             let targets = vec![TargetReport { samples, ..TargetReport::unknown(id) }];
             reports.take("a", Report { targets, ..Report::default() }, 0, |_| changes += 1);
         }

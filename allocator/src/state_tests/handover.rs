@@ -352,6 +352,21 @@ fn targets_move_for_their_weight_alone_past_the_band_and_no_faster_than_allowed(
     weigh(&mut fleet, 1_000);
     fleet.run(120_000);
     assert_eq!(fleet.shares(), before, "switched off");
+    // It is switched on for a running fleet, with a band that this load does not pass, and then with one that it does.
+    let mut wide = config(100, "");
+    wide.allocator.rebalance_band = 1.9;
+    fleet.state.apply_config(&wide, fleet.now_ms);
+    fleet.run(120_000);
+    assert_eq!(fleet.shares(), before, "the load is 1.8 times the mean");
+    wide.allocator.rebalance_band = 1.5;
+    fleet.state.apply_config(&wide, fleet.now_ms);
+    fleet.run(120_000);
+    fleet.settle();
+    let after = fleet.shares();
+    let heavy = |name: &str| after[name].iter().filter(|address| before["a"].contains(*address)).count();
+    let light = |name: &str| after[name].len() - heavy(name);
+    let [a, b] = ["a", "b"].map(|name| 10.0 * heavy(name) as f64 + light(name) as f64);
+    assert!((1.4..=1.5).contains(&(a / ((a + b) / 2.0))), "{a} and {b}: no more than brings it back");
 }
 
 #[test]
