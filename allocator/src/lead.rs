@@ -58,6 +58,9 @@ impl Seen<'_> {
 
     /// Who gets a key that placement wants at `to`: another one while that scraper's file lacks the key's job.
     fn diverted<'n>(&self, key: TargetKey, to: &'n Name, takers: &'n [Taker]) -> &'n Name {
+        if self.lacking.is_idle() {
+            return to;
+        }
         match self.catalog.living(key).first() {
             Some(target) => {
                 self.lacking.divert(key, &target.target.job, to, takers.iter().map(|(name, _)| name))

@@ -12,11 +12,13 @@ use crate::reports::WEIGHT_DEFAULT;
 /// How often loads are held against each other, in milliseconds.
 const REBALANCE_INTERVAL_MS: i64 = 5_000;
 
+const REBALANCES_PER_MINUTE: u32 = (60_000 / REBALANCE_INTERVAL_MS) as u32;
+
 /// Where new weights never end, loads are held against each other all the same after this long.
 const REBALANCE_PATIENCE_MS: i64 = 60_000;
 
-/// Weights that are taken at once: with a million targets some milliseconds' work.
-const REWEIGHED_MAX: usize = 2_000;
+/// Weights that are taken at once: with a million targets a millisecond or two of work.
+const REWEIGHED_MAX: usize = 1_000;
 
 /// When keys move for their weight alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,7 +142,9 @@ impl Placing {
             return self.spread.apply(&changes);
         }
         self.rebalanced_ms = now_ms;
-        self.spread.set_options(&options(self.drift, self.allowance.left(now_ms)));
+        // A minute's worth is spread over it, so that no single change takes long.
+        let at_once = (self.drift.moves_per_minute / REBALANCES_PER_MINUTE).max(1) as usize;
+        self.spread.set_options(&options(self.drift, self.allowance.left(now_ms).min(at_once)));
         let moves = self.spread.apply(&changes);
         self.spread.set_options(&options(self.drift, 0));
         self.allowance.spend(moves.iter().filter(|moved| moved.from.is_some()).count());

@@ -211,9 +211,7 @@ impl Pool {
     /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there.
     fn follow(&mut self, term: Option<u64>, view: Option<&StateView>) {
         let leads_on = term.is_some() && term == self.term;
-        if !leads_on
-            && let Some(view) = view.filter(|view| view.ready && view.version > self.version)
-        {
+        if !leads_on && let Some(view) = view.filter(|view| view.ready && view.version > self.version) {
             self.followed = Some(Followed::from(view));
             self.version = view.version;
         }
