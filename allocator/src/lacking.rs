@@ -68,6 +68,12 @@ impl Lacking {
         self.changes
     }
 
+    /// Whether no scraper is known to lack anything.
+    #[must_use]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.since.is_empty()
+    }
+
     /// Whether this scraper should be given no targets of this job.
     #[must_use]
     pub(crate) fn avoids(&self, scraper: &str, job: &str) -> bool {

@@ -9,7 +9,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use promring_model::handover::{Allowance, Leader, LeaderOptions, MoveId, Name};
+use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
 use promring_model::placement::{Change, Move, Node};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
@@ -18,7 +18,7 @@ use crate::catalog::{Catalog, Changes};
 use crate::intended::Intended;
 use crate::lacking::Lacking;
 use crate::ledger::{JobTerms, Ledger};
-use crate::placing::{Placed, Placing, Taker};
+use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
 use told::Told;
@@ -58,6 +58,9 @@ impl Seen<'_> {
 
     /// Who gets a key that placement wants at `to`: another one while that scraper's file lacks the key's job.
     fn diverted<'n>(&self, key: TargetKey, to: &'n Name, takers: &'n [Taker]) -> &'n Name {
+        if self.lacking.is_idle() {
+            return to;
+        }
         match self.catalog.living(key).first() {
             Some(target) => {
                 self.lacking.divert(key, &target.target.job, to, takers.iter().map(|(name, _)| name))
@@ -76,8 +79,8 @@ impl Seen<'_> {
 pub(crate) struct Lead {
     pub(crate) leader: Leader,
     raises_term: bool,
-    /// Keys that may move for weight alone, a minute.
-    moves_per_minute: u32,
+    /// When keys move for their weight alone.
+    drift: Drift,
     /// None until the first placement.
     placing: Option<Placing>,
     /// Keys that somebody has and of which no source has told a target, as long as a source has not told everything.
@@ -101,11 +104,11 @@ pub(crate) struct Lead {
 }
 
 impl Lead {
-    pub(crate) fn new(leader: Leader, raises_term: bool, moves_per_minute: u32, now_ms: i64) -> Self {
+    pub(crate) fn new(leader: Leader, raises_term: bool, drift: Drift, now_ms: i64) -> Self {
         Self {
             leader,
             raises_term,
-            moves_per_minute,
+            drift,
             placing: None,
             orphans: BTreeSet::new(),
             ended: BTreeMap::new(),
@@ -122,13 +125,13 @@ impl Lead {
         }
     }
 
-    /// Changes the leader's times, and how many keys may move for weight alone.
-    pub(crate) fn set_options(&mut self, options: LeaderOptions, moves_per_minute: u32, now_ms: i64) {
+    /// Changes the leader's times, and when keys move for their weight alone.
+    pub(crate) fn set_options(&mut self, options: LeaderOptions, drift: Drift, now_ms: i64) {
         self.leader.set_options(LeaderOptions { raises_term: self.raises_term, ..options });
-        if self.moves_per_minute != moves_per_minute {
-            self.moves_per_minute = moves_per_minute;
+        if self.drift != drift {
+            self.drift = drift;
             if let Some(placing) = &mut self.placing {
-                placing.set_allowance(Allowance::new(moves_per_minute, now_ms));
+                placing.set_drift(drift, now_ms);
             }
         }
     }
@@ -181,23 +184,18 @@ impl Lead {
         self.tell(seen, changes, now_ms)
     }
 
-    /// Goes on from where keys are. What has no owner yet is placed by the next steps.
+    /// Goes on from where keys are, or were going to. What has no owner yet is placed by the next steps.
     fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let placed: Vec<(TargetKey, Name)> =
             self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
-        let known = self.leader.membership().members().map(|(name, _)| name);
-        let had =
-            known.filter(|name| seen.reports.of(name).is_some_and(|r| r.report.handover.version.is_some()));
-        let mut scrapers: BTreeSet<String> = had.map(str::to_owned).collect();
-        scrapers.extend(placed.iter().map(|(_, name)| name.to_string()));
-        let scrapers: Vec<Taker> =
-            scrapers.iter().map(|name| seen.taker(Name::from(name.as_str()))).collect();
+        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back.
+        let scrapers: BTreeSet<&Name> = placed.iter().map(|(_, name)| name).collect();
+        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name.clone())).collect();
         let (alive, orphans): (Vec<_>, Vec<_>) =
             placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
         self.orphans = orphans.into_iter().map(|(key, _)| key).collect();
         let held = alive.iter().map(|(key, name)| seen.placed(*key, name.clone()));
-        let allowance = Allowance::new(self.moves_per_minute, now_ms);
-        let mut placing = Placing::resume(seen.intended.by_node(), &scrapers, held, allowance, now_ms);
+        let mut placing = Placing::resume(seen.intended.by_node(), &scrapers, held, self.drift, now_ms);
         let held: BTreeSet<TargetKey> = alive.iter().map(|(key, _)| *key).collect();
         let new = seen.catalog.keys().filter(|(key, _)| !held.contains(key));
         let new: Vec<_> = new.map(|(key, _)| (Change::Set(key, seen.weight(key)), seen.node(key))).collect();

@@ -281,19 +281,23 @@ impl Allocator {
 
     fn advance(&self) {
         self.follow_lease();
-        let (news, begins_or_ends) = {
+        let (news, told, begins_or_ends) = {
             let mut pool = self.pool();
             let mut state = self.state();
             let before = (state.assigns().is_ok(), state.readiness().is_ok());
             let news = state.advance(now_ms());
-            if let Some(pool) = &mut *pool {
-                pool.advance(&state);
-            }
-            (news, before != (state.assigns().is_ok(), state.readiness().is_ok()))
+            let told = match &mut *pool {
+                Some(pool) => {
+                    let term = state.version().map(|version| version.term);
+                    pool.advance(&state, term, self.mirror().get().as_deref())
+                }
+                None => false,
+            };
+            (news, told, before != (state.assigns().is_ok(), state.readiness().is_ok()))
         };
         if begins_or_ends {
             self.wake_all_polls();
-        } else if !news.is_empty() {
+        } else if told || !news.is_empty() {
             self.shared.polls.wake(&news);
             self.shared.any_news.send_replace(());
         }
@@ -367,7 +371,7 @@ impl Allocator {
             leaving: false,
         });
         let scrapers = scrapers.collect();
-        let version = self.state().version().unwrap_or(Version { term: 0, counter: 0 });
+        let version = pool.version().unwrap_or(Version { term: 0, counter: 0 });
         let ready = pool.board().waiting.is_none() && self.state().discovery_readiness().is_ok();
         Some(ScraperList { version, ready, scrapers, moves: Vec::new() })
     }

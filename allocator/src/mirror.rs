@@ -15,6 +15,7 @@ use promring_proto::api::{StateView, Version};
 
 use crate::Allocator;
 use crate::api::{PollQuery, wait_of};
+use crate::dropin::Pool;
 use crate::lease::Leadership;
 
 /// How long the leader may hold a poll back while nothing is new.
@@ -83,7 +84,16 @@ impl Allocator {
         }
     }
 
+    /// The newest version of what followers are told; None where this allocator does not lead.
+    fn newest(&self) -> Option<Version> {
+        let pool = self.pool();
+        pool.as_ref().map_or_else(|| self.state().version(), Pool::version)
+    }
+
     fn view(&self) -> Option<StateView> {
+        if let Some(pool) = &*self.pool() {
+            return pool.view();
+        }
         let state = self.state();
         let mut owners: BTreeMap<String, Vec<TargetKey>> = BTreeMap::new();
         for (key, owner) in state.owners() {
@@ -140,8 +150,7 @@ pub(crate) async fn state(
             return (StatusCode::SERVICE_UNAVAILABLE, "not ready: another allocator leads, or none does\n")
                 .into_response();
         }
-        let version = allocator.state().version();
-        if version != held
+        if allocator.newest() != held
             && let Some(view) = allocator.view()
         {
             let etag = [(header::ETAG, format!("\"{}\"", view.version))];

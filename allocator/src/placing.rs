@@ -9,8 +9,25 @@ use promring_model::target::TargetKey;
 
 use crate::reports::WEIGHT_DEFAULT;
 
-/// How often loads are held against each other, in milliseconds. What changes in between is taken together.
+/// How often loads are held against each other, in milliseconds.
 const REBALANCE_INTERVAL_MS: i64 = 5_000;
+
+const REBALANCES_PER_MINUTE: u32 = (60_000 / REBALANCE_INTERVAL_MS) as u32;
+
+/// Where new weights never end, loads are held against each other all the same after this long.
+const REBALANCE_PATIENCE_MS: i64 = 60_000;
+
+/// Weights that are taken at once: with a million targets a millisecond or two of work.
+const REWEIGHED_MAX: usize = 1_000;
+
+/// When keys move for their weight alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Drift {
+    /// So many a minute; 0: none ever.
+    pub(crate) moves_per_minute: u32,
+    /// Off a scraper that carries more than this many times the mean.
+    pub(crate) band: f64,
+}
 
 /// A scraper, and the node that it runs on; None where that is not known, or does not matter.
 pub(crate) type Taker = (Name, Option<Node>);
@@ -22,6 +39,7 @@ pub(crate) type Placed = (TargetKey, f64, Option<Node>, Name);
 pub(crate) struct Placing {
     spread: Spread,
     takers: Vec<Taker>,
+    drift: Drift,
     allowance: Allowance,
     /// Keys whose weight may have changed.
     reweighed: BTreeSet<TargetKey>,
@@ -34,12 +52,17 @@ impl Placing {
         by_node: bool,
         scrapers: &[Taker],
         held: impl IntoIterator<Item = Placed>,
-        allowance: Allowance,
+        drift: Drift,
         now_ms: i64,
     ) -> Self {
-        let spread = Spread::resume(by_node, &options(0), scrapers, held);
-        let takers = scrapers.to_vec();
-        Self { spread, takers, allowance, reweighed: BTreeSet::new(), rebalanced_ms: now_ms }
+        Self {
+            spread: Spread::resume(by_node, &options(drift, 0), scrapers, held),
+            takers: scrapers.to_vec(),
+            drift,
+            allowance: Allowance::new(drift.moves_per_minute, now_ms),
+            reweighed: BTreeSet::new(),
+            rebalanced_ms: now_ms,
+        }
     }
 
     /// Whether nodes decide first.
@@ -50,13 +73,15 @@ impl Placing {
     /// Goes over to the other strategy, with the keys that there are. By node they go home at once; by load they stay, and
     /// what is uneven is levelled as any drift is.
     pub(crate) fn turn(&mut self, by_node: bool, held: impl IntoIterator<Item = Placed>) -> Vec<Move> {
-        self.spread = Spread::resume(by_node, &options(0), &self.takers, held);
+        self.spread = Spread::resume(by_node, &options(self.drift, 0), &self.takers, held);
         self.spread.apply(&[])
     }
 
-    /// So many may move for their weight alone.
-    pub(crate) fn set_allowance(&mut self, allowance: Allowance) {
-        self.allowance = allowance;
+    /// From now on keys move for their weight alone like this.
+    pub(crate) fn set_drift(&mut self, drift: Drift, now_ms: i64) {
+        self.allowance = Allowance::new(drift.moves_per_minute, now_ms);
+        self.drift = drift;
+        self.spread.set_options(&options(drift, 0));
     }
 
     /// The scrapers that take targets now, by name. While there is none everything stays as it is: whoever is alive goes on
@@ -94,23 +119,34 @@ impl Placing {
         self.reweighed.insert(key);
     }
 
-    /// Holds loads against each other, every few seconds, with the weights as they are now. Only what the allowance has
-    /// left moves.
+    /// Takes weights as they are now, some thousand at a time. Every few seconds, once it has all of them, it holds loads
+    /// against each other: only what the allowance has left moves.
     pub(crate) fn rebalance(
         &mut self,
         weight: impl Fn(TargetKey) -> Option<(f64, Option<Node>)>,
         now_ms: i64,
     ) -> Vec<Move> {
-        if now_ms - self.rebalanced_ms < REBALANCE_INTERVAL_MS {
+        let since_ms = now_ms - self.rebalanced_ms;
+        // By node every change looks at everything, so that they are taken together.
+        let by_node = self.is_by_node();
+        if since_ms < REBALANCE_INTERVAL_MS && (by_node || self.reweighed.is_empty()) {
             return Vec::new();
         }
-        self.rebalanced_ms = now_ms;
-        let reweighed = std::mem::take(&mut self.reweighed);
+        let rest = self.reweighed.iter().nth(REWEIGHED_MAX).copied().filter(|_| !by_node);
+        let rest = rest.map(|first| self.reweighed.split_off(&first)).unwrap_or_default();
+        let is_whole = rest.is_empty() || since_ms >= REBALANCE_PATIENCE_MS;
+        let reweighed = std::mem::replace(&mut self.reweighed, rest);
         let change = |key| weight(key).map(|(weight, node)| (Change::Set(key, weight), node));
         let changes: Vec<(Change, Option<Node>)> = reweighed.into_iter().filter_map(change).collect();
-        self.spread.set_options(&options(self.allowance.left(now_ms)));
+        if since_ms < REBALANCE_INTERVAL_MS || !is_whole {
+            return self.spread.apply(&changes);
+        }
+        self.rebalanced_ms = now_ms;
+        // A minute's worth is spread over it, so that no single change takes long.
+        let at_once = (self.drift.moves_per_minute / REBALANCES_PER_MINUTE).max(1) as usize;
+        self.spread.set_options(&options(self.drift, self.allowance.left(now_ms).min(at_once)));
         let moves = self.spread.apply(&changes);
-        self.spread.set_options(&options(0));
+        self.spread.set_options(&options(self.drift, 0));
         self.allowance.spend(moves.iter().filter(|moved| moved.from.is_some()).count());
         moves
     }
@@ -126,8 +162,9 @@ impl Placing {
     }
 }
 
-fn options(drift_moves_max: usize) -> PlacementOptions {
-    PlacementOptions { drift_moves_max, weight_default: WEIGHT_DEFAULT, ..PlacementOptions::default() }
+fn options(drift: Drift, drift_moves_max: usize) -> PlacementOptions {
+    let band = drift.band;
+    PlacementOptions { band, drift_moves_max, weight_default: WEIGHT_DEFAULT, ..PlacementOptions::default() }
 }
 
 impl fmt::Debug for Placing {

@@ -17,6 +17,7 @@ use crate::discovery::Found;
 use crate::intended::Intended;
 use crate::lacking::Lacking;
 use crate::lead::{Lead, Seen};
+use crate::placing::Drift;
 pub use crate::reports::Reported;
 use crate::reports::Reports;
 use crate::targets::{JobTargets, SOURCE_PATIENCE_MS};
@@ -31,7 +32,7 @@ pub enum Refusal {
     NotLeading,
     /// Whoever reports is no scraper of this allocator.
     Unknown(String),
-    /// There are too many scrapers, or too many reports of this one.
+    /// There are too many scrapers.
     TooMany(String),
 }
 
@@ -43,7 +44,7 @@ pub struct State {
     intended: Intended,
     lacking: Lacking,
     options: LeaderOptions,
-    moves_per_minute: u32,
+    drift: Drift,
     started_ms: i64,
     /// Every source has told what there is, or has failed for long.
     discovered: bool,
@@ -62,7 +63,7 @@ impl State {
             intended: Intended::new(now_ms),
             lacking: Lacking::default(),
             options: LeaderOptions::default(),
-            moves_per_minute: 0,
+            drift: drift(config),
             started_ms: now_ms,
             discovered: false,
             may_begin: false,
@@ -76,12 +77,12 @@ impl State {
     /// sources have synced again.
     pub fn apply_config(&mut self, config: &Config, now_ms: i64) {
         self.options = leader_options(config);
-        self.moves_per_minute = config.allocator.rebalance_moves_per_minute;
+        self.drift = drift(config);
         self.intended.apply_config(config);
         self.catalog.apply_config(config);
         let roster = self.intended.roster().cloned();
         if let Some(lead) = &mut self.lead {
-            lead.set_options(self.options, self.moves_per_minute, now_ms);
+            lead.set_options(self.options, self.drift, now_ms);
             lead.leader.set_roster(roster);
             lead.leader.expect(self.intended.expected());
         }
@@ -94,7 +95,7 @@ impl State {
         let options = LeaderOptions { raises_term, ..self.options };
         let mut leader = Leader::new(options, term, self.intended.expected(), now_ms);
         leader.set_roster(self.intended.roster().cloned());
-        self.lead = Some(Lead::new(leader, raises_term, self.moves_per_minute, now_ms));
+        self.lead = Some(Lead::new(leader, raises_term, self.drift, now_ms));
     }
 
     /// Another one leads. What discovery and scrapers have told stays.
@@ -169,9 +170,6 @@ impl State {
             if !self.intended.admits(name, report.handover.version.is_some()) {
                 return Err(Refusal::Unknown(format!("{name} is none of the scrapers (allocator.members)")));
             }
-        }
-        if !self.reports.admit(name, now_ms) {
-            return Err(Refusal::TooMany("too many reports".to_owned()));
         }
         let leaving = self.intended.is_leaving(name);
         // One that leaves takes nothing any more, even before it is told to stop.
@@ -338,6 +336,11 @@ impl State {
     pub(crate) fn leading(&self) -> Option<&Lead> {
         self.lead.as_ref()
     }
+}
+
+fn drift(config: &Config) -> Drift {
+    let allocator = &config.allocator;
+    Drift { moves_per_minute: allocator.rebalance_moves_per_minute, band: allocator.rebalance_band }
 }
 
 fn leader_options(config: &Config) -> LeaderOptions {

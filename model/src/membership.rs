@@ -6,6 +6,10 @@
 //!
 //! With a StatefulSet's roster a silent scraper is lost after the lapse only if its pod is no longer ready or gone as well:
 //! otherwise it may be cut off from the allocator alone, and is given [`SILENT_MAX`].
+//!
+//! While nobody at all is heard of, it is more likely that the allocator hears nothing than that all scrapers have died at
+//! once: such time counts against nobody. Otherwise the first to be heard again would get everything that the others, which
+//! are alive, go on scraping.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,6 +18,9 @@ use crate::roster::{Presence, Roster};
 
 /// A scraper whose pod is ready counts as lost only after so long a silence.
 pub const SILENT_MAX: Duration = Duration::from_secs(60);
+
+/// When nobody was heard of for this part of the lapse, the allocator itself may be cut off. Scrapers report several times in it.
+const DEAF_PART: i64 = 3;
 
 /// When a scraper counts as lost, and how long a start waits for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,10 @@ pub struct Member {
     pub lost: bool,
     /// Its pod is being deleted, or the roster does not have it (any more).
     pub unwanted: bool,
+    /// Since when it is silent, where time in which nobody was heard of does not count.
+    silent_since_ms: i64,
+    /// It is lost as everybody is: nobody was heard of.
+    lost_with_all: bool,
 }
 
 /// All scrapers that ever reported.
@@ -44,6 +55,8 @@ pub struct Membership {
     members: BTreeMap<String, Member>,
     roster: Option<Roster>,
     first_report_ms: Option<i64>,
+    /// When anybody reported last.
+    heard_ms: i64,
     settled: bool,
 }
 
@@ -51,7 +64,8 @@ impl Membership {
     /// Nobody yet.
     #[must_use]
     pub fn new(options: MembershipOptions) -> Self {
-        Self { options, members: BTreeMap::new(), roster: None, first_report_ms: None, settled: false }
+        let (members, roster) = (BTreeMap::new(), None);
+        Self { options, members, roster, first_report_ms: None, heard_ms: 0, settled: false }
     }
 
     /// Changes the times; what is known of the members stays.
@@ -62,14 +76,46 @@ impl Membership {
     /// A scraper has reported. Returns whether the set of members that take targets changed.
     pub fn report(&mut self, name: &str, draining: bool, now_ms: i64) -> bool {
         self.first_report_ms.get_or_insert(now_ms);
+        let mut changed = self.hear(now_ms);
         let before = self.members.get(name).is_some_and(Member::takes_targets);
-        let member = Member { reported_ms: now_ms, draining, lost: false, unwanted: self.is_unwanted(name) };
-        let after = member.takes_targets();
+        let member = Member {
+            reported_ms: now_ms,
+            draining,
+            lost: false,
+            unwanted: self.is_unwanted(name),
+            silent_since_ms: now_ms,
+            lost_with_all: false,
+        };
+        changed |= before != member.takes_targets();
         match self.members.get_mut(name) {
             Some(known) => *known = member,
             None => drop(self.members.insert(name.to_owned(), member)),
         }
-        before != after
+        changed
+    }
+
+    /// Somebody is heard of. After a time in which nobody was, the others get the rest of their patience to follow.
+    fn hear(&mut self, now_ms: i64) -> bool {
+        let deaf_ms = self.deaf_ms(now_ms);
+        self.heard_ms = now_ms;
+        if deaf_ms == 0 {
+            return false;
+        }
+        let mut changed = false;
+        for member in self.members.values_mut() {
+            member.silent_since_ms += deaf_ms;
+            if std::mem::take(&mut member.lost_with_all) {
+                member.lost = false;
+                changed |= member.takes_targets();
+            }
+        }
+        changed
+    }
+
+    /// For how long nobody has been heard of, beyond what is usual.
+    fn deaf_ms(&self, now_ms: i64) -> i64 {
+        let usual_ms = self.options.lapse.as_millis() as i64 / DEAF_PART;
+        (now_ms - self.heard_ms - usual_ms).max(0)
     }
 
     /// Who the members are to be was told, or how their pods are doing; None: whoever reports. Returns whether the set
@@ -85,6 +131,12 @@ impl Membership {
         }
         self.members = members;
         changed
+    }
+
+    /// Whether nobody has been heard of for so long that everybody would be lost. Then nothing is to be concluded from it.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.members.values().any(|member| member.lost_with_all)
     }
 
     /// The node that a scraper's pod runs on, where the roster knows it.
@@ -129,11 +181,15 @@ impl Membership {
     /// Time has passed. Returns whether the set of members that take targets changed.
     pub fn tick(&mut self, now_ms: i64) -> bool {
         let mut changed = false;
+        let deaf_ms = self.deaf_ms(now_ms);
         let mut members = std::mem::take(&mut self.members);
         for (name, member) in &mut members {
-            if !member.lost && now_ms - member.reported_ms > self.patience_ms(name) {
+            let patience_ms = self.patience_ms(name);
+            let alone = now_ms - member.silent_since_ms - deaf_ms > patience_ms;
+            let with_all = now_ms - self.heard_ms > patience_ms;
+            if !member.lost && (alone || with_all) {
                 changed |= member.takes_targets();
-                member.lost = true;
+                (member.lost, member.lost_with_all) = (true, !alone);
             }
         }
         self.members = members;
@@ -302,6 +358,54 @@ mod tests {
         scaled.sized(Some((1, 0)));
         assert!(members.set_roster(scaled.roster()));
         assert_eq!((takers(&members), members.is_leaving("s-1")), (vec!["s-0"], true));
+    }
+
+    #[test]
+    fn who_is_silent_while_nobody_is_heard_of_is_given_the_rest_of_its_time_afterwards() {
+        let mut members = membership();
+        for at in (0..20_000).step_by(1_000) {
+            for name in ["a", "b", "c"] {
+                members.report(name, false, at);
+            }
+        }
+        members.tick(20_000);
+        // c dies at 19 s, and the allocator is cut off for a minute a little later.
+        for at in (20_000..25_000).step_by(1_000) {
+            for name in ["a", "b"] {
+                members.report(name, false, at);
+            }
+        }
+        for at in (24_000..39_000).step_by(250) {
+            assert!(!members.tick(at), "at {at}");
+        }
+        assert!(members.tick(39_001), "all at once, so that none gets what others have");
+        assert!(takers(&members).is_empty() && members.is_deaf());
+        assert!(!members.tick(84_000));
+        assert!(members.report("a", false, 84_000));
+        assert_eq!(takers(&members), ["a", "b", "c"]);
+        assert!(!members.is_deaf());
+        // c has been silent for five seconds before, and for the first five of the silence of all.
+        for at in (84_000..89_000).step_by(1_000) {
+            members.report("b", false, at);
+            assert!(!members.tick(at), "at {at}");
+        }
+        members.report("a", false, 89_001);
+        assert!(members.tick(89_001));
+        assert_eq!(takers(&members), ["a", "b"]);
+    }
+
+    #[test]
+    fn one_that_dies_is_lost_though_the_others_report_seldom() {
+        let mut members = membership();
+        for name in ["a", "b"] {
+            members.report(name, false, 0);
+        }
+        let mut lost = None;
+        for at in (7_000..60_000).step_by(7_000) {
+            members.report("a", false, at);
+            lost = lost.or(members.tick(at).then_some(at).filter(|_| takers(&members) == ["a"]));
+        }
+        assert_eq!(lost, Some(28_000), "time beyond the usual silence does not count");
     }
 
     #[test]

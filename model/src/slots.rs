@@ -3,8 +3,11 @@
 //! A target's slots are `t_k = k · interval + offset`, in Unix milliseconds, where the offset comes from the
 //! target's key alone. So every scraper computes the same slots for a target, a restart keeps them, and
 //! targets are spread evenly over their interval. A slot has one owner.
+//!
+//! Living targets that share a key (they differ in path or parameters only) would all be due at once, so that each takes its
+//! offset from its identity. The owner of the key has all of them, and so knows of which this is true.
 
-use crate::target::TargetKey;
+use crate::target::{TargetId, TargetKey};
 
 /// A sample carries its slot's nominal time when the scrape began at most this late, in milliseconds,
 /// and at most a tenth of the interval.
@@ -21,8 +24,19 @@ impl Slots {
     /// The slots of the target with this key. An interval under a millisecond counts as one millisecond.
     #[must_use]
     pub fn new(interval: std::time::Duration, key: TargetKey) -> Self {
+        Self::with(interval, key.0)
+    }
+
+    /// The slots of one of several living targets with one key.
+    #[must_use]
+    pub fn apart(interval: std::time::Duration, id: TargetId) -> Self {
+        // Its lower half is as good a hash as the whole.
+        Self::with(interval, id.0 as u64)
+    }
+
+    fn with(interval: std::time::Duration, hash: u64) -> Self {
         let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX).max(1);
-        Self { interval_ms, offset_ms: (key.0 % interval_ms as u64) as i64 }
+        Self { interval_ms, offset_ms: (hash % interval_ms as u64) as i64 }
     }
 
     /// The length of a slot in milliseconds.
@@ -71,6 +85,13 @@ mod tests {
         assert_eq!(slots.next_after(3_456), 13_456, "a slot is after a time only when it is later");
         assert_eq!(slots.slot_at(13_455), 3_456);
         assert_eq!(slots.slot_at(13_456), 13_456);
+    }
+
+    #[test]
+    fn targets_that_share_a_key_take_their_slots_from_their_identities() {
+        let interval = Duration::from_secs(10);
+        let offset = |id: u128| Slots::apart(interval, TargetId(id)).next_after(0);
+        assert_eq!((offset(3_456), offset(7_000 | 1 << 64)), (3_456, 7_000));
     }
 
     #[test]

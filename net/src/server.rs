@@ -58,11 +58,6 @@ pub async fn bind(address: &str) -> Result<TcpListener, BindError> {
     })
 }
 
-/// Stands in the extensions of a request whose client has shown a certificate that was verified: its connection is mutual
-/// TLS.
-#[derive(Clone, Copy, Debug)]
-pub struct MutualTls;
-
 /// Says whether the process is ready, and why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 

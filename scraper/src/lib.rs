@@ -7,6 +7,7 @@ mod api;
 pub mod assignment;
 pub mod buffers;
 mod chunked;
+pub mod companions;
 pub mod destinations;
 pub mod families;
 mod filling;
@@ -49,6 +50,7 @@ use tokio::sync::watch;
 
 use assignment::{AllocatorAccess, AllocatorClient, SavedAssignment, SavedState};
 use buffers::{Buffers, Scratches};
+use companions::Companions;
 use destinations::Destinations;
 use handover::{Gate, Tending};
 use labelsets::Shared as SharedLabels;
@@ -149,6 +151,7 @@ impl Scraper {
             labels,
             metrics: ScrapeMetrics::new(),
             spread: SpreadTargets::open(&options.data_dir, destinations.are_idle()),
+            companions: Companions::default(),
             gate: Gate::new(member),
             stopping: Shutdown::new(),
         });

@@ -124,6 +124,7 @@ impl Manager {
 
     fn carry_out(&mut self, version: Version, changes: Vec<Change>, ends: &HashMap<TargetKey, End>) {
         self.ending.retain(|task| !task.is_finished());
+        self.environment.companions.set(self.held.shared());
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
         let mut took: HashMap<String, Duration> = HashMap::new();

@@ -226,3 +226,70 @@ async fn a_token_that_all_share_lets_scrapers_in_and_is_read_again() {
     })
     .await;
 }
+
+/// A pool of others, with a job whose settings have a secret.
+const POOL: &str = "
+allocator: {clients: drop-in, serve_secrets: true, members: static, scrapers: [a, b]}
+scrape_configs:
+- {job_name: open, static_configs: [{targets: ['t:1', 't:2', 't:3', 't:4']}]}
+- job_name: secret
+  basic_auth: {username: user, password: hunter2}
+  static_configs: [{targets: ['t:5']}]
+";
+
+/// Status and text; None where no connection comes about.
+async fn ask(client: &Client, url: String) -> Option<(u16, String)> {
+    let answer = client.get(url).send().await.ok()?;
+    Some((answer.status().as_u16(), answer.text().await.ok()?))
+}
+
+/// The jobs that a collector is told of, and whether the secret is among what it is told.
+async fn told(client: &Client, base: &str) -> (Vec<String>, bool) {
+    let (status, text) = eventually("the allocator is ready", async || {
+        ask(client, format!("{base}/scrape_configs")).await.filter(|(status, _)| *status != 503)
+    })
+    .await;
+    assert_eq!(status, 200, "{text}");
+    let jobs: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+    (jobs.keys().cloned().collect(), text.contains("hunter2"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drop_in_clients_get_secrets_by_mutual_tls_alone_and_lists_under_their_own_names() {
+    let world = World::new().await;
+    std::fs::write(&world.config, POOL).unwrap();
+    let dir = world.path();
+    let (ours, other) = (Authority::new(), Authority::new());
+    let ca = ours.write(dir, "ca");
+    let server = ours.sign(dir, "server", &["127.0.0.1"]);
+    let of = |(cert, key): &(PathBuf, PathBuf)| client(&ca, Some((cert, key)));
+    let own = of(&ours.sign(dir, "own", &["a.pool.metrics.svc"]));
+    let common = of(&ours.sign(dir, "common", &["collectors"]));
+    let (foreign, nobody) = (of(&other.sign(dir, "foreign", &["a"])), client(&ca, None));
+    let base = format!("https://{}", world.listen);
+    let tls = ["--tls-cert-file", text(&server.0), "--tls-key-file", text(&server.1)];
+
+    let mut allocator = world.allocator(&[&tls[..], &["--tls-client-ca-file", text(&ca)]].concat());
+    for client in [&own, &common] {
+        assert_eq!(told(client, &base).await, (vec!["open".to_owned(), "secret".to_owned()], true));
+    }
+    let (status, body) = ask(&nobody, format!("{base}/scrape_configs")).await.unwrap();
+    assert_eq!((status, body.contains("hunter2")), (401, false), "{body}");
+    assert_eq!(ask(&foreign, format!("{base}/scrape_configs")).await, None);
+    for (client, name, status) in
+        [(&own, "a", 200), (&own, "b", 403), (&common, "a", 200), (&common, "b", 200), (&nobody, "a", 401)]
+    {
+        for path in [format!("http_sd/{name}"), format!("jobs/open/targets?collector_id={name}")] {
+            let (answered, text) = ask(client, format!("{base}/{path}")).await.unwrap();
+            assert_eq!(answered, status, "{path}: {text}");
+        }
+    }
+    assert!(allocator.terminate().success());
+
+    // A certificate that nobody asks for proves nothing, and plain HTTP has none.
+    let mut allocator = world.allocator(&tls);
+    assert_eq!(told(&own, &base).await, (vec!["open".to_owned()], false));
+    assert!(allocator.terminate().success());
+    let _allocator = world.allocator(&[]);
+    assert_eq!(told(&own, &format!("http://{}", world.listen)).await, (vec!["open".to_owned()], false));
+}

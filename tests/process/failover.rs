@@ -17,6 +17,20 @@ use crate::support::{Process, client, eventually, free_port, get, get_json, metr
 
 const TARGETS: usize = 12;
 
+const MEMBERS: &str = "scraper-0, scraper-1";
+
+/// A configuration with these scrapers, and further keys of the allocator.
+fn text(members: &str, keys: &str) -> String {
+    format!(
+        "
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs: [{{job_name: sample, file_sd_configs: [{{files: [targets.json]}}]}}]
+allocator: {{settle: 1s, lapse: 5s, members: static, scrapers: [{members}]{keys}}}
+scraper: {{heartbeat: 300ms, flush_timeout: 0s}}
+"
+    )
+}
+
 /// A Lease without a holder, as the chart makes it.
 #[derive(Clone)]
 struct Lease(Arc<Mutex<Value>>);
@@ -78,13 +92,7 @@ impl World {
         let fleet = Fleet::start(FleetOptions { targets: TARGETS, ..FleetOptions::default() }).await.unwrap();
         std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
         let config = dir.path().join("prometheus.yml");
-        let text = "
-global: {scrape_interval: 1s, scrape_timeout: 1s}
-scrape_configs: [{job_name: sample, file_sd_configs: [{files: [targets.json]}]}]
-allocator: {settle: 1s, lapse: 5s, members: static, scrapers: [scraper-0, scraper-1]}
-scraper: {heartbeat: 300ms, flush_timeout: 0s}
-";
-        std::fs::write(&config, text).unwrap();
+        std::fs::write(&config, text(MEMBERS, "")).unwrap();
         let (lease, url) = Lease::start().await;
         let kubeconfig = dir.path().join("kubeconfig");
         let file = json!({
@@ -104,6 +112,28 @@ scraper: {heartbeat: 300ms, flush_timeout: 0s}
         let arguments = ["allocator", "--config", config, "--listen", &self.listens[number], "--name", &name];
         let election = ["--lease", "metrics/promring", "--kubeconfig", kubeconfig];
         Process::promring(log, &[&arguments[..], &election].concat(), self.dir.path())
+    }
+
+    /// Writes another configuration, which the allocators take by themselves.
+    fn reconfigure(&self, text: &str) {
+        let new = self.config.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &self.config).unwrap();
+    }
+
+    /// What each of these drop-in clients is told by an allocator, once it tells all of them so many targets together.
+    async fn lists(&self, number: usize, clients: &[&str]) -> BTreeMap<String, String> {
+        eventually("every client has a list", async || {
+            let mut lists = BTreeMap::new();
+            let mut count = 0;
+            for client in clients {
+                let list = get(&format!("{}/http_sd/{client}?job=sample", self.url(number))).await?;
+                count += serde_json::from_str::<Vec<Value>>(&list).ok()?.len();
+                lists.insert((*client).to_owned(), list);
+            }
+            (count == TARGETS && lists.values().all(|list| list != "[]")).then_some(lists)
+        })
+        .await
     }
 
     fn url(&self, number: usize) -> String {
@@ -209,4 +239,42 @@ async fn failing_over_moves_nothing_whether_the_leader_stops_or_dies() {
     let metrics = get(&format!("{}/metrics", world.url(third))).await.unwrap();
     let moves = metrics.lines().filter(|line| line.starts_with("promring_allocator_moves_total"));
     assert_eq!(moves.filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drop_in_clients_are_told_the_same_by_both_allocators_and_by_whichever_leads_next() {
+    const DROP_IN: &str = ", clients: drop-in";
+    let world = World::new().await;
+    let clients = ["a", "b", "c"];
+    world.reconfigure(&text("a, b", DROP_IN));
+    let mut allocators = [world.allocator(0, "allocator-0"), world.allocator(1, "allocator-1")];
+    let (leader, term) = world.leader(1).await;
+    world.lists(leader, &clients[..2]).await;
+    // A third client leaves owners that no fresh placement would give.
+    world.reconfigure(&text("a, b, c", DROP_IN));
+    let three = world.lists(leader, &clients).await;
+    let follower = 1 - leader;
+    eventually("the follower tells what the leader does", async || {
+        (world.lists(follower, &clients).await == three).then_some(())
+    })
+    .await;
+    let ready = client().get(format!("{}/readyz", world.url(follower))).send().await.unwrap();
+    assert_eq!(ready.status().as_u16(), 200);
+
+    allocators[leader].signal(Signal::KILL);
+    let (second, second_term) = world.leader(term + 1).await;
+    assert_eq!((second, world.lists(second, &clients).await), (follower, three.clone()));
+    // One that starts anew while another one leads knows it from there.
+    allocators[leader] = world.allocator(leader, "allocator-again");
+    eventually("the new one tells what the leader does", async || {
+        let list = get(&format!("{}/http_sd/a?job=sample", world.url(leader))).await?;
+        (list == three["a"]).then_some(())
+    })
+    .await;
+    assert!(allocators[second].terminate().success(), "{}", allocators[second].log());
+    let (third, _) = world.leader(second_term + 1).await;
+    assert_eq!((third, world.lists(third, &clients).await), (leader, three));
+    // It places as it should when something really changes.
+    world.reconfigure(&text("a, b", DROP_IN));
+    world.lists(third, &clients[..2]).await;
 }

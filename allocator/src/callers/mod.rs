@@ -1,14 +1,18 @@
-//! Who may act as a scraper: poll for its assignment, and report for it.
+//! Who may act as a scraper, which is to poll for its assignment and to report for it; and who may ask as a drop-in client.
 //!
 //! A caller's name comes from the token of its ServiceAccount, which the API server checks and binds to a pod
 //! (`review.rs`); otherwise from its client certificate ([`promring_net::server::PeerCertificate`]). A token that all
 //! scrapers share (`shared.rs`) proves that the caller is one of them, and not which. Without any of these anyone may call.
+//!
+//! Drop-in clients often have one certificate for all: a certificate that names none of them is good for each, as a
+//! shared token is. They only fetch lists, so nothing can be forged by it.
 
 mod rates;
 mod review;
 mod shared;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,13 +21,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use promring_model::config::KubernetesAccess;
-use promring_net::server::Peer;
+use promring_net::server::{Peer, PeerCertificate};
 use promring_proto::api::check_scraper_name;
 use tokio::time::Instant;
 
 use crate::Allocator;
 pub(crate) use rates::OpenPoll;
-use rates::Rates;
+use rates::{Allowance, Rates};
 use review::Reviewer;
 use shared::SharedTokens;
 
@@ -67,7 +71,7 @@ enum Checked {
 
 /// Why a caller is turned away.
 #[derive(Debug, PartialEq, Eq)]
-enum Refusal {
+pub(crate) enum Refusal {
     /// No token, or not a good one.
     Token(String),
     /// It is somebody else.
@@ -95,33 +99,71 @@ impl Callers {
 
     /// Whether a request may act as the scraper of this name.
     async fn check(&self, parts: &Parts, scraper: &str) -> Result<(), Refusal> {
-        match &*self.tokens {
-            Checked::Nothing => {}
-            Checked::Shared(tokens) => tokens.check(bearer(&parts.headers)?)?,
-            Checked::Reviewed(reviewer) => {
-                let pod = reviewer.pod_of(bearer(&parts.headers)?).await?;
-                if *pod != *scraper {
-                    return Err(Refusal::Name(format!(
-                        "the token is that of the pod {pod}, not of {scraper}"
-                    )));
-                }
-                return self.rates.take(scraper, Instant::now()).map_err(Refusal::Rate);
+        let certificate = Peer::of(&parts.extensions).and_then(|peer| peer.certificate.as_ref());
+        match (self.pod(&parts.headers).await?, certificate) {
+            (Some(pod), _) => same_pod(&pod, scraper)?,
+            (None, Some(certificate)) if !certificate.speaks_for(scraper) => {
+                return Err(not_named(certificate, scraper));
             }
+            (None, _) => {}
         }
-        if let Some(certificate) = Peer::of(&parts.extensions).and_then(|peer| peer.certificate.as_ref())
-            && !certificate.speaks_for(scraper)
-        {
-            let names = certificate.dns_names.join(", ");
-            let message = format!("the client certificate is for [{names}], not for {scraper}");
-            return Err(Refusal::Name(message));
+        self.rates.take(scraper, Allowance::SCRAPER, Instant::now()).map_err(Refusal::Rate)
+    }
+
+    /// Whether a request may ask as a drop-in client: as the one of this name, or (None) for what is nobody's own.
+    /// `members` are the clients that there are, and each may ask for so many `jobs` one by one.
+    pub(crate) async fn check_client(
+        &self,
+        parts: &Parts,
+        client: Option<&str>,
+        members: &BTreeSet<String>,
+        jobs: usize,
+    ) -> Result<(), Refusal> {
+        let peer = Peer::of(&parts.extensions);
+        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+        let pod = self.pod(&parts.headers).await?;
+        match (&pod, client, certificate) {
+            (Some(pod), Some(client), _) => same_pod(pod, client)?,
+            (None, Some(client), Some(certificate)) => {
+                let names_others = certificate.processes().any(|process| members.contains(process));
+                if names_others && !certificate.speaks_for(client) {
+                    return Err(not_named(certificate, client));
+                }
+            }
+            (None, _, None) | (_, None, _) => {}
         }
-        self.rates.take(scraper, Instant::now()).map_err(Refusal::Rate)
+        // Whoever makes names up is counted by where it comes from.
+        let known = client.filter(|client| members.contains(*client)).map(str::to_owned);
+        let caller = known.or_else(|| Some(pod?.to_string()));
+        let caller = caller.or_else(|| Some(peer?.address.ip().to_string())).unwrap_or_default();
+        self.rates.take(&caller, Allowance::client(jobs), Instant::now()).map_err(Refusal::Rate)
+    }
+
+    /// The pod that a request's token is bound to; None where tokens name nobody, or none are asked for.
+    async fn pod(&self, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
+        match &*self.tokens {
+            Checked::Nothing => Ok(None),
+            Checked::Shared(tokens) => tokens.check(bearer(headers)?).map(|()| None),
+            Checked::Reviewed(reviewer) => reviewer.pod_of(bearer(headers)?).await.map(Some),
+        }
     }
 
     /// A poll of this scraper is held open until what this gives is dropped; None where too many are already.
     pub(crate) fn open_poll(&self, scraper: &str) -> Option<OpenPoll> {
         self.rates.open_poll(scraper)
     }
+}
+
+fn same_pod(pod: &str, caller: &str) -> Result<(), Refusal> {
+    if pod == caller {
+        return Ok(());
+    }
+    Err(Refusal::Name(format!("the token is that of the pod {pod}, not of {caller}")))
+}
+
+fn not_named(certificate: &PeerCertificate, caller: &str) -> Refusal {
+    let names = certificate.dns_names.join(", ");
+    Refusal::Name(format!("the client certificate is for [{names}], not for {caller}"))
 }
 
 /// The token of a request.
@@ -153,14 +195,15 @@ impl FromRequestParts<Allocator> for Scraper {
             Err(refusal) => {
                 let from = Peer::of(&parts.extensions).map(|peer| peer.address);
                 tracing::debug!(scraper = name, ?from, ?refusal, "a caller is turned away");
-                Err(refusal.into_response())
+                Err(refusal.answer(""))
             }
         }
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+impl Refusal {
+    /// The answer, whose text begins with `mark`. Counts it.
+    pub(crate) fn answer(self, mark: &str) -> Response {
         let (status, reason, message) = match self {
             Self::Token(message) => (StatusCode::UNAUTHORIZED, "token", message),
             Self::Name(message) => (StatusCode::FORBIDDEN, "name", message),
@@ -168,7 +211,7 @@ impl IntoResponse for Refusal {
             Self::Unchecked(message) => (StatusCode::SERVICE_UNAVAILABLE, "unchecked", message),
         };
         metrics::counter!("promring_allocator_refused_callers_total", "reason" => reason).increment(1);
-        let mut response = (status, format!("{message}\n")).into_response();
+        let mut response = (status, format!("{mark}{message}\n")).into_response();
         let header = match status {
             StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
             StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "1")),

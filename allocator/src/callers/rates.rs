@@ -7,12 +7,27 @@ use tokio::time::Instant;
 
 use crate::state::SCRAPERS_MAX;
 
-/// Polls and reports that a scraper may make in the long run, a second: a heartbeat is one in two seconds, and every new
-/// version is a poll and a report.
-const PER_SECOND: f64 = 50.0;
+/// How often a caller may come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Allowance {
+    /// In the long run, a second.
+    pub(super) per_second: f64,
+    /// At once.
+    pub(super) burst: f64,
+}
 
-/// Those that it may make at once.
-const BURST: f64 = 200.0;
+impl Allowance {
+    /// Of a scraper, for polls and reports together: a heartbeat is one in two seconds, and every new version is a poll and
+    /// a report.
+    pub(super) const SCRAPER: Self = Self { per_second: 50.0, burst: 200.0 };
+
+    /// Of a drop-in client, which asks for each job by itself: twice at once, and every five seconds.
+    pub(super) fn client(jobs: usize) -> Self {
+        let Self { per_second, burst } = Self::SCRAPER;
+        let jobs = jobs as f64;
+        Self { per_second: per_second.max(jobs / 5.0), burst: burst.max(jobs * 2.0) }
+    }
+}
 
 /// Polls of one scraper that may be open: those of connections that broke unseen stay for a while.
 const POLLS_MAX: usize = 32;
@@ -31,9 +46,9 @@ impl Bucket {
     }
 
     /// Takes one, where there is one.
-    pub(super) fn take(&mut self, per_second: f64, burst: f64, now: Instant) -> bool {
-        self.left =
-            (self.left + now.saturating_duration_since(self.at).as_secs_f64() * per_second).min(burst);
+    pub(super) fn take(&mut self, allowance: Allowance, now: Instant) -> bool {
+        let seconds = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + seconds * allowance.per_second).min(allowance.burst);
         self.at = now;
         let enough = self.left >= 1.0;
         if enough {
@@ -44,11 +59,12 @@ impl Bucket {
 
     /// Whether it has been left alone for so long that a new one would be the same.
     fn is_full(&self, now: Instant) -> bool {
-        self.left + now.saturating_duration_since(self.at).as_secs_f64() * PER_SECOND >= BURST
+        let Allowance { per_second, burst } = Allowance::SCRAPER;
+        self.left + now.saturating_duration_since(self.at).as_secs_f64() * per_second >= burst
     }
 }
 
-/// The allowances of all scrapers. Clones share them.
+/// What each caller has left. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
     by_name: Arc<Mutex<HashMap<String, Calls>>>,
@@ -65,21 +81,21 @@ impl Rates {
     ///
     /// # Errors
     /// Where it comes too often.
-    pub(super) fn take(&self, scraper: &str, now: Instant) -> Result<(), &'static str> {
+    pub(super) fn take(&self, caller: &str, allowance: Allowance, now: Instant) -> Result<(), &'static str> {
         let mut by_name = self.lock();
-        if let Some(calls) = by_name.get_mut(scraper) {
-            let allowed = calls.bucket.take(PER_SECOND, BURST, now);
-            return if allowed { Ok(()) } else { Err("this scraper calls too often") };
+        if let Some(calls) = by_name.get_mut(caller) {
+            let allowed = calls.bucket.take(allowance, now);
+            return if allowed { Ok(()) } else { Err("this caller comes too often") };
         }
         if by_name.len() >= SCRAPERS_MAX {
             by_name.retain(|_, calls| calls.polls > 0 || !calls.bucket.is_full(now));
         }
         if by_name.len() >= SCRAPERS_MAX {
-            return Err("more scrapers call than can be known");
+            return Err("more callers come than can be known");
         }
-        let mut bucket = Bucket::new(BURST, now);
-        bucket.take(PER_SECOND, BURST, now);
-        by_name.insert(scraper.to_owned(), Calls { bucket, polls: 0 });
+        let mut bucket = Bucket::new(allowance.burst, now);
+        bucket.take(allowance, now);
+        by_name.insert(caller.to_owned(), Calls { bucket, polls: 0 });
         Ok(())
     }
 
@@ -121,24 +137,31 @@ mod tests {
     fn who_calls_too_often_waits_and_others_do_not() {
         let rates = Rates::default();
         let start = Instant::now();
-        let all = |name: &str, now| (0..1_000).filter(|_| rates.take(name, now).is_ok()).count();
-        assert_eq!(all("a", start), BURST as usize);
-        assert_eq!(all("b", start), BURST as usize);
-        assert_eq!(all("a", start + Duration::from_secs(1)), PER_SECOND as usize);
-        assert_eq!(all("a", start + Duration::from_secs(3_600)), BURST as usize);
+        let calls = |name: &str, allowance, now| {
+            (0..10_000).filter(|_| rates.take(name, allowance, now).is_ok()).count()
+        };
+        let all = |name: &str, now| calls(name, Allowance::SCRAPER, now);
+        assert_eq!(all("a", start), 200);
+        assert_eq!(all("b", start), 200);
+        assert_eq!(all("a", start + Duration::from_secs(1)), 50);
+        assert_eq!(all("a", start + Duration::from_secs(3_600)), 200);
+        assert_eq!(calls("c", Allowance::client(3), start), 200);
+        assert_eq!(calls("d", Allowance::client(1_000), start), 2_000, "twice each job");
+        assert_eq!(calls("d", Allowance::client(1_000), start + Duration::from_secs(5)), 1_000);
     }
 
     #[test]
     fn names_beyond_those_that_can_be_known_wait_until_others_have_been_quiet() {
         let rates = Rates::default();
         let start = Instant::now();
+        let take = |name: &str, now| rates.take(name, Allowance::SCRAPER, now);
         for number in 0..SCRAPERS_MAX {
-            assert_eq!(rates.take(&number.to_string(), start), Ok(()));
+            assert_eq!(take(&number.to_string(), start), Ok(()));
         }
         let poll = rates.open_poll("0");
-        assert!(rates.take("one-more", start).is_err());
+        assert!(take("one-more", start).is_err());
         let later = start + Duration::from_secs(60);
-        assert_eq!(rates.take("one-more", later), Ok(()));
+        assert_eq!(take("one-more", later), Ok(()));
         assert_eq!(rates.lock().len(), 2, "the one that polls is still known");
         drop(poll);
     }
@@ -147,7 +170,7 @@ mod tests {
     fn a_scraper_has_so_many_open_polls_and_no_more() {
         let rates = Rates::default();
         assert!(rates.open_poll("a").is_none(), "nobody of this name has called");
-        rates.take("a", Instant::now()).unwrap();
+        rates.take("a", Allowance::SCRAPER, Instant::now()).unwrap();
         let mut open: Vec<_> = (0..POLLS_MAX).map(|_| rates.open_poll("a").unwrap()).collect();
         assert!(rates.open_poll("a").is_none());
         open.pop();

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::rates::Bucket;
+use super::rates::{Allowance, Bucket};
 use super::verdict::{Standing, Verdict, Word};
 use super::{Refusal, ReviewedTokens};
 use crate::kubernetes::ApiServer;
@@ -35,8 +35,7 @@ const TOKENS_MAX: usize = 20_000;
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 /// Questions about tokens that nobody has seen before, a second and at once: who makes tokens up costs the API server no more.
-const NEW_PER_SECOND: f64 = 50.0;
-const NEW_BURST: f64 = 2_000.0;
+const NEW: Allowance = Allowance { per_second: 50.0, burst: 2_000.0 };
 
 /// Asks about tokens, and remembers the answers for a while.
 #[derive(Debug)]
@@ -75,7 +74,7 @@ impl Reviewer {
             hashers: std::array::from_fn(|_| RandomState::new()),
             tokens: Mutex::default(),
             asking: Semaphore::new(AT_ONCE),
-            new: Mutex::new(Bucket::new(NEW_BURST, Instant::now())),
+            new: Mutex::new(Bucket::new(NEW.burst, Instant::now())),
         }
     }
 
@@ -119,7 +118,7 @@ impl Reviewer {
             return Ok(Arc::clone(known));
         }
         let mut new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-        if !new.take(NEW_PER_SECOND, NEW_BURST, now) {
+        if !new.take(NEW, now) {
             return Err(Refusal::Rate("too many unknown tokens come at once"));
         }
         if tokens.len() >= TOKENS_MAX {

@@ -10,7 +10,7 @@ use promring_model::config::{Clients, Config, Members, Strategy};
 use promring_model::placement::{Change, Node, PlacementOptions, Spread};
 use promring_model::roster::{Presence, Roster};
 use promring_model::target::TargetKey;
-use promring_proto::api::ScraperState;
+use promring_proto::api::{ScraperState, StateView, Version};
 
 use super::board::{Board, Job, Share};
 use crate::reasons::{Reason, Reasons};
@@ -20,12 +20,41 @@ use crate::targets::{Discovered, JobTargets};
 /// A member: its name, and its node where that is known.
 type Taker = (Arc<str>, Option<Node>);
 
+/// The targets of each key.
+type ByKey = BTreeMap<TargetKey, Vec<Arc<Discovered>>>;
+
+/// What another allocator has told while it led.
+struct Followed {
+    /// Who took targets, by name.
+    takers: Vec<Arc<str>>,
+    owners: HashMap<TargetKey, Arc<str>>,
+}
+
+impl From<&StateView> for Followed {
+    fn from(view: &StateView) -> Self {
+        let takers: Vec<Arc<str>> = view.owners.keys().map(|name| Arc::from(name.as_str())).collect();
+        let of_owners = takers.iter().zip(view.owners.values());
+        let owners = of_owners.flat_map(|(name, keys)| keys.iter().map(move |key| (*key, Arc::clone(name))));
+        let owners = owners.collect();
+        Self { takers, owners }
+    }
+}
+
 /// The clients of an allocator with `clients: drop-in`. They are members as long as the roster has them, and take targets as
 /// long as it says that their pods are ready, or nobody watches them. Nobody reports, so nobody lapses.
+///
+/// Of several allocators the one that leads places targets. The others serve what it has told them ([`StateView`]), and
+/// whichever leads next goes on from there.
 pub(crate) struct Pool {
     roster: Option<Roster>,
     strategy: Strategy,
     serve_secrets: bool,
+    /// The term in which this allocator leads; None: it does not.
+    term: Option<u64>,
+    /// Of the newest placement that is known here: the own one, or the leader's.
+    version: Version,
+    /// What another leader has told, where that is newer than what was placed here.
+    followed: Option<Followed>,
     spread: Spread,
     takers: Vec<Taker>,
     /// The keys that placement knows, with their nodes.
@@ -45,8 +74,8 @@ impl Pool {
         }
         let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy));
         if pool.strategy != allocator.strategy {
-            let roster = pool.roster.take();
-            pool = Self { roster, ..Self::new(allocator.strategy) };
+            let Self { roster, term, version, .. } = pool;
+            pool = Self { roster, term, version, ..Self::new(allocator.strategy) };
         }
         pool.serve_secrets = allocator.serve_secrets;
         if let Members::Static(names) = &allocator.members {
@@ -63,6 +92,9 @@ impl Pool {
             roster: None,
             strategy,
             serve_secrets: false,
+            term: None,
+            version: Version { term: 0, counter: 0 },
+            followed: None,
             spread: Spread::new(strategy == Strategy::PerNode, &options),
             takers: Vec::new(),
             keys: HashMap::new(),
@@ -84,7 +116,29 @@ impl Pool {
 
     /// The owner of a target.
     pub(crate) fn owner(&self, key: TargetKey) -> Option<&str> {
-        self.spread.owner(key).map(|name| &**name)
+        let owner = match &self.followed {
+            Some(followed) => followed.owners.get(&key),
+            None => self.spread.owner(key),
+        };
+        owner.map(|name| &**name)
+    }
+
+    /// The newest version; None where this allocator does not lead.
+    pub(crate) fn version(&self) -> Option<Version> {
+        self.term.map(|_| self.version)
+    }
+
+    /// What followers are told; None where this allocator does not lead.
+    pub(crate) fn view(&self) -> Option<StateView> {
+        let version = self.version()?;
+        let mut owners: BTreeMap<String, Vec<TargetKey>> =
+            self.takers.iter().map(|(name, _)| (name.to_string(), Vec::new())).collect();
+        for key in self.keys.keys() {
+            if let Some(of_owner) = self.spread.owner(*key).and_then(|owner| owners.get_mut(&**owner)) {
+                of_owner.push(*key);
+            }
+        }
+        Some(StateView { version, ready: self.board.waiting.is_none(), owners })
     }
 
     /// Everyone whose name is known, how it is, and how many targets it has.
@@ -100,9 +154,11 @@ impl Pool {
         })
     }
 
-    /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one.
-    pub(crate) fn advance(&mut self, state: &State) -> bool {
+    /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one. `term`: in
+    /// which this allocator leads, if it does; `view`: what another one that led has told last.
+    pub(crate) fn advance(&mut self, state: &State, term: Option<u64>, view: Option<&StateView>) -> bool {
         let jobs: Vec<&JobTargets> = state.jobs().collect();
+        self.follow(term, view);
         let seen = self.fingerprint(&jobs, state);
         if seen == self.seen {
             return false;
@@ -110,12 +166,14 @@ impl Pool {
         self.seen = seen;
         let takers = self.present();
         let waiting = self.waiting(state, &takers);
-        let placed = waiting.is_none();
-        let by_key = if placed { self.place(&jobs, takers) } else { BTreeMap::new() };
+        let by_key = if waiting.is_none() { by_key(&jobs) } else { BTreeMap::new() };
+        if waiting.is_none() && self.term.is_some() {
+            self.place(&by_key, takers, jobs.iter().all(|job| job.is_synced()));
+        }
         let mut shares: BTreeMap<String, Share> = BTreeMap::new();
         for (key, targets) in by_key {
-            let Some(owner) = self.spread.owner(key) else { continue };
-            let share = shares.entry(owner.to_string()).or_default();
+            let Some(owner) = self.owner(key) else { continue };
+            let share = shares.entry(owner.to_owned()).or_default();
             for target in targets {
                 share.entry(Arc::clone(&target.target.job)).or_default().push(target);
             }
@@ -130,7 +188,38 @@ impl Pool {
         };
         self.show(&board);
         self.board = Arc::new(board);
+        if self.term.is_some() {
+            self.version.counter += 1;
+        }
         true
+    }
+
+    /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there.
+    fn follow(&mut self, term: Option<u64>, view: Option<&StateView>) {
+        let leads_on = term.is_some() && term == self.term;
+        if !leads_on && let Some(view) = view.filter(|view| view.ready && view.version > self.version) {
+            self.followed = Some(Followed::from(view));
+            self.version = view.version;
+        }
+        if self.term == term {
+            return;
+        }
+        self.term = term;
+        if let Some(term) = term {
+            if let Some(followed) = self.followed.take() {
+                self.take_over(&followed);
+            }
+            self.version = Version { term, counter: 0 };
+        }
+    }
+
+    fn take_over(&mut self, followed: &Followed) {
+        let node = |name: &str| self.roster.as_ref().and_then(|roster| roster.node(name)).map(Node::from);
+        self.takers = followed.takers.iter().map(|name| (Arc::clone(name), node(name))).collect();
+        let held = followed.owners.iter().map(|(key, owner)| (*key, f64::NAN, None, owner));
+        let by_node = self.strategy == Strategy::PerNode;
+        self.spread = Spread::resume(by_node, &PlacementOptions::default(), &self.takers, held);
+        self.keys = followed.owners.keys().map(|key| (*key, None)).collect();
     }
 
     fn present(&self) -> Vec<Taker> {
@@ -141,7 +230,10 @@ impl Pool {
     fn fingerprint(&self, jobs: &[&JobTargets], state: &State) -> u64 {
         // Nothing leaves this process, so the hasher need not be a stable one.
         let mut hasher = DefaultHasher::new();
-        (state.may_begin(), self.serve_secrets, state.leads()).hash(&mut hasher);
+        (state.may_begin(), self.serve_secrets, self.term).hash(&mut hasher);
+        if self.followed.is_some() {
+            self.version.hash(&mut hasher);
+        }
         for job in jobs {
             (&job.config.job_name, job.revision()).hash(&mut hasher);
         }
@@ -155,36 +247,30 @@ impl Pool {
 
     /// Why nothing can be told. Once something was, only the last list counts: whoever is alive goes on with it.
     fn waiting(&self, state: &State, takers: &[Taker]) -> Option<String> {
-        if !state.leads() {
-            return Some("another allocator leads, or none does".to_owned());
+        if self.term.is_none() && self.followed.is_none() && self.takers.is_empty() {
+            return Some("another allocator leads, and has not told its state yet, or none does".to_owned());
         }
         if !state.may_begin() {
             return state.discovery_readiness().err();
         }
-        (takers.is_empty() && self.takers.is_empty()).then(|| match &self.roster {
+        let has_told = self.followed.is_some() || !self.takers.is_empty();
+        (takers.is_empty() && !has_told).then(|| match &self.roster {
             None => "nobody has told yet who the clients are (allocator.members)".to_owned(),
             Some(_) => "no client is ready (allocator.members)".to_owned(),
         })
     }
 
-    /// Gives every key an owner.
-    fn place(
-        &mut self,
-        jobs: &[&JobTargets],
-        takers: Vec<Taker>,
-    ) -> BTreeMap<TargetKey, Vec<Arc<Discovered>>> {
-        let mut by_key: BTreeMap<TargetKey, Vec<Arc<Discovered>>> = BTreeMap::new();
-        for target in jobs.iter().flat_map(|job| job.active().values()) {
-            by_key.entry(target.target.key).or_default().push(Arc::clone(target));
-        }
-        let gone: Vec<TargetKey> =
-            self.keys.keys().filter(|key| !by_key.contains_key(key)).copied().collect();
+    /// Gives every key an owner. While a source has not told its targets yet, keys that nobody has told of stay where they
+    /// were.
+    fn place(&mut self, by_key: &ByKey, takers: Vec<Taker>, is_synced: bool) {
+        let unknown = self.keys.keys().filter(|key| is_synced && !by_key.contains_key(key));
+        let gone: Vec<TargetKey> = unknown.copied().collect();
         let mut changes: Vec<(Change, Option<Node>)> = Vec::new();
         for key in gone {
             self.keys.remove(&key);
             changes.push((Change::Remove(key), None));
         }
-        for (key, targets) in &by_key {
+        for (key, targets) in by_key {
             let node = match self.strategy {
                 Strategy::ConsistentHashing => None,
                 Strategy::PerNode => targets.iter().filter_map(|target| target.node()).min(),
@@ -208,7 +294,6 @@ impl Pool {
             let moved = moves.iter().filter(|moved| moved.from.is_some()).count();
             self.reasons.count(Reason::Rebalance, moved as u64);
         }
-        by_key
     }
 
     /// Why targets move when these take them from now on.
@@ -231,7 +316,8 @@ impl Pool {
     /// The same as metrics, and what a user would wonder about in the log.
     fn show(&self, board: &Board) {
         for name in &board.members {
-            let count = board.count(name);
+            // Of several allocators the one that leads counts.
+            let count = if self.term.is_some() { board.count(name) } else { 0 };
             metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(count as f64);
         }
         for gone in self.board.members.difference(&board.members) {
@@ -258,6 +344,14 @@ impl Pool {
             }
         }
     }
+}
+
+fn by_key(jobs: &[&JobTargets]) -> ByKey {
+    let mut by_key = ByKey::new();
+    for target in jobs.iter().flat_map(|job| job.active().values()) {
+        by_key.entry(target.target.key).or_default().push(Arc::clone(target));
+    }
+    by_key
 }
 
 impl fmt::Debug for Pool {

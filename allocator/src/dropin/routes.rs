@@ -9,18 +9,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Path, Query, State as Shared};
-use axum::http::{Extensions, StatusCode, Uri, header};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use promring_model::target::ADDRESS;
-use promring_net::server::MutualTls;
+use promring_net::server::Peer;
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Board;
-use crate::Allocator;
 use crate::targets::Discovered;
+use crate::{Allocator, callers};
 
 /// What makes a text that no YAML parser takes.
 const NO_YAML: char = '@';
@@ -43,6 +44,8 @@ enum Refusal {
     NotReady(String),
     /// There is nothing of this name.
     Unknown(String),
+    /// Whoever asks may not.
+    Caller(callers::Refusal),
 }
 
 impl IntoResponse for Refusal {
@@ -53,32 +56,38 @@ impl IntoResponse for Refusal {
             }
             Self::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}")),
             Self::Unknown(what) => (StatusCode::NOT_FOUND, format!("unknown: {what}")),
+            Self::Caller(refusal) => return refusal.answer(&format!("{NO_YAML} ")),
         };
         (status, format!("{NO_YAML} {text}\n")).into_response()
     }
 }
 
-/// Counts the request and gives what there is to tell.
-fn board(allocator: &Allocator, path: &'static str) -> Result<Arc<Board>, Refusal> {
+/// Counts the request, looks whether the caller may ask for `client` (None: for what is nobody's own), and gives what there
+/// is to tell.
+async fn board(
+    allocator: &Allocator,
+    path: &'static str,
+    parts: &Parts,
+    client: Option<&str>,
+) -> Result<Arc<Board>, Refusal> {
     let board = allocator.board().ok_or(Refusal::NotServed)?;
     metrics::counter!("promring_dropin_requests_total", "path" => path).increment(1);
+    let checked = allocator.callers().check_client(parts, client, &board.members, board.jobs.len()).await;
+    checked.map_err(Refusal::Caller)?;
     match &board.waiting {
         Some(reason) => Err(Refusal::NotReady(reason.clone())),
         None => Ok(board),
     }
 }
 
-async fn scrape_configs(
-    Shared(allocator): Shared<Allocator>,
-    extensions: Extensions,
-) -> Result<Response, Refusal> {
-    let board = board(&allocator, "scrape_configs")?;
-    let with_secrets = board.serve_secrets && extensions.get::<MutualTls>().is_some();
+async fn scrape_configs(Shared(allocator): Shared<Allocator>, parts: Parts) -> Result<Response, Refusal> {
+    let board = board(&allocator, "scrape_configs", &parts, None).await?;
+    let with_secrets = board.serve_secrets && Peer::is_certified(&parts.extensions);
     Ok(json_response(board.scrape_configs(with_secrets)))
 }
 
-async fn jobs(Shared(allocator): Shared<Allocator>) -> Result<Response, Refusal> {
-    let board = board(&allocator, "jobs")?;
+async fn jobs(Shared(allocator): Shared<Allocator>, parts: Parts) -> Result<Response, Refusal> {
+    let board = board(&allocator, "jobs", &parts, None).await?;
     let link = |job: &String| (job.clone(), json!({ "_link": format!("/jobs/{}/targets", escape(job)) }));
     let links: serde_json::Map<_, _> = board.jobs.keys().map(link).collect();
     Ok(json_response(serde_json::Value::Object(links).to_string()))
@@ -91,11 +100,11 @@ struct TargetsQuery {
 
 async fn targets(
     Shared(allocator): Shared<Allocator>,
-    uri: Uri,
     Query(query): Query<TargetsQuery>,
+    parts: Parts,
 ) -> Result<Response, Refusal> {
-    let board = board(&allocator, "targets")?;
-    let name = job_of(&uri, &board);
+    let board = board(&allocator, "targets", &parts, query.collector_id.as_deref()).await?;
+    let name = job_of(&parts.uri, &board);
     if let Some(job) = board.jobs.get(&name)
         && !job.synced
     {
@@ -125,8 +134,9 @@ async fn http_sd(
     Shared(allocator): Shared<Allocator>,
     Path(scraper): Path<String>,
     Query(query): Query<HttpSdQuery>,
+    parts: Parts,
 ) -> Result<Response, Refusal> {
-    let board = board(&allocator, "http_sd")?;
+    let board = board(&allocator, "http_sd", &parts, Some(&scraper)).await?;
     if !board.members.contains(&scraper) {
         return Err(Refusal::Unknown(format!("there is no client {scraper:?} (allocator.members)")));
     }

@@ -22,8 +22,10 @@ pub(super) struct Told {
 impl Lead {
     /// Brings the ledgers up to date for every key that changed. Returns the scrapers that are told something new.
     pub(super) fn tell(&mut self, seen: &Seen<'_>, changes: &Changes, now_ms: i64) -> Vec<Name> {
-        let mut keys = self.leader.take_changed();
+        let mut keys: Vec<TargetKey> = self.leader.take_changed().into_iter().collect();
         keys.extend(&changes.keys);
+        keys.sort_unstable();
+        keys.dedup();
         for key in keys {
             self.tell_key(key, seen.catalog.living(key), now_ms);
         }

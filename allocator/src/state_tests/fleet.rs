@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use promring_model::config::{Config, ConfigSource, Discovery, load};
-use promring_model::handover::{Effect, Grant, Member, MemberOptions, Name, Progress, Reply, Told};
+use promring_model::handover::{Effect, Grant, Member, MemberOptions, Name, Progress, Reply, Saved, Told};
 use promring_model::target::{Target, TargetId, TargetKey};
 use promring_proto::api::{Assignment, Health, Report, ReportAnswer, TargetReport, Version};
 
@@ -77,7 +77,10 @@ pub(super) struct Scraper {
 
 impl Scraper {
     fn new(name: &str, run: u64, now_ms: i64) -> Self {
-        let mut member = Member::new(Name::from(name), MemberOptions::default(), run, now_ms);
+        Self::with(Member::new(Name::from(name), MemberOptions::default(), run, now_ms))
+    }
+
+    fn with(mut member: Member) -> Self {
         member.set_progress(BTreeMap::from([("one".to_owned(), Progress { acked: 1, oldest_ms: 0 })]));
         Self {
             member,
@@ -199,6 +202,21 @@ impl Fleet {
 
     pub(super) fn join(&mut self, name: &str) {
         self.scrapers.insert(name.to_owned(), Scraper::new(name, 1, self.now_ms));
+    }
+
+    /// A scraper that has given everything away starts again, with its volume.
+    pub(super) fn come_back(&mut self, name: &str) {
+        let version = self.scrapers.get(name).and_then(|scraper| scraper.version);
+        let saved =
+            Saved { promised: version.map_or(0, |version| version.term), version, ..Saved::default() };
+        let member = Member::restored(Name::from(name), MemberOptions::default(), 2, saved, self.now_ms);
+        self.scrapers.insert(name.to_owned(), Scraper { version, ..Scraper::with(member) });
+    }
+
+    /// How old a scraper's oldest unsent sample is, and how much it has sent.
+    pub(super) fn queued(&mut self, name: &str, oldest_ms: i64, acked: u64) {
+        let progress = Progress { acked, oldest_ms };
+        self.scraper(name).member.set_progress(BTreeMap::from([("one".to_owned(), progress)]));
     }
 
     /// The allocator's process starts again, and its discovery too.

@@ -175,6 +175,49 @@ fn a_restart_of_the_allocator_in_the_middle_completes_what_is_final() {
 }
 
 #[test]
+fn after_a_crash_in_the_midst_of_a_scale_out_the_newcomer_gets_the_rest_of_its_share() {
+    // After so many seconds; one giver may have too much unsent to give yet, and one member may not have heard of anything.
+    for after in 0..12_u64 {
+        for (late, deaf) in [(false, None), (true, None), (false, Some("a")), (false, Some("c"))] {
+            let mut fleet = Fleet::new(&config(100, ""), &["a", "b"]);
+            let before = fleet.shares();
+            fleet.join("c");
+            fleet.run(1_000 * i64::from(deaf == Some("c") && after > 0));
+            fleet.silent.extend(deaf.map(str::to_owned));
+            for acked in 0..after {
+                fleet.queued("a", if late { 60_000 } else { 0 }, acked);
+                fleet.run(1_000);
+            }
+            fleet.silent.clear();
+            fleet.restart_allocator();
+            fleet.queued("a", 0, after);
+            fleet.run(20_000);
+            fleet.settle();
+            let shares = fleet.shares();
+            let context = format!("after {after} s, late {late}, deaf {deaf:?}");
+            assert!((25..=38).contains(&shares["c"].len()), "{context}: {}", shares["c"].len());
+            let kept = shares["a"].is_subset(&before["a"]) && shares["b"].is_subset(&before["b"]);
+            assert!(kept, "{context}");
+        }
+    }
+}
+
+#[test]
+fn a_scraper_that_gave_everything_away_gets_its_share_again_though_the_allocator_restarts_meanwhile() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
+    let now_ms = fleet.now_ms;
+    fleet.scraper("b").member.drain(now_ms);
+    fleet.run(20_000);
+    fleet.settle();
+    assert!(fleet.scraper("b").held.is_empty());
+    fleet.restart_allocator();
+    fleet.come_back("b");
+    fleet.run(20_000);
+    fleet.settle();
+    assert!((15..=23).contains(&fleet.shares()["b"].len()));
+}
+
+#[test]
 fn nothing_is_given_out_after_a_restart_before_everyone_has_told_or_is_lost() {
     let mut fleet = Fleet::new(&config(10, ""), &["a", "b"]);
     let before = fleet.shares();
@@ -309,6 +352,21 @@ fn targets_move_for_their_weight_alone_past_the_band_and_no_faster_than_allowed(
     weigh(&mut fleet, 1_000);
     fleet.run(120_000);
     assert_eq!(fleet.shares(), before, "switched off");
+    // It is switched on for a running fleet, with a band that this load does not pass, and then with one that it does.
+    let mut wide = config(100, "");
+    wide.allocator.rebalance_band = 1.9;
+    fleet.state.apply_config(&wide, fleet.now_ms);
+    fleet.run(120_000);
+    assert_eq!(fleet.shares(), before, "the load is 1.8 times the mean");
+    wide.allocator.rebalance_band = 1.5;
+    fleet.state.apply_config(&wide, fleet.now_ms);
+    fleet.run(120_000);
+    fleet.settle();
+    let after = fleet.shares();
+    let heavy = |name: &str| after[name].iter().filter(|address| before["a"].contains(*address)).count();
+    let light = |name: &str| after[name].len() - heavy(name);
+    let [a, b] = ["a", "b"].map(|name| 10.0 * heavy(name) as f64 + light(name) as f64);
+    assert!((1.4..=1.5).contains(&(a / ((a + b) / 2.0))), "{a} and {b}: no more than brings it back");
 }
 
 #[test]

@@ -40,15 +40,6 @@ fn where_there_is_a_list_others_may_report_only_to_give_back_what_they_have() {
     assert!(state.report("c", former, 0).unwrap().leaving);
 }
 
-#[test]
-fn a_scraper_that_reports_without_end_is_held_up() {
-    let mut state = State::new(&config(1, ""), 0);
-    state.lead(1, false, 0);
-    let refused = (0..200).filter(|_| state.report("a", first_report(), 0).is_err()).count();
-    assert!((100..200).contains(&refused), "{refused}");
-    assert!(state.report("b", first_report(), 0).is_ok());
-}
-
 /// A set of this size whose pods are ready, but those named.
 fn set(replicas: u32, pods: u32, gone: &[&str]) -> Option<Roster> {
     let mut set = StatefulSet::new("s");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::labels::Labels;
+use crate::placement::PlacementOptions;
 use crate::relabel::Rules;
 use crate::target::TargetGroup;
 
@@ -538,7 +539,7 @@ pub struct MetadataConfig {
 }
 
 /// The section `allocator:`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AllocatorSettings {
     /// A scraper that has not reported for this long counts as lost.
     pub lapse: Duration,
@@ -558,6 +559,8 @@ pub struct AllocatorSettings {
     pub serve_secrets: bool,
     /// Keys that may change owner in a minute because of their weight alone; 0: none ever.
     pub rebalance_moves_per_minute: u32,
+    /// They do so only off a scraper that carries more than this many times the mean; 1.05 to 100.
+    pub rebalance_band: f64,
     /// How far ahead the time is at which a target changes its scraper.
     pub handover_lead: Duration,
     /// So long after that time a hand-over is looked on as history: more than clocks may differ.
@@ -578,6 +581,7 @@ impl Default for AllocatorSettings {
             scraper_capacity: None,
             serve_secrets: false,
             rebalance_moves_per_minute: 600,
+            rebalance_band: PlacementOptions::default().band,
             handover_lead: Duration::from_secs(5),
             handover_settle: Duration::from_secs(10),
             handover_prepare_max: Duration::from_secs(30),

@@ -97,6 +97,11 @@ impl Fleet {
     }
 }
 
+/// How far a member's queue is.
+fn late(text: &str, fleet: &mut Fleet, acked: u64, oldest_ms: i64) {
+    fleet.member(text).set_progress(BTreeMap::from([("one".to_owned(), Progress { acked, oldest_ms })]));
+}
+
 #[test]
 fn giver_and_taker_agree_on_one_time() {
     let mut fleet = Fleet::new(&["a", "b"]);
@@ -241,6 +246,33 @@ fn the_keys_of_a_lost_member_are_given_at_once_and_without_a_fence() {
 }
 
 #[test]
+fn a_leader_that_hears_nobody_concludes_nothing() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    // The giver has accepted T, and its word does not arrive.
+    fleet.run_without(2_000, &["a"]);
+    fleet.leader.advance(fleet.now_ms);
+    let told = fleet.leader.told("a", None).unwrap();
+    let now_ms = fleet.now_ms;
+    fleet.member("a").apply(told, now_ms, now_ms);
+    let until = fleet.window("a").unwrap().1.unwrap();
+    let id = fleet.leader.moves().next().unwrap().id;
+    fleet.member("b").heard(id, until, now_ms);
+    fleet.run_without(60_000, &["a", "b"]);
+    assert_eq!((fleet.steps(), fleet.leader.keys_lost()), (vec![Step::Until], 0));
+    // Members see to their time meanwhile, and are asked what is so.
+    for silent in ["a", "b"] {
+        let mut fleet =
+            Fleet { leader: fleet.leader.clone(), members: fleet.members.clone(), now_ms: fleet.now_ms };
+        fleet.run_without(3_000, &[silent]);
+        fleet.run(20_000);
+        assert_eq!(fleet.leader.owner(KEY), Some(&name("b")), "{silent} is heard last");
+        assert!(!fleet.may_start("a") && fleet.may_start("b"));
+        assert_eq!(fleet.leader.keys_lost(), 0);
+    }
+}
+
+#[test]
 fn after_a_pause_nothing_is_started_before_a_new_question_is_answered() {
     let mut fleet = Fleet::new(&["a", "b"]);
     let asked_ms = fleet.now_ms;
@@ -299,16 +331,67 @@ fn who_drains_gives_everything_and_who_is_alone_drains_in_vain() {
 #[test]
 fn what_is_not_urgent_waits_for_the_backlog_and_a_drain_does_not() {
     let mut fleet = Fleet::new(&["a", "b"]);
-    let late = BTreeMap::from([("one".to_owned(), Progress { acked: 0, oldest_ms: 60_000 })]);
-    fleet.member("a").set_progress(late);
+    late("a", &mut fleet, 0, 60_000);
     fleet.run(1_000);
     fleet.want("b");
-    fleet.run(5_000);
-    assert_eq!(fleet.steps(), []);
+    // Longer than a taker may need to be ready: this one is.
+    for acked in 1..60 {
+        late("b", &mut fleet, acked, 0);
+        fleet.run(1_000);
+    }
+    assert_eq!((fleet.steps(), fleet.leader.moves_ended()), (vec![Step::Prepare], (0, 0)));
     let now_ms = fleet.now_ms;
     fleet.member("a").drain(now_ms);
     fleet.run(2_000);
-    assert_eq!(fleet.steps().len(), 1);
+    assert_eq!(fleet.steps(), [Step::From]);
+}
+
+#[test]
+fn nobody_waits_for_a_backlog_to_a_destination_that_takes_nothing_of_anybody() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    late("a", &mut fleet, 0, 60_000);
+    late("b", &mut fleet, 0, 60_000);
+    fleet.run(12_000);
+    fleet.want("b");
+    fleet.run(3_000);
+    assert_eq!(fleet.steps(), [Step::From]);
+}
+
+#[test]
+fn a_later_leader_goes_on_with_a_move_of_which_nothing_was_agreed() {
+    // Known to both, to the taker alone, and to the giver alone.
+    for silent in [&[][..], &["a"], &["b"]] {
+        let mut fleet = Fleet::new(&["a", "b", "c"]);
+        late("a", &mut fleet, 0, 60_000);
+        fleet.run(1_000);
+        fleet.want("b");
+        fleet.run_without(2_000, silent);
+        assert_eq!(fleet.steps(), [Step::Prepare]);
+        fleet.leader = leader(2, fleet.now_ms, &["a", "b", "c"]);
+        fleet.run(1_000);
+        assert_eq!(fleet.leader.owner(KEY), Some(&name("a")), "{silent:?}");
+        assert_eq!(fleet.leader.placed().collect::<Vec<_>>(), [(KEY, &name("b"))], "{silent:?}");
+        // Placement decides.
+        fleet.want("c");
+        assert_eq!(fleet.leader.placed().collect::<Vec<_>>(), [(KEY, &name("a"))], "{silent:?}");
+    }
+}
+
+#[test]
+fn a_later_leader_knows_that_a_move_was_given_up_though_one_end_does_not() {
+    for stale in ["a", "b"] {
+        let mut fleet = Fleet::new(&["a", "b"]);
+        late("a", &mut fleet, 0, 60_000);
+        fleet.run(1_000);
+        fleet.want("b");
+        fleet.run(2_000);
+        fleet.want("a");
+        fleet.run_without(2_000, &[stale]);
+        assert_eq!(fleet.leader.moves_ended(), (0, 1));
+        fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+        fleet.run(1_000);
+        assert_eq!(fleet.leader.placed().collect::<Vec<_>>(), [(KEY, &name("a"))], "{stale} has not heard");
+    }
 }
 
 #[test]

@@ -221,11 +221,17 @@ impl Fleet {
 
     /// Takes from scrapers that weights have driven past the band what brings them back to it, and no more.
     fn correct_drift(&mut self) {
-        let band = self.band();
         let mut quota = self.rules.drift_moves_max;
+        if quota == 0 {
+            return;
+        }
+        let band = self.band();
         let mut over: Vec<u32> = self.indices().filter(|&scraper| self.load(scraper) > band).collect();
         over.sort_by_key(|&scraper| (u128::MAX - self.load(scraper), scraper));
         for scraper in over {
+            if quota == 0 {
+                return;
+            }
             let limit = self.limit(scraper, band);
             let before = self.moved.len();
             self.relieve(scraper, limit, &Newcomers::none(), Fit::UnderCap, &mut quota);

@@ -267,8 +267,8 @@ impl World {
             self.targets.iter().filter(|(_, t)| t.alive).map(|(key, t)| (*key, t.weight)).collect();
         let before: BTreeMap<TargetKey, Name> =
             leader.placed().map(|(key, name)| (key, name.clone())).collect();
+        // As the product has it: whoever has nothing is new.
         let mut scrapers: Vec<String> = before.values().map(|name| name.to_string()).collect();
-        scrapers.extend(takers.iter().cloned());
         scrapers.sort();
         scrapers.dedup();
         let held = |key: TargetKey| {

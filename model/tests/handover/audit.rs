@@ -238,6 +238,28 @@ impl Audit {
         }
     }
 
+    /// Slots of a key that nobody has started between its first one and this time.
+    pub(crate) fn missing(&self, key: TargetKey, until_ms: i64) -> Vec<i64> {
+        let (Some(life), Some(starts)) = (self.lives.get(&key), self.starts.get(&key)) else {
+            return Vec::new();
+        };
+        let Some((first, _)) = starts.first_key_value() else { return Vec::new() };
+        let next = |slot: &i64| Some(life.slots.next_after(*slot)).filter(|slot| *slot < until_ms);
+        let slots = std::iter::successors(next(first), next);
+        slots.filter(|slot| !starts.contains_key(slot)).collect()
+    }
+
+    /// The newest sample of a key that a receiver has.
+    pub(crate) fn newest(&self, destination: usize, key: TargetKey) -> Option<i64> {
+        self.received.get(&(destination, key)).copied()
+    }
+
+    /// Who started the newest slot of a key.
+    pub(crate) fn scraper(&self, key: TargetKey) -> Option<&Name> {
+        let (_, starts) = self.starts.get(&key)?.last_key_value()?;
+        starts.last().map(|start| &start.by)
+    }
+
     /// In a calm world every living key was scraped by one alone, lately.
     pub(crate) fn calm(&self, alive: impl Iterator<Item = TargetKey>, now_ms: i64) {
         for key in alive {

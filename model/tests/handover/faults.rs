@@ -22,6 +22,16 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
+    /// Nothing passes between these two until then.
+    pub(crate) fn cut(&mut self, from: Place, to: Place, until_ms: i64) {
+        self.cut.insert((from, to), until_ms);
+    }
+
+    /// A destination takes so many records of a lane at once until then.
+    pub(crate) fn slow(&mut self, destination: usize, until_ms: i64, max: usize) {
+        self.away.insert(destination, (until_ms, max));
+    }
+
     pub(crate) fn is_cut(&self, from: &Place, to: &Place, now_ms: i64) -> bool {
         let cut =
             |a: &Place, b: &Place| self.cut.get(&(a.clone(), b.clone())).is_some_and(|until| *until > now_ms);

@@ -15,6 +15,7 @@ mod chance;
 mod faults;
 mod queue;
 mod scraper;
+mod traces;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -92,10 +92,23 @@ pub(crate) fn leader_options() -> LeaderOptions {
 impl World {
     pub(crate) fn new(seed: u64, mode: Mode, log: bool) -> Self {
         let mut chance = Chance::new(seed);
-        let allocators = (0..2).map(|_| Allocator::new(chance.between(-250, 250))).collect();
+        let skews_ms = [(), ()].map(|()| chance.between(-250, 250));
         let scrapers = chance.between(1, 5);
         let targets = chance.between(3, 24);
-        let mut world = Self {
+        let mut world = Self::empty(chance, mode, log, skews_ms);
+        for number in 0..scrapers {
+            world.add_scraper(number);
+        }
+        for number in 0..targets {
+            world.add_target(number);
+        }
+        world
+    }
+
+    /// A world with two allocators, whose clocks are off by this much, and nothing else.
+    pub(crate) fn empty(chance: Chance, mode: Mode, log: bool, skews_ms: [i64; 2]) -> Self {
+        let allocators = skews_ms.into_iter().map(Allocator::new).collect();
+        Self {
             mode,
             now_ms: START_MS,
             chance,
@@ -111,19 +124,17 @@ impl World {
             sent: 0,
             network: BinaryHeap::new(),
             flying: BTreeMap::new(),
-        };
-        for number in 0..scrapers {
-            world.add_scraper(number);
         }
-        for number in 0..targets {
-            world.add_target(number);
-        }
-        world
     }
 
     pub(crate) fn add_scraper(&mut self, number: i64) {
-        let name = Name::from(format!("s{number}"));
         let skew_ms = self.chance.between(-250, 250);
+        self.add_skewed_scraper(number, skew_ms);
+    }
+
+    /// One whose clock is off by this much.
+    pub(crate) fn add_skewed_scraper(&mut self, number: i64, skew_ms: i64) {
+        let name = Name::from(format!("s{number}"));
         let scraper = Scraper::new(name.clone(), skew_ms, self.now_ms);
         self.scrapers.insert(name, scraper);
     }
@@ -147,11 +158,22 @@ impl World {
             } else {
                 self.calm_down();
             }
-            self.deliver();
-            self.step_lease();
-            self.step_allocators();
-            self.step_scrapers();
+            self.act();
         }
+        self.finish()
+    }
+
+    /// Everybody does what is to be done at this moment.
+    pub(crate) fn act(&mut self) {
+        self.deliver();
+        self.step_lease();
+        self.step_allocators();
+        self.step_scrapers();
+    }
+
+    /// Checks what must hold at the end of a time of peace.
+    pub(crate) fn finish(mut self) -> Totals {
+        let end_ms = self.now_ms;
         self.audit.finish(self.mode, end_ms);
         let alive = self.targets.iter().filter(|(_, target)| target.alive).map(|(key, _)| *key);
         if self.scrapers.values().any(|scraper| scraper.takes()) {

@@ -53,9 +53,15 @@ impl PeerCertificate {
     /// `scraper-0` is of `scraper-0.scrapers.metrics.svc`.
     #[must_use]
     pub fn speaks_for(&self, name: &str) -> bool {
-        let first_label =
-            |dns_name: &String| dns_name.split_once('.').is_some_and(|(label, _)| label == name);
-        self.dns_names.iter().any(|dns_name| dns_name == name || first_label(dns_name))
+        self.processes().any(|process| process == name)
+    }
+
+    /// The names of the processes that it speaks for.
+    pub fn processes(&self) -> impl Iterator<Item = &str> {
+        self.dns_names.iter().flat_map(|dns_name| {
+            let first_label = dns_name.split_once('.').map(|(label, _)| label);
+            std::iter::once(dns_name.as_str()).chain(first_label)
+        })
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Held {
     version: Option<Version>,
     targets: HashMap<TargetId, HeldTarget>,
     keys: BTreeMap<TargetKey, HeldKey>,
+    /// Those of several targets.
+    shared: BTreeSet<TargetKey>,
     jobs: BTreeMap<String, JobTerms>,
     /// Targets that are held only because their job's sources had not synced: nobody has listed them since. Once the job has
     /// synced they have moved.
@@ -91,6 +93,12 @@ impl Held {
             (target.job.clone(), assigned)
         };
         self.targets.iter().map(assigned).collect()
+    }
+
+    /// Keys that several targets share.
+    #[must_use]
+    pub fn shared(&self) -> &BTreeSet<TargetKey> {
+        &self.shared
     }
 
     /// Keys of targets that are not `running`.
@@ -219,6 +227,9 @@ impl Held {
         // Targets that share a key share its grant.
         held.grant = target.grant;
         held.targets += 1;
+        if held.targets > 1 {
+            self.shared.insert(key);
+        }
         let labels = target.labels.clone();
         self.targets.insert(target.id, HeldTarget { job: job.to_owned(), labels, key });
     }
@@ -227,6 +238,9 @@ impl Held {
         let HeldTarget { key, .. } = self.targets.remove(&id)?;
         if let Some(held) = self.keys.get_mut(&key) {
             held.targets -= 1;
+            if held.targets == 1 {
+                self.shared.remove(&key);
+            }
             if held.targets == 0 {
                 self.keys.remove(&key);
             }
@@ -272,6 +286,24 @@ mod tests {
             Change::Moved(_) | Change::Gone(_) => None,
         };
         changes.iter().filter_map(id).collect()
+    }
+
+    #[test]
+    fn keys_that_several_targets_share_are_known() {
+        let mut both = answer(1, None, &[1, 2]);
+        for target in &mut both.upsert.get_mut("job").unwrap().targets {
+            target.labels = Labels::from_pairs([("instance", "same"), ("__metrics_path__", "/x")]);
+        }
+        let key = TargetKey::new("job", &Labels::from_pairs([("instance", "same")]));
+        let mut held = Held::default();
+        held.apply(both.clone()).unwrap();
+        assert_eq!(held.shared(), &BTreeSet::from([key]));
+        held.apply(both.clone()).unwrap();
+        assert_eq!(held.shared(), &BTreeSet::from([key]), "told again");
+        both.upsert.get_mut("job").unwrap().targets.pop();
+        both.version = version(2);
+        held.apply(both).unwrap();
+        assert_eq!(held.shared(), &BTreeSet::new());
     }
 
     #[test]

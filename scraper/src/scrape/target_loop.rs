@@ -21,6 +21,7 @@ use super::fetch::{FetchError, Fetcher};
 use super::http::Connection;
 use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
+use crate::companions::Companions;
 use crate::handover::{End, Gate, Last, Refused};
 use crate::labelsets::Shared;
 use crate::memory::{Full, Hold, Memory};
@@ -58,6 +59,8 @@ pub struct Environment {
     pub metrics: ScrapeMetrics,
     /// Targets whose series go to all lanes.
     pub spread: SpreadTargets,
+    /// Targets that share their keys.
+    pub companions: Companions,
     /// Which slots are this scraper's.
     pub gate: Arc<Gate>,
     /// Ends every loop without staleness markers.
@@ -110,7 +113,6 @@ pub struct TargetLoop {
     connection: Connection,
     rules: SeriesRules,
     body_rules: BodyRules,
-    slots: Slots,
     cache: SeriesCache,
     sink: Arc<Sink>,
     environment: Arc<Environment>,
@@ -144,7 +146,6 @@ impl TargetLoop {
         environment: Arc<Environment>,
     ) -> Self {
         Self {
-            slots: Slots::new(target.interval, target.key),
             cache: SeriesCache::new(&rules, &environment.labels),
             spread: environment.spread.contains(target.key),
             spread_after: None,
@@ -184,7 +185,7 @@ impl TargetLoop {
                 Keep::Slots => self.cache,
             };
         }
-        let mut slot_ms = self.slots.next_after(done_ms);
+        let mut slot_ms = self.slots().next_after(done_ms);
         // Who was told to end is told nothing more: nobody is there to do so.
         let mut last_word = false;
         loop {
@@ -222,7 +223,7 @@ impl TargetLoop {
                     slot_ms = self.skip_missed(slot_ms);
                     let _counted = self.slot(slot_ms, refusal).await;
                     done_ms = slot_ms;
-                    slot_ms = self.slots.next_after(slot_ms);
+                    slot_ms = self.slots().next_after(slot_ms);
                 }
                 Command::Show(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
@@ -230,9 +231,19 @@ impl TargetLoop {
                         self.show();
                     }
                     done_ms = slot_ms;
-                    slot_ms = self.slots.next_after(slot_ms);
+                    slot_ms = self.slots().next_after(slot_ms);
                 }
             }
+        }
+    }
+
+    /// When it is due. Asked anew each time, as other targets of its key may come and go.
+    fn slots(&self) -> Slots {
+        let Target { interval, key, id, .. } = *self.target;
+        if self.environment.companions.contains(key) {
+            Slots::apart(interval, id)
+        } else {
+            Slots::new(interval, key)
         }
     }
 
@@ -299,8 +310,8 @@ impl TargetLoop {
 
     /// The slot that it is now, where slots passed while the last scrape or the whole process took too long.
     fn skip_missed(&self, slot_ms: i64) -> i64 {
-        let current = self.slots.slot_at(now_ms()).max(slot_ms);
-        let missed = (current - slot_ms) / self.slots.interval_ms();
+        let current = self.slots().slot_at(now_ms()).max(slot_ms);
+        let missed = (current - slot_ms) / self.slots().interval_ms();
         if missed > 0 {
             self.environment.metrics.skipped_slots.increment(missed as u64);
             tracing::debug!(
@@ -318,7 +329,7 @@ impl TargetLoop {
             let Some(mut hold) = self.admitted(slot_ms).await else { return };
             let started = Instant::now();
             let started_ms = now_ms();
-            let time_ms = self.slots.sample_time(slot_ms, started_ms);
+            let time_ms = self.slots().sample_time(slot_ms, started_ms);
             let lateness = (started_ms - slot_ms).max(0) as f64 / 1_000.0;
             self.environment.metrics.lateness.record(lateness);
             if let Some(last) = self.last_start.replace(started) {
@@ -394,7 +405,7 @@ impl TargetLoop {
         }
         tokio::select! {
             hold = memory.admit(self.expected_bytes) => Some(hold),
-            () = wait_until(self.slots.next_after(slot_ms)) => {
+            () = wait_until(self.slots().next_after(slot_ms)) => {
                 metrics.skipped_for_memory.increment(1);
                 tracing::debug!(target = self.target.scrape_url(), "a slot was skipped: scraper.memory_limit is reached");
                 None

@@ -21,6 +21,7 @@ mod control_plane;
 mod daemon;
 mod kubelet;
 mod network;
+mod wires;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use tokio::sync::Mutex;
 use control_plane::ControlPlane;
 use kubelet::Kubelet;
 use network::Network;
+pub use wires::{Host, Wires, in_network};
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -110,22 +112,11 @@ pub fn run<T: Send>(options: &Options, test: impl AsyncFnOnce(&Cluster) -> T + S
     let _ = rustls::crypto::ring::default_provider().install_default();
     let network = Arc::new(Network::create());
     let dir = network::directory();
-    let in_network = || {
-        network.enter();
-        // Its threads begin in the network that this one is in.
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let cluster = Cluster::start(options, dir.path(), Arc::clone(&network)).await;
-            let outcome = test(&cluster).await;
-            cluster.kubelet.stop().await;
-            outcome
-        })
-    };
-    std::thread::scope(|scope| {
-        let name = std::thread::current().name().unwrap_or("cluster").to_owned();
-        let thread = std::thread::Builder::new().name(name).spawn_scoped(scope, in_network).unwrap();
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    wires::run_in(&network, async || {
+        let cluster = Cluster::start(options, dir.path(), Arc::clone(&network)).await;
+        let outcome = test(&cluster).await;
+        cluster.kubelet.stop().await;
+        outcome
     })
 }
 

@@ -1,8 +1,10 @@
 //! An allocator and scrapers as processes, which come and go as a StatefulSet's pods do.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use promring_cluster::Host;
 use promring_model::config::load;
 use promring_net::clock::now_ms;
 use promring_net::files::Disk;
@@ -35,6 +37,8 @@ pub struct Setup {
     pub more_receivers: String,
     /// Keys of the auditing receiver's entry.
     pub remote_write: &'static str,
+    /// Where the allocator runs; None: beside everything else.
+    pub host: Option<Host>,
 }
 
 impl Default for Setup {
@@ -46,6 +50,7 @@ impl Default for Setup {
             scraper: "",
             more_receivers: String::new(),
             remote_write: "",
+            host: None,
         }
     }
 }
@@ -88,8 +93,9 @@ impl Fleet {
         write_config(&config, &setup, setup.scrapers, &receiver);
         let job = load(&config, &Disk).config.unwrap().scrape_configs[0].clone();
         exporters.expect(&mut receiver.audit(), &job, &Default::default()).unwrap();
-        let listen = format!("127.0.0.1:{}", free_port());
-        let allocator = start_allocator(&config, &listen, dir.path(), "allocator");
+        let address = setup.host.as_ref().map_or(Ipv4Addr::LOCALHOST, Host::address);
+        let listen = format!("{address}:{}", free_port());
+        let allocator = start_allocator(&setup, &config, &listen, dir.path(), "allocator");
         let count = setup.scrapers;
         let mut fleet = Self {
             dir,
@@ -204,7 +210,12 @@ impl Fleet {
         self.starts += 1;
         let listen = self.allocator_url.strip_prefix("http://").unwrap();
         let log = format!("allocator-{}", self.starts);
-        self.allocator = start_allocator(&self.config, listen, self.dir.path(), &log);
+        self.allocator = start_allocator(&self.setup, &self.config, listen, self.dir.path(), &log);
+    }
+
+    /// Takes the network of the allocator's host away, or gives it back.
+    pub fn connect_allocator(&self, connected: bool) {
+        self.setup.host.as_ref().unwrap().connect(connected);
     }
 
     async fn scrapers_seen(&self) -> Option<Vec<Value>> {
@@ -327,9 +338,12 @@ async fn instances(base: &str, label: &str) -> Option<Owners> {
     Some(targets.iter().map(|target| (text(&target["labels"][label]), text(&target["scraper"]))).collect())
 }
 
-fn start_allocator(config: &Path, listen: &str, dir: &Path, log: &str) -> Process {
+fn start_allocator(setup: &Setup, config: &Path, listen: &str, dir: &Path, log: &str) -> Process {
     let arguments = ["allocator", "--config", config.to_str().unwrap(), "--listen", listen];
-    Process::promring(log, &arguments, dir)
+    let Some(host) = &setup.host else { return Process::promring(log, &arguments, dir) };
+    let (runner, before) = host.runner();
+    let promring = [env!("CARGO_BIN_EXE_promring")];
+    Process::start(log, runner, &[&before[..], &promring, &arguments].concat(), dir)
 }
 
 fn write_config(path: &Path, setup: &Setup, replicas: usize, receiver: &Receiver) {

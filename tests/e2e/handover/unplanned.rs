@@ -1,11 +1,14 @@
-//! What nobody planned: a scraper that is killed, one that is back at once, and one that is stopped for a while.
+//! What nobody planned: a scraper that is killed, one that is back at once, and one that is stopped for a while; an allocator
+//! that is cut off.
 
 use std::collections::BTreeSet;
 
+use promring_cluster::in_network;
 use promring_net::clock::now_ms;
 use rustix::process::Signal;
 
 use super::fleet::{Fleet, Setup, TARGETS, moved, name, of};
+use crate::support::{eventually, get_json};
 
 const LAPSE_MS: i64 = 4_000;
 const INTERVAL_MS: i64 = 1_000;
@@ -52,7 +55,7 @@ async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scraper_that_is_killed_and_back_before_the_lapse_keeps_its_targets() {
+async fn a_scraper_killed_and_back_in_three_seconds_keeps_its_targets() {
     let mut fleet = Fleet::start(Setup::default()).await;
     let before = fleet.settled().await;
     let mine: BTreeSet<String> = of(&before, "scraper-1").cloned().collect();
@@ -87,4 +90,36 @@ async fn a_scraper_that_was_stopped_and_wakes_after_its_targets_moved_scrapes_no
     assert_eq!(report.counts.duplicates, 0, "{report:#?}");
     assert!(report.gaps.iter().all(|gap| mine.contains(gap.labels.get("instance").unwrap())), "{report:#?}");
     fleet.end();
+}
+
+#[test]
+fn an_allocator_that_loses_the_network_moves_nothing_and_a_hand_over_goes_on_without_it() {
+    in_network(async |wires| {
+        let mut fleet = Fleet::start(Setup { host: Some(wires.add_host()), ..setup() }).await;
+        let before = fleet.settled().await;
+        // Longer than the lapse: it hears of nobody, and nobody of it.
+        fleet.connect_allocator(false);
+        fleet.slots_pass(2 * LAPSE_MS / 1_000, 60).await;
+        fleet.connect_allocator(true);
+        assert_eq!(moved(&before, &fleet.settled().await).len(), 0);
+
+        // In the midst of a scale-out: whoever was to take targets asks those who give them.
+        fleet.want(4);
+        fleet.start_scraper(3);
+        eventually("a time for a hand-over is proposed", async || {
+            let answer = get_json(&format!("{}/api/v1/scrapers", fleet.allocator_url)).await?;
+            let proposed = |one: &serde_json::Value| one["step"] == "until" || one["step"] == "from";
+            answer["data"]["moves"].as_array()?.iter().any(proposed).then_some(())
+        })
+        .await;
+        fleet.connect_allocator(false);
+        fleet.slots_pass(2 * LAPSE_MS / 1_000, 60).await;
+        fleet.connect_allocator(true);
+        let after = fleet.settled().await;
+        let changed = moved(&before, &after);
+        assert!(changed.len() > TARGETS / 6, "{} targets moved", changed.len());
+        assert!(changed.iter().all(|target| after[target] == name(3)), "only to the new one");
+        fleet.assert_clean("an allocator without a network", 15).await;
+        fleet.end();
+    });
 }

@@ -10,6 +10,10 @@ use crate::config::{
     SelectorMembers, StatefulSetMembers, Strategy, WhenFull,
 };
 use crate::duration::format_duration;
+use crate::placement::PlacementOptions;
+
+/// The most times the mean that a scraper may be allowed.
+const BAND_MAX: f64 = 100.0;
 
 impl Builder<'_> {
     pub(super) fn allocator(&mut self, raw: &Given<RawAllocator>) -> AllocatorSettings {
@@ -26,6 +30,7 @@ impl Builder<'_> {
             serve_secrets: raw.serve_secrets.get().copied().unwrap_or(default.serve_secrets),
             rebalance_moves_per_minute: self
                 .moves_per_minute(&raw.rebalance_moves_per_minute, default.rebalance_moves_per_minute),
+            rebalance_band: self.band(&raw.rebalance_band, default.rebalance_band),
             handover_lead: self.positive(&raw.handover_lead, default.handover_lead),
             handover_settle: self.positive(&raw.handover_settle, default.handover_settle),
             handover_prepare_max: self.positive(&raw.handover_prepare_max, default.handover_prepare_max),
@@ -96,6 +101,20 @@ impl Builder<'_> {
                 .hint("write how many targets may move in a minute for their weight alone, or 0 for none");
             default
         })
+    }
+
+    fn band(&mut self, given: &Given<f64>, default: f64) -> f64 {
+        let Given::Is(band, spot) = given else { return default };
+        // Below the bound that a change of scrapers keeps, targets would go to and fro.
+        let range = PlacementOptions::default().bound..=BAND_MAX;
+        if range.contains(band) {
+            return *band;
+        }
+        self.report
+            .error(*spot, format!("this must be from {} to {}", range.start(), range.end()))
+            .value(&band.to_string())
+            .hint("write how many times the mean a scraper may carry before targets move, such as 1.3; rebalance_moves_per_minute: 0 switches that off");
+        default
     }
 
     /// `members` and the keys that belong to one of its values. What such a key says for another value is a mistake.

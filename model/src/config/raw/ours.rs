@@ -21,6 +21,7 @@ section! {
         scraper_capacity: i64,
         serve_secrets: bool,
         rebalance_moves_per_minute: i64,
+        rebalance_band: f64,
         handover_lead: Duration,
         handover_settle: Duration,
         handover_prepare_max: Duration,
@@ -102,6 +103,7 @@ mod tests {
             scraper_capacity,
             serve_secrets,
             rebalance_moves_per_minute,
+            rebalance_band,
             handover_lead,
             handover_settle,
             handover_prepare_max,
@@ -154,5 +156,6 @@ mod tests {
         assert_eq!(removed, ("drain", RemovedDestinations::Drain));
         assert_eq!((&*rows["allocator.replicas"], replicas), ("none", None));
         assert_eq!(rows["allocator.rebalance_moves_per_minute"], rebalance_moves_per_minute.to_string());
+        assert_eq!(rows["allocator.rebalance_band"], rebalance_band.to_string());
     }
 }

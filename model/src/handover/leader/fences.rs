@@ -50,6 +50,11 @@ impl Leader {
         served
     }
 
+    /// Whether a destination has taken something of anybody lately.
+    pub(super) fn is_served(&self, destination: &str, now_ms: i64) -> bool {
+        self.members.values().any(|seen| seen.progresses(destination, now_ms))
+    }
+
     /// Counts the time in which a fence was held up although its destination took samples.
     fn count_stall(&mut self, id: MoveId, served: &BTreeMap<String, bool>, now_ms: i64) {
         let elapsed_ms = (now_ms - self.advanced_ms).max(0);

@@ -27,6 +27,7 @@ impl Leader {
     /// Where placement wants one key; None: it exists no more. The same as [`Leader::want`] for one key alone.
     pub fn want_key(&mut self, key: TargetKey, wanted: Option<&Name>, now_ms: i64) {
         self.stamped = false;
+        self.meant.remove(&key);
         let Some(name) = wanted else {
             if self.keys.get(&key).is_some_and(|state| state.dead.is_none()) {
                 self.end_key(key, now_ms);
@@ -54,6 +55,10 @@ impl Leader {
         let id = self.keys.get(&key).and_then(|key| key.outgoing);
         // A taker that was asked to be ready for T begins at T: what is new to it, it learns until then.
         if let Some(m) = id.and_then(|id| self.moves.get_mut(&id)).filter(|m| m.until == Until::Open) {
+            if m.prepared {
+                // It may have waited for the giver for long, and gets its time to be ready anew.
+                m.since_ms = self.advanced_ms;
+            }
             (m.prepared, m.asked) = (false, stamp);
         }
         stamp
@@ -70,6 +75,7 @@ impl Leader {
     /// A key exists no more. Whoever scrapes it now ends its series.
     fn end_key(&mut self, key: TargetKey, now_ms: i64) {
         self.touch_all_of(key);
+        self.meant.remove(&key);
         let Some(state) = self.keys.get_mut(&key) else { return };
         let Some(mut marker) = state.owner.clone() else {
             self.keys.remove(&key);
@@ -131,11 +137,7 @@ impl Leader {
             }
         }
         for ((old, new), keys) in starting {
-            if self.may_give(&old, now_ms) {
-                self.start_move(old, new, keys, now_ms);
-            } else {
-                self.unsettled.extend(keys);
-            }
+            self.start_move(old, new, keys, now_ms);
         }
     }
 
@@ -196,19 +198,6 @@ impl Leader {
                 m.holders.insert(name.clone());
             }
         }
-    }
-
-    /// Whether a member's backlog lets it give without holding up the taker's samples for long. Who drains does not wait.
-    fn may_give(&mut self, name: &Name, now_ms: i64) -> bool {
-        let draining = !self.is_taker(name);
-        let Some(seen) = self.members.get_mut(name) else { return true };
-        let oldest_ms = seen.report.progress.values().map(|progress| progress.oldest_ms).max().unwrap_or(0);
-        if draining || oldest_ms <= self.options.backlog_max.as_millis() as i64 {
-            seen.waiting_ms = None;
-            return true;
-        }
-        let since_ms = *seen.waiting_ms.get_or_insert(now_ms);
-        now_ms - since_ms >= self.options.fence_max.as_millis() as i64
     }
 
     fn start_move(&mut self, old: Name, new: Name, keys: BTreeSet<TargetKey>, now_ms: i64) {

@@ -32,13 +32,14 @@ pub struct LeaderOptions {
     pub settled_after: Duration,
     /// A taker that is not prepared after this is not waited for any longer.
     pub prepare_max: Duration,
-    /// A fence opens after this time in which the destination took samples and the giver sent it none; and no move waits
-    /// longer for the giver's backlog. A key that is gone is remembered as long.
+    /// A fence opens after this time in which the destination took samples and the giver sent it none; and no move that is
+    /// prepared waits longer for the giver's backlog. A key that is gone is remembered as long.
     pub fence_max: Duration,
     /// Whether the term may be raised above what members have seen, as long as nothing was given out: where no Lease
     /// keeps the terms.
     pub raises_term: bool,
-    /// A move that is not urgent waits until the giver's oldest unsent sample is younger.
+    /// A move that is not urgent, and prepared, waits until the giver's oldest unsent sample is younger, destinations that
+    /// take nothing of anybody left aside.
     pub backlog_max: Duration,
 }
 
@@ -75,6 +76,8 @@ pub struct Leader {
     members: BTreeMap<Name, Seen>,
     keys: BTreeMap<TargetKey, Key>,
     moves: BTreeMap<MoveId, Move>,
+    /// Where a predecessor was about to move keys, until placement says where it wants them.
+    meant: BTreeMap<TargetKey, Name>,
     /// When what a member is told changed last. Also of members that are lost.
     changed: BTreeMap<Name, u64>,
     /// A change is being made, with the counter as it is.
@@ -248,6 +251,7 @@ impl Leader {
             members: BTreeMap::new(),
             keys: BTreeMap::new(),
             moves: BTreeMap::new(),
+            meant: BTreeMap::new(),
             changed: BTreeMap::new(),
             stamped: false,
             restless: true,
@@ -353,6 +357,11 @@ impl Leader {
                 return false;
             }
             self.take_over();
+        }
+        if self.membership.is_deaf() {
+            // Nobody would be told, and those who go on as they were told would have to be believed when they are heard again.
+            self.advanced_ms = now_ms;
+            return self.counter != before;
         }
         self.follow_moves(now_ms);
         self.follow_fences(now_ms);

@@ -45,23 +45,41 @@ impl Leader {
         if self.is_lost(&old) && !is_final {
             return self.end_unplanned(id);
         }
-        if m.until == Until::Open && overdue {
+        if m.until == Until::Open && !m.prepared && overdue {
             return self.give_up(id);
         }
         if self.is_lost(&new) && !m.closing {
             return self.retarget(id, now_ms);
         }
-        match m.until {
+        let (until, prepared, begun) = (m.until, m.prepared, m.begun);
+        match until {
             Until::Open | Until::Proposed(..) if self.retiring => {}
-            Until::Open if m.prepared => self.propose(id, now_ms),
+            // It is prepared, and thus known to its members, before it waits for the giver: whoever leads next goes on with it.
+            Until::Open if prepared && self.may_give(&old, now_ms) => self.propose(id, now_ms),
             // It has seen the proposal and not accepted; or it may not have seen it, and T comes.
             Until::Proposed(at, counter) if now_ms >= at || self.in_force(&old) >= counter => {
                 self.propose(id, now_ms);
             }
-            Until::Final(_) if m.begun.is_none() && m.prepared => self.begin(id),
+            Until::Final(_) if begun.is_none() && prepared => self.begin(id),
             Until::Final(at) => self.close(id, at, now_ms),
             Until::Open | Until::Proposed(..) => {}
         }
+    }
+
+    /// Whether a member's backlog lets it give without holding up the taker's samples for long. Who drains does not wait,
+    /// and nobody waits for a destination that takes nothing of anybody.
+    fn may_give(&mut self, name: &Name, now_ms: i64) -> bool {
+        let backlog_max_ms = self.options.backlog_max.as_millis() as i64;
+        let progress = self.members.get(name).into_iter().flat_map(|seen| &seen.report.progress);
+        let mut late = progress.filter(|(_, progress)| progress.oldest_ms > backlog_max_ms);
+        let is_late = self.is_taker(name) && late.any(|(destination, _)| self.is_served(destination, now_ms));
+        let Some(seen) = self.members.get_mut(name) else { return true };
+        if !is_late {
+            seen.waiting_ms = None;
+            return true;
+        }
+        let since_ms = *seen.waiting_ms.get_or_insert(now_ms);
+        now_ms - since_ms >= self.options.fence_max.as_millis() as i64
     }
 
     /// Asks the giver to stop at a T that it hears of early enough.

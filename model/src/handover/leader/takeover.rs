@@ -137,6 +137,35 @@ impl Leader {
             m.keys.insert(key);
         }
         self.keys.insert(key, state);
+        if let Some(name) = self.meant_for(owner, said) {
+            self.meant.insert(key, name);
+        }
+    }
+
+    /// Whom the predecessor was about to move a key to: of that move nothing is final, so that it is no more, but somebody
+    /// knows of it. It was given up where the other end has heard of something later and does not know it.
+    fn meant_for(&self, owner: &Said, said: &[Said]) -> Option<Name> {
+        let is_over = |id: &MoveId| !self.moves.contains_key(id);
+        let has_heard = |version: (u64, u64), id: MoveId| version >= (id.0.term, id.0.counter);
+        let mut known: Vec<(MoveId, Name)> = Vec::new();
+        for one in said.iter().filter(|one| one.name != owner.name) {
+            if let Some(id) = one.claim.grant.incoming.filter(is_over)
+                && (owner.claim.grant.outgoing == Some(id) || !has_heard(owner.version, id))
+            {
+                known.push((id, one.name.clone()));
+            }
+        }
+        if let Some(id) = owner.claim.grant.outgoing.filter(is_over)
+            && let Some(word) = self.word_of(&owner.name, id)
+        {
+            let new = &word.terms.new;
+            let version = self.members.get(new).and_then(|seen| seen.report.version);
+            let prepares = |one: &Said| one.name == *new && one.claim.grant.incoming == Some(id);
+            if version.is_none_or(|version| version < id.0) || said.iter().any(prepares) {
+                known.push((id, new.clone()));
+            }
+        }
+        known.into_iter().max().map(|(_, name)| name)
     }
 }
 

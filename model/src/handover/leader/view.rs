@@ -109,11 +109,13 @@ impl Leader {
         self.keys.get(&key)?.owner.as_ref()
     }
 
-    /// Every key that exists, with where it is or is going to.
+    /// Every key that exists, with where it is or is going to; of a new leader, also where its predecessor was about to move
+    /// it.
     pub fn placed(&self) -> impl Iterator<Item = (TargetKey, &Name)> {
         self.keys.iter().filter_map(|(key, state)| {
             let going = state.outgoing.and_then(|id| self.moves.get(&id)).map(|m| &m.new);
-            Some((*key, going.or(state.owner.as_ref())?))
+            let meant = || self.meant.get(key).filter(|name| self.is_taker(name));
+            Some((*key, going.or_else(meant).or(state.owner.as_ref())?))
         })
     }
 

@@ -1,5 +1,6 @@
 //! Two scrapers with all of their parts, on loopback: the test says what an allocator would, the rest is real.
 
+mod companions;
 mod moves;
 mod node;
 mod restarts;

@@ -5,19 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::connect_info::ConnectInfo;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use promring_model::config::{Config, ConfigSource, Discovery, load};
 use promring_model::roster::{Presence, Roster, Seen};
 use promring_net::clock::now_ms;
-use promring_net::server::MutualTls;
+use promring_net::server::{Peer, PeerCertificate};
 use promring_net::shutdown::Shutdown;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::routes::escape;
-use crate::Allocator;
+use crate::callers::Callers;
 use crate::discovery::Found;
+use crate::{Allocator, AllocatorOptions};
+
+mod callers;
+mod several;
 
 struct Text(String);
 
@@ -51,8 +56,21 @@ fn job(name: &str, targets: usize, keys: &str) -> String {
 
 /// An allocator whose static sources have told their targets.
 fn allocator(text: &str) -> Allocator {
+    allocator_for(text, Callers::default())
+}
+
+/// The same for these callers.
+fn allocator_for(text: &str, callers: Callers) -> Allocator {
+    let allocator = discovered(text, callers);
+    allocator.advance();
+    allocator
+}
+
+/// The same before it has looked at what the sources have told.
+fn discovered(text: &str, callers: Callers) -> Allocator {
     let config = config(text);
-    let allocator = Allocator::new(Arc::clone(&config), Shutdown::new());
+    let options = AllocatorOptions { callers, election: None };
+    let allocator = Allocator::with_options(Arc::clone(&config), options, Shutdown::new()).unwrap();
     for job in &config.scrape_configs {
         for (source, discovery) in job.discovery.iter().enumerate() {
             if let Discovery::Static(groups) = discovery {
@@ -60,15 +78,16 @@ fn allocator(text: &str) -> Allocator {
             }
         }
     }
-    allocator.advance();
     allocator
 }
 
-async fn ask_with(allocator: &Allocator, path: &str, mutual_tls: bool) -> (StatusCode, String) {
+/// Asks with a certificate for these names, and without one where there are none.
+async fn ask_with(allocator: &Allocator, path: &str, names: &[&str]) -> (StatusCode, String) {
     let mut request = Request::get(path).body(Body::empty()).unwrap();
-    if mutual_tls {
-        request.extensions_mut().insert(MutualTls);
-    }
+    let dns_names: Vec<String> = names.iter().copied().map(str::to_owned).collect();
+    let certificate = (!names.is_empty()).then(|| Arc::new(PeerCertificate { dns_names }));
+    let peer = Peer { address: "127.0.0.1:1".parse().unwrap(), certificate };
+    request.extensions_mut().insert(ConnectInfo(peer));
     let response = allocator.routes().oneshot(request).await.unwrap();
     let status = response.status();
     if status == StatusCode::OK && !path.starts_with("/api") {
@@ -79,7 +98,7 @@ async fn ask_with(allocator: &Allocator, path: &str, mutual_tls: bool) -> (Statu
 }
 
 async fn ask(allocator: &Allocator, path: &str) -> (StatusCode, String) {
-    ask_with(allocator, path, false).await
+    ask_with(allocator, path, &[]).await
 }
 
 async fn json(allocator: &Allocator, path: &str) -> Value {
@@ -256,7 +275,7 @@ async fn a_job_over_its_target_limit_has_no_targets_for_anyone() {
 }
 
 /// Jobs with about every setting.
-const RICH: &str = include_str!("../../../testdata/drop-in/jobs.yml");
+const RICH: &str = include_str!("../../../../testdata/drop-in/jobs.yml");
 
 #[tokio::test]
 async fn what_collectors_are_told_of_a_job_means_what_the_file_means() {
@@ -305,11 +324,15 @@ async fn a_job_with_a_secret_is_told_over_mutual_tls_only_and_only_if_that_is_wa
     let jobs: String = all.map(|(n, keys)| job(&format!("j{n}"), 1, keys)).collect();
     let text = format!("{STATIC}scrape_configs:\n{jobs}");
     let with_them = text.replace("clients: drop-in", "clients: drop-in, serve_secrets: true");
-    for (text, mutual_tls, told) in
-        [(&text, false, false), (&text, true, false), (&with_them, false, false), (&with_them, true, true)]
-    {
+    let (nobody, somebody): (&[&str], &[&str]) = (&[], &["collector"]);
+    for (text, names, told) in [
+        (&text, nobody, false),
+        (&text, somebody, false),
+        (&with_them, nobody, false),
+        (&with_them, somebody, true),
+    ] {
         let allocator = allocator(text);
-        let (status, body) = ask_with(&allocator, "/scrape_configs", mutual_tls).await;
+        let (status, body) = ask_with(&allocator, "/scrape_configs", names).await;
         assert_eq!(status, StatusCode::OK);
         let jobs: Value = serde_json::from_str(&body).unwrap();
         let count = jobs.as_object().unwrap().len();

@@ -1,0 +1,72 @@
+//! Several allocators, of which one leads.
+
+use promring_proto::api::StateView;
+
+use super::*;
+
+/// Brings the pool of one of several allocators up to date, which leads in this term, or was told this by the one that does.
+fn advance(allocator: &Allocator, term: Option<u64>, view: Option<&StateView>) {
+    let mut pool = allocator.pool();
+    let mut state = allocator.state();
+    let _nobody_asks = state.advance(now_ms());
+    pool.as_mut().unwrap().advance(&state, term, view);
+}
+
+fn view(allocator: &Allocator) -> StateView {
+    allocator.pool().as_ref().unwrap().view().unwrap()
+}
+
+#[tokio::test]
+async fn a_follower_tells_what_the_leader_does_and_goes_on_from_there_when_it_leads() {
+    use Presence::Ready;
+    let by_node = SELECTED.replace("namespace: n", "namespace: n, strategy: per-node");
+    for settings in [SELECTED, &by_node] {
+        let text = format!("{settings}scrape_configs:\n{}", job("web", 200, ""));
+        let new = || discovered(&text, Callers::default());
+        let (leader, follower, other) = (new(), new(), new());
+        let tell = |allocator: &Allocator, names: &[&str], term, view: Option<&StateView>| {
+            let ready: Vec<_> = names.iter().map(|name| (*name, Ready, Some("north"))).collect();
+            allocator.set_roster(pods(&ready));
+            advance(allocator, term, view);
+        };
+        let shares = async |allocator: &Allocator| {
+            [share(allocator, "a").await, share(allocator, "b").await, share(allocator, "c").await]
+        };
+        for names in [&["a", "b"][..], &["a", "b", "c"], &["a", "c"], &["a", "b", "c"]] {
+            tell(&leader, names, Some(5), None);
+        }
+        let placed = shares(&leader).await;
+        tell(&other, &["a", "b", "c"], Some(5), None);
+        assert_ne!(shares(&other).await, placed, "a fresh placement is another one");
+
+        tell(&follower, &["a", "b", "c"], None, None);
+        let (status, body) = ask(&follower, "/scrape_configs").await;
+        assert_eq!(
+            (status, is_no_yaml(&body)),
+            (StatusCode::SERVICE_UNAVAILABLE, true),
+            "nobody has told yet"
+        );
+        let told = view(&leader);
+        advance(&follower, None, Some(&told));
+        assert_eq!(shares(&follower).await, placed);
+        assert!(follower.readiness()().is_ok());
+        assert!(follower.pool().as_ref().unwrap().view().is_none(), "only a leader tells");
+        // One that is not ready has nothing to tell yet, and an older one nothing any more.
+        let owners = BTreeMap::new();
+        advance(&follower, None, Some(&StateView { version: "6-1".parse().unwrap(), ready: false, owners }));
+        advance(&other, None, Some(&StateView { version: "4-9".parse().unwrap(), ..told.clone() }));
+        assert_eq!(shares(&follower).await, placed);
+        assert_ne!(shares(&other).await, placed);
+
+        advance(&follower, Some(7), Some(&told));
+        assert_eq!(shares(&follower).await, placed, "nothing moves");
+        assert!(view(&follower).version > told.version);
+        tell(&follower, &["a", "b", "c", "d"], Some(7), None);
+        let (after, new) = (shares(&follower).await, share(&follower, "d").await);
+        assert!((45..=58).contains(&new.len()), "{}", new.len());
+        assert!(after.iter().zip(&placed).all(|(after, before)| after.is_subset(before)));
+        // The first one, which leads no more, tells what the new leader does.
+        advance(&leader, None, Some(&view(&follower)));
+        assert_eq!((shares(&leader).await, share(&leader, "d").await), (after, new));
+    }
+}
