@@ -63,11 +63,13 @@ impl Queue {
         waiting.filter_map(|((fence, _), _)| *fence).filter(|id| !self.open.contains(id)).collect()
     }
 
-    pub(crate) fn barrier(&self, keys: &BTreeSet<TargetKey>) -> Barrier {
+    /// What has to be sent of keys that went by this move. What came back by a later one is of after T.
+    pub(crate) fn barrier(&self, keys: &BTreeSet<TargetKey>, by: MoveId) -> Barrier {
         let numbers: BTreeSet<u64> = keys.iter().map(|key| key.0 % LANES).collect();
         let of = |(id, lane): (&LaneId, &Lane)| {
             let normal = id.0.is_none() && numbers.contains(&id.1);
-            let fenced = lane.waiting.iter().any(|record| keys.contains(&record.key));
+            let fenced = id.0.is_some_and(|fence| fence < by)
+                && lane.waiting.iter().any(|record| keys.contains(&record.key));
             (normal || fenced).then_some((*id, lane.appended))
         };
         self.lanes.iter().filter_map(of).collect()

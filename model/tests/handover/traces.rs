@@ -94,14 +94,14 @@ impl Trace {
 
     /// Kills the allocator that leads. Nobody gives the Lease back.
     fn kill_leader(&mut self, down_ms: i64) {
-        let index = self.world.lease.holder.unwrap();
+        let Some(index) = self.world.lease.holder else { panic!("nobody leads") };
         self.world.allocators[index].step_down();
         self.world.allocators[index].down_until_ms = self.world.now_ms + down_ms;
     }
 
     /// Kills a scraper, which comes back after so long, or (None) never.
     fn kill(&mut self, scraper: &Name, back_ms: Option<i64>) {
-        let s = self.world.scrapers.get_mut(scraper).unwrap();
+        let Some(s) = self.world.scrapers.get_mut(scraper) else { panic!("there is no {scraper}") };
         s.stop();
         s.starts_ms = back_ms.map(|back_ms| self.world.now_ms + back_ms);
     }

@@ -120,12 +120,13 @@ impl Fences {
         Some(Behind { place, filling: &place.filling, set: known.set })
     }
 
-    /// Whether a set may hold samples of these keys.
-    pub(super) fn may_hold(&self, set: u32, keys: &BTreeSet<TargetKey>) -> bool {
+    /// Whether a set may hold samples of these keys that came before this move.
+    pub(super) fn may_hold(&self, set: u32, keys: &BTreeSet<TargetKey>, before: MoveId) -> bool {
         let places = self.occupied();
         let found = places.map(|place| place.lock()).find_map(|guard| {
             let fence = guard.as_ref().filter(|fence| fence.set == set)?;
-            Some(fence.unclaimed || keys.iter().any(|key| fence.keys.contains_key(key)))
+            let holds = fence.unclaimed || keys.iter().any(|key| fence.keys.contains_key(key));
+            Some(fence.id < before && holds)
         });
         // Of one that was left open by an earlier process nobody knows.
         found.unwrap_or(true)
