@@ -12,7 +12,7 @@ use promring_proto::api::{Assignment, Version};
 /// Bytes of all answers that are kept. Beyond it they are made anew.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// The newest answer of each scraper, compressed.
+/// The newest answer of each scraper that it has not shown to have, compressed.
 #[derive(Debug, Default)]
 pub(crate) struct Answers(Mutex<Kept>);
 
@@ -49,6 +49,16 @@ impl Answers {
             *kept = Kept::default();
         }
     }
+
+    /// A scraper has this version: it does not ask again for what led there.
+    pub(crate) fn received(&self, scraper: &str, version: Version) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.by_scraper.get(scraper).is_some_and(|answer| answer.version == version)
+            && let Some(answer) = kept.by_scraper.remove(scraper)
+        {
+            kept.bytes -= answer.body.len();
+        }
+    }
 }
 
 /// An answer as JSON, compressed where that is wanted. Takes milliseconds for thousands of targets.
@@ -83,6 +93,18 @@ mod tests {
         assert_eq!(answers.get("a", None, version(2)), None);
         assert_eq!(answers.get("a", Some(version(1)), version(3)), None);
         assert_eq!(answers.get("b", Some(version(1)), version(2)), None);
+    }
+
+    #[test]
+    fn an_answer_is_kept_until_its_scraper_has_it() {
+        let answers = Answers::default();
+        answers.keep("a", None, version(2), Bytes::from_static(b"x"));
+        answers.received("b", version(2));
+        answers.received("a", version(1));
+        assert!(answers.get("a", None, version(2)).is_some());
+        answers.received("a", version(2));
+        assert_eq!(answers.get("a", None, version(2)), None);
+        assert_eq!(answers.0.lock().unwrap().bytes, 0);
     }
 
     #[test]

@@ -81,6 +81,9 @@ async fn assignment(
     metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(held) = held {
+        allocator.shared.answers.received(&scraper, held);
+    }
     let gzip = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()

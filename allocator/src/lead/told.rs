@@ -12,11 +12,30 @@ use crate::catalog::{Catalog, Changes};
 use crate::ledger::{JobTerms, Ledger, REMOVALS_KEPT_MS, Removal};
 use crate::targets::Discovered;
 
-/// What was told of one key.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    holders: Vec<(Name, Grant)>,
-    ids: Vec<TargetId>,
+/// What was told of one key: nearly always that one scraper has its one target, with nothing under way.
+#[derive(Debug)]
+pub(super) enum Told {
+    One(Name, TargetId),
+    Other(Box<Parts>),
+}
+
+/// The scrapers that were told of a key, and the targets that they were told.
+type Parts = (Vec<(Name, Grant)>, Vec<TargetId>);
+
+impl Told {
+    fn of(parts: Parts) -> Self {
+        match (&parts.0[..], &parts.1[..]) {
+            ([(name, grant)], [id]) if *grant == Grant::default() => Self::One(name.clone(), *id),
+            _ => Self::Other(Box::new(parts)),
+        }
+    }
+
+    fn into_parts(self) -> Parts {
+        match self {
+            Self::One(name, id) => (vec![(name, Grant::default())], vec![id]),
+            Self::Other(parts) => *parts,
+        }
+    }
 }
 
 impl Lead {
@@ -51,12 +70,12 @@ impl Lead {
             [] => Vec::new(),
             _ => self.leader.participants(key).map(|(name, grant)| (name.clone(), grant)).collect(),
         };
-        let before = self.told.remove(&key).unwrap_or_default();
+        let (holders_before, ids_before) = self.told.remove(&key).map(Told::into_parts).unwrap_or_default();
         let is_living = |id: &TargetId| living.iter().any(|target| target.target.id == *id);
-        let is_replaced = living.iter().any(|target| !before.ids.contains(&target.target.id));
-        for (name, _) in &before.holders {
+        let is_replaced = living.iter().any(|target| !ids_before.contains(&target.target.id));
+        for (name, _) in &holders_before {
             let stays = holders.iter().any(|(holder, _)| holder == name);
-            let ended = before.ids.iter().filter(|id| !stays || !is_living(id));
+            let ended = ids_before.iter().filter(|id| !stays || !is_living(id));
             for id in ended {
                 let why = self.removal(key, name, stays, is_replaced);
                 let counter = self.leader.version_of(name).counter;
@@ -64,18 +83,18 @@ impl Lead {
             }
         }
         for (name, grant) in &holders {
-            let is_same = before.holders.iter().any(|known| known == &(name.clone(), *grant));
+            let is_same = holders_before.iter().any(|(known, before)| known == name && before == grant);
             let counter = self.leader.version_of(name).counter;
             let ledger = self.ledgers.entry(name.clone()).or_default();
             for target in living.iter().map(|target| target.target.id) {
-                if !is_same || !before.ids.contains(&target) {
+                if !is_same || !ids_before.contains(&target) {
                     ledger.tell(target, key, counter);
                 }
             }
         }
         if !holders.is_empty() {
             let ids = living.iter().map(|target| target.target.id).collect();
-            self.told.insert(key, Told { holders, ids });
+            self.told.insert(key, Told::of((holders, ids)));
         }
     }
 
