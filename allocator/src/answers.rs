@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use promring_proto::api::{Assignment, Version};
+use promring_proto::api::Version;
+
+use crate::lead::Answer;
 
 /// Bytes of all answers that are kept. Beyond it they are made anew.
 const KEPT_BYTES_MAX: usize = 64 << 20;
@@ -18,12 +20,12 @@ pub(crate) struct Answers(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    by_scraper: HashMap<String, Answer>,
+    by_scraper: HashMap<String, KeptAnswer>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct KeptAnswer {
     held: Option<Version>,
     version: Version,
     body: Bytes,
@@ -41,7 +43,7 @@ impl Answers {
     pub(crate) fn keep(&self, scraper: &str, held: Option<Version>, version: Version, body: Bytes) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.bytes += body.len();
-        let answer = Answer { held, version, body };
+        let answer = KeptAnswer { held, version, body };
         if let Some(before) = kept.by_scraper.insert(scraper.to_owned(), answer) {
             kept.bytes -= before.body.len();
         }
@@ -65,13 +67,13 @@ impl Answers {
 ///
 /// # Errors
 /// Where it cannot be written as JSON, which it always can.
-pub(crate) fn encode(assignment: &Assignment, gzip: bool) -> std::io::Result<Bytes> {
+pub(crate) fn encode(answer: &Answer, gzip: bool) -> std::io::Result<Bytes> {
     if !gzip {
-        return Ok(Bytes::from(serde_json::to_vec(assignment)?));
+        return Ok(Bytes::from(serde_json::to_vec(answer)?));
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let mut buffered = std::io::BufWriter::with_capacity(64 << 10, &mut encoder);
-    serde_json::to_writer(&mut buffered, assignment)?;
+    serde_json::to_writer(&mut buffered, answer)?;
     buffered.flush()?;
     drop(buffered);
     Ok(Bytes::from(encoder.finish()?))

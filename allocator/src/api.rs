@@ -120,9 +120,9 @@ async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzi
     let (version, body) = match kept {
         Some(body) => (version, body),
         None => {
-            let assignment = allocator.state().assignment(scraper, held)?;
-            let version = assignment.version;
-            let encoding = tokio::task::spawn_blocking(move || encode(&assignment, gzip));
+            let answer = allocator.state().answer(scraper, held)?;
+            let version = answer.version();
+            let encoding = tokio::task::spawn_blocking(move || encode(&answer, gzip));
             // A task that was stopped in its middle is the process's end.
             let Ok(Ok(body)) = encoding.await else {
                 return Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use promring_model::handover::{Grant, MoveId, MoveTerms, Name};
+use promring_model::handover::{Grant, MoveId, Name};
 use promring_model::target::{TargetId, TargetKey};
-use promring_proto::api::{AssignedTarget, Assignment, JobAssignment, Version};
+use promring_proto::api::{Assignment, JobAssignment, Version};
 
+use super::answer::{Answer, Given};
 use super::{FORGET_INTERVAL_MS, Lead, Seen};
 use crate::catalog::{Catalog, Changes};
 use crate::ledger::{JobTerms, Ledger, REMOVALS_KEPT_MS, Removal};
@@ -106,7 +107,7 @@ impl Lead {
     }
 
     /// The answer to a poll that holds the version `held`; None where nothing is newer, or nothing is given out.
-    pub(crate) fn answer(&self, name: &str, held: Option<Version>, catalog: &Catalog) -> Option<Assignment> {
+    pub(crate) fn answer(&self, name: &str, held: Option<Version>, catalog: &Catalog) -> Option<Answer> {
         self.leader.membership().get(name)?;
         let version = self.version_of(name)?;
         if held == Some(version) {
@@ -123,23 +124,24 @@ impl Lead {
             .filter(|(_, (_, since))| is_newer(*since))
             .map(|(job, (terms, _))| (job.clone(), job_assignment(terms)))
             .collect();
+        let mut targets: BTreeMap<String, Vec<Given>> = BTreeMap::new();
         for (id, key) in difference.upsert {
             let Some(target) = catalog.target(key, id) else { continue };
             let job = &*target.target.job;
             let Some((terms, _)) = self.jobs.get(job) else { continue };
             let grant = self.leader.grant(key, name).unwrap_or_default();
-            let assigned = assigned(id, target, grant, &moves);
-            match upsert.get_mut(job) {
-                Some(assignment) => assignment.targets.push(assigned),
+            let given = Given { target: Arc::clone(target), grant };
+            match targets.get_mut(job) {
+                Some(targets) => targets.push(given),
                 None => {
-                    let assignment = JobAssignment { targets: vec![assigned], ..job_assignment(terms) };
-                    upsert.insert(job.to_owned(), assignment);
+                    upsert.entry(job.to_owned()).or_insert_with(|| job_assignment(terms));
+                    targets.insert(job.to_owned(), vec![given]);
                 }
             }
         }
         let gone_keys = self.ended.keys().filter(|key| self.leader.marks(**key, name)).copied().collect();
         let (gone, moved) = (difference.gone, difference.moved);
-        Some(Assignment { version, base, upsert, gone, moved, gone_keys, moves })
+        Some(Answer { frame: Assignment { version, base, upsert, gone, moved, gone_keys, moves }, targets })
     }
 
     /// Moves that have ended since: how long they took.
@@ -153,22 +155,6 @@ impl Lead {
             }
         }
         self.in_flight = moves;
-    }
-}
-
-fn assigned(
-    id: TargetId,
-    target: &Discovered,
-    grant: Grant,
-    moves: &BTreeMap<MoveId, MoveTerms>,
-) -> AssignedTarget {
-    let at = |id: Option<MoveId>| id.and_then(|id| moves.get(&id)?.at);
-    AssignedTarget {
-        id,
-        labels: target.target.labels.to_labels(),
-        from: at(grant.incoming),
-        until: at(grant.outgoing),
-        grant,
     }
 }
 
