@@ -81,6 +81,9 @@ async fn assignment(
     metrics::counter!("promring_allocator_polls_total").increment(1);
     let held: Option<Version> =
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(held) = held {
+        allocator.shared.answers.received(&scraper, held);
+    }
     let gzip = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
@@ -117,9 +120,9 @@ async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzi
     let (version, body) = match kept {
         Some(body) => (version, body),
         None => {
-            let assignment = allocator.state().assignment(scraper, held)?;
-            let version = assignment.version;
-            let encoding = tokio::task::spawn_blocking(move || encode(&assignment, gzip));
+            let answer = allocator.state().answer(scraper, held)?;
+            let version = answer.version();
+            let encoding = tokio::task::spawn_blocking(move || encode(&answer, gzip));
             // A task that was stopped in its middle is the process's end.
             let Ok(Ok(body)) = encoding.await else {
                 return Some(StatusCode::INTERNAL_SERVER_ERROR.into_response());

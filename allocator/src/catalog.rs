@@ -1,6 +1,7 @@
 //! What discovery has found: jobs with their targets, and the living targets of each key. The same in every allocator,
 //! whether it leads or not.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use promring_model::config::Config;
 use promring_model::target::{TargetId, TargetKey};
 
 use crate::discovery::Found;
+use crate::few::Few;
 use crate::ledger::JobTerms;
 use crate::targets::{Discovered, JobTargets};
 
@@ -27,7 +29,7 @@ pub(crate) struct Changes {
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     jobs: BTreeMap<String, JobTargets>,
-    by_key: HashMap<TargetKey, Vec<Arc<Discovered>>>,
+    by_key: HashMap<TargetKey, Few<Arc<Discovered>>>,
     /// Jobs that are no longer configured, and whose targets are still seen by key.
     removed: Vec<JobTargets>,
     unsettled: bool,
@@ -104,13 +106,21 @@ impl Catalog {
                 self.unindex(&target, changes);
                 continue;
             }
-            let living = self.by_key.entry(target.target.key).or_default();
-            match living.iter_mut().find(|known| known.target.id == target.target.id) {
+            let (key, id) = (target.target.key, target.target.id);
+            let mut living = match self.by_key.entry(key) {
+                Entry::Occupied(living) => living,
+                Entry::Vacant(place) => {
+                    place.insert(Few::One(target));
+                    changes.keys.push(key);
+                    continue;
+                }
+            };
+            match living.get_mut().as_mut_slice().iter_mut().find(|known| known.target.id == id) {
                 Some(known) => *known = target,
                 None => {
-                    changes.keys.push(target.target.key);
-                    living.reserve_exact(1);
-                    living.push(target);
+                    let more = living.remove().with(target);
+                    self.by_key.insert(key, more);
+                    changes.keys.push(key);
                 }
             }
         }
@@ -119,11 +129,9 @@ impl Catalog {
     /// A target is gone, unless another one of the same identity has taken its place.
     fn unindex(&mut self, target: &Arc<Discovered>, changes: &mut Changes) {
         let key = target.target.key;
-        let Some(living) = self.by_key.get_mut(&key) else { return };
-        let Some(at) = living.iter().position(|known| Arc::ptr_eq(known, target)) else { return };
-        living.swap_remove(at);
-        if living.is_empty() {
-            self.by_key.remove(&key);
+        let Some(at) = self.living(key).iter().position(|known| Arc::ptr_eq(known, target)) else { return };
+        if let Some(rest) = self.by_key.remove(&key).and_then(|living| living.without(at)) {
+            self.by_key.insert(key, rest);
         }
         changes.keys.push(key);
         changes.gone.push(target.target.id);
@@ -131,7 +139,7 @@ impl Catalog {
 
     /// The targets of a key.
     pub(crate) fn living(&self, key: TargetKey) -> &[Arc<Discovered>] {
-        self.by_key.get(&key).map_or(&[], Vec::as_slice)
+        self.by_key.get(&key).map_or(&[], Few::as_slice)
     }
 
     /// Every key that has a target.

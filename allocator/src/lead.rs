@@ -5,6 +5,7 @@
 //! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
 //! concerned are told. Nothing here walks all targets but the first placement and a change of members.
 
+mod answer;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,6 +22,7 @@ use crate::ledger::{JobTerms, Ledger};
 use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
+pub(crate) use answer::Answer;
 use told::Told;
 
 /// How often the ledgers forget what was long ago, in milliseconds.

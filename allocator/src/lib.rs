@@ -9,6 +9,7 @@ pub mod callers;
 mod catalog;
 pub mod discovery;
 mod dropin;
+mod few;
 mod gauges;
 mod intended;
 mod kubernetes;

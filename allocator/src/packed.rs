@@ -12,7 +12,21 @@ use promring_model::labels::Labels;
 
 /// Names of labels in order. Sets with the same names share one.
 #[derive(PartialEq, Eq, Debug)]
-struct Shape(Box<[Box<str>]>);
+struct Shape(Box<[Name]>);
+
+#[derive(PartialEq, Eq, Debug)]
+struct Name {
+    text: Box<str>,
+    /// Its value is [`PRESENT`] and is not kept: a third of a pod's labels say that another one is there.
+    is_presence: bool,
+}
+
+/// The value of labels such as `__meta_kubernetes_pod_labelpresent_app`.
+const PRESENT: &str = "true";
+
+fn is_presence(name: &str, value: &str) -> bool {
+    value == PRESENT && name.contains("present_")
+}
 
 /// Sorted labels, names unique, no empty value: as [`Labels`], but smaller and slower to look into.
 #[derive(Clone)]
@@ -37,9 +51,12 @@ impl Packed {
             if overridden || value.is_empty() {
                 continue;
             }
-            names.push(name);
-            write_length(&mut values, value.len());
-            values.extend_from_slice(value.as_bytes());
+            let is_presence = is_presence(name, value);
+            names.push((name, is_presence));
+            if !is_presence {
+                write_length(&mut values, value.len());
+                values.extend_from_slice(value.as_bytes());
+            }
         }
         Self { shape: SHAPES.get(&names), values: values.into_boxed_slice() }
     }
@@ -47,7 +64,10 @@ impl Packed {
     /// Names and values in order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let mut rest = &*self.values;
-        self.shape.0.iter().map(move |name| (&**name, read_value(&mut rest)))
+        self.shape.0.iter().map(move |name| {
+            let value = if name.is_presence { PRESENT } else { read_value(&mut rest) };
+            (&*name.text, value)
+        })
     }
 
     /// The same labels for those who look into them often.
@@ -59,7 +79,7 @@ impl Packed {
     /// The value of `name`, if it is there.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.shape.0.binary_search_by(|known| (**known).cmp(name)).ok()?;
+        let at = self.shape.0.binary_search_by(|known| (*known.text).cmp(name)).ok()?;
         self.iter().nth(at).map(|(_, value)| value)
     }
 
@@ -143,20 +163,23 @@ struct Table {
 }
 
 impl Shapes {
-    fn get(&self, names: &[&str]) -> Arc<Shape> {
+    fn get(&self, names: &[(&str, bool)]) -> Arc<Shape> {
         let mut hasher = FieldHasher::new();
-        for name in names {
+        for (name, is_presence) in names {
             hasher.field(name.as_bytes());
+            hasher.field(&[u8::from(*is_presence)]);
         }
         let hash = hasher.finish64();
         let same = |shape: &Shape| {
-            shape.0.len() == names.len() && shape.0.iter().zip(names).all(|(a, b)| **a == **b)
+            let pairs = shape.0.iter().map(|name| (&*name.text, name.is_presence));
+            pairs.eq(names.iter().copied())
         };
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shape) = table.by_hash.get(&hash).filter(|shape| same(shape)) {
             return Arc::clone(shape);
         }
-        let shape = Arc::new(Shape(names.iter().map(|name| Box::from(*name)).collect()));
+        let name = |&(text, is_presence): &(&str, bool)| Name { text: Box::from(text), is_presence };
+        let shape = Arc::new(Shape(names.iter().map(name).collect()));
         // Of two shapes with one hash, which never happens, the older is no longer shared.
         table.by_hash.insert(hash, Arc::clone(&shape));
         if table.by_hash.len() > table.sweep_at.max(SHAPES_SWEPT_MIN) {
@@ -183,6 +206,17 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_say_that_another_one_is_there_cost_nothing() {
+        let pairs = [("annotation_a", "true"), ("annotationpresent_a", "true"), ("labelpresent_b", "yes")];
+        let packed = Packed::from_pairs(pairs);
+        assert!(packed.iter().eq(pairs));
+        assert_eq!(packed.values.len(), "true".len() + 1 + "yes".len() + 1);
+        assert_eq!(packed.get("annotationpresent_a"), Some("true"));
+        let absent = Packed::from_pairs([pairs[0], ("annotationpresent_a", "no"), pairs[2]]);
+        assert_eq!((absent.get("annotationpresent_a"), absent == packed), (Some("no"), false));
+    }
+
+    #[test]
     fn sets_of_equal_names_share_them_and_differ_by_value() {
         let one = Packed::from_pairs([("share_a", "1"), ("share_b", "2")]);
         let two = Packed::from_pairs([("share_b", "3"), ("share_a", "1")]);
@@ -194,11 +228,11 @@ mod tests {
     #[test]
     fn names_that_nobody_uses_any_more_are_forgotten() {
         let shapes = Shapes::default();
-        let kept = shapes.get(&["kept"]);
+        let kept = shapes.get(&[("kept", false)]);
         for n in 0..10 * SHAPES_SWEPT_MIN {
-            shapes.get(&[&format!("name_{n}")]);
+            shapes.get(&[(&format!("name_{n}"), false)]);
         }
         assert!(shapes.0.lock().unwrap().by_hash.len() <= 2 * SHAPES_SWEPT_MIN);
-        assert!(Arc::ptr_eq(&kept, &shapes.get(&["kept"])));
+        assert!(Arc::ptr_eq(&kept, &shapes.get(&[("kept", false)])));
     }
 }

@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::discovery::Found;
 use crate::intended::Intended;
 use crate::lacking::Lacking;
-use crate::lead::{Lead, Seen};
+use crate::lead::{Answer, Lead, Seen};
 use crate::placing::Drift;
 pub use crate::reports::Reported;
 use crate::reports::Reports;
@@ -254,6 +254,11 @@ impl State {
     /// The answer to a poll: None where nothing is newer than what the scraper holds.
     #[must_use]
     pub fn assignment(&self, scraper: &str, held: Option<Version>) -> Option<Assignment> {
+        self.answer(scraper, held).map(Answer::into_assignment)
+    }
+
+    /// The same, to be written.
+    pub(crate) fn answer(&self, scraper: &str, held: Option<Version>) -> Option<Answer> {
         self.lead.as_ref()?.answer(scraper, held, &self.catalog)
     }
 

@@ -220,11 +220,14 @@ impl JobTargets {
         for group in upsert {
             match known.get_mut(&group.source) {
                 Some(held) if held.group == group => held.round = round,
-                Some(held) => {
+                Some(_) => {
                     // The new ones first: what stays the same never leaves.
                     let new = Held { outcomes: self.assemble(&group), group, round };
-                    let old = std::mem::replace(held, new);
-                    self.forget(&old);
+                    if let Some(old) = known.remove(&new.group.source) {
+                        self.forget(&old);
+                    }
+                    // The name is the new group's own, and there once.
+                    known.insert(Arc::clone(&new.group.source), new);
                     changed = true;
                 }
                 None => {

@@ -90,10 +90,16 @@ fn measure(what: &str, pods: usize, annotations: &str) -> ExitCode {
         match what {
             "latency" => latency(&cluster, &allocator, pods).await,
             "memory" => {
-                // The first answers are made, and what they took is free again.
+                println!("  {} bytes a target before anybody asks", (rss() - before) / pods as u64);
+                // The first answers are made as scrapers ask for them, and what they took is free again once these poll on.
+                let routes = allocator.routes();
+                let mut polls = JoinSet::new();
                 for scraper in SCRAPERS {
-                    drop(answer(&allocator.routes(), scraper, None).await);
+                    drop(answer(&routes, scraper, None, "gzip").await);
+                    let (routes, held) = (routes.clone(), allocator.state().version_of(scraper));
+                    polls.spawn(async move { answer(&routes, scraper, held, "gzip").await });
                 }
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 let after = rss();
                 let bytes = (after - before) / pods as u64;
                 println!("  RSS before {} KiB, after {} KiB", before >> 10, after >> 10);
@@ -263,12 +269,13 @@ async fn serve_for(routes: &Router, time: Duration) -> Vec<Duration> {
 
 /// A poll's answer, read; None where nothing is new for a while.
 async fn poll(routes: &Router, scraper: &str, held: Option<Version>) -> Option<Assignment> {
-    Some(serde_json::from_slice(&answer(routes, scraper, held).await?).unwrap())
+    Some(serde_json::from_slice(&answer(routes, scraper, held, "identity").await?).unwrap())
 }
 
 /// A poll's answer; None where nothing is new for a while.
-async fn answer(routes: &Router, scraper: &str, held: Option<Version>) -> Option<Bytes> {
-    let mut request = Request::get(format!("/api/v1/assignments/{scraper}?wait=30s"));
+async fn answer(routes: &Router, scraper: &str, held: Option<Version>, encoding: &str) -> Option<Bytes> {
+    let request = Request::get(format!("/api/v1/assignments/{scraper}?wait=30s"));
+    let mut request = request.header("accept-encoding", encoding);
     if let Some(held) = held {
         request = request.header("if-none-match", format!("\"{held}\""));
     }

@@ -3,20 +3,40 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use promring_model::handover::{Grant, MoveId, MoveTerms, Name};
+use promring_model::handover::{Grant, MoveId, Name};
 use promring_model::target::{TargetId, TargetKey};
-use promring_proto::api::{AssignedTarget, Assignment, JobAssignment, Version};
+use promring_proto::api::{Assignment, JobAssignment, Version};
 
+use super::answer::{Answer, Given};
 use super::{FORGET_INTERVAL_MS, Lead, Seen};
 use crate::catalog::{Catalog, Changes};
 use crate::ledger::{JobTerms, Ledger, REMOVALS_KEPT_MS, Removal};
 use crate::targets::Discovered;
 
-/// What was told of one key.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    holders: Vec<(Name, Grant)>,
-    ids: Vec<TargetId>,
+/// What was told of one key: nearly always that one scraper has its one target, with nothing under way.
+#[derive(Debug)]
+pub(super) enum Told {
+    One(Name, TargetId),
+    Other(Box<Parts>),
+}
+
+/// The scrapers that were told of a key, and the targets that they were told.
+type Parts = (Vec<(Name, Grant)>, Vec<TargetId>);
+
+impl Told {
+    fn of(parts: Parts) -> Self {
+        match (&parts.0[..], &parts.1[..]) {
+            ([(name, grant)], [id]) if *grant == Grant::default() => Self::One(name.clone(), *id),
+            _ => Self::Other(Box::new(parts)),
+        }
+    }
+
+    fn into_parts(self) -> Parts {
+        match self {
+            Self::One(name, id) => (vec![(name, Grant::default())], vec![id]),
+            Self::Other(parts) => *parts,
+        }
+    }
 }
 
 impl Lead {
@@ -53,12 +73,12 @@ impl Lead {
             [] => Vec::new(),
             _ => self.leader.participants(key).map(|(name, grant)| (name.clone(), grant)).collect(),
         };
-        let before = self.told.remove(&key).unwrap_or_default();
+        let (holders_before, ids_before) = self.told.remove(&key).map(Told::into_parts).unwrap_or_default();
         let is_living = |id: &TargetId| living.iter().any(|target| target.target.id == *id);
-        let is_replaced = living.iter().any(|target| !before.ids.contains(&target.target.id));
-        for (name, _) in &before.holders {
+        let is_replaced = living.iter().any(|target| !ids_before.contains(&target.target.id));
+        for (name, _) in &holders_before {
             let stays = holders.iter().any(|(holder, _)| holder == name);
-            let ended = before.ids.iter().filter(|id| !stays || !is_living(id));
+            let ended = ids_before.iter().filter(|id| !stays || !is_living(id));
             for id in ended {
                 let why = self.removal(key, name, stays, is_replaced);
                 let counter = self.leader.version_of(name).counter;
@@ -66,18 +86,18 @@ impl Lead {
             }
         }
         for (name, grant) in &holders {
-            let is_same = before.holders.iter().any(|known| known == &(name.clone(), *grant));
+            let is_same = holders_before.iter().any(|(known, before)| known == name && before == grant);
             let counter = self.leader.version_of(name).counter;
             let ledger = self.ledgers.entry(name.clone()).or_default();
             for target in living.iter().map(|target| target.target.id) {
-                if !is_same || !before.ids.contains(&target) {
+                if !is_same || !ids_before.contains(&target) {
                     ledger.tell(target, key, counter);
                 }
             }
         }
         if !holders.is_empty() {
             let ids = living.iter().map(|target| target.target.id).collect();
-            self.told.insert(key, Told { holders, ids });
+            self.told.insert(key, Told::of((holders, ids)));
         }
     }
 
@@ -89,7 +109,7 @@ impl Lead {
     }
 
     /// The answer to a poll that holds the version `held`; None where nothing is newer, or nothing is given out.
-    pub(crate) fn answer(&self, name: &str, held: Option<Version>, catalog: &Catalog) -> Option<Assignment> {
+    pub(crate) fn answer(&self, name: &str, held: Option<Version>, catalog: &Catalog) -> Option<Answer> {
         self.leader.membership().get(name)?;
         let version = self.version_of(name)?;
         if held == Some(version) {
@@ -106,23 +126,24 @@ impl Lead {
             .filter(|(_, (_, since))| is_newer(*since))
             .map(|(job, (terms, _))| (job.clone(), job_assignment(terms)))
             .collect();
+        let mut targets: BTreeMap<String, Vec<Given>> = BTreeMap::new();
         for (id, key) in difference.upsert {
             let Some(target) = catalog.target(key, id) else { continue };
             let job = &*target.target.job;
             let Some((terms, _)) = self.jobs.get(job) else { continue };
             let grant = self.leader.grant(key, name).unwrap_or_default();
-            let assigned = assigned(id, target, grant, &moves);
-            match upsert.get_mut(job) {
-                Some(assignment) => assignment.targets.push(assigned),
+            let given = Given { target: Arc::clone(target), grant };
+            match targets.get_mut(job) {
+                Some(targets) => targets.push(given),
                 None => {
-                    let assignment = JobAssignment { targets: vec![assigned], ..job_assignment(terms) };
-                    upsert.insert(job.to_owned(), assignment);
+                    upsert.entry(job.to_owned()).or_insert_with(|| job_assignment(terms));
+                    targets.insert(job.to_owned(), vec![given]);
                 }
             }
         }
         let gone_keys = self.ended.keys().filter(|key| self.leader.marks(**key, name)).copied().collect();
         let (gone, moved) = (difference.gone, difference.moved);
-        Some(Assignment { version, base, upsert, gone, moved, gone_keys, moves })
+        Some(Answer { frame: Assignment { version, base, upsert, gone, moved, gone_keys, moves }, targets })
     }
 
     /// Moves that have ended since: how long they took.
@@ -136,22 +157,6 @@ impl Lead {
             }
         }
         self.in_flight = moves;
-    }
-}
-
-fn assigned(
-    id: TargetId,
-    target: &Discovered,
-    grant: Grant,
-    moves: &BTreeMap<MoveId, MoveTerms>,
-) -> AssignedTarget {
-    let at = |id: Option<MoveId>| id.and_then(|id| moves.get(&id)?.at);
-    AssignedTarget {
-        id,
-        labels: target.target.labels.to_labels(),
-        from: at(grant.incoming),
-        until: at(grant.outgoing),
-        grant,
     }
 }
 

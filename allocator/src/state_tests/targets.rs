@@ -213,3 +213,21 @@ fn a_changed_payload_with_the_same_identity_is_updated_in_place_and_told_to_nobo
     let extras = job.active().values().map(|target| target.discovered_labels(&job.config));
     assert!(extras.map(|labels| labels.get("extra") == Some("after")).eq([true; 3]));
 }
+
+#[test]
+fn an_answer_is_written_as_the_assignment_that_it_stands_for() {
+    let other = "- job_name: other\n  static_configs: [{targets: ['o:1']}]\n";
+    let mut fleet = Fleet::new(&config(60, other), &["a", "b"]);
+    let held = fleet.state.version_of("a");
+    fleet.reconfigure(&config(58, &format!("  target_limit: 5\n{other}")));
+    fleet.join("c");
+    for _ in 0..20 {
+        fleet.run(1_000);
+        for (name, held) in [("a", None), ("a", held), ("b", None), ("c", None)] {
+            let written = fleet.state.answer(name, held).map(|answer| serde_json::to_value(&answer).unwrap());
+            let meant = fleet.state.assignment(name, held);
+            assert_eq!(written, meant.map(|assignment| serde_json::to_value(assignment).unwrap()));
+        }
+    }
+    assert!(fleet.scrapers["c"].held.len() > 5, "there were moves");
+}

@@ -93,11 +93,7 @@ pub(crate) fn group(endpoints: &EndpointsObject, lookup: &mut impl Lookup, attac
         }
     }
     targets.extend(backings.uncovered());
-    Group {
-        source: Arc::from(format!("endpoints/{}", endpoints.key)),
-        labels: labels.pack(),
-        targets: targets.into_boxed_slice(),
-    }
+    Group { source: Arc::from(&*endpoints.key), labels: labels.pack(), targets: targets.into_boxed_slice() }
 }
 
 /// Endpoints, trimmed.

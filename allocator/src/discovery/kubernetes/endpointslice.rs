@@ -80,11 +80,7 @@ pub(crate) fn group(slice: &SliceObject, lookup: &mut impl Lookup, attach: Attac
         Some(primary) if primary != slice.address_type => Vec::new(),
         _ => targets(slice, lookup, attach),
     };
-    Group {
-        source: Arc::from(format!("endpointslice/{}", slice.key)),
-        labels: labels.pack(),
-        targets: targets.into_boxed_slice(),
-    }
+    Group { source: Arc::from(&*slice.key), labels: labels.pack(), targets: targets.into_boxed_slice() }
 }
 
 fn targets(slice: &SliceObject, lookup: &mut impl Lookup, attach: Attach) -> Vec<Packed> {

@@ -42,11 +42,7 @@ impl Kind for Ingresses {
                 target.pack()
             })
         });
-        Group {
-            source: Arc::from(format!("ingress/{}", raw.metadata.key())),
-            targets: targets.collect(),
-            labels: labels.pack(),
-        }
+        Group { source: Arc::from(raw.metadata.key()), targets: targets.collect(), labels: labels.pack() }
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) trait Kind: Send + Sync + 'static {
 
     /// What to keep of an object.
     fn compact(raw: Self::Raw) -> Self::Stored;
+
+    /// The object's key, where it is kept with the object.
+    fn key(_stored: &Self::Stored) -> Option<&Arc<str>> {
+        None
+    }
 }
 
 /// Metadata of other objects to attach. `KubernetesAttach` under a short name.

@@ -50,7 +50,7 @@ impl Kind for Nodes {
             pairs.pack()
         });
         Group {
-            source: Arc::from(format!("node/{}", raw.metadata.name)),
+            source: Arc::from(raw.metadata.name.as_str()),
             labels: labels.pack(),
             targets: target.into_iter().collect(),
         }

@@ -33,6 +33,10 @@ impl Kind for Pods {
         &raw.metadata
     }
 
+    fn key(pod: &Group) -> Option<&Arc<str>> {
+        Some(&pod.source)
+    }
+
     fn compact(raw: Pod) -> Group {
         let raw = &raw;
         let ip = &raw.status.pod_ip;
@@ -68,11 +72,7 @@ impl Kind for Pods {
             });
             without_port.into_iter().chain(with_port)
         });
-        Group {
-            source: Arc::from(format!("pod/{}", raw.metadata.key())),
-            labels: labels(raw),
-            targets: targets.collect(),
-        }
+        Group { source: Arc::from(raw.metadata.key()), labels: labels(raw), targets: targets.collect() }
     }
 }
 

@@ -58,7 +58,7 @@ impl Kind for Services {
         let dual = matches!(spec.ip_family_policy.as_str(), "PreferDualStack" | "RequireDualStack");
         ServiceObject {
             group: Arc::new(Group {
-                source: Arc::from(format!("svc/{}", meta.key())),
+                source: Arc::from(meta.key()),
                 targets: targets.collect(),
                 labels: labels.pack(),
             }),

@@ -143,24 +143,24 @@ impl<S: PartialEq> Store<S> {
     }
 
     /// An object is as follows.
-    pub(crate) fn apply(&self, key: &str, object: S) -> Applied {
+    pub(crate) fn apply(&self, key: impl Into<Arc<str>>, object: S) -> Applied {
+        let key = key.into();
         let mut inner = self.lock();
         let round = inner.round;
-        let applied = match inner.objects.get_mut(key) {
+        let applied = match inner.objects.get_mut(&*key) {
             Some(entry) => {
                 entry.round = round;
                 if *entry.object == object {
                     return Applied::Unchanged;
                 }
-                entry.object = Arc::new(object);
+                // The key is the new object's own, and there once.
+                inner.objects.remove(&*key);
                 Applied::Changed
             }
-            None => {
-                inner.objects.insert(Arc::from(key), Entry { object: Arc::new(object), round });
-                Applied::Added
-            }
+            None => Applied::Added,
         };
-        inner.tell(key);
+        inner.objects.insert(Arc::clone(&key), Entry { object: Arc::new(object), round });
+        inner.tell(&key);
         applied
     }
 

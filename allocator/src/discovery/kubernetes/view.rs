@@ -268,7 +268,7 @@ impl View {
         for key in keys {
             match self.build(&key) {
                 Some(group) => upsert.push(group),
-                None => removed.push(self.source(&key)),
+                None => removed.push(key),
             }
         }
         (upsert, removed)
@@ -358,19 +358,6 @@ impl View {
         if !looked.is_empty() {
             self.built_of.insert(Arc::clone(key), looked.into_boxed_slice());
         }
-    }
-
-    /// The name of an object's group.
-    fn source(&self, key: &str) -> Arc<str> {
-        let kind = match &self.main {
-            Main::Pods(_) => "pod",
-            Main::Services(_) => "svc",
-            Main::Endpoints(_) => "endpoints",
-            Main::Slices(_) => "endpointslice",
-            Main::Nodes(_) => "node",
-            Main::Ingresses(_) => "ingress",
-        };
-        Arc::from(format!("{kind}/{key}"))
     }
 }
 

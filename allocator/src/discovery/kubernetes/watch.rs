@@ -430,7 +430,9 @@ impl<K: Kind> Watcher<K> {
 
     fn apply(&self, raw: K::Raw) {
         let key = K::meta(&raw).key();
-        match self.store.apply(&key, K::compact(raw)) {
+        let stored = K::compact(raw);
+        let key = K::key(&stored).cloned().unwrap_or_else(|| Arc::from(key));
+        match self.store.apply(key, stored) {
             Applied::Added => count_event(K::RESOURCE, "add"),
             Applied::Changed => count_event(K::RESOURCE, "update"),
             Applied::Unchanged => {}

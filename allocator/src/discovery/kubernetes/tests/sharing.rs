@@ -131,7 +131,7 @@ async fn targets_follow_the_objects_that_were_looked_up_for_them() {
     ];
     following
         .until("every label", |jobs| {
-            let group = &jobs["slices"].groups["endpointslice/default/s"];
+            let group = &jobs["slices"].groups["default/s"];
             expected.iter().all(|(name, value)| {
                 group.labels.get(name).or_else(|| group.targets[0].get(name)) == Some(*value)
             })
@@ -141,7 +141,7 @@ async fn targets_follow_the_objects_that_were_looked_up_for_them() {
     server.delete("pods", "default/a");
     following
         .until("the labels' end", |jobs| {
-            let group = &jobs["slices"].groups["endpointslice/default/s"];
+            let group = &jobs["slices"].groups["default/s"];
             group.labels.get("__meta_kubernetes_service_name").is_none()
                 && group.targets[0].get("__meta_kubernetes_pod_name").is_none()
         })

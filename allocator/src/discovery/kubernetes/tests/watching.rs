@@ -32,7 +32,7 @@ async fn a_streamed_list_goes_over_into_the_watch() {
     changed["metadata"]["annotations"] = json!({"x": "y"});
     server.apply("pods", changed);
     following.until_addresses("pods", &["10.0.0.3:80", "10.0.0.4:80"]).await;
-    let group = &following.jobs["pods"].groups["pod/default/b"];
+    let group = &following.jobs["pods"].groups["default/b"];
     assert_eq!(group.labels.get("__meta_kubernetes_pod_annotation_x"), Some("y"));
     assert_eq!((server.requests("pods", "watch=true"), server.requests("pods", "limit=")), (1, 0));
 }
@@ -51,7 +51,7 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
     assert_eq!(following.addresses("pods").len(), 1_101);
     assert_eq!(server.requests("pods", "limit=500"), 3);
     server.apply("pods", pod("late", 9));
-    following.until("the late pod", |jobs| jobs["pods"].groups.contains_key("pod/default/late")).await;
+    following.until("the late pod", |jobs| jobs["pods"].groups.contains_key("default/late")).await;
     // The refused streaming list, and the watch.
     assert_eq!(server.requests("pods", "watch=true"), 2);
 }
