@@ -5,8 +5,10 @@ mod changes;
 mod chart;
 mod cluster;
 mod failover;
+mod handover;
 mod install;
 mod oracle;
+mod pods;
 mod scenario;
 
 use std::collections::BTreeSet;
