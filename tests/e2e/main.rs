@@ -28,6 +28,7 @@ mod kubernetes;
 mod large;
 mod main_job;
 mod memory;
+mod owners;
 mod passage;
 mod payload;
 mod promtool;

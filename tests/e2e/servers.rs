@@ -1,6 +1,7 @@
 //! Real servers as processes, and what they are asked.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use promring_model::labels::Labels;
@@ -20,6 +21,12 @@ pub struct Store {
     write_path: &'static str,
 }
 
+/// Where a server's files are, and where it listens.
+struct Place<'a> {
+    dir: &'a Path,
+    host: Ipv4Addr,
+}
+
 /// A stored sample: its time in seconds, and its value.
 pub type Stored = BTreeMap<Labels, (f64, f64)>;
 
@@ -27,13 +34,19 @@ impl Store {
     /// Debian's Prometheus as a receiver that takes no sample out of order, and stores exemplars and native histograms.
     pub async fn prometheus(dir: &Path) -> Self {
         let features = "--enable-feature=exemplar-storage,native-histograms";
-        Self::start_prometheus(dir, "prometheus", &part("PROMETHEUS"), &[features], "").await
+        let at = Place { dir, host: Ipv4Addr::LOCALHOST };
+        Self::start_prometheus(at, "prometheus", &part("PROMETHEUS"), &[features], "").await
     }
 
     /// Prometheus 3.15 as a receiver of remote write 1.0 or 2.0, by number, and of nothing else. It takes no sample out of
     /// order, and stores exemplars and native histograms.
     pub async fn prometheus_3(dir: &Path, version: u8) -> Self {
-        Self::start_prometheus_3(dir, version, "").await
+        Self::prometheus_3_at(dir, Ipv4Addr::LOCALHOST, version).await
+    }
+
+    /// The same at another address of this machine.
+    pub async fn prometheus_3_at(dir: &Path, host: Ipv4Addr, version: u8) -> Self {
+        Self::start_prometheus_3(Place { dir, host }, version, "").await
     }
 
     /// The same by 2.0; it stores metadata as well, and passes what it has stored on to this URL, but for exemplars, which it
@@ -42,29 +55,30 @@ impl Store {
         let on = format!(
             "remote_write: [{{url: '{url}', protobuf_message: io.prometheus.write.v2.Request, send_native_histograms: true}}]\n"
         );
-        Self::start_prometheus_3(dir, 2, &on).await
+        Self::start_prometheus_3(Place { dir, host: Ipv4Addr::LOCALHOST }, 2, &on).await
     }
 
-    async fn start_prometheus_3(dir: &Path, version: u8, config: &str) -> Self {
+    async fn start_prometheus_3(at: Place<'_>, version: u8, config: &str) -> Self {
         let message = if version == 1 { "prometheus.WriteRequest" } else { "io.prometheus.write.v2.Request" };
         let accepted = format!("--web.remote-write-receiver.accepted-protobuf-messages={message}");
         let arguments = [&*accepted, "--enable-feature=exemplar-storage,metadata-wal-records"];
         let name = format!("prometheus-3-v{version}");
-        Self::start_prometheus(dir, &name, &part("PROMETHEUS_3"), &arguments, config).await
+        Self::start_prometheus(at, &name, &part("PROMETHEUS_3"), &arguments, config).await
     }
 
-    async fn start_prometheus(dir: &Path, name: &str, program: &str, more: &[&str], keys: &str) -> Self {
+    async fn start_prometheus(at: Place<'_>, name: &str, program: &str, more: &[&str], keys: &str) -> Self {
+        let Place { dir, host } = at;
         let port = free_port();
         let config = dir.join(format!("{name}.yml"));
         std::fs::write(&config, format!("storage: {{exemplars: {{max_exemplars: 10000}}}}\n{keys}")).unwrap();
         let base = [
             &*format!("--config.file={}", config.display()),
             &format!("--storage.tsdb.path={}", dir.join(format!("{name}-data")).display()),
-            &format!("--web.listen-address=127.0.0.1:{port}"),
+            &format!("--web.listen-address={host}:{port}"),
             "--web.enable-remote-write-receiver",
         ];
         let process = Process::start(name, program, &[&base, more].concat(), dir);
-        let base = format!("http://127.0.0.1:{port}");
+        let base = format!("http://{host}:{port}");
         eventually("Prometheus is ready", async || get(&format!("{base}/-/ready")).await).await;
         Self { process, base, write_path: "/api/v1/write" }
     }
@@ -102,6 +116,23 @@ impl Store {
     /// Whether it still runs.
     pub fn runs(&mut self) -> bool {
         self.process.runs()
+    }
+
+    /// How many samples a Prometheus has refused since they were out of order, or stored already with another value.
+    pub async fn refused(&self) -> f64 {
+        let text = get(&format!("{}/metrics", self.base)).await.unwrap();
+        let names = [
+            "prometheus_target_scrapes_sample_out_of_order_total",
+            "prometheus_tsdb_out_of_order_samples_total",
+        ];
+        let value = |line: &str| {
+            names
+                .iter()
+                .any(|name| line.starts_with(name))
+                .then(|| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .flatten()
+        };
+        text.lines().filter_map(value).sum()
     }
 
     /// An instant query: every series with its sample.

@@ -24,6 +24,7 @@ mod network;
 mod wires;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,6 +157,12 @@ impl Cluster {
         let path = self.dir.join(format!("{name}.kubeconfig"));
         std::fs::write(&path, control_plane::kubeconfig(&self.ca, token)).unwrap();
         path
+    }
+
+    /// Where pods reach what the test itself serves.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        network::BRIDGE
     }
 
     /// The API server's URL.

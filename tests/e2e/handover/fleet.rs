@@ -12,9 +12,10 @@ use promring_testkit::audit::Report;
 use promring_testkit::exporter::{Fleet as Exporters, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use rustix::process::Signal;
-use serde_json::Value;
 
-use crate::support::{Process, eventually, free_port, get_json, metric, scaled};
+use crate::owners;
+pub use crate::owners::{Owners, moved, of};
+use crate::support::{Process, eventually, free_port, metric};
 
 /// How many targets there are, each scraped every second.
 pub const TARGETS: usize = 300;
@@ -73,12 +74,7 @@ pub struct Fleet {
     scrapers: BTreeMap<usize, Scraper>,
     /// How often a process was started, for the names of logs.
     starts: usize,
-    /// The audit's beginning.
-    from_ms: i64,
 }
-
-/// Which scraper has each target, by the target's address.
-pub type Owners = BTreeMap<String, String>;
 
 impl Fleet {
     /// Starts everything, and returns when all scrapers have their targets and the audit has begun.
@@ -107,14 +103,12 @@ impl Fleet {
             allocator_url: format!("http://{listen}"),
             scrapers: BTreeMap::new(),
             starts: 0,
-            from_ms: 0,
         };
         for number in 0..count {
             fleet.start_scraper(number);
         }
         fleet.settled().await;
-        fleet.from_ms = now_ms();
-        fleet.receiver.audit().window(fleet.from_ms, i64::MAX);
+        fleet.receiver.audit().window(now_ms(), i64::MAX);
         fleet
     }
 
@@ -166,9 +160,7 @@ impl Fleet {
     /// Waits until the allocator knows that a scraper's ordinal goes away.
     async fn leaves(&self, number: usize) {
         eventually("the allocator knows that a scraper is to go", async || {
-            let scrapers = self.scrapers_seen().await?;
-            let found = scrapers.iter().find(|scraper| scraper["name"] == name(number))?;
-            (found["leaving"] == true).then_some(())
+            owners::standing(&self.allocator_url).await?.leaving.contains(&name(number)).then_some(())
         })
         .await;
     }
@@ -218,11 +210,6 @@ impl Fleet {
         self.setup.host.as_ref().unwrap().connect(connected);
     }
 
-    async fn scrapers_seen(&self) -> Option<Vec<Value>> {
-        let answer = get_json(&format!("{}/api/v1/scrapers", self.allocator_url)).await?;
-        answer["data"]["scrapers"].as_array().cloned()
-    }
-
     /// Waits until the scrapers that run are those that take targets, each has what it is to have, and no hand-over is
     /// under way; and looks at who has what.
     pub async fn settled(&self) -> Owners {
@@ -233,14 +220,8 @@ impl Fleet {
     /// The same where only these scrapers take targets.
     pub async fn settled_among(&self, names: &BTreeSet<String>) -> Owners {
         eventually("every scraper has its targets, and no hand-over is under way", async || {
-            let answer = get_json(&format!("{}/api/v1/scrapers", self.allocator_url)).await?;
-            let data = &answer["data"];
-            let ready = data["scrapers"].as_array()?.iter().filter(|scraper| scraper["state"] == "ready");
-            let told = ready.clone().all(|scraper| scraper["version"].is_string());
-            let ready: BTreeSet<String> =
-                ready.map(|scraper| scraper["name"].as_str().unwrap().to_owned()).collect();
-            let still = data["moves"].as_array()?.is_empty();
-            if data["ready"] != true || !told || ready != *names || !still {
+            let standing = owners::standing(&self.allocator_url).await?;
+            if !standing.still || standing.takers != *names {
                 return None;
             }
             let owners = self.owners().await?;
@@ -255,7 +236,7 @@ impl Fleet {
     async fn as_told(&self, owners: &Owners) -> Option<bool> {
         let mut scraped = Owners::new();
         for (number, scraper) in &self.scrapers {
-            let Some(own) = instances(&scraper.base, "instance").await else { continue };
+            let Some(own) = owners::listed(&scraper.base).await else { continue };
             scraped.extend(own.into_keys().map(|instance| (instance, name(*number))));
         }
         Some(scraped == *owners)
@@ -263,20 +244,12 @@ impl Fleet {
 
     /// Who has what, as the allocator says.
     pub async fn owners(&self) -> Option<Owners> {
-        instances(&self.allocator_url, "instance").await
+        owners::listed(&self.allocator_url).await
     }
 
     /// The audit of all slots from its beginning up to now, once what is under way has had time to come.
     pub async fn audited(&self) -> Report {
-        let until_ms = now_ms();
-        eventually("what is under way has arrived", async || {
-            let late = now_ms() > until_ms + UNDER_WAY_MS;
-            (late || self.receiver.audit().gaps(until_ms) == 0).then_some(())
-        })
-        .await;
-        let report = self.receiver.audit().report(until_ms);
-        eprintln!("{} ms audited: {report}", until_ms - self.from_ms);
-        report
+        owners::audited(&self.receiver, UNDER_WAY_MS).await
     }
 
     /// Asserts that every series had exactly one sample a slot, of which there were at least so many a series.
@@ -298,8 +271,7 @@ impl Fleet {
 
     /// Lets so many slots pass.
     pub async fn slots_pass(&self, short: i64, full: i64) {
-        let until_ms = now_ms() + scaled(short, full) * 1_000;
-        eventually("some slots pass", async || (now_ms() >= until_ms).then_some(())).await;
+        owners::slots_pass(short, full).await;
     }
 
     /// Stops everything in good order.
@@ -314,28 +286,6 @@ impl Fleet {
 /// A scraper's name by its ordinal.
 pub fn name(number: usize) -> String {
     format!("scraper-{number}")
-}
-
-/// Targets that have another owner now.
-pub fn moved(before: &Owners, after: &Owners) -> BTreeSet<String> {
-    after
-        .iter()
-        .filter(|(target, owner)| before.get(*target) != Some(owner))
-        .map(|(target, _)| target.clone())
-        .collect()
-}
-
-/// Targets of one scraper.
-pub fn of<'a>(owners: &'a Owners, scraper: &'a str) -> impl Iterator<Item = &'a String> {
-    owners.iter().filter(move |(_, owner)| **owner == scraper).map(|(target, _)| target)
-}
-
-/// The targets that a process lists, by a label, with the scraper that it names.
-async fn instances(base: &str, label: &str) -> Option<Owners> {
-    let answer = get_json(&format!("{base}/api/v1/targets?state=active")).await?;
-    let targets = answer["data"]["activeTargets"].as_array()?.clone();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    Some(targets.iter().map(|target| (text(&target["labels"][label]), text(&target["scraper"]))).collect())
 }
 
 fn start_allocator(setup: &Setup, config: &Path, listen: &str, dir: &Path, log: &str) -> Process {

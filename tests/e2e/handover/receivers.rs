@@ -6,21 +6,6 @@ use promring_testkit::receiver::Fault;
 use super::fleet::{Fleet, Setup, moved};
 use crate::servers::Store;
 
-/// Prometheus refuses what is out of order or there already, and says how much.
-async fn refused(store: &Store) -> f64 {
-    let text = crate::support::get(&format!("{}/metrics", store.base())).await.unwrap();
-    let names =
-        ["prometheus_target_scrapes_sample_out_of_order_total", "prometheus_tsdb_out_of_order_samples_total"];
-    let value = |line: &str| {
-        names
-            .iter()
-            .any(|name| line.starts_with(name))
-            .then(|| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .flatten()
-    };
-    text.lines().filter_map(value).sum()
-}
-
 async fn scale_with(fault: Fault, away: bool) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::prometheus_3(dir.path(), 2).await;
@@ -52,7 +37,7 @@ async fn scale_with(fault: Fault, away: bool) {
     fleet.receiver.clear_faults();
     fleet.slots_pass(5, 30).await;
     fleet.assert_clean("a scale-out and a scale-in beside a receiver that is slow or away", 15).await;
-    assert_eq!(refused(&store).await, 0.0, "Prometheus refused samples");
+    assert_eq!(store.refused().await, 0.0, "Prometheus refused samples");
     let dropped = fleet.sum("prometheus_remote_storage_samples_failed_total").await
         + fleet.sum("prometheus_remote_storage_samples_dropped_total").await;
     assert_eq!(dropped, 0.0, "samples were refused or dropped");

@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 use promring_cluster::{Cluster, Request, run};
-use promring_model::config::{Config, load};
-use promring_model::labels::Labels;
+use promring_model::config::load;
 use promring_net::clock::now_ms;
 use promring_net::files::Disk;
-use promring_testkit::audit::{ExpectedTarget, Exposed, Report};
+use promring_testkit::audit::Report;
 use serde_json::{Value, json};
 
 use super::chart::{CHART, objects, template};
+use super::pods::{address, expected, ready_pods};
 use super::{ALLOCATOR, apply_file, callers, failover, helm, options};
 use crate::support::{client, eventually, get_json, scaled};
 
@@ -62,22 +62,6 @@ fn demo() -> Vec<Value> {
     ]
 }
 
-/// Pods with these labels that are ready, by their names.
-async fn ready_pods(cluster: &Cluster, namespace: &str, selector: &str) -> BTreeMap<String, Pod> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client(), namespace);
-    let list = pods.list(&ListParams::default().labels(selector)).await.unwrap();
-    let ready = |pod: &Pod| {
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
-        let ready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "True");
-        ready && pod.metadata.deletion_timestamp.is_none()
-    };
-    list.into_iter().filter(ready).map(|pod| (pod.name_any(), pod)).collect()
-}
-
-fn address(pod: &Pod) -> String {
-    pod.status.as_ref().unwrap().pod_ip.clone().unwrap()
-}
-
 /// Where the one pod with these labels serves.
 async fn server(cluster: &Cluster, namespace: &str, selector: &str, port: u16) -> String {
     let pod =
@@ -88,29 +72,6 @@ async fn server(cluster: &Cluster, namespace: &str, selector: &str, port: u16) -
 async fn post(url: &str, body: &Value) {
     let answer = client().post(url).body(body.to_string()).send().await.unwrap();
     assert!(answer.status().is_success(), "{url}: {}", answer.text().await.unwrap());
-}
-
-/// What has to arrive of an exporter's pod, found without the allocator's help.
-async fn expected(config: &Config, pod: &Pod) -> ExpectedTarget {
-    let address = format!("{}:{PORT}", address(pod));
-    let exposed = get_json(&format!("http://{address}/-/series")).await.unwrap();
-    let exposed: Vec<Exposed> = serde_json::from_value(exposed).unwrap();
-    let spec = pod.spec.clone().unwrap();
-    let mut discovered = vec![
-        ("__address__".to_owned(), address),
-        ("__meta_kubernetes_pod_phase".to_owned(), "Running".to_owned()),
-        ("__meta_kubernetes_namespace".to_owned(), pod.namespace().unwrap()),
-        ("__meta_kubernetes_pod_name".to_owned(), pod.name_any()),
-        ("__meta_kubernetes_pod_node_name".to_owned(), spec.node_name.unwrap()),
-    ];
-    for (name, value) in pod.annotations() {
-        let name = name.replace(['.', '/', '-'], "_");
-        discovered.push((format!("__meta_kubernetes_pod_annotation_{name}"), value.clone()));
-    }
-    let own = Labels::from_pairs(discovered);
-    let job = &config.scrape_configs[0];
-    let target = ExpectedTarget::new(job, &config.external_labels, &Labels::default(), &own, &exposed);
-    target.unwrap().expect("the rules of the chart keep it")
 }
 
 /// The instances of the active targets that the allocator knows, with their scrapers and health.
@@ -253,7 +214,7 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         let receiver = server(cluster, "demo", "app=receiver", 9091).await;
         let mut expectations = Vec::new();
         for pod in exporters.values() {
-            expectations.push(expected(&config, pod).await);
+            expectations.push(expected(&config, pod, PORT).await);
         }
         post(&format!("{receiver}/api/v1/expect"), &json!(expectations)).await;
         let from_ms = now_ms();

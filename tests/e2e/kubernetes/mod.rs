@@ -6,9 +6,11 @@ mod chart;
 mod cluster;
 mod failover;
 mod faults;
+mod handover;
 mod install;
 mod load;
 mod oracle;
+mod pods;
 mod scenario;
 mod tunnel;
 

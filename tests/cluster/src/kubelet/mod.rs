@@ -164,7 +164,7 @@ async fn run_pods(shared: Arc<Shared>, node: String) {
             }
             Event::InitDone => forget_others(&shared, &node, &listed),
             Event::Apply(pod) => apply(&shared, &node, pod),
-            Event::Delete(pod) => remove(&shared, &key(&pod)),
+            Event::Delete(pod) => remove(&shared, &pod),
         }
     }
 }
@@ -197,8 +197,14 @@ fn apply(shared: &Arc<Shared>, node: &str, pod: Pod) {
     pods.insert(key, Known { updates, task, network: None, kill });
 }
 
-fn remove(shared: &Shared, key: &str) {
-    if let Some(known) = shared.pods.lock().unwrap().remove(key) {
+fn remove(shared: &Shared, pod: &Pod) {
+    let key = key(pod);
+    let mut pods = shared.pods.lock().unwrap();
+    // Of a StatefulSet's pod that goes on at another node, that node's watch may have told already.
+    let is_it = |known: &Known| known.updates.borrow().as_ref().is_none_or(|held| held.uid() == pod.uid());
+    if pods.get(&key).is_some_and(is_it)
+        && let Some(known) = pods.remove(&key)
+    {
         known.updates.send_replace(None);
     }
 }
