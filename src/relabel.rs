@@ -80,7 +80,7 @@ fn each_line(
 fn parse(line: &str) -> Result<Labels, String> {
     match serde_json::from_str::<Labels>(line) {
         Ok(labels) => Ok(labels),
-        Err(error) if line.contains("\":") || line.contains("\" :") => {
+        Err(error) if looks_like_json(line) => {
             // The position is that within the line, which the caller names.
             let error = error.to_string();
             let (message, place) = error.split_once(" at line 1 column ").unwrap_or((&error, ""));
@@ -89,6 +89,20 @@ fn parse(line: &str) -> Result<Labels, String> {
         }
         Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),
     }
+}
+
+/// Whether a line begins as a JSON object does: with a text before a colon. A label set has an equals sign there, or a comma.
+fn looks_like_json(line: &str) -> bool {
+    let Some(text) = line.strip_prefix('{').and_then(|rest| rest.trim_start().strip_prefix('"')) else {
+        return false;
+    };
+    let mut escaped = false;
+    let end = text.find(|c: char| {
+        let is_end = c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    });
+    end.is_some_and(|end| text[end + 1..].trim_start().starts_with(':'))
 }
 
 /// A discovered target: gets what the job gives every target first, and shows the finished target at the end.

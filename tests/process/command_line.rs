@@ -161,6 +161,14 @@ fn relabel_refuses_a_line_that_is_no_utf_8_and_reads_on() {
 }
 
 #[test]
+fn relabel_reads_values_that_look_like_json() {
+    let (code, out) = relabelled(r#"{__address__="h:1",a="say \"hi\": now","b c"="{\"x\": 1}"}"#);
+    assert_eq!(code, Some(0), "{out}");
+    let (code, out) = relabelled(r#"{"__address__" : "h:1", "a=": "\"b\"="}"#);
+    assert_eq!(code, Some(0), "{out}");
+}
+
+#[test]
 fn relabel_refuses_a_label_that_stands_there_twice() {
     for line in
         [r#"{"a": "1", "__address__": "x:1", "a": "2"}"#, r#"{a="1", a="2"}"#, r#"{"a": "1", "a": ""}"#]

@@ -221,7 +221,7 @@ impl Engine {
             let (has, max) = (text.len() >> 10, ENGINE_PATTERN_BYTES_MAX >> 10);
             return Err(Error {
                 message: format!("the regex is too long: written out it has {has} KiB, more than {max}"),
-                hint: Some("split it over several rules; plain texts with `|` between them may be longer"),
+                hint: Some("split it; plain texts with `|` between them may be longer"),
             });
         }
         if text.matches("\\p{").count() + text.matches("\\P{").count() > UNICODE_CLASSES_MAX {

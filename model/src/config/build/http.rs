@@ -1,6 +1,7 @@
 //! The HTTP client block.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::{Builder, paths};
 use crate::config::raw::{
@@ -212,11 +213,22 @@ impl Builder<'_> {
             ca,
             cert,
             key,
-            server_name: raw.server_name.get().filter(|name| !name.is_empty()).map(ToString::to_string),
+            server_name: self.server_name(&raw.server_name),
             insecure_skip_verify: self.bool(&raw.insecure_skip_verify, false),
             min_version,
             max_version,
         }
+    }
+
+    fn server_name(&mut self, raw: &Given<Text>) -> Option<String> {
+        let Given::Is(name, spot) = raw else { return None };
+        if !name.is_empty() && url::Host::parse(name).is_err() && name.parse::<IpAddr>().is_err() {
+            self.report
+                .error(*spot, "not the name of a host")
+                .value(name)
+                .hint("write the name or address that the server's certificate is for");
+        }
+        (!name.is_empty()).then(|| name.to_string())
     }
 
     fn tls_version(&mut self, raw: &Given<Text>, lowest: bool) -> Option<TlsVersion> {

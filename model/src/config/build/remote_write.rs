@@ -62,6 +62,14 @@ impl Builder<'_> {
         let headers = self.text_map(&raw.headers);
         for pair in raw.headers.get().into_iter().flat_map(|headers| headers.iter()) {
             self.header_is_free(&pair.name, pair.spot);
+            if let Given::Is(value, spot) = &pair.value
+                && value.bytes().any(|byte| byte != b'\t' && byte.is_ascii_control())
+            {
+                // Not shown: it may be a token.
+                self.report
+                    .error(*spot, "the header's value holds a line break or another control character")
+                    .hint("write it in one line; a block text (|) ends in a line break, and |- does not");
+            }
         }
         let protobuf_message = match &raw.protobuf_message {
             Given::Is(text, spot) => {

@@ -6,18 +6,18 @@ use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
 use crate::relabel::RuleField;
 
-/// What stands where a list should, and how to make one of it.
-pub(crate) fn not_a_list(found: &Kind) -> (&'static str, String) {
+/// What stands where a list should, and how to make one of it. `shown`: it may be shown.
+pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
     const SHOWN_CHARS_MAX: usize = 120;
     match found {
         Kind::Mapping(_) => ("a map", "begin each entry with a dash: \"- \"".to_owned()),
         Kind::Scalar(scalar) => {
             let parts = scalar.text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
-            let shown = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
-            let hint = if shown.chars().count() > SHOWN_CHARS_MAX {
+            let list = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
+            let hint = if !shown || list.chars().count() > SHOWN_CHARS_MAX {
                 "write it in brackets".to_owned()
             } else {
-                format!("write [{shown}]")
+                format!("write [{list}]")
             };
             ("a single value", hint)
         }
@@ -174,14 +174,17 @@ pub(crate) fn without_password(text: &str) -> String {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), text),
     };
-    let authority = match scheme.is_empty() {
-        true => rest,
-        false => &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())],
+    let end = if scheme.is_empty() { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
+    let (authority, after) = rest.split_at(end);
+    let at = match authority.rfind('@') {
+        Some(at) => authority[..at].contains(':').then_some(at),
+        // What follows a colon and is no port may be a password with a slash in it.
+        None => authority
+            .split_once(':')
+            .filter(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|_| after.rfind('@').map(|at| end + at)),
     };
-    match authority.rfind('@') {
-        Some(at) if authority[..at].contains(':') => format!("{scheme}<secret>{}", &rest[at..]),
-        _ => text.to_owned(),
-    }
+    at.map_or_else(|| text.to_owned(), |at| format!("{scheme}<secret>{}", &rest[at..]))
 }
 
 #[cfg(test)]
@@ -192,6 +195,8 @@ mod tests {
     #[test]
     fn a_password_in_a_url_is_not_shown() {
         assert_eq!(without_password("http://u:p@h:1/x"), "http://<secret>@h:1/x");
+        assert_eq!(without_password("http://u:p/q@h:1/x"), "http://<secret>@h:1/x");
+        assert_eq!(without_password("http://[::1]/x"), "http://[::1]/x");
         assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
         assert_eq!(without_password("http//u:p@h:1/x"), "<secret>@h:1/x");
         assert_eq!(without_password("u:p@h"), "<secret>@h");

@@ -23,6 +23,8 @@ impl FromNode for Text {
 
 /// A text that no message may show.
 impl FromNode for Secret {
+    const SHOWN: bool = false;
+
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
         reader.scalar(at, "a text").map(|scalar| Self::new(scalar.text.to_string()))
     }
@@ -184,7 +186,7 @@ impl<T: FromNode> FromNode for List<T> {
             Kind::Broken => None,
             other => {
                 let spot = reader.spot(at);
-                let (found, hint) = hints::not_a_list(other);
+                let (found, hint) = hints::not_a_list(other, T::SHOWN);
                 reader.report.error(spot, format!("this must be a list, and is {found}")).hint(hint);
                 None
             }

@@ -66,6 +66,9 @@ impl<T> Given<T> {
 
 /// A type that a node of the file can be read as.
 pub(crate) trait FromNode: Sized {
+    /// Whether messages may show what stands in the file.
+    const SHOWN: bool = true;
+
     /// Reads a node that is not null. `None` where it is something else, after a report of that.
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self>;
 }

@@ -44,7 +44,7 @@ section! {
 }
 
 /// Service discoveries of Prometheus that promring does not have.
-pub(crate) const OTHER_DISCOVERIES: [&str; 29] = [
+pub(crate) const OTHER_DISCOVERIES: [&str; 32] = [
     "aws_sd_configs",
     "azure_sd_configs",
     "consul_sd_configs",
@@ -52,6 +52,8 @@ pub(crate) const OTHER_DISCOVERIES: [&str; 29] = [
     "docker_sd_configs",
     "dockerswarm_sd_configs",
     "ec2_sd_configs",
+    "ecs_sd_configs",
+    "elasticache_sd_configs",
     "eureka_sd_configs",
     "gce_sd_configs",
     "hetzner_sd_configs",
@@ -60,6 +62,7 @@ pub(crate) const OTHER_DISCOVERIES: [&str; 29] = [
     "lightsail_sd_configs",
     "linode_sd_configs",
     "marathon_sd_configs",
+    "msk_sd_configs",
     "nerve_sd_configs",
     "nomad_sd_configs",
     "oci_sd_configs",
@@ -67,13 +70,13 @@ pub(crate) const OTHER_DISCOVERIES: [&str; 29] = [
     "outscale_sd_configs",
     "ovhcloud_sd_configs",
     "puppetdb_sd_configs",
+    "rds_sd_configs",
     "scaleway_sd_configs",
     "serverset_sd_configs",
     "stackit_sd_configs",
     "triton_sd_configs",
     "uyuni_sd_configs",
     "vultr_sd_configs",
-    "xds_sd_configs",
 ];
 
 /// Which of [`OTHER_DISCOVERIES`] a job uses. Their content is not read.

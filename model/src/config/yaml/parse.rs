@@ -267,10 +267,11 @@ impl Builder {
                 };
                 self.add(id, 0);
             }
-            Event::UnresolvedAlias(name) => {
-                let message = format!("there is no anchor &{name} before this alias");
-                let hint = format!("put quotes around a value that begins with an asterisk: '*{name}'");
-                let id = self.broken(line, column, &message, Some(hint));
+            // Its name is not shown: it may be a password that lacks quotes.
+            Event::UnresolvedAlias(_) => {
+                let hint = "put quotes around a value that begins with an asterisk: '*…'";
+                let message = "there is no anchor of this name before the alias";
+                let id = self.broken(line, column, message, Some(hint.to_owned()));
                 self.add(id, 0);
             }
             Event::DocumentEnd => self.done = true,

@@ -12,7 +12,9 @@ pub(super) fn parse(before: &str, regex: &str, after: &str) -> Result<Pattern, E
     if regex.len() > PATTERN_BYTES_MAX {
         return Err(Error {
             message: format!("the regex has {} bytes, more than {PATTERN_BYTES_MAX}", regex.len()),
-            hint: Some("split it over several rules"),
+            hint: Some(
+                "split it: a drop into several drops, a keep into rules that all set __tmp_keep, and one that keeps by it",
+            ),
         });
     }
     let text = [before, regex, after].concat();
