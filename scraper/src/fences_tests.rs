@@ -189,7 +189,7 @@ async fn a_barrier_is_past_once_what_stood_before_it_is_acknowledged_and_no_soon
     let keys = BTreeSet::from([TargetKey(1)]);
     world.scrape_behind(1, None, 1);
     // Half a request is as good as one.
-    let barrier = destination.barrier(&keys, false, &world.labels);
+    let barrier = destination.barrier(id(9), &keys, false, &world.labels);
     assert!(!destination.is_past(&barrier));
     world.until(|_| destination.is_past(&barrier)).await;
     assert_eq!(times_of(&receiver, 1), [1]);
@@ -198,8 +198,11 @@ async fn a_barrier_is_past_once_what_stood_before_it_is_acknowledged_and_no_soon
     world.keep([(id(1), closed(&[1]))]);
     world.scrape_behind(1, Some(id(1)), 2);
     world.scrape_behind(2, None, 2);
-    let barrier = destination.barrier(&keys, false, &world.labels);
-    let others = destination.barrier(&BTreeSet::from([TargetKey(2)]), false, &world.labels);
+    let barrier = destination.barrier(id(9), &keys, false, &world.labels);
+    let others = destination.barrier(id(9), &BTreeSet::from([TargetKey(2)]), false, &world.labels);
+    // What came back by a later move is none of what went before.
+    let before = destination.barrier(id(0), &keys, false, &world.labels);
+    assert!(destination.is_past(&before));
     world.until(|_| destination.is_past(&others)).await;
     assert!(!destination.is_past(&barrier) && barrier.iter().all(|(lane, _)| lane.index == 1));
     world.keep([]);
@@ -214,7 +217,7 @@ async fn the_bound_of_bytes_drops_what_is_fenced_too_and_nobody_waits_for_it() {
     let destination = world.destinations.in_force().remove(0);
     world.keep([(id(1), closed(&[1]))]);
     world.scrape_behind(1, Some(id(1)), 1);
-    let barrier = destination.barrier(&BTreeSet::from([TargetKey(1)]), false, &world.labels);
+    let barrier = destination.barrier(id(9), &BTreeSet::from([TargetKey(1)]), false, &world.labels);
     assert!(matches!(barrier[..], [(LaneId { set: 2, .. }, _)]));
     for time in 2..200 {
         world.scrape(2, false, &names(500).map_key(2), time);

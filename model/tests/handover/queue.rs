@@ -63,11 +63,13 @@ impl Queue {
         waiting.filter_map(|((fence, _), _)| *fence).filter(|id| !self.open.contains(id)).collect()
     }
 
-    pub(crate) fn barrier(&self, keys: &BTreeSet<TargetKey>) -> Barrier {
+    /// Of what these keys had before they went by a move: not what is in the fence of a later one.
+    pub(crate) fn barrier(&self, by: MoveId, keys: &BTreeSet<TargetKey>) -> Barrier {
         let numbers: BTreeSet<u64> = keys.iter().map(|key| key.0 % LANES).collect();
         let of = |(id, lane): (&LaneId, &Lane)| {
             let normal = id.0.is_none() && numbers.contains(&id.1);
-            let fenced = lane.waiting.iter().any(|record| keys.contains(&record.key));
+            let earlier = id.0.is_none_or(|fence| fence < by);
+            let fenced = earlier && lane.waiting.iter().any(|record| keys.contains(&record.key));
             (normal || fenced).then_some((*id, lane.appended))
         };
         self.lanes.iter().filter_map(of).collect()

@@ -226,7 +226,7 @@ impl World {
                 continue;
             }
             for (index, queue) in s.queues.iter().enumerate() {
-                let barrier = s.barriers.entry((id, index)).or_insert_with(|| queue.barrier(keys));
+                let barrier = s.barriers.entry((id, index)).or_insert_with(|| queue.barrier(id, keys));
                 if queue.has_passed(barrier) {
                     sent.push((id, index));
                 }

@@ -153,6 +153,7 @@ impl Scraper {
         let place = || Placed {
             destination: Arc::clone(destination),
             barrier: destination.barrier(
+                id,
                 keys,
                 keys.iter().any(|key| environment.spread.contains(*key)),
                 &environment.labels,

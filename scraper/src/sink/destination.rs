@@ -145,14 +145,20 @@ impl Destination {
     }
 
     /// Puts into the queue what is being filled, and remembers how far the lanes are that may hold samples of these
-    /// keys; `spread`: of some of them all may.
-    pub(crate) fn barrier(&self, keys: &BTreeSet<TargetKey>, spread: bool, labels: &Shared) -> Barrier {
+    /// keys from before they went by this move; `spread`: of some of them all may.
+    pub(crate) fn barrier(
+        &self,
+        by: MoveId,
+        keys: &BTreeSet<TargetKey>,
+        spread: bool,
+        labels: &Shared,
+    ) -> Barrier {
         self.flush(labels);
         let mut of_set: Option<(u32, bool, BTreeSet<usize>)> = None;
         self.queue.newest_records_where(|lane, kind, lanes| {
             let known = of_set.as_ref().is_some_and(|(set, ..)| *set == lane.set);
             if !known {
-                let fenced = kind == SetKind::Fence && self.fences.may_hold(lane.set, keys);
+                let fenced = kind == SetKind::Fence && self.fences.may_hold(lane.set, keys, by);
                 let all = fenced || spread && kind == SetKind::Normal;
                 let numbers = keys.iter().map(|key| lane_of(*key, lanes)).collect();
                 let numbers = if kind == SetKind::Normal { numbers } else { BTreeSet::new() };

@@ -28,7 +28,7 @@ const CONDITION: &str = "hand-over ";
 pub(crate) struct WantedFence {
     /// Destinations at which it is open.
     pub(crate) open_at: BTreeSet<String>,
-    /// The keys that come by the move.
+    /// The keys that have come by the move.
     pub(crate) keys: BTreeSet<TargetKey>,
 }
 
@@ -120,12 +120,14 @@ impl Fences {
         Some(Behind { place, filling: &place.filling, set: known.set })
     }
 
-    /// Whether a set may hold samples of these keys.
-    pub(super) fn may_hold(&self, set: u32, keys: &BTreeSet<TargetKey>) -> bool {
+    /// Whether a set may hold samples of these keys that were scraped before they went by a move: not the fence of a later
+    /// move, by which they came back. Whose samples are all sent may depend on that move's, but never the other way round.
+    pub(super) fn may_hold(&self, set: u32, keys: &BTreeSet<TargetKey>, before: MoveId) -> bool {
         let places = self.occupied();
         let found = places.map(|place| place.lock()).find_map(|guard| {
             let fence = guard.as_ref().filter(|fence| fence.set == set)?;
-            Some(fence.unclaimed || keys.iter().any(|key| fence.keys.contains_key(key)))
+            let holds = fence.unclaimed || keys.iter().any(|key| fence.keys.contains_key(key));
+            Some(holds && fence.id < before)
         });
         // Of one that was left open by an earlier process nobody knows.
         found.unwrap_or(true)
