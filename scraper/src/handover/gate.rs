@@ -214,18 +214,10 @@ impl Gate {
     /// The fences that there should be.
     pub(crate) fn wanted_fences(&self) -> BTreeMap<MoveId, WantedFence> {
         let inner = self.lock();
-        let wanted = |(id, terms): (MoveId, &promring_model::handover::MoveTerms)| {
-            (id, WantedFence { open_at: terms.sent.clone(), keys: BTreeSet::new() })
-        };
-        let mut fences: BTreeMap<MoveId, WantedFence> = inner.member.fences().map(wanted).collect();
-        if !fences.is_empty() {
-            for (key, grant) in inner.member.keys() {
-                if let Some(fence) = grant.incoming.and_then(|id| fences.get_mut(&id)) {
-                    fence.keys.insert(key);
-                }
-            }
-        }
-        fences
+        let fences = inner.member.fences();
+        let wanted = fences
+            .map(|(id, terms, keys)| (id, WantedFence { open_at: terms.sent.clone(), keys: keys.clone() }));
+        wanted.collect()
     }
 
     /// Ends of keys by what an answer has brought about.

@@ -40,7 +40,7 @@ pub struct SavedMove {
     pub terms: MoveTerms,
     /// What is final of it.
     pub settled: Option<i64>,
-    /// As the giver, the keys that go.
+    /// The keys that go by it, or that have come, wherever those are now.
     #[serde(default)]
     pub keys: Vec<TargetKey>,
 }

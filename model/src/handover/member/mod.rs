@@ -106,7 +106,7 @@ struct Known {
     terms: MoveTerms,
     /// As the giver, the T that was accepted; as the taker, the T that it begins at.
     settled: Option<i64>,
-    /// As the giver, the keys that go.
+    /// The keys that go by it, or that have come: also once they have gone on by another one.
     keys: BTreeSet<TargetKey>,
     sent: BTreeSet<String>,
     all_sent: bool,
@@ -272,10 +272,10 @@ impl Member {
         given.filter_map(|(id, known)| Some((*id, known.settled?, &known.keys)))
     }
 
-    /// Moves whose fence may hold something here.
-    pub fn fences(&self) -> impl Iterator<Item = (MoveId, &MoveTerms)> {
+    /// Moves whose fence may hold something here, with the keys that have come by them, wherever those are now.
+    pub fn fences(&self) -> impl Iterator<Item = (MoveId, &MoveTerms, &BTreeSet<TargetKey>)> {
         let taken = self.moves.iter().filter(|(_, known)| known.terms.old != self.name);
-        taken.map(|(id, known)| (*id, &known.terms))
+        taken.map(|(id, known)| (*id, &known.terms, &known.keys))
     }
 
     /// Everything from before the move's T is sent to a destination; with `all`, to every one that there is.
@@ -304,9 +304,11 @@ impl Member {
     fn learn_moves(&mut self, told: &Told, now_ms: i64, effects: &mut Vec<Effect>) {
         for (id, terms) in &told.moves {
             let giver = terms.old == self.name;
-            let going = told.grants.iter().filter(|(_, grant)| grant.outgoing == Some(*id));
-            let going: BTreeSet<TargetKey> = going.map(|(key, _)| *key).collect();
-            let started = going.iter().filter_map(|key| self.keys.get(key)).map(|held| held.started_ms).max();
+            let concerned = |grant: &Grant| grant.outgoing == Some(*id) || grant.incoming == Some(*id);
+            let moving = told.grants.iter().filter(|(_, grant)| concerned(grant));
+            let moving: BTreeSet<TargetKey> = moving.map(|(key, _)| *key).collect();
+            let started =
+                moving.iter().filter_map(|key| self.keys.get(key)).map(|held| held.started_ms).max();
             let known = self.moves.entry(*id).or_insert_with(|| Known {
                 terms: terms.clone(),
                 settled: None,
@@ -318,7 +320,7 @@ impl Member {
                 effects.push(Effect::Open(*id, destination.clone()));
             }
             known.terms = terms.clone();
-            known.keys.extend(going);
+            known.keys.extend(moving);
             let Some(at) = terms.at else { continue };
             // What has started cannot be given away, and what was accepted cannot be taken back.
             let acceptable = at > now_ms && started.is_none_or(|started| started < at);

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use promring_model::handover::Grant;
+use promring_model::handover::{Grant, MoveId, MoveReport, Version};
+use promring_net::clock::now_ms;
 
 use super::node::*;
 
@@ -64,4 +65,58 @@ async fn what_waits_behind_a_fence_waits_on_after_a_restart_and_comes_first_when
     until("and more arrive", || samples(&receiver, "up").len() >= arrived + 2).await;
     let times: Vec<i64> = samples(&receiver, "up").into_iter().map(|(time, _)| time).collect();
     assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
+}
+
+/// The move by which the target goes on.
+const ON: MoveId = MoveId(Version { term: 1, counter: 4 });
+
+/// What a scraper reports of that.
+async fn word_of_on(node: &Node) -> MoveReport {
+    loop {
+        if let Some(report) = node.scraper.report(false) {
+            return report.handover.moves.into_iter().find(|word| word.id == ON).unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_fence_is_not_called_sent_after_a_restart_though_its_target_has_gone_on() {
+    let exporter = Exporter::start("x 1\n").await;
+    let (receiver, _) = receiver().await;
+    let config = exporter.config(&receiver);
+    let target = target(&config);
+    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) =
+        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
+    // It comes from a, which cannot send what it has.
+    let at = slot_after(&target, 100);
+    let (closed, open) = (terms(&a, &b, Some(at), true, false), terms(&a, &b, Some(at), true, true));
+    b.told(2, &[(&target, incoming())], &[(M, terms(&a, &b, None, false, false))]);
+    b.reports("it is prepared", |report| report.prepared).await;
+    b.told(3, &[(&target, incoming())], &[(M, closed.clone())]);
+    until("two scrapes are behind the fence", || b.scraper.queues()[0].samples >= 12).await;
+    // It goes on, and b knows nothing more of it but that.
+    let until_ms = slot_after(&target, 700) + 20;
+    let asked = terms(&b, &a, Some(until_ms), false, false);
+    let gone = terms(&b, &a, Some(until_ms), true, false);
+    let both = Grant { incoming: Some(M), outgoing: Some(ON) };
+    b.told(4, &[(&target, both)], &[(M, closed.clone()), (ON, asked)]);
+    assert_eq!(word_of_on(&b).await.settled, Some(until_ms));
+    until_time(until_ms).await;
+    let moves = [(M, closed), (ON, gone.clone())];
+    b.told(5, &[], &moves);
+    until("it is saved", || b.scraper.report(false).is_some()).await;
+    let b = b.restart(dirs.1.path()).await;
+    b.told(5, &[], &moves);
+    until_time(now_ms() + 2 * INTERVAL_MS).await;
+    let word = word_of_on(&b).await;
+    assert!(word.sent.is_empty() && !word.all_sent, "{word:?}");
+    assert_eq!(samples(&receiver, "up"), [], "nothing is sent");
+    b.told(6, &[], &[(M, open), (ON, gone)]);
+    until("all is sent", || !samples(&receiver, "up").is_empty()).await;
+    while !word_of_on(&b).await.all_sent {}
+    let up = samples(&receiver, "up");
+    assert_every_slot_once(&target, &up);
+    assert!(up.len() >= 2 && up.iter().all(|(time, _)| (at..until_ms).contains(time)), "{up:?}");
 }
