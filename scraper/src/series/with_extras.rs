@@ -63,9 +63,11 @@ impl SeriesCache {
         let flags = HISTOGRAM | flag(kind.is_float, FLOATS) | flag(kind.is_custom, CUSTOM);
         let met = self.meet(around.series, around.own_time, flags, time_ms, rules, scratch)?;
         let Some(Met { index, timestamp_ms }) = met else { return Ok(()) };
-        // What is refused was never kept, as Prometheus counts.
         let limited = rules.histogram_limits.apply(&mut scratch.extras.histogram);
-        limited.inspect_err(|_| self.tally.kept -= 1)?;
+        // As Prometheus counts, one that is malformed was never kept, and one beyond a limit was.
+        limited.inspect_err(|refusal| {
+            self.tally.kept -= u64::from(matches!(refusal, Refusal::Histogram(_)));
+        })?;
         self.tally.histograms += 1;
         let message = scratch.extras.encode(timestamp_ms);
         let from = scratch.extras.exemplars_len();

@@ -124,8 +124,9 @@ pub(super) fn promring(dirs: &[impl AsRef<Path>]) -> Vec<(ScrapeConfig, Findings
             let job = &config.scrape_configs[0];
             let mut findings = Findings::new();
             for _ in 0..sources.len() {
-                let Found::All(groups) = updates.recv().await.unwrap().found else {
-                    panic!("files and lists are told whole")
+                let groups = match updates.recv().await.unwrap().found {
+                    Found::All(groups) | Found::Changes { upsert: groups, complete: true, .. } => groups,
+                    other => panic!("files and lists are told whole: {other:?}"),
                 };
                 for group in groups {
                     for own in &group.targets {
