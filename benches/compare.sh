@@ -162,7 +162,8 @@ for round in $(seq "$rounds"); do
           -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
       prometheus)
         for version in $messages; do
-          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" \
+          # Metadata beside each series of 2.0, as promring sends them.
+          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" --enable-feature=metadata-wal-records \
             --storage.agent.path="$work/agent-$version-$round" --web.listen-address=127.0.0.1:18090 --log.level=warn
         done ;;
     esac
