@@ -295,12 +295,12 @@ fn every_example_of_the_page_loads() {
     let page = page.unwrap();
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 5);
+    assert_eq!(examples.len(), 6);
     for example in &examples {
         let loaded = loaded(example);
         assert!(loaded.diagnostics.is_empty(), "{example}\n{:?}", loaded.diagnostics);
     }
-    let settings = config(&[examples[1], examples[4]].concat());
+    let settings = config(&[examples[1], examples[5]].concat());
     assert_eq!(settings.allocator.lapse, Duration::from_secs(20));
     assert_eq!(settings.scraper.queue.max_bytes, 5 << 30);
 }

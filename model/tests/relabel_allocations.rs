@@ -72,8 +72,13 @@ fn a_rule_that_changes_nothing_allocates_nothing() {
     for rule in &rules {
         assert_eq!(allocations(vec![rule.clone()], Outcome::Kept), 0, "{rule}");
     }
-    let in_order = rules.iter().filter(|rule| rule.spec().action.as_deref() != Some("labelmap"));
-    assert_eq!(allocations(in_order.cloned().collect(), Outcome::Kept), 0);
+    assert_eq!(allocations(rules.to_vec(), Outcome::Kept), 0, "all in turn");
+    let writer = rule("replace", &["pod"], "pod_copy", None, None);
+    for mapping in [("__nothing_(.+)", None), ("(po)(d)", Some("${1}d"))] {
+        let labelmap = rule("labelmap", &[], "", Some(mapping.0), mapping.1);
+        let behind = [vec![writer.clone()], vec![labelmap; 5]].concat();
+        assert_eq!(allocations(behind, Outcome::Kept), 0, "labelmap {mapping:?} behind a rule that sets");
+    }
 }
 
 #[test]

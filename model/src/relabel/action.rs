@@ -19,6 +19,9 @@ use crate::labels::LabelsBuilder;
 /// joined source values or result would be longer changes nothing and drops nothing.
 pub(super) const VALUE_BYTES_MAX: usize = 16 << 20;
 
+/// Most names that are kept for the next label set.
+const KEPT_NAMES_MAX: usize = 1_024;
+
 /// Most bytes of a buffer that is kept for the next label set.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
@@ -28,13 +31,81 @@ pub(super) struct Scratch {
     joined: String,
     text: String,
     name: String,
-    /// Names of the labels that rules have set so far, in order of their first setting; see [`Order`].
-    written: Vec<String>,
+    written: Written,
+}
+
+/// Names of the labels that rules have set so far, in order of their first setting; see [`Order`].
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The names, and behind them texts that are used again.
+    names: Vec<String>,
+    len: usize,
+    /// Positions of labels in Prometheus's order.
+    order: Vec<usize>,
+}
+
+impl Written {
+    const fn new() -> Self {
+        Self { names: Vec::new(), len: 0, order: Vec::new() }
+    }
+
+    fn clear(&mut self) {
+        self.len = 0;
+        // Names are short, and few; what was not is not kept.
+        if self.names.len() > KEPT_NAMES_MAX || self.names.iter().any(|name| name.capacity() > KEPT_BYTES_MAX)
+        {
+            self.names = Vec::new();
+        }
+    }
+
+    fn names(&self) -> &[String] {
+        &self.names[..self.len]
+    }
+
+    /// A rule has set the label, or removed it.
+    fn note(&mut self, name: &str, stays: bool) {
+        match self.names().iter().position(|known| known == name) {
+            Some(at) if !stays => {
+                self.names[at..self.len].rotate_left(1);
+                self.len -= 1;
+            }
+            None if stays => {
+                if self.len == self.names.len() {
+                    self.names.push(String::new());
+                }
+                let place = &mut self.names[self.len];
+                place.clear();
+                place.push_str(name);
+                self.len += 1;
+            }
+            _ => {}
+        }
+    }
+
+    fn retain(&mut self, stays: impl Fn(&str) -> bool) {
+        for at in (0..self.len).rev() {
+            if !stays(&self.names[at]) {
+                self.names[at..self.len].rotate_left(1);
+                self.len -= 1;
+            }
+        }
+    }
+
+    /// Works out the positions of labels in Prometheus's order: those that rules have set come last.
+    fn arrange(&mut self, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
+        let Self { names, len, order } = self;
+        let names = &names[..*len];
+        order.clear();
+        order.extend((0..pairs.len()).filter(|&at| !names.iter().any(|known| *known == pairs[at].0)));
+        order.extend(
+            names.iter().filter_map(|name| pairs.binary_search_by(|(n, _)| (**n).cmp(name.as_str())).ok()),
+        );
+    }
 }
 
 impl Scratch {
     pub(super) const fn new() -> Self {
-        Self { joined: String::new(), text: String::new(), name: String::new(), written: Vec::new() }
+        Self { joined: String::new(), text: String::new(), name: String::new(), written: Written::new() }
     }
 
     /// Makes it ready for another label set.
@@ -218,12 +289,16 @@ fn part<'a>(held: &Cow<'a, str>, range: Range<usize>) -> Cow<'a, str> {
 
 /// Copies each label whose name matches to the name that `replacement` makes of it.
 fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, text: &mut String) {
-    let order = set.order();
-    let pairs = set.labels.pairs();
+    let Set { labels, written } = set;
+    let pairs = labels.pairs();
+    let mut written = written.as_deref_mut();
+    if let Some(written) = written.as_deref_mut() {
+        written.arrange(pairs);
+    }
     // What is set is set after all names were read: a label that this rule makes is not mapped again.
     let mut mapped = Vec::new();
     for at in 0..pairs.len() {
-        let (name, value) = &pairs[order.as_ref().map_or(at, |order| order[at])];
+        let (name, value) = &pairs[written.as_ref().map_or(at, |written| written.order[at])];
         let made = if matcher.whole {
             matcher.captures(name, |captures| make(replacement, name, captures, text)).flatten()
         } else if matcher.is_match(name) {
@@ -241,7 +316,10 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
             Made::Constant(new) | Made::Expanded(new) => new,
         };
         // As long as nothing has changed, what is there already needs no setting. Later it does: it may have to win.
-        if mapped.is_empty() && set.written.is_none() && set.labels.get(new) == &**value {
+        if mapped.is_empty() && labels.get(new) == &**value {
+            if let Some(written) = written.as_deref_mut() {
+                written.note(new, !value.is_empty());
+            }
             continue;
         }
         let new = match made {
@@ -260,7 +338,7 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
 struct Set<'s, 'a> {
     labels: &'s mut LabelsBuilder<'a>,
     /// None: nobody will ask.
-    written: Option<&'s mut Vec<String>>,
+    written: Option<&'s mut Written>,
 }
 
 impl<'a> Set<'_, 'a> {
@@ -286,23 +364,8 @@ impl<'a> Set<'_, 'a> {
 
     /// A rule has set the label, or removed it.
     fn note(&mut self, name: &str, stays: bool) {
-        let Some(written) = &mut self.written else { return };
-        match written.iter().position(|known| known == name) {
-            Some(at) if !stays => drop(written.remove(at)),
-            None if stays => written.push(name.to_owned()),
-            _ => {}
+        if let Some(written) = &mut self.written {
+            written.note(name, stays);
         }
-    }
-
-    /// Positions of the labels in Prometheus's order; None: the order of names.
-    fn order(&self) -> Option<Vec<usize>> {
-        let written = self.written.as_ref().filter(|written| !written.is_empty())?;
-        let pairs = self.labels.pairs();
-        let is_written = |name: &str| written.iter().any(|known| known == name);
-        let mut order: Vec<usize> = (0..pairs.len()).filter(|&at| !is_written(&pairs[at].0)).collect();
-        order.extend(
-            written.iter().filter_map(|name| pairs.binary_search_by(|(n, _)| (**n).cmp(name.as_str())).ok()),
-        );
-        Some(order)
     }
 }

@@ -184,6 +184,7 @@ impl Builder<'_> {
             let default = format_duration(default);
             self.report
                 .error(spot, "refresh_interval must be longer than 0s")
+                .value("0s")
                 .hint(format!("the default is {default}"));
         }
         refresh

@@ -205,9 +205,14 @@ impl Builder<'_> {
         if let (Some(min), Some(max)) = (min_version, max_version)
             && min > max
         {
+            let written = |given: &Given<Text>| given.get().map_or(String::new(), ToString::to_string);
             self.report
                 .error(raw.max_version.spot().unwrap_or(*spot), "max_version is below min_version")
-                .hint("raise max_version, or remove it");
+                .value(&written(&raw.max_version))
+                .hint(format!(
+                    "min_version is {}: raise max_version, or remove it",
+                    written(&raw.min_version)
+                ));
         }
         TlsConfig {
             ca,

@@ -139,6 +139,10 @@ impl Builder<'_> {
         let mut files = Vec::new();
         for item in self.items(raw) {
             let Given::Is(pattern, spot) = item else { continue };
+            if pattern.is_empty() {
+                self.report.warning(*spot, "an empty pattern matches no file").hint("remove it");
+                continue;
+            }
             if !paths::is_pattern(pattern) {
                 self.report
                     .error(*spot, "a pattern may hold asterisks in the last element of the path only")

@@ -155,6 +155,7 @@ impl Builder<'_> {
             let spot = raw.max_backoff.spot().or(raw.min_backoff.spot()).unwrap_or(section);
             self.report
                 .error(spot, "max_backoff is shorter than min_backoff")
+                .value(&crate::duration::format_duration(queue.max_backoff))
                 .hint(format!("min_backoff is {}", crate::duration::format_duration(queue.min_backoff)));
         }
         queue
