@@ -344,7 +344,7 @@ impl LaneSender {
                 destination = self.link.config.name,
                 reason = reason.as_str(),
                 status = refusal.status,
-                message = refusal.message,
+                answer = refusal.message,
                 samples = counts.points(),
                 untold,
                 "the receiver refuses samples for good"

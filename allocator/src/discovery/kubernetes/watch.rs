@@ -90,6 +90,8 @@ pub(crate) enum Trouble {
     NoStreaming,
     /// Nothing came for a while: the connection may be dead.
     Silent(String),
+    /// The server refuses the request as it is.
+    Refused(String),
     /// The server asks for patience.
     Busy(String, Option<Duration>),
     /// Anything else.
@@ -106,6 +108,7 @@ impl Trouble {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Self::Busy(message, retry_after)
             }
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Self::Refused(message),
             _ => Self::Other(message),
         }
     }
@@ -117,6 +120,7 @@ impl Trouble {
             Self::Unauthorized(message)
             | Self::Forbidden(message)
             | Self::Silent(message)
+            | Self::Refused(message)
             | Self::Busy(message, _)
             | Self::Other(message) => message,
         }
@@ -222,7 +226,11 @@ impl<K: Kind> Watcher<K> {
                     return None;
                 }
             }
-            Trouble::Forbidden(_) | Trouble::Busy(..) | Trouble::Silent(_) | Trouble::Other(_) => {}
+            Trouble::Forbidden(_)
+            | Trouble::Busy(..)
+            | Trouble::Silent(_)
+            | Trouble::Refused(_)
+            | Trouble::Other(_) => {}
         }
         metrics::counter!("prometheus_sd_kubernetes_failures_total").increment(1);
         let message = format!("{resource}: {}", trouble.message());
@@ -288,7 +296,7 @@ impl<K: Kind> Watcher<K> {
         let accept = if K::METADATA_ONLY { METADATA } else { JSON };
         let body = match self.head(client, &path, accept).await {
             // Servers without streaming lists refuse one of the two parameters: as invalid, or as a bad request.
-            Err(Trouble::Other(message)) if version.is_none() && refuses_streaming(&message) => {
+            Err(Trouble::Refused(message)) if version.is_none() && refuses_streaming(&message) => {
                 return Err(Trouble::NoStreaming);
             }
             answer => answer?,

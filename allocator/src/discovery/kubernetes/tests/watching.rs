@@ -57,6 +57,18 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn a_connection_that_fails_says_nothing_about_streaming_lists() {
+    let server = ApiServer::start().await;
+    server.apply("pods", pod("a", 1));
+    server.stop().await;
+    let mut following = Following::start(&server, PODS);
+    following.until("a failure", |jobs| jobs.get("pods").is_some_and(|told| told.failure.is_some())).await;
+    server.start_again().await;
+    following.until_addresses("pods", &["10.0.0.1:80"]).await;
+    assert_eq!(server.requests("pods", "limit="), 0, "{}", server.last_request("pods"));
+}
+
+#[tokio::test]
 async fn a_watch_that_ended_goes_on_from_the_last_bookmark_without_a_list() {
     let server = ApiServer::start().await;
     server.apply("pods", pod("a", 1));
