@@ -24,37 +24,33 @@ async fn change_owner(a: &Node, b: &Node, target: &promring_model::target::Targe
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_slot_is_scraped_once_and_only_what_vanished_at_the_cut_over_is_marked() {
-    let exporter = Exporter::start("stays 1\nvanishes 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(1, &[(&target, Grant::default())], &[]);
+    let scene = Scene::start("stays 1\nvanishes 1\n").await;
+    let Scene { exporter, receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
     b.told(1, &[], &[]);
-    until("a scrapes", || samples(&receiver, "up").len() >= 2).await;
-    let at = change_owner(&a, &b, &target).await;
+    until("a scrapes", || samples(receiver, "up").len() >= 2).await;
+    let at = change_owner(&a, &b, target).await;
     // Between the last scrape of the one and the first of the other.
     until_time(at + 150).await;
     exporter.set(Some("stays 1\n"));
     a.reports("all is sent", |report| report.all_sent).await;
-    b.told(4, &[(&target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
+    b.told(4, &[(target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
     until("b's samples arrive", || {
-        samples(&receiver, "up").iter().filter(|(time, _)| *time >= at).count() >= 3
+        samples(receiver, "up").iter().filter(|(time, _)| *time >= at).count() >= 3
     })
     .await;
     // The key is b's for good.
     a.told(5, &[], &[]);
-    b.told(5, &[(&target, Grant::default())], &[]);
-    let arrived = samples(&receiver, "up").len();
-    until("and more of them", || samples(&receiver, "up").len() >= arrived + 4).await;
+    b.told(5, &[(target, Grant::default())], &[]);
+    let arrived = samples(receiver, "up").len();
+    until("and more of them", || samples(receiver, "up").len() >= arrived + 4).await;
     b.stop().await;
-    let up = samples(&receiver, "up");
-    assert_every_slot_once(&target, &up);
+    let up = samples(receiver, "up");
+    assert_every_slot_once(target, &up);
     assert!(up.iter().all(|(_, stale)| !stale));
-    assert_eq!(samples(&receiver, "stays"), up);
-    let vanished = samples(&receiver, "vanishes");
+    assert_eq!(samples(receiver, "stays"), up);
+    let vanished = samples(receiver, "vanishes");
     let (last, before) = vanished.split_last().unwrap();
     assert!(before.iter().all(|(time, stale)| *time < at && !stale));
     let first_of_b: Vec<i64> = up.iter().map(|(time, _)| *time).filter(|time| *time >= at).take(2).collect();
@@ -63,89 +59,73 @@ async fn every_slot_is_scraped_once_and_only_what_vanished_at_the_cut_over_is_ma
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_dies_at_the_cut_over_gets_its_markers() {
-    let exporter = Exporter::start("lives 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(1, &[(&target, Grant::default())], &[]);
-    until("a scrapes", || samples(&receiver, "lives").len() >= 2).await;
-    let at = change_owner(&a, &b, &target).await;
+    let scene = Scene::start("lives 1\n").await;
+    let Scene { exporter, receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || samples(receiver, "lives").len() >= 2).await;
+    let at = change_owner(&a, &b, target).await;
     until_time(at + 150).await;
     exporter.set(None);
     a.reports("all is sent", |report| report.all_sent).await;
-    b.told(4, &[(&target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
-    until("the marker arrives", || samples(&receiver, "lives").last().is_some_and(|(_, stale)| *stale)).await;
-    let slots = samples(&receiver, "up").len();
-    until("some more slots", || samples(&receiver, "up").len() >= slots + 3).await;
-    let lives = samples(&receiver, "lives");
+    b.told(4, &[(target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
+    until("the marker arrives", || samples(receiver, "lives").last().is_some_and(|(_, stale)| *stale)).await;
+    let slots = samples(receiver, "up").len();
+    until("some more slots", || samples(receiver, "up").len() >= slots + 3).await;
+    let lives = samples(receiver, "lives");
     assert_eq!(lives.iter().filter(|(_, stale)| *stale).count(), 1, "once: {lives:?}");
     assert!(lives.last().unwrap().0 >= at);
-    assert_every_slot_once(&target, &samples(&receiver, "up"));
+    assert_every_slot_once(target, &samples(receiver, "up"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prepared_target_is_not_scraped_and_one_of_an_unknown_job_is_not_prepared() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let known = target(&config);
+    let scene = Scene::start("x 1\n").await;
+    let Scene { exporter, receiver, target: known, .. } = &scene;
     let mut unknown = known.clone();
     unknown.job = "unknown".into();
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
+    let (a, b) = scene.two_nodes().await;
     b.told(2, &[(&unknown, incoming())], &[(M, terms(&a, &b, None, false, false))]);
     assert!(!b.move_report().await.prepared);
-    b.told(3, &[(&known, incoming())], &[(M, terms(&a, &b, None, false, false))]);
+    b.told(3, &[(known, incoming())], &[(M, terms(&a, &b, None, false, false))]);
     b.reports("it is prepared", |report| report.prepared).await;
-    until_time(slot_after(&known, 3 * INTERVAL_MS)).await;
+    until_time(slot_after(known, 3 * INTERVAL_MS)).await;
     assert_eq!(exporter.scrapes.load(Ordering::Relaxed), 0);
     // T that has passed when it is heard of: the next slot is the first.
     let heard_ms = now_ms();
-    b.told(4, &[(&known, incoming())], &[(M, terms(&a, &b, Some(heard_ms - 5_000), true, true))]);
-    until("it is scraped", || !samples(&receiver, "up").is_empty()).await;
-    assert!(samples(&receiver, "up")[0].0 > heard_ms);
+    b.told(4, &[(known, incoming())], &[(M, terms(&a, &b, Some(heard_ms - 5_000), true, true))]);
+    until("it is scraped", || !samples(receiver, "up").is_empty()).await;
+    assert!(samples(receiver, "up")[0].0 > heard_ms);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_called_sent_before_it_is_acknowledged() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, away) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(1, &[(&target, Grant::default())], &[]);
-    until("a scrapes", || !samples(&receiver, "up").is_empty()).await;
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, away, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || !samples(receiver, "up").is_empty()).await;
     away.store(true, Ordering::Relaxed);
-    let at = change_owner(&a, &b, &target).await;
+    let at = change_owner(&a, &b, target).await;
     until_time(at + 3 * INTERVAL_MS).await;
     let report = a.move_report().await;
     assert!(report.sent.is_empty() && !report.all_sent, "{report:?}");
     away.store(false, Ordering::Relaxed);
     let report = a.reports("all is sent", |report| report.all_sent).await;
     assert!(report.sent.contains("prod"));
-    let of_a = samples(&receiver, "up").into_iter().filter(|(time, _)| *time < at);
+    let of_a = samples(receiver, "up").into_iter().filter(|(time, _)| *time < at);
     assert!(of_a.count() >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destination_that_a_reload_takes_away_holds_up_no_move() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, away) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(1, &[(&target, Grant::default())], &[]);
-    until("a scrapes", || !samples(&receiver, "up").is_empty()).await;
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, away, config, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || !samples(receiver, "up").is_empty()).await;
     away.store(true, Ordering::Relaxed);
-    let at = change_owner(&a, &b, &target).await;
+    let at = change_owner(&a, &b, target).await;
     until_time(at + INTERVAL_MS).await;
     assert!(!a.move_report().await.all_sent);
     let mut without = config.clone();
@@ -156,20 +136,16 @@ async fn a_destination_that_a_reload_takes_away_holds_up_no_move() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_taker_that_no_allocator_answers_asks_the_giver_and_nobody_else_is_told() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(2, &[(&target, outgoing())], &[(M, terms(&a, &b, None, false, false))]);
-    b.told(2, &[(&target, incoming())], &[(M, terms(&a, &b, None, false, false))]);
-    let at = slot_after(&target, 4_500) + 20;
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(2, &[(target, outgoing())], &[(M, terms(&a, &b, None, false, false))]);
+    b.told(2, &[(target, incoming())], &[(M, terms(&a, &b, None, false, false))]);
+    let at = slot_after(target, 4_500) + 20;
     let client = HttpClient::new(&HttpClientConfig::default()).unwrap().connections();
     let ask = |by: &str| client.get(format!("{}/api/v1/handover/{}?by={by}", a.address, target.key)).send();
     assert_eq!(ask("b").await.unwrap().status(), 404, "nothing is final");
-    a.told(3, &[(&target, outgoing())], &[(M, terms(&a, &b, Some(at), false, false))]);
+    a.told(3, &[(target, outgoing())], &[(M, terms(&a, &b, Some(at), false, false))]);
     a.reports("it stops at T", |report| report.settled == Some(at)).await;
     assert_eq!(ask("c").await.unwrap().status(), 404);
     let word = ask("b").await.unwrap().text().await.unwrap();
@@ -177,46 +153,39 @@ async fn a_taker_that_no_allocator_answers_asks_the_giver_and_nobody_else_is_tol
     b.reports("it begins at T", |report| report.settled == Some(at)).await;
     a.reports("all is sent", |report| report.all_sent).await;
     // The allocator is there again.
-    b.told(3, &[(&target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
-    until("b scrapes", || samples(&receiver, "up").iter().filter(|(time, _)| *time >= at).count() >= 3).await;
-    assert_every_slot_once(&target, &samples(&receiver, "up"));
+    b.told(3, &[(target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
+    until("b scrapes", || samples(receiver, "up").iter().filter(|(time, _)| *time >= at).count() >= 3).await;
+    assert_every_slot_once(target, &samples(receiver, "up"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_while_it_moves_is_marked_by_whoever_has_it() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (a, b) =
-        (Node::start("a", dirs.0.path(), &config).await, Node::start("b", dirs.1.path(), &config).await);
-    a.told(1, &[(&target, Grant::default())], &[]);
-    until("a scrapes", || samples(&receiver, "x").len() >= 2).await;
-    let at = change_owner(&a, &b, &target).await;
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || samples(receiver, "x").len() >= 2).await;
+    let at = change_owner(&a, &b, target).await;
     until_time(at + 3 * INTERVAL_MS).await;
     a.reports("all is sent", |report| report.all_sent).await;
-    b.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, true))], &[&target]);
-    a.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, true))], &[&target]);
-    until("the markers arrive", || samples(&receiver, "up").last().is_some_and(|(_, stale)| *stale)).await;
-    let x = samples(&receiver, "x");
+    b.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, true))], &[target]);
+    a.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, true))], &[target]);
+    until("the markers arrive", || samples(receiver, "up").last().is_some_and(|(_, stale)| *stale)).await;
+    let x = samples(receiver, "x");
     assert_eq!(x.iter().filter(|(_, stale)| *stale).count(), 1);
-    assert_every_slot_once(&target, &x);
+    assert_every_slot_once(target, &x);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_ends_with_markers_at_its_next_slot() {
-    let exporter = Exporter::start("x 1\n").await;
-    let (receiver, _) = receiver().await;
-    let config = exporter.config(&receiver);
-    let target = target(&config);
-    let dir = tempfile::tempdir().unwrap();
-    let a = Node::start("a", dir.path(), &config).await;
-    a.told(1, &[(&target, Grant::default())], &[]);
-    until("a scrapes", || samples(&receiver, "x").len() >= 2).await;
-    a.told_all(2, &[], &[], &[&target]);
-    until("the markers arrive", || samples(&receiver, "up").last().is_some_and(|(_, stale)| *stale)).await;
-    let x = samples(&receiver, "x");
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, config, target, .. } = &scene;
+    let a = Node::start("a", config).await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || samples(receiver, "x").len() >= 2).await;
+    a.told_all(2, &[], &[], &[target]);
+    until("the markers arrive", || samples(receiver, "up").last().is_some_and(|(_, stale)| *stale)).await;
+    let x = samples(receiver, "x");
     assert_eq!(x.iter().filter(|(_, stale)| *stale).count(), 1);
-    assert_every_slot_once(&target, &x);
+    assert_every_slot_once(target, &x);
 }

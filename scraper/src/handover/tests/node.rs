@@ -1,7 +1,6 @@
 //! A scraper, what it scrapes, and where it writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use promring_net::server::{bind, serve};
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{AssignedTarget, Assignment, JobAssignment};
 use promring_proto::remote_write::STALE_NAN_BITS;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::assignment::AllocatorAccess;
@@ -69,7 +69,7 @@ remote_write: [{{name: prod, url: '{}', queue_config: {{min_backoff: 1ms, max_ba
 }
 
 /// A receiver that can be away.
-pub(super) async fn receiver() -> (Receiver, Arc<AtomicBool>) {
+async fn receiver() -> (Receiver, Arc<AtomicBool>) {
     let away = Arc::new(AtomicBool::new(false));
     let is_away = Arc::clone(&away);
     let receiver = Receiver::start(move |_, _| match is_away.load(Ordering::Relaxed) {
@@ -79,18 +79,50 @@ pub(super) async fn receiver() -> (Receiver, Arc<AtomicBool>) {
     (receiver.await, away)
 }
 
+/// An exporter, a receiver, and the configuration by which scrapers are between the two.
+pub(super) struct Scene {
+    pub(super) exporter: Exporter,
+    pub(super) receiver: Receiver,
+    /// Whether the receiver is away.
+    pub(super) away: Arc<AtomicBool>,
+    pub(super) config: Config,
+    /// The exporter as a target.
+    pub(super) target: Target,
+}
+
+impl Scene {
+    /// With an exporter that says `body`.
+    pub(super) async fn start(body: &str) -> Self {
+        let exporter = Exporter::start(body).await;
+        let (receiver, away) = receiver().await;
+        let config = exporter.config(&receiver);
+        let target = target_of(&config.scrape_configs[0]);
+        Self { exporter, receiver, away, config, target }
+    }
+
+    /// Two scrapers.
+    pub(super) async fn two_nodes(&self) -> (Node, Node) {
+        (Node::start("a", &self.config).await, Node::start("b", &self.config).await)
+    }
+}
+
 /// A scraper with a server.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) address: String,
     pub(super) scraper: Scraper,
+    dir: TempDir,
     config: Config,
     live: JoinHandle<()>,
     served: Shutdown,
 }
 
 impl Node {
-    pub(super) async fn start(name: &str, dir: &Path, config: &Config) -> Self {
+    pub(super) async fn start(name: &str, config: &Config) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), name, config).await
+    }
+
+    async fn start_in(dir: TempDir, name: &str, config: &Config) -> Self {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let options = ScraperOptions {
@@ -98,7 +130,7 @@ impl Node {
             name: name.to_owned(),
             // Nobody is there.
             allocator: AllocatorAccess::plain("http://127.0.0.1:1".parse().unwrap()),
-            data_dir: dir.to_owned(),
+            data_dir: dir.path().to_owned(),
             advertise: address.clone(),
         };
         let scraper = Scraper::new(Arc::new(config.clone()), options, Shutdown::new()).unwrap();
@@ -106,26 +138,32 @@ impl Node {
         tokio::spawn(serve(listener, scraper.routes(), served.clone()));
         let running = scraper.clone();
         let live = tokio::spawn(async move { running.live().await });
-        Self { name: name.to_owned(), address, scraper, config: config.clone(), live, served }
+        Self { name: name.to_owned(), address, scraper, dir, config: config.clone(), live, served }
     }
 
     /// Ends the process, its scrapes in flight included, and sends nothing more.
     pub(super) async fn stop(self) {
+        let _removed = self.end().await;
+    }
+
+    /// Leaves its directory.
+    async fn end(self) -> TempDir {
         self.live.abort();
         let _aborted = self.live.await;
         self.served.trigger();
         self.scraper.shared.environment.stopping.trigger();
         self.scraper.end_scrapes().await;
         self.scraper.shared.destinations.finish(Duration::ZERO).await;
+        self.dir
     }
 
-    pub(super) async fn restart(self, dir: &Path) -> Self {
+    pub(super) async fn restart(self) -> Self {
         let (name, config) = (self.name.clone(), self.config.clone());
         let shared = Arc::downgrade(&self.scraper.shared);
-        self.stop().await;
+        let dir = self.end().await;
         // A request to its server may still be there.
         until("the process is gone", || shared.strong_count() == 0).await;
-        Self::start(&name, dir, &config).await
+        Self::start_in(dir, &name, &config).await
     }
 
     /// An allocator tells it this.
@@ -169,14 +207,19 @@ impl Node {
         assert!(self.scraper.manager().apply(answer, now_ms()));
     }
 
-    /// What it reports of its only move, once that is safe.
-    pub(super) async fn move_report(&self) -> MoveReport {
+    /// What it reports of its moves, once that is safe.
+    pub(super) async fn move_reports(&self) -> Vec<MoveReport> {
         loop {
             if let Some(report) = self.scraper.report(false) {
-                return report.handover.moves.into_iter().next().unwrap();
+                return report.handover.moves;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What it reports of its only move.
+    pub(super) async fn move_report(&self) -> MoveReport {
+        self.move_reports().await.into_iter().next().unwrap()
     }
 
     pub(super) async fn reports(&self, what: &str, wanted: impl Fn(&MoveReport) -> bool) -> MoveReport {
@@ -190,11 +233,6 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-/// The target of an exporter.
-pub(super) fn target(config: &Config) -> Target {
-    target_of(&config.scrape_configs[0])
 }
 
 pub(super) const M: MoveId = MoveId(Version { term: 1, counter: 2 });
