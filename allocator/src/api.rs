@@ -121,7 +121,7 @@ async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzi
         Some(body) => (version, body),
         None => {
             let answer = allocator.state().answer(scraper, held)?;
-            let version = answer.version();
+            let version = answer.version;
             let encoding = tokio::task::spawn_blocking(move || encode(&answer, gzip));
             // A task that was stopped in its middle is the process's end.
             let Ok(Ok(body)) = encoding.await else {

@@ -22,7 +22,7 @@ use crate::ledger::{JobTerms, Ledger};
 use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, whole};
 use told::Told;
 
 /// How often the ledgers forget what was long ago, in milliseconds.

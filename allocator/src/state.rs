@@ -16,7 +16,7 @@ use crate::catalog::Catalog;
 use crate::discovery::Found;
 use crate::intended::Intended;
 use crate::lacking::Lacking;
-use crate::lead::{Answer, Lead, Seen};
+use crate::lead::{Answer, Lead, Seen, whole};
 use crate::placing::Drift;
 pub use crate::reports::Reported;
 use crate::reports::Reports;
@@ -254,7 +254,7 @@ impl State {
     /// The answer to a poll: None where nothing is newer than what the scraper holds.
     #[must_use]
     pub fn assignment(&self, scraper: &str, held: Option<Version>) -> Option<Assignment> {
-        self.answer(scraper, held).map(Answer::into_assignment)
+        self.answer(scraper, held).map(whole)
     }
 
     /// The same, to be written.

@@ -26,15 +26,15 @@ pub fn check_scraper_name(name: &str) -> Result<(), String> {
     ))
 }
 
-/// Answer of `GET /api/v1/assignments/{scraper}`.
+/// Answer of `GET /api/v1/assignments/{scraper}`. `T`: what stands for a target, where that is not written yet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Assignment {
+pub struct Assignment<T = AssignedTarget> {
     /// What this answer brings the scraper to.
     pub version: Version,
     /// What it is relative to; null: the answer is the whole assignment.
     pub base: Option<Version>,
     /// Targets to take up or to change, by job.
-    pub upsert: BTreeMap<String, JobAssignment>,
+    pub upsert: BTreeMap<String, JobAssignment<T>>,
     /// Targets that exist no more: their series end with staleness markers.
     #[serde(default)]
     pub gone: Vec<TargetId>,
@@ -53,7 +53,7 @@ pub struct Assignment {
 
 /// One job's part of an assignment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct JobAssignment {
+pub struct JobAssignment<T = AssignedTarget> {
     /// Hash over what the scraper owns of the job's configuration, as the allocator's file has it:
     /// 16 hexadecimal digits.
     pub config_hash: String,
@@ -63,7 +63,7 @@ pub struct JobAssignment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
     /// The targets.
-    pub targets: Vec<AssignedTarget>,
+    pub targets: Vec<T>,
 }
 
 /// One target of an assignment.

@@ -120,30 +120,29 @@ impl Lead {
         let base = difference.base;
         let moves = self.leader.terms(name);
         let is_newer = |since: u64| base.is_none_or(|base| since > base.counter);
-        let mut upsert: BTreeMap<String, JobAssignment> = self
+        let mut upsert: BTreeMap<String, JobAssignment<Given>> = self
             .jobs
             .iter()
             .filter(|(_, (_, since))| is_newer(*since))
             .map(|(job, (terms, _))| (job.clone(), job_assignment(terms)))
             .collect();
-        let mut targets: BTreeMap<String, Vec<Given>> = BTreeMap::new();
         for (id, key) in difference.upsert {
             let Some(target) = catalog.target(key, id) else { continue };
             let job = &*target.target.job;
             let Some((terms, _)) = self.jobs.get(job) else { continue };
             let grant = self.leader.grant(key, name).unwrap_or_default();
-            let given = Given { target: Arc::clone(target), grant };
-            match targets.get_mut(job) {
-                Some(targets) => targets.push(given),
+            let given = Given::new(target, grant, &moves);
+            match upsert.get_mut(job) {
+                Some(assignment) => assignment.targets.push(given),
                 None => {
-                    upsert.entry(job.to_owned()).or_insert_with(|| job_assignment(terms));
-                    targets.insert(job.to_owned(), vec![given]);
+                    let assignment = JobAssignment { targets: vec![given], ..job_assignment(terms) };
+                    upsert.insert(job.to_owned(), assignment);
                 }
             }
         }
         let gone_keys = self.ended.keys().filter(|key| self.leader.marks(**key, name)).copied().collect();
         let (gone, moved) = (difference.gone, difference.moved);
-        Some(Answer { frame: Assignment { version, base, upsert, gone, moved, gone_keys, moves }, targets })
+        Some(Assignment { version, base, upsert, gone, moved, gone_keys, moves })
     }
 
     /// Moves that have ended since: how long they took.
@@ -160,7 +159,7 @@ impl Lead {
     }
 }
 
-fn job_assignment(terms: &JobTerms) -> JobAssignment {
+fn job_assignment(terms: &JobTerms) -> JobAssignment<Given> {
     JobAssignment {
         config_hash: format!("{:016x}", terms.config_hash),
         synced: terms.synced,
