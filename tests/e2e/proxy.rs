@@ -1,5 +1,6 @@
 //! A proxy between promring and a receiver that does at random what networks and receivers do, and remembers which samples
-//! went by. Without anybody behind it, it is the receiver itself, and takes everything.
+//! went by. Without anybody behind it, it is the receiver itself, and takes everything of the version that it speaks: what a
+//! sender tries by the other one, because it took a fault for a refusal, it must send again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -226,6 +227,14 @@ impl Proxy {
         }
     }
 
+    /// Whether the request says that it is of the version that the receiver takes.
+    fn understands(&self, fields: &[(String, String)]) -> bool {
+        let is_v2 = fields
+            .iter()
+            .any(|(name, value)| name == "content-type" && value.contains("io.prometheus.write.v2.Request"));
+        is_v2 == (self.version == 2)
+    }
+
     fn see(&self, process: u32, again: bool, samples: Vec<Sample>) -> usize {
         let mut shared = self.shared.lock().unwrap();
         shared.seen.push(Passage { process, again, samples, stored: false, acknowledged: false });
@@ -252,6 +261,9 @@ impl Proxy {
         body: Vec<u8>,
     ) -> String {
         let Some(upstream) = &self.upstream else {
+            if !self.understands(fields) {
+                return "HTTP/1.1 415 Unsupported Media Type\r\nContent-Length: 0\r\n\r\n".to_owned();
+            }
             self.note_of(number, |passage| passage.stored = true);
             let written = if self.version == 2 {
                 format!("X-Prometheus-Remote-Write-Samples-Written: {samples}\r\n")
