@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use promring_model::config::ScrapeConfig;
 use promring_model::labels::Labels;
 use promring_model::relabel::{Rules, Step};
-use promring_model::target::{Assembled, assemble, discovered_labels};
+use promring_model::target::{Assembled, DiscoveredLabels};
 use promring_scraper::parse::text::label_set;
 
 use crate::cli::RelabelArgs;
@@ -107,10 +107,10 @@ fn looks_like_json(line: &str) -> bool {
 
 /// A discovered target: gets what the job gives every target first, and shows the finished target at the end.
 fn target(job: &ScrapeConfig, labels: &Labels) -> String {
-    let discovered = discovered_labels(job, &Labels::default(), labels);
-    let mut text = format!("{discovered}\n");
-    text.push_str(&steps(&job.relabel, &discovered));
-    match assemble(job, &discovered) {
+    let group = Labels::default();
+    let discovered = DiscoveredLabels::new(job, &group, labels);
+    let mut text = format!("{}\n{}", discovered.build(), steps(&job.relabel, &discovered.trace()));
+    match discovered.assemble() {
         Assembled::Target(target) => {
             text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
             if let Err(error) = &target.url {
@@ -126,7 +126,7 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
 /// A series, with the labels that it has after it was merged with its target's.
 fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
     let trace = job.metric_relabel.trace(labels);
-    let mut text = format!("{labels}\n{}", steps(&job.metric_relabel, labels));
+    let mut text = format!("{labels}\n{}", steps(&job.metric_relabel, &trace));
     match trace.last() {
         Some(step) if step.dropped => {
             text.push_str(&format!("  dropped by metric_relabel_configs[{}]\n", step.rule));
@@ -137,9 +137,9 @@ fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
     text
 }
 
-fn steps(rules: &Rules, labels: &Labels) -> String {
+fn steps(rules: &Rules, trace: &[Step]) -> String {
     let mut text = String::new();
-    for (step, rule) in rules.trace(labels).iter().zip(rules.iter()) {
+    for (step, rule) in trace.iter().zip(rules.iter()) {
         text.push_str(&format!("  [{}] {rule}\n", step.rule));
         text.push_str(&effect(step));
     }

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use promring_model::config::ScrapeConfig;
 use promring_model::labels::Labels;
-use promring_model::target::{
-    Assembled, Target, TargetError, TargetId, TargetKey, assemble_from, discovered,
-};
+use promring_model::target::{Assembled, DiscoveredLabels, Target, TargetError, TargetId, TargetKey};
 use promring_proto::api::{DroppedTarget, SourceStatus};
 
 use crate::discovery::{Found, Group, kind_of};
@@ -86,7 +84,7 @@ impl Discovered {
     /// Its labels before relabelling, made anew: they are long, and only people read them.
     #[must_use]
     pub fn discovered_labels(&self, config: &ScrapeConfig) -> Labels {
-        before_relabelling(config, &self.group, self.index)
+        before_relabelling(config, &self.group, self.index).build()
     }
 }
 
@@ -258,8 +256,8 @@ impl JobTargets {
     fn assemble(&mut self, group: &Arc<Group>) -> Outcomes {
         self.discovered += group.targets.len();
         let outcome = |(index, own): (usize, &Packed)| {
-            let labels = discovered(&self.config, group.labels.iter(), own.iter());
-            match assemble_from(&self.config, labels) {
+            let labels = DiscoveredLabels::of_pairs(&self.config, group.labels.iter(), own.iter());
+            match labels.assemble() {
                 Assembled::Target(target) => {
                     let target = PackedTarget {
                         id: target.id,
@@ -443,9 +441,9 @@ impl JobTargets {
     }
 
     fn dropped_target(&self, group: &Group, index: usize) -> DroppedTarget {
-        let discovered_labels = before_relabelling(&self.config, group, index);
-        let assembled = promring_model::target::assemble(&self.config, &discovered_labels);
-        let (dropped_by_rule, error) = match assembled {
+        let discovered = before_relabelling(&self.config, group, index);
+        let discovered_labels = discovered.build();
+        let (dropped_by_rule, error) = match discovered.assemble() {
             Assembled::Dropped { rule } => (Some(rule), String::new()),
             Assembled::Invalid(error) => (None, error.to_string()),
             // The same labels and rules gave no target before.
@@ -471,9 +469,9 @@ impl JobTargets {
     }
 }
 
-fn before_relabelling(config: &ScrapeConfig, group: &Group, index: usize) -> Labels {
+fn before_relabelling<'a>(config: &'a ScrapeConfig, group: &'a Group, index: usize) -> DiscoveredLabels<'a> {
     let own = group.targets.get(index).into_iter().flat_map(Packed::iter);
-    discovered(config, group.labels.iter(), own).build()
+    DiscoveredLabels::of_pairs(config, group.labels.iter(), own)
 }
 
 #[cfg(test)]

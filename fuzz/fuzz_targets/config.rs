@@ -10,7 +10,7 @@ use promring_model::config::{
     ConfigSource, Discovery, Loaded, ScrapeConfig, Severity, check, load, target_groups, target_groups_json,
 };
 use promring_model::labels::Labels;
-use promring_model::target::{TargetGroup, assemble, discovered_labels};
+use promring_model::target::{DiscoveredLabels, TargetGroup};
 
 const MAIN: &str = "prometheus.yml";
 
@@ -64,7 +64,7 @@ fn targets(job: &ScrapeConfig, groups: &[TargetGroup]) {
     for group in groups {
         let own = if group.targets.is_empty() { &none } else { &group.targets };
         for own in own.iter().take(TARGETS_MAX) {
-            drop(assemble(job, &discovered_labels(job, &group.labels, own)));
+            drop(DiscoveredLabels::new(job, &group.labels, own).assemble());
         }
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use promring_model::config::{Config, ConfigSource, Discovery, load};
-use promring_model::target::{Assembled, Target, assemble, discovered_labels};
+use promring_model::target::{Assembled, DiscoveredLabels, Target};
 use promring_proto::exposition::encode_delimited;
 use promring_scraper::labelsets::Shared;
 use promring_scraper::parse::protobuf::HistogramOptions;
@@ -82,8 +82,8 @@ impl Way {
         let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
         let job = Arc::clone(&config.scrape_configs[0]);
         let Discovery::Static(groups) = &job.discovery[0] else { panic!("no static target") };
-        let discovered = discovered_labels(&job, &groups[0].labels, &groups[0].targets[0]);
-        let Assembled::Target(target) = assemble(&job, &discovered) else { panic!("no target") };
+        let discovered = DiscoveredLabels::new(&job, &groups[0].labels, &groups[0].targets[0]);
+        let Assembled::Target(target) = discovered.assemble() else { panic!("no target") };
         let dir = tempfile::tempdir().expect("a directory");
         let (classes, class_of) = Classes::of(&config.remote_write);
         let entry = Arc::clone(&config.remote_write[0]);

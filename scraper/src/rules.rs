@@ -104,6 +104,25 @@ pub struct SeriesRules {
     classes: Classes,
 }
 
+/// Names of labels that were set behind those that a series was exposed with, in order: where a `labelmap` makes one label
+/// of two, the later wins. Kept only where a rule asks for it.
+struct NamesSet<'a> {
+    names: Vec<Cow<'a, str>>,
+    are_wanted: bool,
+}
+
+impl<'a> NamesSet<'a> {
+    fn note(&mut self, name: impl FnOnce() -> Cow<'a, str>) {
+        if self.are_wanted {
+            self.names.push(name());
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+}
+
 /// Final labels of a series, one set a class of destinations; None for a class that drops it.
 pub type Sets<'a> = Vec<Option<LabelsBuilder<'a>>>;
 
@@ -143,8 +162,9 @@ impl SeriesRules {
         for (name, value) in pairs {
             labels.set(name, value);
         }
-        self.merge_target(&mut labels, &emptied);
-        if let Outcome::Dropped { .. } = self.metric_relabel.apply(&mut labels) {
+        let mut set = NamesSet { names: Vec::new(), are_wanted: self.metric_relabel.ask_for_order() };
+        self.merge_target(&mut labels, &emptied, &mut set);
+        if let Outcome::Dropped { .. } = self.metric_relabel.apply_after(&mut labels, set.iter()) {
             return Ok(None);
         }
         self.check(&labels)?;
@@ -174,11 +194,17 @@ impl SeriesRules {
     /// Prometheus's `mutateSampleLabels`: the target's labels win, and an exposed label of the same name becomes
     /// `exported_…`; with honor_labels the exposed ones win. `emptied`: exposed with an empty value, by which the
     /// Pushgateway, for one, keeps the target's `instance` away.
-    fn merge_target<'a>(&'a self, labels: &mut LabelsBuilder<'a>, emptied: &[Cow<'a, str>]) {
+    fn merge_target<'a>(
+        &'a self,
+        labels: &mut LabelsBuilder<'a>,
+        emptied: &[Cow<'a, str>],
+        set: &mut NamesSet<'a>,
+    ) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
                 if !labels.contains(name) && !emptied.iter().any(|emptied| emptied == name) {
                     labels.set(name, value);
+                    set.note(|| name.into());
                 }
             }
             return;
@@ -190,6 +216,7 @@ impl SeriesRules {
                 conflicts.push((name.to_owned(), exposed));
             }
             labels.set(name, value);
+            set.note(|| name.into());
         }
         // Shortest first, so that `exported_x` of x is settled before an exposed `exported_x` moves on.
         conflicts.sort_by_key(|(name, _)| name.len());
@@ -198,6 +225,7 @@ impl SeriesRules {
             while labels.contains(&exported) {
                 exported.insert_str(0, "exported_");
             }
+            set.note(|| exported.clone().into());
             labels.set(exported, value);
         }
     }
@@ -219,14 +247,17 @@ impl SeriesRules {
 
     /// External labels where absent, and each class's own rules.
     fn finish<'a>(&'a self, mut labels: LabelsBuilder<'a>) -> Sets<'a> {
+        let asks = self.classes.rules.iter().any(Rules::ask_for_order);
+        let mut set = NamesSet { names: Vec::new(), are_wanted: asks };
         for (name, value) in self.external.iter() {
             if !labels.contains(name) {
                 labels.set(name, value);
+                set.note(|| name.into());
             }
         }
         let of_class = |rules: &Rules| {
             let mut own = labels.clone();
-            let kept = matches!(rules.apply(&mut own), Outcome::Kept);
+            let kept = matches!(rules.apply_after(&mut own, set.iter()), Outcome::Kept);
             // Without labels there is nothing that a receiver could store.
             (kept && !own.is_empty()).then_some(own)
         };

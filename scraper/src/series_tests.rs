@@ -7,8 +7,8 @@ use prost::Message;
 
 use super::*;
 use crate::parse::text::TextParser;
-use crate::rules::SeriesRules;
-use crate::testing::{job, rules_for};
+use crate::rules::{Classes, SeriesRules};
+use crate::testing::{config_in, job, rules_for, target_of};
 
 struct Target {
     cache: SeriesCache,
@@ -214,6 +214,37 @@ fn the_targets_labels_win_and_the_exposed_one_is_renamed() {
 fn with_honor_labels_the_exposed_label_wins() {
     let config = "honor_labels: true\nstatic_configs: [{targets: ['host:1'], labels: {env: prod, zone: a}}]";
     assert_eq!(Target::new(config).scrape("a{env=\"dev\"} 1\n"), ["a{env=dev,zone=a} 1"]);
+}
+
+#[test]
+fn of_labels_that_a_labelmap_makes_one_the_targets_beat_the_exposed() {
+    let config = "metric_relabel_configs: [{regex: 'zz|env|exported_env', replacement: to, action: labelmap}]
+static_configs: [{targets: ['host:1'], labels: {env: prod}}]";
+    let mut target = Target::new(config);
+    assert_eq!(target.scrape("a{zz=\"z\"} 1\n"), ["a{env=prod,to=prod,zz=z} 1"]);
+    let mut target = Target::new(config);
+    let renamed = "a{env=prod,exported_env=dev,to=dev,zz=z} 1";
+    assert_eq!(target.scrape("a{zz=\"z\",env=\"dev\"} 1\n"), [renamed]);
+    let mut honoring = Target::new(&format!("honor_labels: true\n{config}"));
+    assert_eq!(honoring.scrape("a{zz=\"z\",env=\"dev\"} 1\n"), ["a{env=dev,to=z,zz=z} 1"]);
+}
+
+#[test]
+fn of_labels_that_a_labelmap_of_a_destination_makes_one_the_external_beat_the_series() {
+    let job = job("static_configs: [{targets: ['host:1']}]");
+    let external = Labels::from_pairs([("cluster", "c"), ("zz", "external")]);
+    let text = "remote_write:
+- {url: 'http://a:1', write_relabel_configs: [{regex: 'cluster|zz', replacement: to, action: labelmap}]}";
+    let (classes, _) = Classes::of(&config_in(text).remote_write);
+    let rules = SeriesRules::new(&job, &target_of(&job), &external, &classes);
+    let to = |body: &str| {
+        let mut parser = TextParser::new(body.as_bytes());
+        let sample = parser.next_sample().unwrap().unwrap();
+        let sets = rules.resolve(&sample.series).unwrap().unwrap();
+        sets[0].as_ref().unwrap().get("to").to_owned()
+    };
+    assert_eq!(to("a 1\n"), "external");
+    assert_eq!(to("a{zz=\"exposed\"} 1\n"), "c");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use promring_model::config::{Config, ConfigSource, Discovery, ScrapeConfig, load};
 use promring_model::labels::Labels;
-use promring_model::target::{Assembled, Target, assemble, discovered_labels};
+use promring_model::target::{Assembled, DiscoveredLabels, Target};
 
 use crate::rules::{Classes, SeriesRules};
 
@@ -55,7 +55,7 @@ pub(crate) fn config_in(text: &str) -> Config {
 /// The job's first static target.
 pub(crate) fn target_of(job: &ScrapeConfig) -> Target {
     let Discovery::Static(groups) = &job.discovery[0] else { panic!("the job has no static target") };
-    match assemble(job, &discovered_labels(job, &groups[0].labels, &groups[0].targets[0])) {
+    match DiscoveredLabels::new(job, &groups[0].labels, &groups[0].targets[0]).assemble() {
         Assembled::Target(target) => *target,
         other => panic!("{other:?}"),
     }

@@ -34,19 +34,21 @@ pub(super) struct Scratch {
     written: Written,
 }
 
-/// Names of the labels that rules have set so far, in order of their first setting; see [`Order`].
+/// Names of the labels that were set so far, in order of their first setting; see [`Order`].
 #[derive(Debug, Default)]
-pub(super) struct Written {
+struct Written {
     /// The names, and behind them texts that are used again.
     names: Vec<String>,
     len: usize,
     /// Positions of labels in Prometheus's order.
     order: Vec<usize>,
+    /// Of each label, whether it was set.
+    marks: Vec<bool>,
 }
 
 impl Written {
     const fn new() -> Self {
-        Self { names: Vec::new(), len: 0, order: Vec::new() }
+        Self { names: Vec::new(), len: 0, order: Vec::new(), marks: Vec::new() }
     }
 
     fn clear(&mut self) {
@@ -69,17 +71,19 @@ impl Written {
                 self.names[at..self.len].rotate_left(1);
                 self.len -= 1;
             }
-            None if stays => {
-                if self.len == self.names.len() {
-                    self.names.push(String::new());
-                }
-                let place = &mut self.names[self.len];
-                place.clear();
-                place.push_str(name);
-                self.len += 1;
-            }
+            None if stays => self.push(name),
             _ => {}
         }
+    }
+
+    fn push(&mut self, name: &str) {
+        if self.len == self.names.len() {
+            self.names.push(String::new());
+        }
+        let place = &mut self.names[self.len];
+        place.clear();
+        place.push_str(name);
+        self.len += 1;
     }
 
     fn retain(&mut self, stays: impl Fn(&str) -> bool) {
@@ -91,21 +95,33 @@ impl Written {
         }
     }
 
-    /// Works out the positions of labels in Prometheus's order: those that rules have set come last.
+    /// Works out the positions of labels in Prometheus's order: those that were set come last.
     fn arrange(&mut self, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) {
-        let Self { names, len, order } = self;
-        let names = &names[..*len];
+        let Self { names, len, order, marks } = self;
+        marks.clear();
+        marks.resize(pairs.len(), false);
         order.clear();
-        order.extend((0..pairs.len()).filter(|&at| !names.iter().any(|known| *known == pairs[at].0)));
-        order.extend(
-            names.iter().filter_map(|name| pairs.binary_search_by(|(n, _)| (**n).cmp(name.as_str())).ok()),
-        );
+        for name in &names[..*len] {
+            if let Ok(at) = pairs.binary_search_by(|(known, _)| (**known).cmp(name.as_str())) {
+                marks[at] = true;
+                order.push(at);
+            }
+        }
+        let set = order.len();
+        order.extend((0..pairs.len()).filter(|&at| !marks[at]));
+        order.rotate_left(set);
     }
 }
 
 impl Scratch {
     pub(super) const fn new() -> Self {
         Self { joined: String::new(), text: String::new(), name: String::new(), written: Written::new() }
+    }
+
+    /// Takes note of labels that were set before, each of them once, in this order; tells how many.
+    pub(super) fn begin<'n>(&mut self, set: impl IntoIterator<Item = &'n str>) -> usize {
+        set.into_iter().for_each(|name| self.written.push(name));
+        self.written.len
     }
 
     /// Makes it ready for another label set.
@@ -119,11 +135,10 @@ impl Scratch {
     }
 }
 
-/// Whether it must be known which labels were set by rules.
+/// Whether it must be known in which order labels were set.
 ///
-/// Prometheus keeps what rules set in a list behind the original labels, and `labelmap` goes through both. Where
-/// two names map to one, the later wins. So the order matters, but only for a labelmap that has a setting rule
-/// before it.
+/// Prometheus keeps what is set, by rules or before them, in a list behind the original labels, and `labelmap` goes through
+/// both. Where two names map to one, the later wins. So the order matters, but only for a labelmap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     Tracked,
@@ -334,7 +349,7 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
     }
 }
 
-/// The labels, and which of them were set by rules.
+/// The labels, and which of them were set.
 struct Set<'s, 'a> {
     labels: &'s mut LabelsBuilder<'a>,
     /// None: nobody will ask.

@@ -9,9 +9,7 @@
 //! - a rule whose joined source values or result would exceed 16 MiB changes nothing and drops nothing;
 //! - Unicode tables are those of the regex crate and of Rust, which may be newer than Go's: letters that Unicode 16 and
 //!   later added have their other case here already;
-//! - scripts with names of two words (`\p{Old_Italic}`) are taken, which Go 1.25 and later refuse;
-//! - all labels that are there when [`Rules::apply`] begins count as original ones. Prometheus counts a target's labels on a
-//!   series as set later; that shows only where a `labelmap` maps two names to one.
+//! - scripts with names of two words (`\p{Old_Italic}`) are taken, which Go 1.25 and later refuse.
 //!
 //! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused), `rule` (the compiled
 //! rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
@@ -58,7 +56,10 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     rules: Vec<Rule>,
-    tracked: bool,
+    /// A rule asks in which order labels were set.
+    asks: bool,
+    /// It stands behind one that sets labels.
+    asks_of_rules: bool,
 }
 
 thread_local! {
@@ -70,8 +71,9 @@ impl Rules {
     #[must_use]
     pub fn new(rules: Vec<Rule>) -> Self {
         let first_writer = rules.iter().position(Rule::writes).unwrap_or(rules.len());
-        let tracked = rules.iter().skip(first_writer + 1).any(Rule::needs_order);
-        Self { rules, tracked }
+        let asks = rules.iter().any(Rule::asks_for_order);
+        let asks_of_rules = rules.iter().skip(first_writer + 1).any(Rule::asks_for_order);
+        Self { rules, asks, asks_of_rules }
     }
 
     /// How many rules there are.
@@ -97,25 +99,52 @@ impl Rules {
     /// Nothing is allocated for rules that change nothing (once a thread's buffers have grown to what
     /// its labels need), but for a regex engine's own memory.
     pub fn apply(&self, labels: &mut LabelsBuilder<'_>) -> Outcome {
+        self.apply_after(labels, std::iter::empty())
+    }
+
+    /// [`Rules::apply`] for labels of which those named by `set` were set one after the other behind the others, which
+    /// stand in order of names. Each name stands there once. Where a `labelmap` makes one label of two, the later wins.
+    pub fn apply_after<'n>(
+        &self,
+        labels: &mut LabelsBuilder<'_>,
+        set: impl IntoIterator<Item = &'n str>,
+    ) -> Outcome {
         if self.rules.is_empty() {
             return Outcome::Kept;
         }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
-            let dropped =
-                self.rules.iter().position(|rule| !action::apply(rule, labels, scratch, self.order()));
+            let order = self.order(scratch, set);
+            let dropped = self.rules.iter().position(|rule| !action::apply(rule, labels, scratch, order));
             dropped.map_or(Outcome::Kept, |rule| Outcome::Dropped { rule })
         })
+    }
+
+    /// Whether any rule asks in which order labels were set, so that [`Rules::apply_after`] has a use for it.
+    #[must_use]
+    pub fn ask_for_order(&self) -> bool {
+        self.asks
     }
 
     /// Applies the rules to `labels` and tells what each of them did. It ends with the rule that dropped
     /// the set, where one did.
     #[must_use]
     pub fn trace(&self, labels: &Labels) -> Vec<Step> {
-        trace::trace(self, labels)
+        self.trace_after(labels, std::iter::empty())
     }
 
-    fn order(&self) -> Order {
-        if self.tracked { Order::Tracked } else { Order::Untracked }
+    /// [`Rules::trace`] for what [`Rules::apply_after`] is for.
+    pub fn trace_after<'n>(&self, labels: &Labels, set: impl IntoIterator<Item = &'n str>) -> Vec<Step> {
+        let mut scratch = Scratch::new();
+        let order = self.order(&mut scratch, set);
+        trace::trace(self, labels, &mut scratch, order)
+    }
+
+    fn order<'n>(&self, scratch: &mut Scratch, set: impl IntoIterator<Item = &'n str>) -> Order {
+        if self.asks && scratch.begin(set) > 0 || self.asks_of_rules {
+            Order::Tracked
+        } else {
+            Order::Untracked
+        }
     }
 }

@@ -144,7 +144,7 @@ impl Rule {
     }
 
     /// Whether it goes through all labels and may set one twice, so that their order matters.
-    pub(super) fn needs_order(&self) -> bool {
+    pub(super) fn asks_for_order(&self) -> bool {
         matches!(self.operation, Operation::LabelMap { .. })
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Rules;
-use super::action::{self, Scratch};
+use super::action::{self, Order, Scratch};
 use crate::labels::{Labels, LabelsBuilder};
 
 /// What one rule did.
@@ -32,14 +32,13 @@ pub struct Change {
     pub after: Option<String>,
 }
 
-pub(super) fn trace(rules: &Rules, labels: &Labels) -> Vec<Step> {
+pub(super) fn trace(rules: &Rules, labels: &Labels, scratch: &mut Scratch, order: Order) -> Vec<Step> {
     let mut builder = LabelsBuilder::from_labels(labels);
     let mut before = labels.clone();
-    let mut scratch = Scratch::new();
     let mut steps = Vec::with_capacity(rules.len());
     for (at, rule) in rules.iter().enumerate() {
         let input = action::input(rule, &builder);
-        let kept = action::apply(rule, &mut builder, &mut scratch, rules.order());
+        let kept = action::apply(rule, &mut builder, scratch, order);
         let after = builder.build();
         let changes = changes(&before, &after);
         before.clone_from(&after);

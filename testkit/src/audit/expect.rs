@@ -9,7 +9,7 @@ use promring_model::config::ScrapeConfig;
 use promring_model::labels::{Labels, LabelsBuilder, METRIC_NAME};
 use promring_model::relabel::Outcome;
 use promring_model::slots::Slots;
-use promring_model::target::{Assembled, TargetError, TargetKey, assemble, discovered_labels};
+use promring_model::target::{Assembled, DiscoveredLabels, TargetError, TargetKey};
 use serde::{Deserialize, Serialize};
 
 /// A series that an exporter shows.
@@ -136,7 +136,7 @@ impl ExpectedTarget {
         own: &Labels,
         exposed: &[Exposed],
     ) -> Result<Option<Self>, ExpectError> {
-        let target = match assemble(config, &discovered_labels(config, group, own)) {
+        let target = match DiscoveredLabels::new(config, group, own).assemble() {
             Assembled::Target(target) => target,
             Assembled::Dropped { .. } => return Ok(None),
             Assembled::Invalid(error) => return Err(error.into()),
@@ -160,7 +160,7 @@ impl ExpectedTarget {
         for report in ReportSeries::ALL {
             let mut builder = LabelsBuilder::from_labels(&labels);
             builder.set(METRIC_NAME, report.name());
-            add_absent(&mut builder, external_labels);
+            let _set = add_absent(&mut builder, external_labels);
             let source = Source::Report(report);
             series.push(ExpectedSeries { labels: builder.build(), monotone: false, source });
         }
@@ -191,32 +191,38 @@ fn final_labels(
     exposed: &Labels,
 ) -> Result<Option<Labels>, ExpectError> {
     let mut builder = LabelsBuilder::from_labels(exposed);
-    if config.honor_labels {
-        add_absent(&mut builder, target);
+    let set = if config.honor_labels {
+        add_absent(&mut builder, target)
     } else {
-        override_exposed(&mut builder, target);
-    }
-    if let Outcome::Dropped { .. } = config.metric_relabel.apply(&mut builder) {
+        override_exposed(&mut builder, target)
+    };
+    let names = set.iter().map(String::as_str);
+    if let Outcome::Dropped { .. } = config.metric_relabel.apply_after(&mut builder, names) {
         return Ok(None);
     }
     if !builder.contains(METRIC_NAME) {
         return Err(ExpectError::Nameless(exposed.clone()));
     }
-    add_absent(&mut builder, external_labels);
+    let _set = add_absent(&mut builder, external_labels);
     Ok(Some(builder.build()))
 }
 
-fn add_absent<'a>(builder: &mut LabelsBuilder<'a>, labels: &'a Labels) {
+/// Returns the names of those that were set, in order.
+fn add_absent<'a>(builder: &mut LabelsBuilder<'a>, labels: &'a Labels) -> Vec<String> {
+    let mut set = Vec::new();
     for (name, value) in labels.iter() {
         if !builder.contains(name) {
             builder.set(name, value);
+            set.push(name.to_owned());
         }
     }
+    set
 }
 
 /// The target's labels win; what they displace gets the prefix `exported_`, again until the name is free, short
-/// names first (Prometheus, `resolveConflictingExposedLabels`).
-fn override_exposed<'a>(builder: &mut LabelsBuilder<'a>, target: &'a Labels) {
+/// names first (Prometheus, `resolveConflictingExposedLabels`). Returns the names that were set, in order.
+fn override_exposed<'a>(builder: &mut LabelsBuilder<'a>, target: &'a Labels) -> Vec<String> {
+    let mut set: Vec<String> = target.iter().map(|(name, _)| name.to_owned()).collect();
     let mut displaced: Vec<(String, String)> = Vec::new();
     for (name, value) in target.iter() {
         if builder.contains(name) {
@@ -230,8 +236,10 @@ fn override_exposed<'a>(builder: &mut LabelsBuilder<'a>, target: &'a Labels) {
         while builder.contains(&free) {
             free.insert_str(0, "exported_");
         }
-        builder.set(free, value);
+        builder.set(free.clone(), value);
+        set.push(free);
     }
+    set
 }
 
 /// A duration as whole milliseconds.

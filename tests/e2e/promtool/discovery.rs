@@ -1,16 +1,19 @@
 //! The labels of a job's targets, before and after relabelling: promtool's, and promring's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use promring_allocator::discovery::{Found, Sources, Watches};
-use promring_model::config::{NameValidation, ScrapeConfig, load};
+use promring_model::config::{ScrapeConfig, load};
 use promring_model::labels::{Labels, LabelsBuilder};
-use promring_model::relabel::{Outcome, Rule, RuleSpec, Rules};
-use promring_model::target::{Assembled, META_PREFIX, assemble, discovered};
+use promring_model::relabel::{Outcome, Rules};
+use promring_model::target::{
+    ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, Assembled, CONVERT_CLASSIC_HISTOGRAMS, DiscoveredLabels, META_PREFIX,
+    METRICS_PATH, PARAM_PREFIX, SCHEME, SCRAPE_INTERVAL, SCRAPE_NATIVE_HISTOGRAMS, SCRAPE_TIMEOUT,
+};
 use promring_net::files::Disk;
 use serde_json::Value;
 
@@ -35,6 +38,18 @@ pub(super) enum Finding {
     /// They make no target.
     Invalid,
 }
+
+/// The labels that a job gives its targets, in the order in which Prometheus sets them; parameters follow.
+const BY_THE_JOB: [&str; 8] = [
+    "job",
+    SCRAPE_INTERVAL,
+    SCRAPE_TIMEOUT,
+    METRICS_PATH,
+    SCHEME,
+    CONVERT_CLASSIC_HISTOGRAMS,
+    ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS,
+    SCRAPE_NATIVE_HISTOGRAMS,
+];
 
 /// What was found, by discovered labels.
 pub(super) type Findings = BTreeMap<Labels, Finding>;
@@ -111,8 +126,16 @@ fn entry(entry: &Value) -> (Labels, Finding) {
     (labels("discoveredLabels"), finding)
 }
 
-/// What promring finds in each of these directories, by the allocator's own discovery.
-pub(super) fn promring(dirs: &[impl AsRef<Path>]) -> Vec<(ScrapeConfig, Findings)> {
+/// What promring finds in a directory, by the allocator's own discovery.
+pub(super) struct Ours {
+    pub(super) job: ScrapeConfig,
+    pub(super) findings: Findings,
+    /// Of which discovered labels Prometheus makes now this, now that.
+    pub(super) ambiguous: BTreeSet<Labels>,
+}
+
+/// What promring finds in each of these directories.
+pub(super) fn promring(dirs: &[impl AsRef<Path>]) -> Vec<Ours> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut all = Vec::new();
@@ -122,39 +145,45 @@ pub(super) fn promring(dirs: &[impl AsRef<Path>]) -> Vec<(ScrapeConfig, Findings
             let (sender, mut updates) = tokio::sync::mpsc::channel(8);
             let sources = Sources::start(&config, 0, &sender, &Watches::default());
             let job = &config.scrape_configs[0];
-            let mut findings = Findings::new();
+            let (mut findings, mut ambiguous) = (Findings::new(), BTreeSet::new());
             for _ in 0..sources.len() {
                 let groups = match updates.recv().await.unwrap().found {
                     Found::All(groups) | Found::Changes { upsert: groups, complete: true, .. } => groups,
                     other => panic!("files and lists are told whole: {other:?}"),
                 };
                 for group in groups {
+                    let shared = group.labels.to_labels();
                     for own in &group.targets {
-                        let discovered = discovered(job, group.labels.iter(), own.iter()).build();
-                        let finding = finding(job, &discovered);
-                        findings.insert(discovered, finding);
+                        let own = own.to_labels();
+                        let target = DiscoveredLabels::new(job, &shared, &own);
+                        let discovered = target.build();
+                        if is_ambiguous(&job.relabel, &discovered, &Origins::new(&discovered, &shared, &own))
+                        {
+                            ambiguous.insert(discovered.clone());
+                        }
+                        findings.insert(discovered, finding(&target));
                     }
                 }
             }
-            all.push((ScrapeConfig::clone(job), findings));
+            all.push(Ours { job: ScrapeConfig::clone(job), findings, ambiguous });
         }
         all
     })
 }
 
-fn finding(job: &ScrapeConfig, discovered: &Labels) -> Finding {
-    let finding = match assemble(job, discovered) {
+fn finding(discovered: &DiscoveredLabels<'_>) -> Finding {
+    let finding = match discovered.clone().assemble() {
         Assembled::Target(target) => Finding::Target(target.labels),
         Assembled::Dropped { .. } => Finding::Dropped,
         Assembled::Invalid(_) => Finding::Invalid,
     };
-    assert_trace_agrees(job, discovered, &finding);
+    assert_trace_agrees(discovered, &finding);
     finding
 }
 
 /// What the page and `promring relabel` show of each rule must end in what really happens.
-fn assert_trace_agrees(job: &ScrapeConfig, discovered: &Labels, finding: &Finding) {
-    let steps = job.relabel.trace(discovered);
+fn assert_trace_agrees(discovered: &DiscoveredLabels<'_>, finding: &Finding) {
+    let (steps, discovered) = (discovered.trace(), &discovered.build());
     let dropped = steps.last().is_some_and(|step| step.dropped);
     assert_eq!(dropped, *finding == Finding::Dropped, "{discovered}");
     if let Finding::Target(labels) = finding {
@@ -166,43 +195,67 @@ fn assert_trace_agrees(job: &ScrapeConfig, discovered: &Labels, finding: &Findin
     }
 }
 
-/// Whether a labelmap makes one name of two labels with different values. Which of them wins is left to chance where
-/// Prometheus relabels targets: it fills their labels in from a Go map.
-pub(super) fn is_ambiguous(rules: &Rules, discovered: &Labels) -> bool {
-    let mut before = discovered.clone();
-    for (step, rule) in rules.trace(discovered).into_iter().zip(rules.iter()) {
-        let is_map =
-            rule.spec().action.as_deref().is_some_and(|action| action.eq_ignore_ascii_case("labelmap"));
-        let mut made: BTreeMap<String, &str> = BTreeMap::new();
-        for (name, value) in before.iter().filter(|_| is_map) {
-            let Some(new) = mapped(rule, name) else { continue };
-            if made.insert(new, value).is_some_and(|other| other != value) {
-                return true;
-            }
-        }
-        before = step.after;
-    }
-    false
+/// A target's labels before relabelling, in groups: within each, in which order Prometheus sets them is left to chance, as
+/// it takes them from a Go map.
+struct Origins {
+    own: Vec<String>,
+    group: Vec<String>,
+    /// In this order.
+    job: Vec<String>,
+    params: Vec<String>,
 }
 
-/// The name that a labelmap makes of this one. None: it does not match.
-fn mapped(rule: &Rule, name: &str) -> Option<String> {
-    let names = NameValidation::Utf8;
-    let regex = rule.spec().regex.clone();
-    let keep = RuleSpec {
-        source_labels: Some(vec!["name".to_owned()]),
-        regex,
-        action: Some("keep".to_owned()),
-        ..RuleSpec::default()
-    };
-    let keep = Rules::new(vec![Rule::compile(&keep, names).unwrap()]);
-    let text = Labels::from_pairs([("name", name)]);
-    if keep.apply(&mut LabelsBuilder::from_labels(&text)) != Outcome::Kept {
-        return None;
+impl Origins {
+    fn new(discovered: &Labels, group: &Labels, own: &Labels) -> Self {
+        let names = |labels: &Labels| labels.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let rest: Vec<String> = names(discovered)
+            .into_iter()
+            .filter(|name| own.get(name).is_none() && group.get(name).is_none())
+            .collect();
+        let of_job = BY_THE_JOB.iter().filter(|name| rest.iter().any(|rest| rest == *name));
+        Self {
+            own: names(own),
+            group: names(group).into_iter().filter(|name| own.get(name).is_none()).collect(),
+            job: of_job.map(|name| (*name).to_owned()).collect(),
+            params: rest.into_iter().filter(|name| name.starts_with(PARAM_PREFIX)).collect(),
+        }
     }
-    let alone = Labels::from_pairs([(name, "value")]);
-    let mut builder = LabelsBuilder::from_labels(&alone);
-    Rules::new(vec![rule.clone()]).apply(&mut builder);
-    let new = builder.iter().map(|(new, _)| new).find(|new| *new != name);
-    Some(new.unwrap_or(name).to_owned())
+
+    /// Orders in which Prometheus may set them, so many that of each group each label is once the first and once the last.
+    fn orders(&self) -> impl Iterator<Item = Vec<&str>> {
+        let by_chance = [&self.own, &self.group, &self.params];
+        let most = by_chance.iter().map(|names| names.len()).max().unwrap_or_default().max(1);
+        (0..2 * most).map(|number| {
+            let turned = |names: &'_ [String]| -> Vec<usize> {
+                let mut at: Vec<usize> = (0..names.len()).collect();
+                at.rotate_left((number / 2) % names.len().max(1));
+                if number % 2 == 1 {
+                    at.reverse();
+                }
+                at
+            };
+            let mut order: Vec<&str> = Vec::new();
+            for (names, is_by_chance) in
+                [(&self.own, true), (&self.group, true), (&self.job, false), (&self.params, true)]
+            {
+                if is_by_chance {
+                    order.extend(turned(names).into_iter().map(|at| &*names[at]));
+                } else {
+                    order.extend(names.iter().map(String::as_str));
+                }
+            }
+            order
+        })
+    }
+}
+
+/// Whether what a labelmap makes of these labels is left to chance where Prometheus relabels targets.
+fn is_ambiguous(rules: &Rules, discovered: &Labels, origins: &Origins) -> bool {
+    let ends = origins.orders().map(|order| {
+        let mut labels = LabelsBuilder::from_labels(discovered);
+        let outcome = rules.apply_after(&mut labels, order);
+        (outcome, labels.build())
+    });
+    let ends: Vec<(Outcome, Labels)> = ends.collect();
+    ends.iter().any(|end| *end != ends[0])
 }

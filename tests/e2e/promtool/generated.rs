@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use promring_model::config::{ConfigSource, ScrapeConfig, load};
+use promring_model::config::{ConfigSource, load};
 use promring_model::labels::Labels;
 use serde_json::{Map, Value, json};
 
 use super::Version;
-use super::discovery::{self, CONFIG, Finding, Findings, is_ambiguous};
+use super::discovery::{self, CONFIG, Finding, Findings, Ours};
 use super::random::Random;
 
 /// Targets that must have the same labels on both sides; those that are dropped or invalid come on top.
@@ -39,9 +39,9 @@ fn random_targets_get_the_labels_of_promtool() {
         }
         let ours = discovery::promring(&dirs);
         let theirs = discovery::promtool(Version::V3_15, &dirs, "job");
-        for ((dir, (job, ours)), theirs) in dirs.iter().zip(&ours).zip(theirs) {
+        for ((dir, ours), theirs) in dirs.iter().zip(&ours).zip(theirs) {
             match theirs {
-                Ok(theirs) => tally.compare(dir, job, ours, &theirs),
+                Ok(theirs) => tally.compare(dir, ours, &theirs),
                 Err(refusal) => tally.differing.push(format!("promring takes it, but {refusal}")),
             }
         }
@@ -71,9 +71,10 @@ struct Tally {
 }
 
 impl Tally {
-    fn compare(&mut self, dir: &Path, job: &ScrapeConfig, ours: &Findings, theirs: &Findings) {
+    fn compare(&mut self, dir: &Path, ours: &Ours, theirs: &Findings) {
+        let Ours { job, findings: ours, ambiguous } = ours;
         let keys: BTreeSet<&Labels> = ours.keys().chain(theirs.keys()).collect();
-        for discovered in keys.into_iter().filter(|discovered| !is_ambiguous(&job.relabel, discovered)) {
+        for discovered in keys.into_iter().filter(|discovered| !ambiguous.contains(discovered)) {
             let (our, their) = (ours.get(discovered), theirs.get(discovered));
             match (our, their) {
                 (Some(our), Some(their)) if our == their => match our {

@@ -8,7 +8,7 @@ use crate::config::raw::{Given, RawScrapeConfig};
 use crate::config::report::Spot;
 use crate::config::{Discovery, ScrapeConfig, Severity, groups};
 use crate::labels::Labels;
-use crate::target::{ADDRESS, Assembled, assemble, discovered_labels};
+use crate::target::{ADDRESS, Assembled, DiscoveredLabels};
 
 /// Most targets that are looked at; what is wrong with more of them is most often the same.
 pub(super) const TARGETS_MAX: usize = 50_000;
@@ -40,7 +40,7 @@ impl Builder<'_> {
     fn target(&mut self, job: &ScrapeConfig, group: &Labels, own: &Labels, spot: Spot, severity: Severity) {
         let Some(left) = self.targets_left.checked_sub(1) else { return };
         self.targets_left = left;
-        let (severity, message) = match assemble(job, &discovered_labels(job, group, own)) {
+        let (severity, message) = match DiscoveredLabels::new(job, group, own).assemble() {
             Assembled::Invalid(error) => (severity, format!("this target cannot be scraped: {error}")),
             // Prometheus takes it, and so do we; nobody wants it.
             Assembled::Target(target) => match target.url {

@@ -26,6 +26,15 @@ static_configs: [{targets: ['ADDRESS'], labels: {case: 'JOB', zone: target, take
         TEXT,
         &[("none", "a{x=\"1\"} 1\n"), ("taken", "a{taken=\"1\"} 1\n")],
     ));
+    let into_one = "\
+static_configs: [{targets: ['ADDRESS'], labels: {case: 'JOB', zone: target}}]
+metric_relabel_configs: [{regex: 'zz|zone|exported_zone', replacement: to, action: labelmap}]";
+    let makes_one: &[(&str, &str)] = &[
+        ("of-an-exposed-and-a-target-s", "a{zz=\"1\"} 1\n"),
+        ("of-an-exposed-and-an-exported", "a{zz=\"1\",zone=\"mine\"} 1\n"),
+    ];
+    cases.extend(bodies("labelmap-makes-one", into_one, TEXT, makes_one));
+    cases.extend(bodies("labelmap-honors", &format!("{into_one}\nhonor_labels: true"), TEXT, makes_one));
     let plain =
         "a{x=\"1\",secret=\"s\",host=\"h-1.example\"} 1\nb{x=\"2\"} 2\ndropped_a 3\ngo_b{x=\"1\"} 4\n";
     cases.extend(rules(

@@ -4,19 +4,20 @@
 //! one target. It also has a **key** ([`TargetKey`]): job and labels without `__*`. Owner, slots and the lane of
 //! the queue belong to the key, so that a changed path, parameter or interval keeps all three.
 
-use std::borrow::Cow;
+mod discovered;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use discovered::{Assembled, DiscoveredLabels};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::ScrapeConfig;
 use crate::duration::parse_duration;
 use crate::hash::FieldHasher;
-use crate::labels::{Labels, LabelsBuilder};
-use crate::relabel::Outcome;
+use crate::labels::Labels;
 
 /// Host and port of a target.
 pub const ADDRESS: &str = "__address__";
@@ -196,91 +197,6 @@ pub enum TargetError {
         /// The interval as written.
         interval: String,
     },
-}
-
-/// What became of one discovered set of labels.
-#[derive(Clone, Debug)]
-pub enum Assembled {
-    /// A target to scrape.
-    Target(Box<Target>),
-    /// Relabelling dropped it, by the rule with this index in `relabel_configs`.
-    Dropped {
-        /// 0-based index of the rule.
-        rule: usize,
-    },
-    /// Its labels make no target.
-    Invalid(TargetError),
-}
-
-/// The labels that relabelling starts from: the target's own, the group's where absent, and what the
-/// configuration gives where still empty (Prometheus's `PopulateDiscoveredLabels`).
-#[must_use]
-pub fn discovered_labels(config: &ScrapeConfig, group: &Labels, own: &Labels) -> Labels {
-    discovered(config, group.iter(), own.iter()).build()
-}
-
-/// [`discovered_labels`] for labels that are kept in another form than [`Labels`], and as what relabelling works on.
-#[must_use]
-pub fn discovered<'a>(
-    config: &'a ScrapeConfig,
-    group: impl Iterator<Item = (&'a str, &'a str)>,
-    own: impl Iterator<Item = (&'a str, &'a str)>,
-) -> LabelsBuilder<'a> {
-    let mut builder = LabelsBuilder::new();
-    for (name, value) in own {
-        builder.set(name, value);
-    }
-    let mut default = |name: Cow<'a, str>, value: Cow<'a, str>| {
-        if !builder.contains(&name) {
-            builder.set(name, value);
-        }
-    };
-    // Every target has an address of its own, be it empty; it is never the group's.
-    for (name, value) in group.filter(|(name, _)| *name != ADDRESS) {
-        default(name.into(), value.into());
-    }
-    default("job".into(), config.job_name.as_str().into());
-    default(SCRAPE_INTERVAL.into(), crate::duration::format_duration(config.scrape_interval).into());
-    default(SCRAPE_TIMEOUT.into(), crate::duration::format_duration(config.scrape_timeout).into());
-    default(METRICS_PATH.into(), config.metrics_path.as_str().into());
-    default(SCHEME.into(), config.scheme.as_str().into());
-    for (label, on) in [
-        (CONVERT_CLASSIC_HISTOGRAMS, config.convert_classic_histograms_to_nhcb),
-        (ALWAYS_SCRAPE_CLASSIC_HISTOGRAMS, config.always_scrape_classic_histograms),
-        (SCRAPE_NATIVE_HISTOGRAMS, config.scrape_native_histograms),
-    ] {
-        default(label.into(), if on { "true" } else { "false" }.into());
-    }
-    for (name, values) in &config.params {
-        if let Some(first) = values.first() {
-            default(format!("{PARAM_PREFIX}{name}").into(), first.as_str().into());
-        }
-    }
-    builder
-}
-
-/// Makes a target of discovered labels: relabels, checks, drops `__meta_*` and fills in `instance`
-/// (Prometheus's `PopulateLabels`).
-#[must_use]
-pub fn assemble(config: &ScrapeConfig, discovered: &Labels) -> Assembled {
-    assemble_from(config, LabelsBuilder::from_labels(discovered))
-}
-
-/// [`assemble`] for what [`discovered`] gives.
-#[must_use]
-pub fn assemble_from(config: &ScrapeConfig, mut builder: LabelsBuilder<'_>) -> Assembled {
-    if let Outcome::Dropped { rule } = config.relabel.apply(&mut builder) {
-        return Assembled::Dropped { rule };
-    }
-    builder.retain(|name, _| !name.starts_with(META_PREFIX));
-    if !builder.contains("instance") {
-        let address = builder.get(ADDRESS).to_owned();
-        builder.set("instance", address);
-    }
-    match Target::from_final_labels(config, builder.build()) {
-        Ok(target) => Assembled::Target(Box::new(target)),
-        Err(error) => Assembled::Invalid(error),
-    }
 }
 
 impl Target {
