@@ -30,7 +30,7 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
         let Ok(text) = std::str::from_utf8(line) else {
             failed = true;
             let shown = String::from_utf8_lossy(line);
-            return writeln!(out, "line {number}: not UTF-8: {}", shown.trim());
+            return writeln!(out, "line {number}: not UTF-8: {}", printable(shown.trim()));
         };
         let line = text.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &RelabelArgs) -> Result<ExitCode, String> {
             Ok(labels) => write!(out, "{}", target(job, &labels)),
             Err(error) => {
                 failed = true;
-                writeln!(out, "line {number}: {error}: {line}")
+                writeln!(out, "line {number}: {error}: {}", printable(line))
             }
         }
     };
@@ -112,7 +112,8 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
     let mut text = format!("{}\n{}", discovered.build(), steps(&job.relabel, &discovered.trace()));
     match discovered.assemble() {
         Assembled::Target(target) => {
-            text.push_str(&format!("  target {} {}\n", target.scrape_url(), target.labels.public()));
+            let url = printable(&target.scrape_url());
+            text.push_str(&format!("  target {url} {}\n", target.labels.public()));
             if let Err(error) = &target.url {
                 text.push_str(&format!("  each scrape fails: {error}\n"));
             }
@@ -121,6 +122,19 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
         Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),
     }
     text
+}
+
+/// A text from outside for a terminal, which would do what control characters say.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            printable.extend(char.escape_default());
+        } else {
+            printable.push(char);
+        }
+    }
+    printable
 }
 
 /// A series, with the labels that it has after it was merged with its target's.

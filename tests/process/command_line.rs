@@ -146,6 +146,13 @@ fn relabelled(lines: impl AsRef<[u8]>) -> (Option<i32>, String) {
 }
 
 #[test]
+fn relabel_prints_no_control_character_of_what_it_is_given() {
+    let (_, out) = relabelled("{__address__=\"a:1\",__scheme__=\"x\u{1b}[2J\"}\n{a=\u{7}\n");
+    assert!(out.contains("target x\\u{1b}[2J://a:1/metrics"), "{out}");
+    assert!(!out.contains(|char: char| char.is_control() && char != '\n'), "{out:?}");
+}
+
+#[test]
 fn relabel_skips_comments_and_empty_lines_and_counts_them() {
     let (code, out) = relabelled("# targets\n\n  # more\n{__address__=\"a:1\"}\r\n\t\n{__address__=}\n");
     assert_eq!(code, Some(1), "{out}");
