@@ -8,6 +8,9 @@ use crate::symbols::{Reading, Symbol, Symbols};
 /// A table that has grown to more places than this is given back with its request.
 const KEPT_PLACES_MAX: usize = 16 << 10;
 
+/// So many symbols are found without the table: a target's were most often numbered one after the other.
+const REMEMBERED: usize = 2 << 10;
+
 /// Which symbols stand in the request, and where.
 ///
 /// It holds a reference to each, so that a number keeps its meaning until the request is finished, even if the
@@ -17,6 +20,8 @@ const KEPT_PLACES_MAX: usize = 16 << 10;
 pub struct RequestSymbols {
     /// Places of the request's symbols, by the process's number.
     places: HashTable<u32>,
+    /// For the last digits of a number, the place of a symbol that had them: a guess, held against `held`.
+    remembered: Box<[u32]>,
     /// In the order of their places; place 0 is the empty text, which the protocol wants there.
     held: Vec<Symbol>,
     bytes: usize,
@@ -26,12 +31,26 @@ impl RequestSymbols {
     /// The place of a symbol in the request's table, which gets it where it has it not.
     #[inline]
     pub fn reference(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
+        if let Some(&place) = self.remembered.get(symbol as usize % REMEMBERED)
+            && self.held.get((place as usize).wrapping_sub(1)) == Some(&symbol)
+        {
+            return place;
+        }
+        self.look_up(symbol, symbols)
+    }
+
+    fn look_up(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
         let held = &self.held;
         let is_it = |&place: &u32| held.get(place as usize - 1) == Some(&symbol);
-        match self.places.find(spread(symbol), is_it) {
+        let place = match self.places.find(spread(symbol), is_it) {
             Some(&place) => place,
             None => self.add(symbol, symbols),
+        };
+        if self.remembered.is_empty() {
+            self.remembered = vec![0; REMEMBERED].into_boxed_slice();
         }
+        self.remembered[symbol as usize % REMEMBERED] = place;
+        place
     }
 
     fn add(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
