@@ -210,10 +210,18 @@ impl LabelSets {
     }
 
     /// The label set of a class; None where the class drops the series.
+    #[inline]
     #[must_use]
     pub fn class<'s>(&'s self, sets: &'s [u8], class: usize) -> Option<LabelSet<'s>> {
+        let own = if class == 0 { sets } else { self.skip(sets, class)? };
+        let (shape, values) = self.read_shape(own)?;
+        Some(LabelSet { base: &self.base, base_id: self.base_id, shape, values })
+    }
+
+    /// What stands behind the label sets of so many classes.
+    fn skip<'s>(&self, sets: &'s [u8], classes: usize) -> Option<&'s [u8]> {
         let mut rest = sets;
-        for _ in 0..class {
+        for _ in 0..classes {
             match self.read_shape(rest) {
                 Some((shape, after)) => {
                     rest = after;
@@ -226,11 +234,11 @@ impl LabelSets {
                 None => rest = rest.get(1..)?,
             }
         }
-        let (shape, values) = self.read_shape(rest)?;
-        Some(LabelSet { base: &self.base, base_id: self.base_id, shape, values })
+        Some(rest)
     }
 
-    fn read_shape<'s>(&'s self, sets: &'s [u8]) -> Option<(&'s Shape, &'s [u8])> {
+    #[inline]
+    fn read_shape<'s, 'b>(&'s self, sets: &'b [u8]) -> Option<(&'s Shape, &'b [u8])> {
         let mut rest = sets;
         let number = read(&mut rest);
         let shape = self.shapes.get((number as usize).checked_sub(1)?)?;
@@ -405,6 +413,7 @@ fn next_id() -> u64 {
 }
 
 /// Reads a number from the front; zero where there is none.
+#[inline]
 fn read(bytes: &mut &[u8]) -> Symbol {
     varint::take(bytes).unwrap_or_default() as Symbol
 }

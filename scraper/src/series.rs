@@ -76,6 +76,7 @@ impl<'s> Series<'s> {
     }
 
     /// The label set of a class; None where the class drops the series.
+    #[inline]
     #[must_use]
     pub fn class(&self, class: usize) -> Option<LabelSet<'s>> {
         self.sets.class(self.bytes, class)

@@ -147,7 +147,9 @@ impl Lanes<'_> {
                 continue;
             }
             let at = match open.batches.len() {
-                lanes @ 2.. if !self.together => (series_hash(labels, &self.symbols) % lanes as u64) as usize,
+                lanes @ 2.. if !self.together => {
+                    (series_hash(&labels, &self.symbols) % lanes as u64) as usize
+                }
                 _ => open.own,
             };
             let (destination, place) = (open.destination, open.place(at));
@@ -156,7 +158,7 @@ impl Lanes<'_> {
                 // An older configuration of the destination has begun it.
                 batch.cut(destination, place, &self.symbols, &self.labels.symbols);
             }
-            batch.push(labels, sample, &self.symbols, &destination.content);
+            batch.push(&labels, sample, &self.symbols, &destination.content);
             if batch.is_full(&destination.config) {
                 batch.cut(destination, place, &self.symbols, &self.labels.symbols);
             }
@@ -250,7 +252,7 @@ impl std::fmt::Debug for Incoming {
 }
 
 /// The same for the same labels in every process.
-fn series_hash(labels: LabelSet<'_>, symbols: &Reading<'_>) -> u64 {
+fn series_hash(labels: &LabelSet<'_>, symbols: &Reading<'_>) -> u64 {
     let mut hasher = FieldHasher::new();
     labels.for_each_symbol(|symbol| {
         hasher.field(symbols.text(symbol).as_bytes());

@@ -68,6 +68,7 @@ impl<'b> TextParser<'b> {
     ///
     /// # Errors
     /// Where a line is malformed. The parser must not be asked again then.
+    #[inline]
     pub fn next_item(&mut self) -> Result<Option<Item<'b>>, ParseError> {
         while let Some((line, start)) = self.next_line() {
             if line[0] != b'#' {
@@ -81,6 +82,7 @@ impl<'b> TextParser<'b> {
     }
 
     /// The next line that is not blank, without the white space before it, and where it begins.
+    #[inline]
     fn next_line(&mut self) -> Option<(&'b [u8], usize)> {
         while self.at < self.body.len() {
             let rest = &self.body[self.at..];
@@ -102,6 +104,7 @@ impl<'b> TextParser<'b> {
     }
 
     /// `line` begins with neither white space nor `#`.
+    #[inline]
     fn sample(&mut self, line: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
@@ -119,6 +122,7 @@ impl<'b> TextParser<'b> {
     }
 
     /// A sample at the beginning of `rest`, token by token: a label value may hold newlines.
+    #[cold]
     fn any_sample(&mut self, rest: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
         let end = series_end(rest, Dialect::Prometheus).map_err(|reason| self.fail(reason, rest))?;
         let (series, after) = rest.split_at(end);
@@ -183,6 +187,7 @@ fn help<'b>(family: Cow<'b, str>, text: &'b [u8]) -> Result<Metadata<'b>, &'stat
 }
 
 /// Reads `value` or `value timestamp`, with any blanks around them.
+#[inline]
 fn value_and_time(text: &[u8]) -> Result<(f64, Option<i64>), &'static str> {
     let text = trim(text);
     let (value, time) = match memchr::memchr2(b' ', b'\t', text) {

@@ -68,7 +68,7 @@ impl Batch {
     #[inline]
     pub(super) fn push(
         &mut self,
-        labels: LabelSet<'_>,
+        labels: &LabelSet<'_>,
         sample: &Outgoing<'_>,
         symbols: &Reading<'_>,
         content: &Content,
@@ -94,7 +94,7 @@ impl Batch {
 
     fn push_v1(
         &mut self,
-        labels: LabelSet<'_>,
+        labels: &LabelSet<'_>,
         sample: &Outgoing<'_>,
         symbols: &Reading<'_>,
         content: &Content,
@@ -118,7 +118,7 @@ impl Batch {
 
     fn push_v2(
         &mut self,
-        labels: LabelSet<'_>,
+        labels: &LabelSet<'_>,
         sample: &Outgoing<'_>,
         symbols: &Reading<'_>,
         content: &Content,
