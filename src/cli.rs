@@ -191,7 +191,8 @@ pub(crate) struct RelabelArgs {
     /// The job whose rules are applied.
     #[arg(long, env = "PROMRING_JOB", value_name = "NAME")]
     pub(crate) job: String,
-    /// Apply metric_relabel_configs to series, instead of relabel_configs to discovered targets.
+    /// Apply metric_relabel_configs to series, with the labels of their target among theirs, instead of relabel_configs to
+    /// discovered targets.
     #[arg(long, env = "PROMRING_METRIC", value_parser = clap::builder::FalseyValueParser::new())]
     pub(crate) metric: bool,
     /// Label sets, as {a="b"} or as a JSON object [default: standard input, one a line; empty lines and those that begin

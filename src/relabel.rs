@@ -137,7 +137,8 @@ fn printable(text: &str) -> String {
     printable
 }
 
-/// A series, with the labels that it has after it was merged with its target's.
+/// A series, with the labels that it has after it was merged with its target's. Which of them are the target's is not known
+/// here, and said where it matters.
 fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
     let trace = job.metric_relabel.trace(labels);
     let mut text = format!("{labels}\n{}", steps(&job.metric_relabel, &trace));
@@ -147,6 +148,13 @@ fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
         }
         Some(step) => text.push_str(&format!("  series {}\n", step.after)),
         None => text.push_str(&format!("  series {labels}\n")),
+    }
+    let mut backwards: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
+    backwards.reverse();
+    if job.metric_relabel.ask_for_order() && job.metric_relabel.trace_after(labels, backwards) != trace {
+        text.push_str(
+            "  note: a labelmap makes one label of several; the last in the alphabet won here. In a scrape a label of the target wins over an exposed one, and exported_... over both\n",
+        );
     }
     text
 }

@@ -1,20 +1,26 @@
-//! What the state has come to, as metrics. Shown every second, not with every change.
+//! What the state has come to, as metrics: set anew whenever somebody looks, so that nothing is shown of a scraper that has
+//! gone, or by an allocator that no longer leads.
 
 use promring_model::handover::Step;
 
 use crate::State;
 
-/// Sets the gauges.
+/// Sets the gauges of an allocator that leads; others have nothing to show.
 pub(crate) fn show(state: &State, now_ms: i64) {
-    show_ready(state.readiness().is_ok(), state.leads());
     let Some(lead) = state.leading() else { return };
     let leader = &lead.leader;
     metrics::gauge!("promring_allocator_assignment_version").set(leader.version().counter as f64);
     let takers = leader.membership().takers().count();
     metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
-    let others = leader.membership().len() - takers;
-    metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
-    for (name, _) in leader.membership().members() {
+    let mut others = 0;
+    for (name, member) in leader.membership().members() {
+        show_queues(state, name);
+        // It went as planned, and has nothing any more.
+        let leaves = member.draining || leader.membership().is_leaving(name);
+        if leaves && state.assigned(name) == 0 {
+            continue;
+        }
+        others += usize::from(!member.takes_targets());
         let scraper = name.to_owned();
         metrics::gauge!("promring_allocator_targets", "scraper" => scraper.clone())
             .set(state.assigned(name) as f64);
@@ -23,7 +29,9 @@ pub(crate) fn show(state: &State, now_ms: i64) {
             .set(in_force.map_or(0.0, |version| version.counter as f64));
         metrics::gauge!("promring_allocator_scraper_behind_seconds", "scraper" => scraper)
             .set(lead.behind_ms(name, in_force, now_ms) as f64 / 1_000.0);
+        show_mismatches(state, name);
     }
+    metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
     show_loads(state);
     for step in Step::ALL {
         let moves = leader.moves().filter(|status| status.step == step);
@@ -40,6 +48,24 @@ pub(crate) fn show(state: &State, now_ms: i64) {
 pub(crate) fn show_ready(is_ready: bool, leads: bool) {
     metrics::gauge!("promring_allocator_ready").set(flag(is_ready));
     metrics::gauge!("promring_allocator_leader").set(flag(leads));
+}
+
+/// What waits in a scraper's queues: also where it has gone, as its volume may have some of it.
+fn show_queues(state: &State, name: &str) {
+    for queue in state.reported(name).iter().flat_map(|reported| &reported.report.queues) {
+        let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
+        metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
+    }
+}
+
+/// How many jobs a scraper's own file has otherwise, or not at all.
+fn show_mismatches(state: &State, name: &str) {
+    let Some(reported) = state.reported(name) else { return };
+    let report = &reported.report;
+    for (kind, jobs) in [("differs", &report.config_mismatch), ("absent", &report.unknown_jobs)] {
+        let labels = [("scraper", name.to_owned()), ("kind", kind.to_owned())];
+        metrics::gauge!("promring_allocator_config_mismatches", &labels).set(jobs.len() as f64);
+    }
 }
 
 /// What the scrapers are to carry, and how unevenly.

@@ -128,12 +128,12 @@ impl Lead {
     }
 
     /// Changes the leader's times, and when keys move for their weight alone.
-    pub(crate) fn set_options(&mut self, options: LeaderOptions, drift: Drift, now_ms: i64) {
+    pub(crate) fn set_options(&mut self, options: LeaderOptions, drift: Drift) {
         self.leader.set_options(LeaderOptions { raises_term: self.raises_term, ..options });
         if self.drift != drift {
             self.drift = drift;
             if let Some(placing) = &mut self.placing {
-                placing.set_drift(drift, now_ms);
+                placing.set_drift(drift);
             }
         }
     }

@@ -29,7 +29,7 @@ pub mod scaling;
 pub mod state;
 pub mod targets;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -37,9 +37,10 @@ use promring_model::config::{Config, HttpClientConfig};
 use promring_model::roster::Roster;
 use promring_net::client::{ClientError, HttpClient};
 use promring_net::clock::now_ms;
+use promring_net::observe;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
-use promring_proto::api::{ScraperList, ScraperStatus, Version};
+use promring_proto::api::{Scaling, ScraperList, ScraperStatus, Version};
 use tokio::sync::{mpsc, watch};
 
 use answers::Answers;
@@ -62,8 +63,8 @@ const SCALING_INTERVAL: Duration = Duration::from_secs(10);
 /// Updates that come within this time are taken together.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
-/// How often what the state has come to is shown as metrics.
-const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
+/// How often callers that no longer call are forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Updates that may wait to be taken.
 const UPDATES_MAX: usize = 1_024;
@@ -106,6 +107,8 @@ struct Shared {
     callers: Callers,
     candidacy: Option<Candidacy>,
     mirror: Mirror,
+    /// What the load wanted last; None where that is not known, or not asked for.
+    scaling: Mutex<Option<Scaling>>,
     stopping: Shutdown,
 }
 
@@ -157,6 +160,7 @@ impl Allocator {
             callers,
             candidacy,
             mirror: Mirror::default(),
+            scaling: Mutex::new(None),
             stopping,
         };
         Self { shared: Arc::new(shared) }
@@ -199,7 +203,9 @@ impl Allocator {
         );
         let mut tick = tokio::time::interval(TICK);
         let mut scaling = tokio::time::interval(SCALING_INTERVAL);
-        let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let shown = self.clone();
+        let _shown = observe::collect(move || shown.show());
         let mut leadership = self.candidacy().map(Candidacy::changes);
         loop {
             let elected = async {
@@ -212,16 +218,12 @@ impl Allocator {
                 () = self.shared.stopping.wait() => return,
                 _ = tick.tick() => {}
                 _ = scaling.tick() => {
-                    self.show_scaling();
+                    self.measure();
                     continue;
                 }
                 _ = elected => {}
-                _ = gauges.tick() => {
+                _ = sweep.tick() => {
                     self.shared.polls.sweep();
-                    match self.board() {
-                        None => gauges::show(&self.state(), now_ms()),
-                        Some(_) => gauges::show_ready(self.is_ready().is_ok(), self.state().leads()),
-                    }
                     continue;
                 }
                 changed = configs.changed() => {
@@ -259,7 +261,7 @@ impl Allocator {
     fn take_config(&self, config: &Config) {
         let mut pool = self.pool();
         *pool = Pool::of(config, pool.take());
-        self.state().apply_config(config, now_ms());
+        self.state().apply_config(config);
     }
 
     fn set_roster(&self, roster: Roster) {
@@ -269,9 +271,42 @@ impl Allocator {
         self.state().set_roster(Some(roster));
     }
 
-    fn show_scaling(&self) {
-        if let Some(capacity) = self.scraper_capacity().filter(|_| self.is_ready().is_ok()) {
-            scaling::show(&scaling::scaling(&self.state(), capacity));
+    /// Works out what [`Allocator::show`] shows of scaling.
+    fn measure(&self) {
+        let scaling = self.scraper_capacity().and_then(|capacity| self.scaling(capacity).ok());
+        *self.shared.scaling.lock().unwrap_or_else(PoisonError::into_inner) = scaling;
+    }
+
+    /// How many scrapers the load wants, where that is known here: scrapers report to the leader.
+    ///
+    /// # Errors
+    /// Why it is not known (yet).
+    fn scaling(&self, capacity: u64) -> Result<Scaling, String> {
+        self.is_ready().map_err(|reason| format!("not ready: {reason}"))?;
+        let are_told = self.board().is_none();
+        let state = self.state();
+        if !state.leads() {
+            return Err("another allocator leads, and has the reports".to_owned());
+        }
+        let scaling = scaling::scaling(&state, capacity);
+        // Nobody ever tells of the targets of drop-in clients.
+        if are_told && scaling.targets > 0 && scaling.targets == scaling.targets_unknown {
+            return Err("no scraper has told yet how many samples its targets have".to_owned());
+        }
+        Ok(scaling)
+    }
+
+    /// Sets the metrics of what comes and goes.
+    fn show(&self) {
+        let (is_ready, is_pool) = (self.is_ready().is_ok(), self.board().is_some());
+        let state = self.state();
+        gauges::show_ready(is_ready, state.leads());
+        if !is_pool {
+            gauges::show(&state, now_ms());
+        }
+        drop(state);
+        if let Some(scaling) = &*self.shared.scaling.lock().unwrap_or_else(PoisonError::into_inner) {
+            scaling::show(scaling);
         }
     }
 
@@ -378,7 +413,7 @@ impl Allocator {
     }
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
-        self.shared.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn callers(&self) -> &Callers {
@@ -400,6 +435,6 @@ impl Allocator {
     /// The state, locked. Never held across an await.
     pub fn state(&self) -> MutexGuard<'_, State> {
         // A panic while it was held would have left it whole enough to read: every change ends in `advance`.
-        self.shared.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -59,7 +59,7 @@ impl Placing {
             spread: Spread::resume(by_node, &options(drift, 0), scrapers, held),
             takers: scrapers.to_vec(),
             drift,
-            allowance: Allowance::new(drift.moves_per_minute, now_ms),
+            allowance: Allowance::new(drift.moves_per_minute),
             reweighed: BTreeSet::new(),
             rebalanced_ms: now_ms,
         }
@@ -78,8 +78,8 @@ impl Placing {
     }
 
     /// From now on keys move for their weight alone like this.
-    pub(crate) fn set_drift(&mut self, drift: Drift, now_ms: i64) {
-        self.allowance = Allowance::new(drift.moves_per_minute, now_ms);
+    pub(crate) fn set_drift(&mut self, drift: Drift) {
+        self.allowance.set(drift.moves_per_minute);
         self.drift = drift;
         self.spread.set_options(&options(drift, 0));
     }
@@ -147,7 +147,7 @@ impl Placing {
         self.spread.set_options(&options(self.drift, self.allowance.left(now_ms).min(at_once)));
         let moves = self.spread.apply(&changes);
         self.spread.set_options(&options(self.drift, 0));
-        self.allowance.spend(moves.iter().filter(|moved| moved.from.is_some()).count());
+        self.allowance.spend(moves.iter().filter(|moved| moved.from.is_some()).count(), now_ms);
         moves
     }
 

@@ -51,10 +51,6 @@ impl Reports {
         now_ms: i64,
         mut changed: impl FnMut(TargetId),
     ) -> bool {
-        for queue in &report.queues {
-            let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
-            metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
-        }
         for report in std::mem::take(&mut report.targets) {
             let id = report.id;
             let known = self.targets.get(&id).map_or(0, |known| known.samples);

@@ -63,10 +63,8 @@ pub(crate) async fn handler(
         let text = "set allocator.scraper_capacity, the samples a second that one scraper is to carry\n";
         return Err((StatusCode::NOT_FOUND, text.to_owned()));
     };
-    if let Err(reason) = allocator.is_ready() {
-        return Err((StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")));
-    }
-    let scaling = scaling(&allocator.state(), capacity);
+    let scaling = allocator.scaling(capacity);
+    let scaling = scaling.map_err(|reason| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")))?;
     Ok(Json(ApiResponse::success(scaling)))
 }
 

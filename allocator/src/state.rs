@@ -69,20 +69,20 @@ impl State {
             may_begin: false,
             lead: None,
         };
-        state.apply_config(config, now_ms);
+        state.apply_config(config);
         state
     }
 
     /// Takes a new configuration. Jobs that are no longer in it end; others keep their targets until their
     /// sources have synced again.
-    pub fn apply_config(&mut self, config: &Config, now_ms: i64) {
+    pub fn apply_config(&mut self, config: &Config) {
         self.options = leader_options(config);
         self.drift = drift(config);
         self.intended.apply_config(config);
         self.catalog.apply_config(config);
         let roster = self.intended.roster().cloned();
         if let Some(lead) = &mut self.lead {
-            lead.set_options(self.options, self.drift, now_ms);
+            lead.set_options(self.options, self.drift);
             lead.leader.set_roster(roster);
             lead.leader.expect(self.intended.expected());
         }
@@ -185,10 +185,6 @@ impl State {
             lead.leader.report(name, report.handover.clone(), now_ms);
         let lacking = report.unknown_jobs.iter().filter(|job| self.catalog.has_job(job)).cloned();
         self.lacking.reported(name, lacking, now_ms);
-        for (kind, jobs) in [("differs", &report.config_mismatch), ("absent", &report.unknown_jobs)] {
-            let labels = [("scraper", name.to_owned()), ("kind", kind.to_owned())];
-            metrics::gauge!("promring_allocator_config_mismatches", &labels).set(jobs.len() as f64);
-        }
         let full = !is_old && self.reports.take(name, report, now_ms, |id| lead.reweighed(name, id));
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);

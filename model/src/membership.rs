@@ -245,7 +245,8 @@ impl Membership {
 
 impl Member {
     /// Whether it is given targets.
-    pub(crate) fn takes_targets(&self) -> bool {
+    #[must_use]
+    pub fn takes_targets(&self) -> bool {
         !self.lost && !self.draining && !self.unwanted
     }
 }

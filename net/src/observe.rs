@@ -1,6 +1,6 @@
 //! The process's own metrics.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -32,10 +32,46 @@ pub fn install_metrics() {
     }
 }
 
+type Show = dyn Fn() + Send + Sync;
+
+/// What sets metrics whenever somebody looks.
+static COLLECTED: Mutex<Vec<Weak<Show>>> = Mutex::new(Vec::new());
+
+/// Keeps what [`collect`] was given.
+pub struct Collected(Arc<Show>);
+
+impl std::fmt::Debug for Collected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Collected({})", Arc::strong_count(&self.0))
+    }
+}
+
+/// Calls `show` whenever somebody looks at the metrics, until what this returns is dropped. What `show` sets is shown that
+/// once: so a scraper that has gone takes its gauges along, as a recorder's own would stay for good.
+#[must_use]
+pub fn collect(show: impl Fn() + Send + Sync + 'static) -> Collected {
+    let show: Arc<Show> = Arc::new(show);
+    let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    collected.retain(|other| other.strong_count() > 0);
+    collected.push(Arc::downgrade(&show));
+    Collected(show)
+}
+
 /// All metrics in the text format, or nothing where [`install_metrics`] has not run.
 #[must_use]
 pub fn render_metrics() -> String {
-    RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
+    let Some(handle) = RECORDER.get() else { return String::new() };
+    let mut text = handle.render();
+    let collected: Vec<Arc<Show>> = {
+        let collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
+        collected.iter().filter_map(Weak::upgrade).collect()
+    };
+    if !collected.is_empty() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || collected.iter().for_each(|show| show()));
+        text.push_str(&recorder.handle().render());
+    }
+    text
 }
 
 /// Keeps histograms bounded: the exporter collects samples until it is told to sort them into buckets.
@@ -46,5 +82,28 @@ pub async fn upkeep() {
         if let Some(handle) = RECORDER.get() {
             handle.run_upkeep();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_collected_is_shown_as_long_as_it_is_set_and_kept() {
+        install_metrics();
+        let there = Arc::new(Mutex::new(vec!["a", "b"]));
+        let shown = Arc::clone(&there);
+        let collected = collect(move || {
+            for name in shown.lock().unwrap().iter() {
+                metrics::gauge!("collected", "name" => *name).set(1.0);
+            }
+        });
+        let has = |name: &str| render_metrics().contains(&format!("collected{{name=\"{name}\"}} 1"));
+        assert_eq!((has("a"), has("b")), (true, true));
+        there.lock().unwrap().pop();
+        assert_eq!((has("a"), has("b")), (true, false));
+        drop(collected);
+        assert_eq!((has("a"), has("b")), (false, false));
     }
 }

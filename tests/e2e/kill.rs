@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use crate::chance::seed;
 use crate::passage::{self, Samples, add, check};
-use crate::proxy::{PROCESS, Proxy};
+use crate::proxy::{PROCESS, Proxy, Temper};
 use crate::recorder::read;
 use crate::servers::Store;
 use crate::support::{Process, eventually, get, scaled};
@@ -150,7 +150,7 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
     for (destination, samples) in on_disk.iter_mut().enumerate() {
         enqueued(&config, &data, dir.path(), destination, samples);
     }
-    proxies.iter().for_each(Proxy::calm);
+    proxies.iter().for_each(|proxy| proxy.set(Temper::Calm));
     write_config(&config, "", &proxies, kills + 1);
     let (mut promring, base) = Process::standalone("promring-last", &config, dir.path());
     eventually("everything is sent", async || {

@@ -19,12 +19,15 @@ use crate::support::client;
 /// The field of a request by which its sender says which of its processes it is.
 pub const PROCESS: &str = "x-process";
 
+/// What is late where anything may happen.
+const DELAY: Duration = Duration::from_millis(150);
+
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
     Passed,
-    /// It gets there late.
-    Slow,
+    /// It gets there so late.
+    Slow(Duration),
     /// It gets nowhere, and there is no answer.
     Hangs,
     /// It gets there, and there is no answer.
@@ -37,6 +40,19 @@ enum Fate {
     Told(u16),
     /// It gets there and is answered by a 500.
     ToldBehind,
+}
+
+/// How a proxy treats requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Temper {
+    /// Anything may happen.
+    Wild,
+    /// Everything passes.
+    Calm,
+    /// Everything gets there, so late.
+    Slow(Duration),
+    /// Nothing gets there; a 503 says so.
+    Away,
 }
 
 /// A running proxy.
@@ -53,7 +69,7 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     random: SmallRng,
-    calm: bool,
+    temper: Temper,
     seen: Vec<Passage>,
     fates: BTreeMap<Fate, usize>,
     /// What the receiver said to what it did not take.
@@ -66,7 +82,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shared = Shared {
             random: SmallRng::seed_from_u64(seed),
-            calm: false,
+            temper: Temper::Wild,
             seen: Vec::new(),
             fates: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -93,9 +109,9 @@ impl Proxy {
         format!("http://{}/write", self.address)
     }
 
-    /// From now on everything passes.
-    pub fn calm(&self) {
-        self.shared.lock().unwrap().calm = true;
+    /// From now on requests are treated like this.
+    pub fn set(&self, temper: Temper) {
+        self.shared.lock().unwrap().temper = temper;
     }
 
     /// All requests whose bodies went by as a whole, in order; they are forgotten here.
@@ -114,7 +130,7 @@ impl Proxy {
         let shared = self.shared.lock().unwrap();
         let all = [
             Fate::Passed,
-            Fate::Slow,
+            Fate::Slow(DELAY),
             Fate::Hangs,
             Fate::HangsBehind,
             Fate::ResetInBody,
@@ -129,11 +145,14 @@ impl Proxy {
 
     fn fate(&self) -> Fate {
         let mut shared = self.shared.lock().unwrap();
-        if shared.calm {
-            return Fate::Passed;
+        match shared.temper {
+            Temper::Wild => {}
+            Temper::Calm => return Fate::Passed,
+            Temper::Slow(delay) => return Fate::Slow(delay),
+            Temper::Away => return Fate::Told(503),
         }
         match shared.random.random_range(0..24) {
-            0 => Fate::Slow,
+            0 => Fate::Slow(DELAY),
             1 => Fate::Hangs,
             2 => Fate::HangsBehind,
             3 => Fate::ResetInBody,
@@ -194,8 +213,8 @@ impl Proxy {
             let number = self.see(process, again, samples);
             let answer = match fate {
                 Fate::Passed => self.forward(number, count, &fields, body).await,
-                Fate::Slow => {
-                    tokio::time::sleep(Duration::from_millis(150)).await;
+                Fate::Slow(delay) => {
+                    tokio::time::sleep(delay).await;
                     self.forward(number, count, &fields, body).await
                 }
                 Fate::Told(status) => {

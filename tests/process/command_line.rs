@@ -146,6 +146,17 @@ fn relabelled(lines: impl AsRef<[u8]>) -> (Option<i32>, String) {
 }
 
 #[test]
+fn relabel_says_where_it_matters_which_labels_of_a_series_are_the_targets() {
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: pods\n  metric_relabel_configs: [{action: labelmap, regex: '[ab]_x', replacement: k}]\n",
+    );
+    let run = |series: &str| run(&["relabel", "--config", &path, "--job", "pods", "--metric", series]).1;
+    assert!(run(r#"m{a_x="T",b_x="E"}"#).contains("note: a labelmap makes one label of several"));
+    assert!(!run(r#"m{a_x="T",c_x="E"}"#).contains("note:"));
+    assert!(!run(r#"m{a_x="T",b_x="T"}"#).contains("note:"));
+}
+
+#[test]
 fn relabel_prints_no_control_character_of_what_it_is_given() {
     let (_, out) = relabelled("{__address__=\"a:1\",__scheme__=\"x\u{1b}[2J\"}\n{a=\u{7}\n");
     assert!(out.contains("target x\\u{1b}[2J://a:1/metrics"), "{out}");

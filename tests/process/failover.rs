@@ -25,7 +25,7 @@ fn text(members: &str, keys: &str) -> String {
         "
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs: [{{job_name: sample, file_sd_configs: [{{files: [targets.json]}}]}}]
-allocator: {{settle: 1s, lapse: 5s, members: static, scrapers: [{members}]{keys}}}
+allocator: {{settle: 1s, lapse: 5s, members: static, scrapers: [{members}], scraper_capacity: 1000{keys}}}
 scraper: {{heartbeat: 300ms, flush_timeout: 0s}}
 "
     )
@@ -214,6 +214,19 @@ async fn failing_over_moves_nothing_whether_the_leader_stops_or_dies() {
             (metric(&url, "promring_allocator_leader").await? == leads).then_some(())
         })
         .await;
+    }
+
+    // What only the leader knows is shown by the leader alone.
+    eventually("the leader says how many scrapers are wanted", async || {
+        metric(&world.url(leader), "promring_allocator_scrapers_wanted").await
+    })
+    .await;
+    let metrics = get(&format!("{}/metrics", world.url(follower))).await.unwrap();
+    for name in ["scrapers_wanted", "weight{", "targets{", "scraper_behind_seconds", "imbalance_ratio"] {
+        assert!(
+            !metrics.contains(&format!("\npromring_allocator_{name}")),
+            "{name} of a follower: {metrics}"
+        );
     }
 
     // It stops in order: the Lease is free at once, and the other one goes on where it was.

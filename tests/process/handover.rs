@@ -9,7 +9,7 @@ use promring_net::files::Disk;
 use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 
-use crate::support::{Process, eventually, free_port, get_json, metric_of};
+use crate::support::{Process, eventually, free_port, get, get_json, metric_of};
 
 const TARGETS: usize = 12;
 
@@ -106,6 +106,15 @@ scraper: {{heartbeat: 500ms}}
     assert!(two.terminate().success(), "{}", two.log());
     assert!(two.log().contains("other scrapers have the targets of this one"), "{}", two.log());
     world.settled(&["scraper-0", "scraper-1"]).await;
+    let metrics = get(&format!("{}/metrics", world.allocator_url)).await.unwrap();
+    let of = |name: &str| {
+        let of_it = |line: &&str| line.starts_with("promring_allocator") && line.contains(name);
+        let named = metrics.lines().filter(of_it);
+        named.map(|line| line.split('{').next().unwrap()).collect::<std::collections::BTreeSet<&str>>()
+    };
+    assert_eq!(Vec::from_iter(of("\"scraper-2\"")), ["promring_allocator_queued_samples"]);
+    assert!(of("\"scraper-1\"").contains("promring_allocator_weight"), "{metrics}");
+    assert!(metrics.contains("promring_allocator_scrapers{state=\"lost_or_draining\"} 0"), "{metrics}");
 
     let until_ms = now_ms() + 2_000;
     receiver.audit().window(from_ms, until_ms);

@@ -228,7 +228,7 @@ impl Fleet {
 
     pub(super) fn reconfigure(&mut self, config: &Config) {
         self.config = config.clone();
-        self.state.apply_config(config, self.now_ms);
+        self.state.apply_config(config);
         discover(&mut self.state, config);
     }
 

@@ -63,7 +63,7 @@ fn a_reload_changes_the_strategy_of_a_running_fleet() {
     fleet.scraper("b").node = "south".to_owned();
     fleet.run(10_000);
     assert!(fleet.shares().values().all(|share| (11..=13).contains(&share.len())));
-    fleet.state.apply_config(&per_node(), fleet.now_ms);
+    fleet.state.apply_config(&per_node());
     fleet.settle();
     fleet.settle();
     let shares = fleet.shares();

@@ -88,9 +88,12 @@ fn read<S: Section + raw::FromNode>(
     let bytes = match source.read(path) {
         Ok(bytes) => bytes,
         Err(reason) => {
-            report
-                .error(whole, format!("cannot be read: {reason}"))
-                .hint("look whether the path is right, and whether the file may be read");
+            let hint = if reason.contains("larger than") {
+                "spread it over several files: scrape_config_files for jobs, file_sd_configs for long lists of targets"
+            } else {
+                "look whether the path is right, and whether the file may be read"
+            };
+            report.error(whole, format!("cannot be read: {reason}")).hint(hint);
             return None;
         }
     };

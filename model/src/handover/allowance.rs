@@ -1,33 +1,44 @@
 //! How many keys may move for weight alone: so many a minute.
 
-/// An allowance that refills by the minute. What is not used is not saved up beyond one minute's worth.
-#[derive(Clone, Copy, Debug, PartialEq)]
+use std::collections::VecDeque;
+
+const MINUTE_MS: i64 = 60_000;
+
+/// An allowance of moves: in no minute are there more, wherever one lets it begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance {
     per_minute: u32,
-    left: f64,
-    at_ms: i64,
+    /// When moves were made within the last minute, in Unix milliseconds, and how many.
+    spent: VecDeque<(i64, usize)>,
 }
 
 impl Allowance {
     /// A full allowance of this many moves a minute; zero: none ever.
     #[must_use]
-    pub fn new(per_minute: u32, now_ms: i64) -> Self {
-        Self { per_minute, left: f64::from(per_minute), at_ms: now_ms }
+    pub fn new(per_minute: u32) -> Self {
+        Self { per_minute, spent: VecDeque::new() }
+    }
+
+    /// From now on there are so many a minute; what was spent is not forgotten.
+    pub fn set(&mut self, per_minute: u32) {
+        self.per_minute = per_minute;
     }
 
     /// How many moves there may be now.
     #[must_use]
     pub fn left(&mut self, now_ms: i64) -> usize {
-        let elapsed = (now_ms - self.at_ms).max(0) as f64;
-        self.left =
-            (self.left + elapsed * f64::from(self.per_minute) / 60_000.0).min(f64::from(self.per_minute));
-        self.at_ms = now_ms;
-        self.left as usize
+        while self.spent.front().is_some_and(|(at_ms, _)| now_ms - at_ms >= MINUTE_MS) {
+            self.spent.pop_front();
+        }
+        let spent: usize = self.spent.iter().map(|(_, moves)| moves).sum();
+        (self.per_minute as usize).saturating_sub(spent)
     }
 
-    /// So many were made.
-    pub fn spend(&mut self, moves: usize) {
-        self.left = (self.left - moves as f64).max(0.0);
+    /// So many are made.
+    pub fn spend(&mut self, moves: usize, now_ms: i64) {
+        if moves > 0 {
+            self.spent.push_back((now_ms, moves));
+        }
     }
 }
 
@@ -36,12 +47,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allowance_refills_over_a_minute_and_no_further() {
-        let mut allowance = Allowance::new(60, 0);
-        assert_eq!(allowance.left(0), 60);
-        allowance.spend(60);
-        assert_eq!((allowance.left(500), allowance.left(10_000)), (0, 10));
-        assert_eq!(allowance.left(600_000), 60);
-        assert_eq!(Allowance::new(0, 0).left(60_000), 0, "zero switches moves for weight off");
+    fn no_minute_has_more_moves_than_allowed() {
+        let mut allowance = Allowance::new(6);
+        let mut made: Vec<i64> = Vec::new();
+        for now_ms in (0..600_000).step_by(5_000) {
+            let moves = allowance.left(now_ms).min(1 + (now_ms / 5_000 % 3) as usize);
+            allowance.spend(moves, now_ms);
+            made.extend(std::iter::repeat_n(now_ms, moves));
+        }
+        let within = |from: i64| made.iter().filter(|at| (from..from + MINUTE_MS).contains(*at)).count();
+        assert!((0..600_000).step_by(1_000).all(|from| within(from) <= 6), "{made:?}");
+        assert_eq!(made.len(), 60, "and none is given away");
+        assert_eq!(Allowance::new(0).left(MINUTE_MS), 0, "zero switches moves for weight off");
+    }
+
+    #[test]
+    fn another_allowance_does_not_begin_anew() {
+        let mut allowance = Allowance::new(10);
+        allowance.spend(10, 0);
+        allowance.set(12);
+        assert_eq!((allowance.left(1_000), allowance.left(MINUTE_MS)), (2, 12));
     }
 }

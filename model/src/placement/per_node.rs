@@ -41,7 +41,9 @@ pub fn place_per_node<S: AsRef<str>>(
     }
     let everyone: Vec<u32> = (0_u32..).zip(scrapers).map(|(index, _)| index).collect();
     let mut placement = Placement { owners: vec![0; targets.len()], weights: vec![0.0; targets.len()] };
+    let mut drift_moves_left = options.drift_moves_max;
     for (node, members) in fleets {
+        let options = &PlacementOptions { drift_moves_max: drift_moves_left, ..*options };
         let fleet = node.and_then(|node| on_node.get(node)).unwrap_or(&everyone);
         let names: Vec<&str> = pick(scrapers, fleet).map(|(name, _)| *name).collect();
         let of_fleet: Vec<(TargetKey, f64)> =
@@ -50,7 +52,12 @@ pub fn place_per_node<S: AsRef<str>>(
             None => place(&of_fleet, &names, None, options),
             Some(before) => {
                 let held = |key| before.held.get(&key).copied();
-                place(&of_fleet, &names, Some(&Previous { scrapers: &before.scrapers, held: &held }), options)
+                let previous = Previous { scrapers: &before.scrapers, held: &held };
+                let placed = place(&of_fleet, &names, Some(&previous), options);
+                // All fleets together have one allowance. A move that had to be counts as well, so that it is never more.
+                let moved = before.moved(&of_fleet, &names, &placed);
+                drift_moves_left = drift_moves_left.saturating_sub(moved);
+                placed
             }
         };
         for ((&at, owner), weight) in members.iter().zip(placed.owners).zip(placed.weights) {
@@ -116,5 +123,17 @@ impl<'a> Before<'a> {
             held.insert(key, Held { scraper: place, weight: before.weight });
         }
         Self { scrapers, held }
+    }
+
+    /// How many of these targets were elsewhere before.
+    fn moved(&self, targets: &[(TargetKey, f64)], names: &[&str], placed: &Placement) -> usize {
+        let mut moved = BTreeSet::new();
+        for ((key, _), owner) in targets.iter().zip(&placed.owners) {
+            let before = self.held.get(key).and_then(|held| self.scrapers.get(held.scraper));
+            if before.is_some_and(|before| names.get(*owner as usize) != Some(before)) {
+                moved.insert(*key);
+            }
+        }
+        moved.len()
     }
 }

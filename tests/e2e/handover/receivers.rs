@@ -1,19 +1,24 @@
-//! Targets change hands while a receiver is slow or away, with a real Prometheus beside the audit that takes nothing out of
-//! order: nothing is refused.
+//! Targets change hands while receivers are slow or away, the audit and a real Prometheus that takes nothing out of order:
+//! nothing is refused.
+
+use std::time::Duration;
 
 use promring_testkit::receiver::Fault;
 
 use super::fleet::{Fleet, Setup, moved};
+use crate::proxy::{Proxy, Temper};
 use crate::servers::Store;
 
-async fn scale_with(fault: Fault, away: bool) {
+async fn scale_with(fault: Fault, temper: Temper) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::prometheus_3(dir.path(), 2).await;
+    let proxy = Proxy::start(Some(store.write_url()), 2, 0).await;
+    proxy.set(Temper::Calm);
     let setup = Setup {
         targets: 60,
         more_receivers: format!(
             "{{url: '{}', name: prometheus, protobuf_message: io.prometheus.write.v2.Request}}",
-            store.write_url()
+            proxy.url()
         ),
         remote_write: "queue_config: {max_backoff: 500ms}",
         ..Setup::default()
@@ -21,20 +26,25 @@ async fn scale_with(fault: Fault, away: bool) {
     let mut fleet = Fleet::start(setup).await;
     let before = fleet.settled().await;
     fleet.receiver.add_fault(fault).unwrap();
+    proxy.set(temper);
     fleet.want(5);
     for number in 3..5 {
         fleet.start_scraper(number);
     }
-    if away {
-        // In the midst of the change it comes back.
+    if temper == Temper::Away {
+        // In the midst of the change they come back.
         fleet.slots_pass(15, 60).await;
         fleet.receiver.clear_faults();
+        proxy.set(Temper::Calm);
     }
     let after = fleet.settled().await;
     let out = moved(&before, &after).len();
     assert!(out >= 15, "{out} targets moved");
     fleet.scale(3).await;
+    let back = moved(&after, &fleet.settled().await).len();
+    assert!(back >= 15, "{back} targets moved back");
     fleet.receiver.clear_faults();
+    proxy.set(Temper::Calm);
     fleet.slots_pass(5, 30).await;
     fleet.assert_clean("a scale-out and a scale-in beside a receiver that is slow or away", 15).await;
     assert_eq!(store.refused().await, 0.0, "Prometheus refused samples");
@@ -45,11 +55,11 @@ async fn scale_with(fault: Fault, away: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_takes_a_second_a_request_gets_everything_in_order() {
-    scale_with(Fault::Slow { delay_ms: 1_000 }, false).await;
+async fn receivers_that_take_a_second_a_request_get_everything_in_order() {
+    scale_with(Fault::Slow { delay_ms: 1_000 }, Temper::Slow(Duration::from_secs(1))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_is_away_in_the_midst_of_a_change_gets_everything_in_order() {
-    scale_with(Fault::Status { code: 503, retry_after_s: None }, true).await;
+async fn receivers_that_are_away_in_the_midst_of_a_change_get_everything_in_order() {
+    scale_with(Fault::Status { code: 503, retry_after_s: None }, Temper::Away).await;
 }

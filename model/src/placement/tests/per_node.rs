@@ -128,3 +128,31 @@ proptest! {
         prop_assert_eq!(spread(&located, &unknown, None), fresh(&targets, &names));
     }
 }
+
+#[test]
+fn all_nodes_together_move_no_more_for_weight_than_allowed() {
+    let nodes = [Some("n0"), Some("n0"), Some("n1"), Some("n1"), Some("n2"), Some("n2")];
+    let names: Vec<String> = (0..nodes.len()).map(|at| format!("s{at}")).collect();
+    let scrapers = scrapers(&names, &nodes);
+    let even: Vec<NodeTarget<'_>> =
+        (0..120).map(|at| (TargetKey(at * 7_919), 1.0, NODES.get(at as usize % 3).copied())).collect();
+    let before = spread(&even, &scrapers, None);
+    // One scraper of each node has become heavy.
+    let heavy: Vec<NodeTarget<'_>> = even
+        .iter()
+        .zip(&before.owners)
+        .map(|(&(key, _, node), owner)| (key, if owner % 2 == 0 { 20.0 } else { 1.0 }, node))
+        .collect();
+    let now: Vec<NodeScraper<'_>> = scrapers.iter().map(|(name, node)| (name.as_str(), *node)).collect();
+    let keys: Targets = even.iter().map(|&(key, weight, _)| (key, weight)).collect();
+    let held = before.by_key(&keys);
+    let old: Vec<&str> = names.iter().map(String::as_str).collect();
+    let previous = Previous { scrapers: &old, held: &|key| held.get(&key).copied() };
+    let moved = |drift_moves_max: usize| {
+        let options = PlacementOptions { drift_moves_max, ..PlacementOptions::default() };
+        let after = place_per_node(&heavy, &now, Some(&previous), &options);
+        before.owners.iter().zip(&after.owners).filter(|(before, after)| before != after).count()
+    };
+    assert_eq!([0, 1, 2, 5].map(moved), [0, 1, 2, 5]);
+    assert!(moved(usize::MAX) > 5);
+}
