@@ -21,6 +21,7 @@ pub mod ledger;
 mod members;
 mod mirror;
 pub mod packed;
+mod patience;
 mod placing;
 mod polls;
 mod reasons;

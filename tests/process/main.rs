@@ -27,5 +27,6 @@ mod reload;
 mod remote_write;
 mod resume;
 mod scale_in;
+mod silent_sources;
 mod sources;
 mod stop;
