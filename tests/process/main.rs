@@ -30,3 +30,4 @@ mod scale_in;
 mod silent_sources;
 mod sources;
 mod stop;
+mod version_6;
