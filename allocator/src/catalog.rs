@@ -69,7 +69,7 @@ impl Catalog {
         let Some(job) = self.jobs.get_mut(job) else { return };
         self.unsettled |= job.update(source, found);
         let config = &job.config.job_name;
-        metrics::gauge!("promring_sd_failed", "config" => config.clone()).set(job.failed() as f64);
+        show_failed(job);
         metrics::gauge!("promring_allocator_duplicate_targets", "config" => config.clone())
             .set(job.duplicates() as f64);
         metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => config.clone())
@@ -172,16 +172,32 @@ impl Catalog {
         self.jobs.values().all(JobTargets::is_synced)
     }
 
-    /// Whether a source has neither told its targets yet, nor why it cannot.
-    pub(crate) fn is_silent(&self) -> bool {
-        self.jobs.values().any(JobTargets::is_silent)
+    /// Whether a source keeps others waiting at a start.
+    pub(crate) fn keeps_others_waiting(&self) -> bool {
+        self.jobs.values().any(JobTargets::keeps_others_waiting)
     }
 
-    /// Whether a source has neither told its targets yet, nor failed for so long that nobody waits for it. To be asked again
-    /// as time goes on.
-    pub(crate) fn is_awaited(&mut self, now_ms: i64) -> bool {
-        // Each is asked: the time of its failure counts from then on.
-        self.jobs.values_mut().fold(false, |awaited, job| job.is_awaited(now_ms) | awaited)
+    /// Whether a source keeps the allocator from being ready. To be asked as time goes on: a source of which nothing is heard
+    /// comes to count as failing here.
+    pub(crate) fn keeps_unready(&mut self, now_ms: i64) -> bool {
+        let mut unready = false;
+        for job in self.jobs.values_mut() {
+            let failed = job.failed();
+            unready |= job.keeps_unready(now_ms);
+            if job.failed() > failed {
+                show_failed(job);
+                for source in job.sources().filter(|source| !source.synced && !source.last_error.is_empty()) {
+                    let (job, error) = (&source.scrape_pool, &source.last_error);
+                    tracing::warn!(
+                        job,
+                        kind = source.kind,
+                        error,
+                        "a source does not answer; others do not wait for it"
+                    );
+                }
+            }
+        }
+        unready
     }
 
     /// The jobs that have not synced, for people.
@@ -189,4 +205,9 @@ impl Catalog {
         let unsynced = self.jobs.values().filter(|job| !job.is_synced());
         unsynced.map(|job| job.config.job_name.as_str()).collect::<Vec<_>>().join(", ")
     }
+}
+
+fn show_failed(job: &JobTargets) {
+    let config = job.config.job_name.clone();
+    metrics::gauge!("promring_sd_failed", "config" => config).set(job.failed() as f64);
 }

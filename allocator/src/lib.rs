@@ -21,6 +21,7 @@ pub mod ledger;
 mod members;
 mod mirror;
 pub mod packed;
+mod patience;
 mod placing;
 mod polls;
 mod reasons;
@@ -99,6 +100,8 @@ struct Shared {
     /// What takes the place of the state's assignment where the clients are not promring's scrapers. Locked before the
     /// state.
     pool: Mutex<Option<Pool>>,
+    /// The pool's newest board: whoever asks does not wait for the pool, which may be at work on the next one.
+    board: Mutex<Option<Arc<Board>>>,
     polls: Polls,
     /// Something is new for any scraper.
     any_news: watch::Sender<()>,
@@ -150,9 +153,11 @@ impl Allocator {
             // Without a Lease the start time is a term that grows with every start.
             state.lead(now_ms().max(1) as u64, true, now_ms());
         }
+        let pool = Pool::of(&config, None);
         let shared = Shared {
             state: Mutex::new(state),
-            pool: Mutex::new(Pool::of(&config, None)),
+            board: Mutex::new(pool.as_ref().map(Pool::board)),
+            pool: Mutex::new(pool),
             polls: Polls::default(),
             any_news: watch::Sender::new(()),
             answers: Answers::default(),
@@ -261,6 +266,7 @@ impl Allocator {
     fn take_config(&self, config: &Config) {
         let mut pool = self.pool();
         *pool = Pool::of(config, pool.take());
+        self.publish(pool.as_ref());
         self.state().apply_config(config);
     }
 
@@ -322,14 +328,17 @@ impl Allocator {
             let mut state = self.state();
             let before = (state.assigns().is_ok(), state.readiness().is_ok());
             let news = state.advance(now_ms());
-            let told = match &mut *pool {
-                Some(pool) => {
-                    let term = state.version().map(|version| version.term);
-                    pool.advance(&state, term, self.mirror().get().as_deref())
-                }
-                None => false,
-            };
-            (news, told, before != (state.assigns().is_ok(), state.readiness().is_ok()))
+            let term = state.version().map(|version| version.term);
+            let look = pool.as_mut().and_then(|pool| pool.look(&state, term, self.mirror().get().as_deref()));
+            let begins_or_ends = before != (state.assigns().is_ok(), state.readiness().is_ok());
+            // To place a whole cluster takes its time.
+            drop(state);
+            let told = look.is_some();
+            if let (Some(pool), Some(look)) = (&mut *pool, look) {
+                pool.take(look);
+                self.publish(Some(pool));
+            }
+            (news, told, begins_or_ends)
         };
         if begins_or_ends {
             self.wake_all_polls();
@@ -385,18 +394,27 @@ impl Allocator {
 
     /// What drop-in clients are told; None where the clients are promring's scrapers.
     fn board(&self) -> Option<Arc<Board>> {
-        self.pool().as_ref().map(Pool::board)
+        self.shared.board.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn publish(&self, pool: Option<&Pool>) {
+        let board = pool.map(Pool::board);
+        let before = {
+            let mut published = self.shared.board.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *published, board)
+        };
+        // Nobody waits while it is taken apart.
+        drop(before);
     }
 
     /// The drop-in clients as a list of scrapers.
     fn dropin_scrapers(&self) -> Option<ScraperList> {
-        let pool = self.pool();
-        let pool = pool.as_ref()?;
-        let scrapers = pool.members().map(|(name, state, targets)| ScraperStatus {
-            name: name.to_owned(),
+        let board = self.board()?;
+        let scrapers = board.members.iter().map(|(name, state)| ScraperStatus {
+            name: name.clone(),
             address: String::new(),
-            state,
-            targets,
+            state: *state,
+            targets: board.count(name),
             version: None,
             last_report_seconds: 0.0,
             samples_per_second: 0.0,
@@ -407,8 +425,8 @@ impl Allocator {
             leaving: false,
         });
         let scrapers = scrapers.collect();
-        let version = pool.version().unwrap_or(Version { term: 0, counter: 0 });
-        let ready = pool.board().waiting.is_none() && self.state().discovery_readiness().is_ok();
+        let version = board.version.unwrap_or(Version { term: 0, counter: 0 });
+        let ready = board.waiting.is_none() && self.state().discovery_readiness().is_ok();
         Some(ScraperList { version, ready, scrapers, moves: Vec::new() })
     }
 

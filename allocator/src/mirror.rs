@@ -15,7 +15,6 @@ use promring_proto::api::{StateView, Version};
 
 use crate::Allocator;
 use crate::api::{PollQuery, wait_of};
-use crate::dropin::Pool;
 use crate::lease::Leadership;
 
 /// How long the leader may hold a poll back while nothing is new.
@@ -86,8 +85,7 @@ impl Allocator {
 
     /// The newest version of what followers are told; None where this allocator does not lead.
     fn newest(&self) -> Option<Version> {
-        let pool = self.pool();
-        pool.as_ref().map_or_else(|| self.state().version(), Pool::version)
+        self.board().map_or_else(|| self.state().version(), |board| board.version)
     }
 
     fn view(&self) -> Option<StateView> {

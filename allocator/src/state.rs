@@ -17,10 +17,11 @@ use crate::discovery::Found;
 use crate::intended::Intended;
 use crate::lacking::Lacking;
 use crate::lead::{Answer, Lead, Seen, whole};
+use crate::patience::PATIENCE_MS;
 use crate::placing::Drift;
 pub use crate::reports::Reported;
 use crate::reports::Reports;
-use crate::targets::{JobTargets, SOURCE_PATIENCE_MS};
+use crate::targets::JobTargets;
 
 /// Scrapers that may be known at once; a report under a further name is refused.
 pub const SCRAPERS_MAX: usize = 10_000;
@@ -203,9 +204,9 @@ impl State {
     pub fn advance(&mut self, now_ms: i64) -> Vec<Name> {
         let changes = self.catalog.settle();
         self.reports.forget(&changes.gone);
-        self.discovered = self.discovered || !self.catalog.is_awaited(now_ms);
-        let waited = now_ms - self.started_ms >= SOURCE_PATIENCE_MS;
-        self.may_begin |= self.discovered || waited || !self.catalog.is_silent();
+        self.discovered |= !self.catalog.keeps_unready(now_ms);
+        let waited = now_ms - self.started_ms >= PATIENCE_MS;
+        self.may_begin |= self.discovered || waited || !self.catalog.keeps_others_waiting();
         let Some(lead) = &mut self.lead else { return Vec::new() };
         if self.intended.is_awaited(now_ms) {
             return Vec::new();

@@ -13,12 +13,10 @@ use promring_proto::api::{DroppedTarget, SourceStatus};
 
 use crate::discovery::{Found, Group, kind_of};
 use crate::packed::Packed;
+use crate::patience::Condition;
 
 /// Dropped targets shown, for each job, unless `keep_dropped_targets` names another number.
 const DROPPED_KEPT_MAX: u64 = 1_000;
-
-/// A source that has failed for this long, or said nothing for this long since the start, no longer keeps others waiting.
-pub const SOURCE_PATIENCE_MS: i64 = 30_000;
 
 /// Labels before relabelling that name the node of a target, the first that is there counts: its pod's, its endpoint's,
 /// and the node itself.
@@ -106,11 +104,7 @@ struct Source {
     groups: HashMap<Arc<str>, Held>,
     /// Counts the starts of the source: what a new start has not told once it is complete is gone.
     round: u64,
-    synced: bool,
-    /// Why it has told nothing (yet), or failed last.
-    failure: Option<String>,
-    /// Since when it fails without ever having told everything.
-    failing_since_ms: Option<i64>,
+    condition: Condition,
 }
 
 /// Everything that is known of one job's targets.
@@ -176,10 +170,14 @@ impl JobTargets {
     /// A source told something. Returns whether the job's targets may have changed.
     pub fn update(&mut self, source: usize, found: Found) -> bool {
         let Some(state) = self.sources.get_mut(source) else { return false };
-        let was_synced = state.synced;
+        let was_synced = state.condition.is_synced();
         let changed = match found {
+            Found::Arriving => {
+                state.condition.arriving();
+                return false;
+            }
             Found::Failed(failure) => {
-                state.failure = Some(failure);
+                state.condition.failed(failure);
                 return false;
             }
             Found::All(groups) => {
@@ -188,7 +186,7 @@ impl JobTargets {
             }
             Found::Changes { upsert, removed, complete } => self.take(source, upsert, removed, complete),
         };
-        let synced = self.sources.get(source).is_some_and(|source| source.synced);
+        let synced = self.sources.get(source).is_some_and(|source| source.condition.is_synced());
         if synced && !was_synced {
             self.drop_leftover();
         }
@@ -205,7 +203,7 @@ impl JobTargets {
         complete: bool,
     ) -> bool {
         let Some(state) = self.sources.get_mut(source) else { return false };
-        state.failure = None;
+        state.condition.told(complete);
         let mut known = std::mem::take(&mut state.groups);
         let round = state.round;
         let mut changed = false;
@@ -247,7 +245,6 @@ impl JobTargets {
         }
         if let Some(state) = self.sources.get_mut(source) {
             state.groups = known;
-            state.synced |= complete;
         }
         changed
     }
@@ -375,27 +372,22 @@ impl JobTargets {
     /// Whether every source has told its groups.
     #[must_use]
     pub fn is_synced(&self) -> bool {
-        self.sources.iter().all(|source| source.synced)
+        self.sources.iter().all(|source| source.condition.is_synced())
     }
 
-    /// Whether a source has said nothing yet: neither all its groups, nor why it cannot.
+    /// Whether a source keeps others waiting at a start.
     #[must_use]
-    pub fn is_silent(&self) -> bool {
-        self.sources.iter().any(|source| !source.synced && source.failure.is_none())
+    pub fn keeps_others_waiting(&self) -> bool {
+        self.sources.iter().any(|source| source.condition.keeps_others_waiting())
     }
 
-    /// Whether a source has neither synced, nor failed for [`SOURCE_PATIENCE_MS`]. A failure counts from the first time that
-    /// this is asked on.
-    pub fn is_awaited(&mut self, now_ms: i64) -> bool {
-        let mut is_awaited = false;
-        for source in self.sources.iter_mut().filter(|source| !source.synced) {
-            if source.failure.is_some() {
-                source.failing_since_ms.get_or_insert(now_ms);
-            }
-            is_awaited |=
-                source.failing_since_ms.is_none_or(|since_ms| now_ms - since_ms < SOURCE_PATIENCE_MS);
-        }
-        is_awaited
+    /// Whether a source keeps the allocator from being ready: it has neither synced nor failed for long. To be asked as time
+    /// goes on, since that is how a source comes to count as failing of which nothing is heard.
+    pub fn keeps_unready(&mut self, now_ms: i64) -> bool {
+        // Each is asked.
+        self.sources
+            .iter_mut()
+            .fold(false, |unready, source| source.condition.keeps_unready(now_ms) | unready)
     }
 
     /// A number that grows whenever targets, settings or whether it is synced may have changed.
@@ -404,10 +396,10 @@ impl JobTargets {
         self.revision
     }
 
-    /// How many sources failed last.
+    /// How many sources failed last, or say nothing.
     #[must_use]
     pub fn failed(&self) -> usize {
-        self.sources.iter().filter(|source| source.failure.is_some()).count()
+        self.sources.iter().filter(|source| source.condition.fails()).count()
     }
 
     /// How the sources are doing, in the order of the configuration.
@@ -415,9 +407,9 @@ impl JobTargets {
         self.sources.iter().zip(&self.config.discovery).map(|(source, discovery)| SourceStatus {
             scrape_pool: self.config.job_name.clone(),
             kind: kind_of(discovery).to_owned(),
-            synced: source.synced,
+            synced: source.condition.is_synced(),
             groups: source.groups.len(),
-            last_error: source.failure.clone().unwrap_or_default(),
+            last_error: source.condition.error(),
         })
     }
 

@@ -28,7 +28,7 @@ fn compile(rows: &[Row], compile: Compile) -> Rules {
     Rules::new(rows.iter().map(rule).collect())
 }
 
-/// Pods annotated with `prometheus.io/…`: the rules of the seed configuration.
+/// Pods annotated with `prometheus.io/…`.
 const PODS: &[Row] = &[
     ("__meta_kubernetes_pod_annotation_prometheus_io_scrape", "", "true", "", "keep"),
     ("__meta_kubernetes_pod_phase", "", "Pending|Succeeded|Failed|Completed", "", "drop"),

@@ -27,5 +27,7 @@ mod reload;
 mod remote_write;
 mod resume;
 mod scale_in;
+mod silent_sources;
 mod sources;
 mod stop;
+mod version_6;

@@ -1,5 +1,5 @@
 //! What a large cluster costs the allocator: memory a target, the way of a pod's change to the assignment, and serving
-//! while everything is listed again. Holds each against its goal, and ends with 1 when one is missed.
+//! (scrapers, and drop-in clients) while everything is listed again. Holds each against its goal, and ends with 1 when one is missed.
 //!
 //! `cargo bench -p promring-allocator --bench kubernetes`. The API server is a process of its own (this program
 //! again), which generates the pods; the allocator is the product's own, with the rules of `testdata/seed.yml`.
@@ -13,7 +13,7 @@
 
 mod server;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -29,6 +29,7 @@ use promring_model::config::{Config, ConfigSource, load};
 use promring_model::target::TargetId;
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{Assignment, MemberReport, Report, Version};
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
                 run("memory", 100_000, "short"),
                 run("memory", 100_000, "long"),
                 run("relist", 100_000, "short"),
+                run("relist-drop-in", 100_000, "short"),
             ];
             if reached.contains(&false) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
         }
@@ -82,7 +84,8 @@ fn measure(what: &str, pods: usize, annotations: &str) -> ExitCode {
         let cluster = Cluster::start(pods, annotations);
         let before = rss();
         let began = Instant::now();
-        let allocator = started(&cluster).await;
+        let clients = if what == "relist-drop-in" { Clients::DropIn } else { Clients::Promring };
+        let allocator = started(&cluster, clients).await;
         println!(
             "{what}, {pods} pods, {annotations} annotations: assigned after {:.1} s",
             began.elapsed().as_secs_f64()
@@ -106,7 +109,7 @@ fn measure(what: &str, pods: usize, annotations: &str) -> ExitCode {
                 println!("  {bytes} bytes a target");
                 annotations == "long" || goal(bytes <= BYTES_MAX, &format!("{BYTES_MAX} bytes a target"))
             }
-            "relist" => relist(&cluster, &allocator).await,
+            "relist" | "relist-drop-in" => relist(&cluster, &allocator, clients).await,
             other => panic!("no measurement {other}"),
         }
     });
@@ -118,29 +121,48 @@ fn goal(reached: bool, what: &str) -> bool {
     reached
 }
 
+/// Who asks the allocator for targets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    /// Scrapers, which poll and report.
+    Promring,
+    /// Prometheus servers, which ask for whole lists.
+    DropIn,
+}
+
 /// An allocator that has assigned every pod of the cluster.
-async fn started(cluster: &Cluster) -> Allocator {
-    let allocator = Allocator::new(Arc::new(config(&cluster.address)), Shutdown::new());
+async fn started(cluster: &Cluster, clients: Clients) -> Allocator {
+    let allocator = Allocator::new(Arc::new(config(&cluster.address, clients)), Shutdown::new());
     let running = allocator.clone();
     tokio::spawn(async move { running.run().await });
-    let reporting = allocator.clone();
-    tokio::spawn(async move {
-        for sequence in 1.. {
-            for scraper in SCRAPERS {
-                let promised = reporting.state().version().unwrap().term;
-                let handover =
-                    MemberReport { run: 1, sequence, promised, full: true, ..MemberReport::default() };
-                let report = Report { full: true, handover, ..Report::default() };
-                reporting.state().report(scraper, report, promring_net::clock::now_ms()).unwrap();
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-    });
-    let assigned = || SCRAPERS.iter().map(|scraper| allocator.state().assigned(scraper)).sum::<usize>();
-    while assigned() < cluster.pods {
+    if clients == Clients::Promring {
+        tokio::spawn(report_on(allocator.clone()));
+    }
+    let routes = allocator.routes();
+    while assigned(&routes).await < cluster.pods {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     allocator
+}
+
+/// What the scrapers have to say.
+async fn report_on(allocator: Allocator) {
+    for sequence in 1.. {
+        for scraper in SCRAPERS {
+            let promised = allocator.state().version().unwrap().term;
+            let handover = MemberReport { run: 1, sequence, promised, full: true, ..MemberReport::default() };
+            let report = Report { full: true, handover, ..Report::default() };
+            allocator.state().report(scraper, report, promring_net::clock::now_ms()).unwrap();
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// How many targets the scrapers or clients have.
+async fn assigned(routes: &Router) -> usize {
+    let list: Value = serde_json::from_slice(&get(routes, "/api/v1/scrapers").await).unwrap();
+    let counts = list["data"]["scrapers"].as_array().unwrap().iter();
+    counts.map(|scraper| usize::try_from(scraper["targets"].as_u64().unwrap()).unwrap()).sum()
 }
 
 /// From the change of the path in a pod's annotations to the assignment that has the target with the new one.
@@ -191,35 +213,46 @@ fn with_path<'a>(assignment: &'a Assignment, path: &'a str) -> impl Iterator<Ite
 }
 
 /// How long others wait while the whole cluster is listed again: as it was, with a hundredth of it changed, and with a tenth.
-async fn relist(cluster: &Cluster, allocator: &Allocator) -> bool {
+async fn relist(cluster: &Cluster, allocator: &Allocator, clients: Clients) -> bool {
     let routes = allocator.routes();
-    print_times("without a list", serve_for(&routes, Duration::from_secs(2)).await);
-    let mut longest = Duration::ZERO;
+    let mut asking = Asking::new(routes.clone(), clients).await;
+    for _ in 0..20 {
+        asking.ask_for(Duration::from_millis(200)).await;
+    }
+    let quiet = asking.print_times("without a list");
+    let mut reached = true;
     for changed in [0, cluster.pods / 100, cluster.pods / 10] {
         let path = format!("/relisted-{changed}");
         // The scrapers poll on meanwhile, and hear of every change.
         let told = Arc::new(Mutex::new(HashSet::new()));
         let mut followers = JoinSet::new();
-        for scraper in SCRAPERS {
-            let held = poll(&routes, scraper, None).await.unwrap().version;
-            followers.spawn(follow(routes.clone(), scraper, held, path.clone(), Arc::clone(&told)));
+        if clients == Clients::Promring {
+            for scraper in SCRAPERS {
+                let held = poll(&routes, scraper, None).await.unwrap().version;
+                followers.spawn(follow(routes.clone(), scraper, held, path.clone(), Arc::clone(&told)));
+            }
         }
         let lists = cluster.control("lists").await;
         cluster.control(&format!("forget?changed={changed}&value=relisted-{changed}")).await;
         let began = Instant::now();
-        let mut busy = Vec::new();
         while cluster.control("lists").await == lists {
-            busy.extend(serve_for(&routes, Duration::from_millis(200)).await);
+            asking.ask_for(Duration::from_millis(200)).await;
         }
         println!("  the list took {:.1} s", began.elapsed().as_secs_f64());
-        while told.lock().unwrap().len() < changed {
-            busy.extend(serve_for(&routes, Duration::from_millis(200)).await);
+        let published = |asking: &Asking| match clients {
+            Clients::Promring => told.lock().unwrap().len(),
+            Clients::DropIn => asking.listed(&path),
+        };
+        while published(&asking) < changed {
+            asking.ask_for(Duration::from_millis(200)).await;
         }
         println!("  all changes were published after {:.1} s", began.elapsed().as_secs_f64());
-        busy.extend(serve_for(&routes, Duration::from_secs(2)).await);
-        longest = longest.max(print_times(&format!("during a list with {changed} changed pods"), busy));
+        asking.ask_for(Duration::from_secs(2)).await;
+        let longest = asking.print_times(&format!("during a list with {changed} changed pods"));
+        // A whole list of targets takes its time in any case.
+        reached &= longest.iter().all(|(what, longest)| *longest < quiet[what] + STALL);
     }
-    goal(longest < STALL, &format!("no answer takes {STALL:?}"))
+    goal(reached, &format!("no answer takes {STALL:?} longer than the longest without a list"))
 }
 
 /// Polls as a scraper does, and notes the targets that it is told of with this path.
@@ -238,33 +271,94 @@ async fn follow(
     }
 }
 
-/// Returns the longest.
-fn print_times(name: &str, mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    let at = |share: usize| times[(times.len() - 1) * share / 100];
-    println!(
-        "  {name}: {} requests, median {:.2?}, p99 {:.2?}, max {:.2?}",
-        times.len(),
-        at(50),
-        at(99),
-        at(100)
-    );
-    at(100)
+/// Somebody who asks one thing after the other, and how long each answer took.
+struct Asking {
+    routes: Router,
+    clients: Clients,
+    /// The version that the last assignment had.
+    held: Option<Version>,
+    /// The last list of each client's targets.
+    lists: [Bytes; SCRAPERS.len()],
+    next: usize,
+    times: BTreeMap<&'static str, Vec<Duration>>,
 }
 
-/// Asks for what people and scripts look at, and says how long each answer took. It takes the same lock as scrapers' polls
-/// and reports.
-async fn serve_for(routes: &Router, time: Duration) -> Vec<Duration> {
-    let began = Instant::now();
-    let mut times = Vec::new();
-    while began.elapsed() < time {
-        let asked = Instant::now();
-        let request = Request::get("/api/v1/scrapers").body(Body::empty()).unwrap();
-        assert!(routes.clone().oneshot(request).await.unwrap().status().is_success());
-        times.push(asked.elapsed());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+impl Asking {
+    async fn new(routes: Router, clients: Clients) -> Self {
+        let held = match clients {
+            Clients::Promring => Some(poll(&routes, SCRAPERS[0], None).await.unwrap().version),
+            Clients::DropIn => None,
+        };
+        Self { routes, clients, held, lists: Default::default(), next: 0, times: BTreeMap::new() }
     }
-    times
+
+    /// Asks for what people and scripts look at, and for what scrapers or clients do.
+    async fn ask_for(&mut self, time: Duration) {
+        let began = Instant::now();
+        if self.clients == Clients::DropIn {
+            // Not as often as the rest: it is a third of all targets, and clients ask twice a minute.
+            let path = format!("/http_sd/{}?job=pods", SCRAPERS[self.next]);
+            self.lists[self.next] = self.timed("a whole list of http_sd", &path).await;
+            self.next = (self.next + 1) % SCRAPERS.len();
+        }
+        for round in 0.. {
+            if began.elapsed() >= time {
+                return;
+            }
+            self.timed("the scrapers", "/api/v1/scrapers").await;
+            // One that asks more often is turned away.
+            if self.clients == Clients::Promring && round % 8 == 0 {
+                let asked = Instant::now();
+                let answer = answer_in(&self.routes, SCRAPERS[0], self.held, "identity", "0s").await;
+                self.took("what is new for a scraper", asked);
+                if let Some(answer) = answer {
+                    self.held = Some(serde_json::from_slice::<Assignment>(&answer).unwrap().version);
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn timed(&mut self, what: &'static str, path: &str) -> Bytes {
+        let asked = Instant::now();
+        let answer = get(&self.routes, path).await;
+        self.took(what, asked);
+        answer
+    }
+
+    fn took(&mut self, what: &'static str, asked: Instant) {
+        self.times.entry(what).or_default().push(asked.elapsed());
+    }
+
+    /// How many targets have this path in the last lists of all clients.
+    fn listed(&self, path: &str) -> usize {
+        let label = format!("\"__metrics_path__\":\"{path}\"");
+        self.lists.iter().map(|list| str::from_utf8(list).unwrap().matches(&label).count()).sum()
+    }
+
+    /// Prints them, forgets them, and returns the longest of each.
+    fn print_times(&mut self, when: &str) -> BTreeMap<&'static str, Duration> {
+        let all = std::mem::take(&mut self.times).into_iter();
+        let longest = all.map(|(what, mut times)| {
+            times.sort();
+            let at = |share: usize| times[(times.len() - 1) * share / 100];
+            let (median, late, longest) = (at(50), at(99), at(100));
+            println!(
+                "  {when}, {what}: {} requests, median {median:.2?}, p99 {late:.2?}, max {longest:.2?}",
+                times.len()
+            );
+            (what, longest)
+        });
+        longest.collect()
+    }
+}
+
+/// The body of a GET that is answered well.
+async fn get(routes: &Router, path: &str) -> Bytes {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let answer = routes.clone().oneshot(request).await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap()
 }
 
 /// A poll's answer, read; None where nothing is new for a while.
@@ -274,7 +368,18 @@ async fn poll(routes: &Router, scraper: &str, held: Option<Version>) -> Option<A
 
 /// A poll's answer; None where nothing is new for a while.
 async fn answer(routes: &Router, scraper: &str, held: Option<Version>, encoding: &str) -> Option<Bytes> {
-    let request = Request::get(format!("/api/v1/assignments/{scraper}?wait=30s"));
+    answer_in(routes, scraper, held, encoding, "30s").await
+}
+
+/// The same, where nothing is new for so long.
+async fn answer_in(
+    routes: &Router,
+    scraper: &str,
+    held: Option<Version>,
+    encoding: &str,
+    wait: &str,
+) -> Option<Bytes> {
+    let request = Request::get(format!("/api/v1/assignments/{scraper}?wait={wait}"));
     let mut request = request.header("accept-encoding", encoding);
     if let Some(held) = held {
         request = request.header("if-none-match", format!("\"{held}\""));
@@ -325,13 +430,19 @@ impl Drop for Cluster {
 }
 
 /// The seed configuration, over this API server.
-fn config(address: &str) -> Config {
+fn config(address: &str, clients: Clients) -> Config {
     let seed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/seed.yml");
     let seed = std::fs::read_to_string(seed).unwrap();
     let role = "- role: pod";
     assert!(seed.contains(role));
     let seed = seed.replace(role, &format!("{role}\n        api_server: http://{address}"));
-    let text = format!("allocator: {{settle: 1s, lapse: 1h}}\n{seed}");
+    let clients = match clients {
+        Clients::Promring => String::new(),
+        Clients::DropIn => {
+            format!(", clients: drop-in, members: static, scrapers: [{}]", SCRAPERS.join(", "))
+        }
+    };
+    let text = format!("allocator: {{settle: 1s, lapse: 1h{clients}}}\n{seed}");
     let loaded = load(Path::new("bench.yml"), &Text(text));
     loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
 }

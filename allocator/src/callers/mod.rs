@@ -12,7 +12,6 @@ mod review;
 mod shared;
 mod verdict;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -111,12 +110,12 @@ impl Callers {
     }
 
     /// Whether a request may ask as a drop-in client: as the one of this name, or (None) for what is nobody's own.
-    /// `members` are the clients that there are, and each may ask for so many `jobs` one by one.
+    /// `is_member` says which clients there are; each may ask for so many `jobs` one by one.
     pub(crate) async fn check_client(
         &self,
         parts: &Parts,
         client: Option<&str>,
-        members: &BTreeSet<String>,
+        is_member: impl Fn(&str) -> bool,
         jobs: usize,
     ) -> Result<(), Refusal> {
         let peer = Peer::of(&parts.extensions);
@@ -125,7 +124,7 @@ impl Callers {
         match (&pod, client, certificate) {
             (Some(pod), Some(client), _) => same_pod(pod, client)?,
             (None, Some(client), Some(certificate)) => {
-                let names_others = certificate.processes().any(|process| members.contains(process));
+                let names_others = certificate.processes().any(&is_member);
                 if names_others && !certificate.speaks_for(client) {
                     return Err(not_named(certificate, client));
                 }
@@ -133,7 +132,7 @@ impl Callers {
             (None, _, None) | (_, None, _) => {}
         }
         // Whoever makes names up is counted by where it comes from.
-        let known = client.filter(|client| members.contains(*client)).map(str::to_owned);
+        let known = client.filter(|client| is_member(client)).map(str::to_owned);
         let caller = known.or_else(|| Some(pod?.to_string()));
         let caller = caller.or_else(|| Some(peer?.address.ip().to_string())).unwrap_or_default();
         self.rates.take(&caller, Allowance::client(jobs), Instant::now()).map_err(Refusal::Rate)

@@ -42,6 +42,8 @@ pub enum Found {
         /// With these, every group has been told since the source started: what it has not told is gone.
         complete: bool,
     },
+    /// More will be told: the first list has begun to come in, or goes on doing so.
+    Arriving,
     /// Nothing for now, for this reason in words. What was told stays.
     Failed(String),
 }

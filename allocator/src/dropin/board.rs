@@ -1,10 +1,11 @@
 //! What drop-in clients are told: a picture of the moment, shared by all requests until the next change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use promring_model::config::ScrapeConfig;
+use promring_proto::api::{ScraperState, Version};
 
 use super::render;
 use crate::targets::{Discovered, JobTargets};
@@ -17,8 +18,10 @@ pub(crate) type Share = BTreeMap<Arc<str>, Vec<Arc<Discovered>>>;
 pub(crate) struct Board {
     /// Why nothing is told yet; None once something is.
     pub(crate) waiting: Option<String>,
-    /// Everyone whose name is known, whether it takes targets or not.
-    pub(crate) members: BTreeSet<String>,
+    /// Everyone whose name is known, whether it takes targets or not, and how it is.
+    pub(crate) members: BTreeMap<String, ScraperState>,
+    /// None where this allocator does not lead.
+    pub(crate) version: Option<Version>,
     /// What each member has.
     pub(crate) shares: BTreeMap<String, Share>,
     /// The jobs, by name.

@@ -23,6 +23,15 @@ type Taker = (Arc<str>, Option<Node>);
 /// The targets of each key.
 type ByKey = BTreeMap<TargetKey, Vec<Arc<Discovered>>>;
 
+/// What there is at a moment, as far as the board is made of it. It borrows nothing of the state, which others wait for.
+pub(crate) struct Look {
+    takers: Vec<Taker>,
+    waiting: Option<String>,
+    /// Those of all jobs.
+    targets: Vec<Arc<Discovered>>,
+    jobs: BTreeMap<String, Job>,
+}
+
 /// What another allocator has told while it led.
 struct Followed {
     /// Who took targets, by name.
@@ -141,57 +150,81 @@ impl Pool {
         Some(StateView { version, ready: self.board.waiting.is_none(), owners })
     }
 
-    /// Everyone whose name is known, how it is, and how many targets it has.
-    pub(crate) fn members(&self) -> impl Iterator<Item = (&str, ScraperState, usize)> {
+    /// How everyone is whose name is known.
+    fn members(&self) -> BTreeMap<String, ScraperState> {
         let roster = self.roster.as_ref();
-        roster.into_iter().flat_map(Roster::names).map(move |name| {
+        let members = roster.into_iter().flat_map(Roster::names).map(move |name| {
             let state = match roster.and_then(|roster| roster.presence(name)) {
                 Some(Presence::Ready | Presence::Unknown) => ScraperState::Ready,
                 Some(Presence::Terminating) => ScraperState::Draining,
                 Some(Presence::NotReady | Presence::Gone) | None => ScraperState::Lost,
             };
-            (name, state, self.board.count(name))
-        })
+            (name.to_owned(), state)
+        });
+        members.collect()
     }
 
-    /// Time has passed, or events have come: brings the board up to date. Returns whether there is a new one. `term`: in
-    /// which this allocator leads, if it does; `view`: what another one that led has told last.
-    pub(crate) fn advance(&mut self, state: &State, term: Option<u64>, view: Option<&StateView>) -> bool {
+    /// Time has passed, or events have come: what the next board is to be made of ([`Pool::take`]); None where the last one
+    /// still holds. `term`: in which this allocator leads, if it does; `view`: what another one that led has told last.
+    pub(crate) fn look(
+        &mut self,
+        state: &State,
+        term: Option<u64>,
+        view: Option<&StateView>,
+    ) -> Option<Look> {
         let jobs: Vec<&JobTargets> = state.jobs().collect();
         self.follow(term, view);
         let seen = self.fingerprint(&jobs, state);
         if seen == self.seen {
-            return false;
+            return None;
         }
         self.seen = seen;
         let takers = self.present();
         let waiting = self.waiting(state, &takers);
-        let by_key = if waiting.is_none() { by_key(&jobs) } else { BTreeMap::new() };
+        let of_jobs = jobs.iter().filter(|_| waiting.is_none()).flat_map(|job| job.active().values());
+        let targets = of_jobs.map(Arc::clone).collect();
+        let jobs = jobs.iter().map(|job| (job.config.job_name.clone(), Job::from(*job))).collect();
+        Some(Look { takers, waiting, targets, jobs })
+    }
+
+    /// Makes a new board of this. A whole cluster's targets take their time.
+    pub(crate) fn take(&mut self, look: Look) {
+        let Look { takers, waiting, targets, jobs } = look;
+        let mut by_key = ByKey::new();
+        for target in targets {
+            by_key.entry(target.target.key).or_default().push(target);
+        }
         if waiting.is_none() && self.term.is_some() {
-            self.place(&by_key, takers, jobs.iter().all(|job| job.is_synced()));
+            self.place(&by_key, takers, jobs.values().all(|job| job.synced));
         }
         let mut shares: BTreeMap<String, Share> = BTreeMap::new();
         for (key, targets) in by_key {
             let Some(owner) = self.owner(key) else { continue };
-            let share = shares.entry(owner.to_owned()).or_default();
-            for target in targets {
-                share.entry(Arc::clone(&target.target.job)).or_default().push(target);
+            if !shares.contains_key(owner) {
+                shares.insert(owner.to_owned(), Share::new());
             }
+            let Some(share) = shares.get_mut(owner) else { continue };
+            for target in targets {
+                match share.get_mut(&target.target.job) {
+                    Some(list) => list.push(target),
+                    None => drop(share.insert(Arc::clone(&target.target.job), vec![target])),
+                }
+            }
+        }
+        if self.term.is_some() {
+            self.version.counter += 1;
         }
         let board = Board {
             waiting,
-            members: self.roster.iter().flat_map(Roster::names).map(str::to_owned).collect(),
+            members: self.members(),
+            version: self.version(),
             shares,
-            jobs: jobs.iter().map(|job| (job.config.job_name.clone(), Job::from(*job))).collect(),
+            jobs,
             serve_secrets: self.serve_secrets,
             ..Board::default()
         };
         self.show(&board);
         self.board = Arc::new(board);
-        if self.term.is_some() {
-            self.version.counter += 1;
-        }
-        true
     }
 
     /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there.
@@ -315,12 +348,12 @@ impl Pool {
 
     /// The same as metrics, and what a user would wonder about in the log.
     fn show(&self, board: &Board) {
-        for name in &board.members {
+        for name in board.members.keys() {
             // Of several allocators the one that leads counts.
             let count = if self.term.is_some() { board.count(name) } else { 0 };
             metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(count as f64);
         }
-        for gone in self.board.members.difference(&board.members) {
+        for gone in self.board.members.keys().filter(|name| !board.members.contains_key(*name)) {
             metrics::gauge!("promring_allocator_targets", "scraper" => gone.clone()).set(0.0);
         }
         let takers = self.takers.len();
@@ -344,14 +377,6 @@ impl Pool {
             }
         }
     }
-}
-
-fn by_key(jobs: &[&JobTargets]) -> ByKey {
-    let mut by_key = ByKey::new();
-    for target in jobs.iter().flat_map(|job| job.active().values()) {
-        by_key.entry(target.target.key).or_default().push(Arc::clone(target));
-    }
-    by_key
 }
 
 impl fmt::Debug for Pool {

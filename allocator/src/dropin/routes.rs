@@ -72,7 +72,8 @@ async fn board(
 ) -> Result<Arc<Board>, Refusal> {
     let board = allocator.board().ok_or(Refusal::NotServed)?;
     metrics::counter!("promring_dropin_requests_total", "path" => path).increment(1);
-    let checked = allocator.callers().check_client(parts, client, &board.members, board.jobs.len()).await;
+    let is_member = |name: &str| board.members.contains_key(name);
+    let checked = allocator.callers().check_client(parts, client, is_member, board.jobs.len()).await;
     checked.map_err(Refusal::Caller)?;
     match &board.waiting {
         Some(reason) => Err(Refusal::NotReady(reason.clone())),
@@ -118,7 +119,7 @@ async fn targets(
                 let targets = Groups(vec![board.targets(collector, &name)]);
                 (collector.clone(), Collector { link, targets })
             };
-            let all: BTreeMap<String, Collector<'_>> = board.members.iter().map(shown).collect();
+            let all: BTreeMap<String, Collector<'_>> = board.members.keys().map(shown).collect();
             serde_json::to_vec(&all)
         }
     });
@@ -137,7 +138,7 @@ async fn http_sd(
     parts: Parts,
 ) -> Result<Response, Refusal> {
     let board = board(&allocator, "http_sd", &parts, Some(&scraper)).await?;
-    if !board.members.contains(&scraper) {
+    if !board.members.contains_key(&scraper) {
         return Err(Refusal::Unknown(format!("there is no client {scraper:?} (allocator.members)")));
     }
     let names: Vec<String> = match query.job {

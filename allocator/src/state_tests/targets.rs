@@ -8,6 +8,7 @@ use promring_model::target::{ADDRESS, TargetGroup};
 use super::*;
 use crate::discovery::Found;
 use crate::state::State;
+use crate::targets::JobTargets;
 
 #[test]
 fn every_target_has_exactly_one_owner() {
@@ -22,11 +23,11 @@ fn nothing_is_given_out_before_discovery_has_synced_and_the_scrapers_have_settle
     let mut fleet = Fleet::unsettled(&config, &["a"]);
     fleet.state = State::new(&config, 0);
     fleet.state.lead(1, true, 0);
-    fleet.run(6_000);
+    fleet.run(4_000);
     assert!(fleet.state.readiness().unwrap_err().contains("web"));
     assert_eq!(fleet.state.assignment("a", None), None);
     discover(&mut fleet.state, &config);
-    fleet.run(1_000);
+    fleet.run(2_000);
     assert_eq!(fleet.state.readiness(), Ok(()));
 
     let mut fleet = Fleet::unsettled(&config, &[]);
@@ -57,22 +58,58 @@ fn a_source_that_fails_holds_nobody_up_and_the_allocator_is_ready_once_it_has_fa
 }
 
 #[test]
-fn a_source_that_says_nothing_is_waited_for_and_its_failure_counts_from_when_it_fails() {
-    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
-    fleet.run(29_000);
-    assert!(fleet.state.assigns().unwrap_err().contains("cloud"));
-    fleet.run(2_000);
-    assert_eq!(fleet.state.assignment("a", None).unwrap().upsert["web"].targets.len(), 2);
-    fleet.state.discovered("cloud", 0, Found::Failed("no answer".to_owned()));
-    fleet.run(28_000);
-    assert!(fleet.state.readiness().unwrap_err().contains("cloud"), "it has not failed for 30 s");
+fn a_source_that_says_nothing_counts_as_failing_after_5_seconds() {
+    let mut fleet = Fleet::unsettled(&config(2, &WITH_A_CLOUD.replace("cloud", "mute")), &["a"]);
+    fleet.run(4_000);
+    assert!(!fleet.state.may_begin(), "it may answer any moment");
+    let status = |fleet: &Fleet| {
+        let job = fleet.state.jobs().find(|job| job.config.job_name == "mute").unwrap();
+        (job.failed(), job.sources().next().unwrap())
+    };
+    assert_eq!((status(&fleet).0, &*status(&fleet).1.last_error), (0, ""));
+    fleet.run(3_000);
+    let answer = fleet.state.assignment("a", None).unwrap();
+    assert_eq!((answer.upsert["web"].synced, answer.upsert["web"].targets.len()), (true, 2));
+    assert!(!answer.upsert["mute"].synced, "scrapers keep what they have of it");
+    let (failed, source) = status(&fleet);
+    assert!(failed == 1 && !source.synced && source.last_error.contains("nothing has come"), "{source:?}");
+    fleet.run(26_000);
+    assert!(fleet.state.readiness().unwrap_err().contains("mute"), "it has not failed for 30 s");
     fleet.run(4_000);
     assert_eq!(fleet.state.readiness(), Ok(()));
-    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
-    fleet.run(100_000);
-    assert!(fleet.state.readiness().is_err(), "it has not failed");
-    fleet.state.discovered("cloud", 0, Found::All(Vec::new()));
+    // It answers after all.
+    let group = TargetGroup {
+        targets: vec![Labels::from_pairs([(ADDRESS, "late:1")])],
+        labels: Labels::default(),
+        source: "0".to_owned(),
+    };
+    fleet.state.discovered("mute", 0, Found::all([&group]));
     fleet.run(1_000);
+    assert_eq!((status(&fleet).0, &*status(&fleet).1.last_error), (0, ""));
+    assert_eq!(fleet.state.assignment("a", None).unwrap().upsert["mute"].targets.len(), 1);
+}
+
+#[test]
+fn a_list_that_comes_in_is_waited_for_up_to_30_seconds() {
+    let mut fleet = Fleet::unsettled(&config(2, WITH_A_CLOUD), &["a"]);
+    for _ in 0..29 {
+        fleet.state.discovered("cloud", 0, Found::Arriving);
+        fleet.run(1_000);
+    }
+    assert!(fleet.state.assigns().unwrap_err().contains("cloud"));
+    assert_eq!(fleet.state.jobs().map(JobTargets::failed).sum::<usize>(), 0);
+    fleet.state.discovered("cloud", 0, Found::Arriving);
+    fleet.run(2_000);
+    assert_eq!(fleet.state.assigns(), Ok(()));
+    assert!(fleet.state.readiness().is_err(), "it does not fail");
+    // It stops coming, says that it failed, and begins again: the failure counts from its first moment.
+    fleet.run(8_000);
+    fleet.state.discovered("cloud", 0, Found::Failed("the list broke off".to_owned()));
+    fleet.run(15_000);
+    fleet.state.discovered("cloud", 0, Found::Arriving);
+    let failures = fleet.state.jobs().map(|job| job.sources().next().unwrap().last_error);
+    assert!(failures.collect::<String>().contains("broke off"), "until the whole list is there");
+    fleet.run(14_000);
     assert_eq!(fleet.state.readiness(), Ok(()));
 }
 

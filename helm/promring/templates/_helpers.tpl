@@ -30,6 +30,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- /* The configuration that all processes read. */ -}}
 {{- define "promring.config" -}}
+{{- $text := include "promring.configText" . -}}
+{{- $whole := $text | fromYaml -}}
+{{- if ne (dig "allocator" "members" "" $whole) "statefulset" -}}
+{{- fail "the chart cannot append its key allocator to the value config: it has to be a single YAML document whose keys begin their lines, with neither ... at its end nor a further document after ---" -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{- define "promring.configText" -}}
 {{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
 {{- $config := $text | fromYaml -}}
 {{- if hasKey $config "Error" -}}
@@ -169,28 +178,52 @@ readinessProbe:
   value: {{ .Values.log.format | quote }}
 {{- end -}}
 
-{{- /* The kinds of objects that the allocator looks at: those of the value, or those that the configuration's
+{{- /* What discovery lists and watches, as JSON: the kinds of objects in the whole cluster (`cluster`), and those in single
+       namespaces (`namespaces`: by name), without the former. By the values, or else by what the configuration's
        kubernetes_sd_configs ask for, as far as they go by the pod's own account. */ -}}
-{{- define "promring.resources" -}}
-{{- $kinds := dict -}}
-{{- range .Values.discovery.resources }}{{ $_ := set $kinds . true }}{{ end -}}
-{{- if not $kinds -}}
+{{- define "promring.scopes" -}}
+{{- $asked := list -}}
+{{- if .Values.discovery.resources -}}
+{{- $asked = append $asked (dict "kinds" .Values.discovery.resources "namespaces" list) -}}
+{{- else -}}
 {{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
 {{- $of := dict "pod" (list "pods") "service" (list "services") "endpoints" (list "endpoints" "services" "pods") "endpointslice" (list "endpointslices" "services" "pods") "node" (list "nodes") "ingress" (list "ingresses") -}}
 {{- range ($text | fromYaml).scrape_configs }}{{ range .kubernetes_sd_configs }}
 {{- if not (or .api_server .kubeconfig_file) -}}
 {{- $role := .role | default "" -}}
-{{- range get $of $role | default list }}{{ $_ := set $kinds . true }}{{ end -}}
+{{- $kinds := get $of $role | default list -}}
 {{- $attach := .attach_metadata | default dict -}}
 {{- $pods := has $role (list "pod" "endpoints" "endpointslice") -}}
-{{- if and $attach.namespace (ne $role "node") }}{{ $_ := set $kinds "namespaces" true }}{{ end -}}
-{{- if and $attach.node $pods }}{{ $_ := set $kinds "nodes" true }}{{ end -}}
-{{- if and $attach.deployment $pods }}{{ $_ := set $kinds "replicasets" true }}{{ end -}}
-{{- if and $attach.cronjob $pods }}{{ $_ := set $kinds "jobs" true }}{{ end -}}
+{{- if and $attach.namespace (ne $role "node") }}{{ $kinds = append $kinds "namespaces" }}{{ end -}}
+{{- if and $attach.node $pods }}{{ $kinds = append $kinds "nodes" }}{{ end -}}
+{{- if and $attach.deployment $pods }}{{ $kinds = append $kinds "replicasets" }}{{ end -}}
+{{- if and $attach.cronjob $pods }}{{ $kinds = append $kinds "jobs" }}{{ end -}}
+{{- $within := .namespaces | default dict -}}
+{{- $names := $within.names | default list -}}
+{{- if $within.own_namespace }}{{ $names = append $names $.Release.Namespace }}{{ end -}}
+{{- $asked = append $asked (dict "kinds" $kinds "namespaces" $names) -}}
 {{- end -}}
 {{- end }}{{ end -}}
 {{- end -}}
-{{- keys $kinds | sortAlpha | join "," -}}
+{{- $named := .Values.discovery.namespaces -}}
+{{- $cluster := list -}}
+{{- range $asked }}
+{{- $names := $named | default .namespaces -}}
+{{- range .kinds }}
+{{- $global := has . (list "nodes" "namespaces") -}}
+{{- if or (and $global (not $named)) (not (or $global $names)) }}{{ $cluster = append $cluster . }}{{ end -}}
+{{- end }}
+{{- end }}
+{{- $namespaces := dict -}}
+{{- range $asked }}
+{{- $kinds := without .kinds "nodes" "namespaces" -}}
+{{- range $kind := $kinds }}{{ if has $kind $cluster }}{{ $kinds = without $kinds $kind }}{{ end }}{{ end -}}
+{{- range $name := $named | default .namespaces }}
+{{- $all := concat (get $namespaces $name | default list) $kinds | uniq | sortAlpha -}}
+{{- if $all }}{{ $_ := set $namespaces $name $all }}{{ end -}}
+{{- end }}
+{{- end }}
+{{- dict "cluster" ($cluster | uniq | sortAlpha) "namespaces" $namespaces | toJson -}}
 {{- end -}}
 
 {{- /* One rule of RBAC for each API group that is needed. */ -}}

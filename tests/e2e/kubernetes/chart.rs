@@ -1,6 +1,6 @@
 //! The chart without a cluster: what it renders, and what it refuses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -90,16 +90,37 @@ fn the_roles_follow_the_configuration() {
     let everything =
         "attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}";
     let attached = ["jobs", "namespaces", "nodes", "pods", "replicasets"];
-    let cases: [(&str, &str, &[&str]); 9] = [
-        ("- role: pod", "", &pods),
-        ("- role: endpoints", "", &of_endpoints),
-        ("- {role: node, attach_metadata: {namespace: true}}", "", &["nodes"]),
-        ("- role: ingress\n  - role: service", "", &["ingresses", "services"]),
-        (&format!("- {{role: pod, {everything}}}"), "", &attached),
+    // What may be seen, by namespace; empty: in all.
+    type Seen<'a> = &'a [(&'a str, &'a [&'a str])];
+    let cases: [(&str, &str, Seen<'_>); 15] = [
+        ("- role: pod", "", &[("", &pods)]),
+        ("- role: endpoints", "", &[("", &of_endpoints)]),
+        ("- {role: node, attach_metadata: {namespace: true}}", "", &[("", &["nodes"])]),
+        ("- role: ingress\n  - role: service", "", &[("", &["ingresses", "services"])]),
+        (&format!("- {{role: pod, {everything}}}"), "", &[("", &attached)]),
         ("- {role: pod, api_server: 'https://elsewhere'}\n  - {role: node, kubeconfig_file: x}", "", &[]),
-        ("- role: pod", "discovery.resources={ingresses}", &["ingresses"]),
-        ("- {role: pod, attach_metadata: {node: true}}", "discovery.namespaces={shop}", &pods),
+        ("- role: pod", "discovery.resources={ingresses}", &[("", &["ingresses"])]),
+        ("- {role: pod, attach_metadata: {node: true}}", "discovery.namespaces={shop}", &[("shop", &pods)]),
         ("- role: node", "discovery.namespaces={shop}", &[]),
+        // Namespaces that the configuration names.
+        ("- {role: pod, namespaces: {names: [shop, bank]}}", "", &[("bank", &pods), ("shop", &pods)]),
+        (
+            "- {role: pod, namespaces: {names: [shop], own_namespace: true}}\n  - {role: ingress, namespaces: {names: [shop]}}",
+            "",
+            &[("metrics", &pods), ("shop", &["ingresses", "pods"])],
+        ),
+        (
+            &format!("- {{role: pod, namespaces: {{names: [shop]}}, {everything}}}"),
+            "",
+            &[("", &["namespaces", "nodes"]), ("shop", &["jobs", "pods", "replicasets"])],
+        ),
+        (
+            "- {role: endpoints, namespaces: {names: [shop]}}\n  - role: pod",
+            "",
+            &[("", &pods), ("shop", &["endpoints", "services"])],
+        ),
+        ("- {role: pod, namespaces: {names: [shop]}}", "discovery.resources={pods}", &[("", &pods)]),
+        ("- {role: pod, namespaces: {names: [shop]}}", "discovery.namespaces={bank}", &[("bank", &pods)]),
     ];
     for (discovery, set, expected) in cases {
         let config = format!("scrape_configs:\n- job_name: a\n  kubernetes_sd_configs:\n  {discovery}\n");
@@ -109,10 +130,12 @@ fn the_roles_follow_the_configuration() {
         arguments.extend(DISCOVERY_ALONE);
         arguments.extend(if set.is_empty() { vec![] } else { vec!["--set", set] });
         let rendered = objects(&template(dir.path(), &arguments).unwrap());
-        let namespace = if set.contains("namespaces") { "shop" } else { "" };
         let mut wanted: BTreeSet<Right> = BTreeSet::new();
         for verb in ["list", "watch"] {
-            wanted.extend(expected.iter().map(|resource| right(verb, resource, namespace)));
+            let all = expected
+                .iter()
+                .flat_map(|(namespace, kinds)| kinds.iter().map(move |kind| (kind, namespace)));
+            wanted.extend(all.map(|(kind, namespace)| right(verb, kind, namespace)));
             wanted.extend(["pods", "statefulsets"].map(|resource| right(verb, resource, "metrics")));
         }
         assert_eq!(granted(&rendered), wanted, "{config} {set}");
@@ -129,6 +152,9 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("config=allocator: {}", "which the chart writes"),
         ("allocator.settings.members=reporting", "allocator"),
         ("discovery.resources={secrets}", "discovery"),
+        ("listenAddress=localhost", "listenAddress"),
+        ("scraper.disruptionBudget.maxUnavailable=0", "want 1"),
+        ("scraper.disruptionBudget.maxUnavailable=0%", "does not match"),
     ] {
         let error = template(dir.path(), &["--set", argument]).expect_err(argument);
         assert!(error.contains(reason), "{argument}: {error}");
@@ -137,4 +163,80 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
     let error = template(dir.path(), &arguments).unwrap_err();
     assert!(error.contains("default config only"), "{error}");
+}
+
+/// The chart appends its key `allocator:`, which has to be a part of what processes read.
+#[test]
+fn a_configuration_that_nothing_can_be_appended_to_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    let render = |config: &str| {
+        std::fs::write(&path, config).unwrap();
+        let file = format!("config={}", path.display());
+        template(dir.path(), &["--show-only", "templates/config.yaml", "--set-file", &file])
+    };
+    for config in [
+        "scrape_configs: []\n...\n",
+        "scrape_configs: []\n...\n# The end.\n",
+        "scrape_configs: []\n---\nglobal: {}\n",
+        "{scrape_configs: []}\n",
+        "  scrape_configs: []\n",
+    ] {
+        let error = render(config).expect_err(config);
+        assert!(error.contains("cannot append its key allocator"), "{config}: {error}");
+    }
+    for config in
+        ["---\nscrape_configs: []\n", "scrape_configs: []", "# ...\nscrape_configs: []\nglobal:\n  # ...\n"]
+    {
+        let rendered = objects(&render(config).unwrap()).remove(0);
+        let text = rendered["data"]["prometheus.yml"].as_str().unwrap();
+        let written: Value = serde_saphyr::from_str(text).unwrap();
+        assert_eq!(written["allocator"]["members"], "statefulset", "{text}");
+    }
+}
+
+/// How many pods may be evicted at once, by the component that they are of.
+#[test]
+fn budgets_for_disruptions_are_there_unless_they_are_switched_off_or_a_pod_is_the_only_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let budgets = |set: &str| -> BTreeMap<String, Value> {
+        let rendered = objects(&template(dir.path(), &["--set", set]).unwrap());
+        let workloads: Vec<&Value> = rendered
+            .iter()
+            .filter(|object| object["kind"] == "Deployment" || object["kind"] == "StatefulSet")
+            .collect();
+        let budgets = rendered.iter().filter(|object| object["kind"] == "PodDisruptionBudget");
+        let of = |budget: &Value| {
+            // It means the pods of one of the two, and no others.
+            let meant: Vec<&&Value> = workloads
+                .iter()
+                .filter(|workload| workload["spec"]["selector"] == budget["spec"]["selector"])
+                .collect();
+            let [workload] = meant[..] else { panic!("{budget}") };
+            (workload["kind"].as_str().unwrap().to_owned(), budget["spec"]["maxUnavailable"].clone())
+        };
+        budgets.map(of).collect()
+    };
+    let both = |allocator: Value, scraper: Value| {
+        BTreeMap::from([("Deployment".to_owned(), allocator), ("StatefulSet".to_owned(), scraper)])
+    };
+    assert_eq!(budgets("scraper.replicas=3"), both(1.into(), 1.into()));
+    let set = "allocator.replicas=3,allocator.disruptionBudget.maxUnavailable=2,scraper.disruptionBudget.maxUnavailable=10%";
+    assert_eq!(budgets(set), both(2.into(), "10%".into()));
+    assert_eq!(budgets("allocator.replicas=1"), BTreeMap::from([("StatefulSet".to_owned(), 1.into())]));
+    let off = "allocator.disruptionBudget.enabled=false,scraper.disruptionBudget.enabled=false";
+    assert_eq!(budgets(off), BTreeMap::new());
+}
+
+#[test]
+fn both_roles_listen_where_the_value_says() {
+    let dir = tempfile::tempdir().unwrap();
+    for (set, wanted) in [("log.level=info", "0.0.0.0"), ("listenAddress=[::]", "[::]")] {
+        let rendered = objects(&template(dir.path(), &["--set", set]).unwrap());
+        let args = rendered.iter().filter_map(|object| {
+            object["spec"]["template"]["spec"]["containers"][0]["args"].as_array()?.last()?.as_str()
+        });
+        let args: BTreeSet<String> = args.map(str::to_owned).collect();
+        assert_eq!(args, BTreeSet::from([format!("{wanted}:8080"), format!("{wanted}:8081")]));
+    }
 }

@@ -3,9 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use promring_model::config::{KubernetesDiscovery, KubernetesRole};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::endpoints::{self, EndpointsKind};
 use super::endpointslice::{self, EndpointSlices};
@@ -21,6 +23,9 @@ use crate::packed::Packed;
 
 /// Groups told at once. Between two such parts others are served.
 const PART_GROUPS: usize = 500;
+
+/// How often it is told that a first list goes on coming in.
+const ARRIVING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A watch and what changed in it since this view looked.
 struct Followed<K: Kind> {
@@ -194,8 +199,19 @@ impl View {
     pub(crate) async fn run(mut self, reporters: Vec<Reporter>) {
         let mut complete = false;
         let mut told: Option<String> = None;
+        let (mut arrived, mut arriving_told) = (0, None::<Instant>);
         loop {
             let (synced, failure) = self.state();
+            if !complete
+                && failure == told
+                && self.objects() > arrived
+                && arriving_told.is_none_or(|at| at.elapsed() >= ARRIVING_INTERVAL)
+            {
+                (arrived, arriving_told) = (self.objects(), Some(Instant::now()));
+                for reporter in &reporters {
+                    reporter.send(Found::Arriving).await;
+                }
+            }
             if failure != told {
                 let found = || match &failure {
                     Some(failure) => Some(Found::Failed(failure.clone())),
@@ -249,6 +265,21 @@ impl View {
         others.replica_sets.iter().for_each(|f| add(f.watch.store.state()));
         others.jobs.iter().for_each(|f| add(f.watch.store.state()));
         all
+    }
+
+    /// How many objects are known.
+    fn objects(&self) -> usize {
+        fn of<K: Kind>(followed: &[Followed<K>]) -> usize {
+            followed.iter().map(|followed| followed.watch.store.len()).sum()
+        }
+        let others = &self.others;
+        with_main!(&self.main, followed => of(followed))
+            + of(&others.pods)
+            + of(&others.services)
+            + of(&others.nodes)
+            + of(&others.namespaces)
+            + of(&others.replica_sets)
+            + of(&others.jobs)
     }
 
     /// Builds the groups of some of the objects that changed: the groups that there are, and the names of those that are

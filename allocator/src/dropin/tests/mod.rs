@@ -477,3 +477,21 @@ async fn a_scaler_gets_a_number_where_the_capacity_is_configured_and_no_answer_o
     not_ready.advance();
     assert_eq!(ask(&not_ready, "/api/v1/scaling").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_does_not_wait_while_the_pool_is_at_work_on_the_next_board() {
+    let allocator = allocator(&format!("{STATIC}scrape_configs:\n{}", job("web", 9, "")));
+    let paths = ["/http_sd/a", "/jobs/web/targets?collector_id=b", "/scrape_configs", "/api/v1/scrapers"];
+    let (answers, received) = std::sync::mpsc::channel();
+    let at_work = allocator.pool();
+    let asking = allocator.clone();
+    tokio::spawn(async move {
+        for path in paths {
+            let _ = answers.send(ask(&asking, path).await.0);
+        }
+    });
+    for path in paths {
+        assert_eq!(received.recv_timeout(std::time::Duration::from_secs(60)), Ok(StatusCode::OK), "{path}");
+    }
+    drop(at_work);
+}

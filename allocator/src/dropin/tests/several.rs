@@ -7,9 +7,12 @@ use super::*;
 /// Brings the pool of one of several allocators up to date, which leads in this term, or was told this by the one that does.
 fn advance(allocator: &Allocator, term: Option<u64>, view: Option<&StateView>) {
     let mut pool = allocator.pool();
-    let mut state = allocator.state();
-    let _nobody_asks = state.advance(now_ms());
-    pool.as_mut().unwrap().advance(&state, term, view);
+    let _nobody_asks = allocator.state().advance(now_ms());
+    let look = pool.as_mut().unwrap().look(&allocator.state(), term, view);
+    if let Some(look) = look {
+        pool.as_mut().unwrap().take(look);
+        allocator.publish(pool.as_ref());
+    }
 }
 
 fn view(allocator: &Allocator) -> StateView {

@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     Status(u16),
     /// The connection closes in the middle of the second object.
     CutInLine,
+    /// Nothing comes after the first object of a streamed list.
+    StallInList,
     /// Bytes come for ever, and never a whole object.
     Drip,
     /// Nothing comes.
@@ -313,6 +315,9 @@ impl ApiServer {
                 if cut && sent == 1 {
                     piece(stream, b"{\"type\": \"ADDED\", \"obj").await?;
                     return Err(std::io::ErrorKind::BrokenPipe.into());
+                }
+                if fault == Some(Fault::StallInList) && sent == 1 {
+                    return std::future::pending().await;
                 }
                 event(stream, "ADDED", object).await?;
                 sent += 1;

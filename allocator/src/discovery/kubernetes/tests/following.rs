@@ -19,6 +19,8 @@ pub(crate) struct Told {
     pub(crate) groups: BTreeMap<String, Arc<Group>>,
     pub(crate) complete: bool,
     pub(crate) failure: Option<String>,
+    /// How often it was told that a list comes in.
+    pub(crate) arriving: usize,
 }
 
 impl Told {
@@ -165,6 +167,7 @@ impl Following {
                 told.complete |= complete;
                 told.failure = None;
             }
+            Found::Arriving => told.arriving += 1,
             Found::Failed(failure) => told.failure = Some(failure),
         }
     }

@@ -57,6 +57,19 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn a_list_that_comes_in_is_told_of_before_it_is_there() {
+    let server = ApiServer::start().await;
+    server.apply("pods", pod("a", 1));
+    server.apply("pods", pod("b", 2));
+    server.fail("pods", &[Fault::StallInList]);
+    let mut following = Following::start_timed(&config(&server, PODS), IMPATIENT);
+    following.until("a list", |jobs| jobs.get("pods").is_some_and(|told| told.arriving == 1)).await;
+    let told = &following.jobs["pods"];
+    assert!(told.groups.is_empty() && !told.complete, "a part of a list is no list");
+    following.until_addresses("pods", &["10.0.0.1:80", "10.0.0.2:80"]).await;
+}
+
+#[tokio::test]
 async fn a_connection_that_fails_says_nothing_about_streaming_lists() {
     let server = ApiServer::start().await;
     server.apply("pods", pod("a", 1));
