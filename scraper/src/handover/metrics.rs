@@ -39,7 +39,7 @@ impl HandoverMetrics {
         describe_gauge!("promring_handover_fences", "Second sets of lanes, for hand-overs.");
         describe_counter!(
             "promring_assignment_save_failures_total",
-            "Times that the volume did not take what must survive a restart; meanwhile no hand-over goes on."
+            "Times that the volume did not take what must survive a restart; meanwhile scraping goes on and no hand-over does."
         );
         Self {
             giving: gauge!("promring_handover_moves", "role" => "giver"),
