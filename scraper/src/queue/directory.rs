@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
@@ -12,12 +12,13 @@ use tokio::sync::watch;
 
 use super::QueueError;
 use super::files::Files;
-use super::lane::{Lane, LaneId};
+use super::ground::Ground;
+use super::lane::{Among, Lane, LaneId};
 use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX, ROOM_SHARE};
-use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::meta::{BadMeta, Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
-use super::volume::Volume;
+use super::volume::{self, Volume};
 
 /// Longest pause between two rounds of upkeep.
 const ROUND_MAX: Duration = Duration::from_secs(1);
@@ -40,6 +41,8 @@ pub(crate) struct Set {
     pub(crate) meta: SetMeta,
     pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) closed: bool,
+    /// Whether it has a directory. One that has none lives in memory.
+    made: bool,
 }
 
 impl Directory {
@@ -57,20 +60,15 @@ impl Directory {
         if destination.len() > DESTINATION_BYTES_MAX {
             return Err(QueueError::Name { bytes: destination.len() });
         }
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| QueueError::Io { path, source }
+        let mut ground = Ground::default();
+        let laid = volume.with_room(|| ground.lay(&*files, dir, destination));
+        let (names, unlaid) = match laid {
+            Ok(names) => (names, None),
+            Err(error) => match ground.names_without(&error, &*files, dir) {
+                Some(names) => (names, Some(error)),
+                None => return Err(error),
+            },
         };
-        files.create_dir(dir).map_err(failed(dir))?;
-        let lock_path = dir.join("lock");
-        let lock = files.lock(&lock_path).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => {
-                QueueError::Locked { dir: dir.to_owned(), holder: source.to_string() }
-            }
-            _ => QueueError::Io { path: lock_path, source },
-        })?;
-        let names = files.list(dir).map_err(failed(dir))?;
-        check_meta(&*files, dir, destination, &names)?;
         let shared = Arc::new(Shared {
             destination: destination.to_owned(),
             files,
@@ -85,7 +83,7 @@ impl Directory {
             disk_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             overaged: AtomicBool::new(false),
-            _lock: lock,
+            ground: Mutex::new(ground),
         });
         let mut sets = BTreeMap::new();
         for name in &names {
@@ -105,9 +103,69 @@ impl Directory {
             last_sync_ms: AtomicI64::new(0),
             published: Mutex::default(),
         });
-        directory.set_lanes(lanes)?;
+        // Before it needs room itself.
         volume.join(Arc::downgrade(&directory));
+        directory.begin(lanes, unlaid)?;
         Ok(directory)
+    }
+
+    /// Has lanes that take records: on the disk, or where that takes none, in memory until it does.
+    fn begin(&self, lanes: usize, unlaid: Option<QueueError>) -> Result<(), QueueError> {
+        let made = unlaid.map_or_else(|| self.set_lanes(lanes), Err);
+        let source = match made {
+            Err(QueueError::Io { source, .. }) if volume::is_sick(&source) => source,
+            made => return made,
+        };
+        self.shared.write_failed("making its lanes", &source);
+        if self.lane_count() == 0 {
+            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+            let id = next_id(&sets);
+            let dir = self.dir.join(set_name(id));
+            let lane =
+                |index| Lane::unmade(&self.shared, LaneId { set: id, index }, dir.join(lane_name(index)));
+            let meta = SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None };
+            sets.insert(id, Set { meta, lanes: (0..lanes).map(lane).collect(), closed: false, made: false });
+        }
+        self.close_superseded();
+        self.upkeep_sets();
+        Ok(())
+    }
+
+    /// Makes what could not be made when the queue was opened.
+    fn make_what_lacks(&self) {
+        let mut ground = self.ground();
+        let mut unmade: Vec<(u32, SetMeta)> = Vec::new();
+        self.for_each_set(|id, set| {
+            if !set.made {
+                unmade.push((id, set.meta.clone()));
+            }
+        });
+        let Shared { files, destination, volume, .. } = &*self.shared;
+        let made = if ground.is_laid() {
+            Ok(())
+        } else {
+            volume.with_room(|| ground.lay_later(&**files, &self.dir, destination))
+        };
+        let made = made.and_then(|()| {
+            unmade.iter().try_for_each(|(id, meta)| {
+                volume.with_room(|| self.make_set(*id, meta))?;
+                let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(set) = sets.get_mut(id) {
+                    set.made = true;
+                    set.lanes.iter().for_each(|lane| lane.lock().unmade = false);
+                }
+                Ok(())
+            })
+        });
+        match made {
+            Ok(()) => {}
+            Err(QueueError::Io { source, .. }) => self.shared.write_failed("making its lanes", &source),
+            Err(error) => self.shared.write_failed("making its lanes", &io::Error::other(error.to_string())),
+        }
+    }
+
+    fn ground(&self) -> MutexGuard<'_, Ground> {
+        self.shared.ground.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lane of a set; None: the newest normal set.
@@ -160,24 +218,43 @@ impl Directory {
         if !(1..=LANES_MAX).contains(&meta.lanes) {
             return Err(QueueError::Lanes { lanes: meta.lanes });
         }
-        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        let id = sets.last_key_value().map_or(0, |(id, _)| *id) + 1;
+        if !self.ground().is_laid() {
+            let source = io::Error::other("the disk has not taken the directory of the queue yet");
+            return Err(QueueError::Io { path: self.dir.clone(), source });
+        }
+        // Another queue gives way without a lock on this one, or this one does.
+        self.shared.volume.with_room(|| {
+            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
+            let id = next_id(&sets);
+            self.make_set(id, meta)?;
+            let set = open_set(&self.shared, id, &self.dir.join(set_name(id)))?;
+            sets.insert(id, set);
+            Ok(id)
+        })
+    }
+
+    /// Makes the directory of a set: it appears under its name as a whole or not at all.
+    fn make_set(&self, id: u32, meta: &SetMeta) -> Result<(), QueueError> {
         let path = self.dir.join(set_name(id));
         let beside = self.dir.join(format!("{}.tmp", set_name(id)));
         let files = &self.shared.files;
-        // It appears under its name as a whole or not at all.
         let made = (|| {
+            let wanted = meta.encode();
+            // All of it but the last step may have been done before.
+            if files
+                .read_small(&path.join("meta"), META_BYTES_MAX)
+                .is_ok_and(|found| found == wanted.as_bytes())
+            {
+                return files.sync_dir(&self.dir);
+            }
             for index in 0..meta.lanes {
                 files.create_dir(&beside.join(lane_name(index)))?;
             }
-            files.replace(&beside.join("meta"), meta.encode().as_bytes())?;
+            files.replace(&beside.join("meta"), wanted.as_bytes())?;
             files.rename(&beside, &path)?;
             files.sync_dir(&self.dir)
         })();
-        made.map_err(|source| QueueError::Io { path: path.clone(), source })?;
-        let set = open_set(&self.shared, id, &path)?;
-        sets.insert(id, set);
-        Ok(id)
+        made.map_err(|source| QueueError::Io { path, source })
     }
 
     /// The condition of a set is fulfilled.
@@ -222,10 +299,21 @@ impl Directory {
     }
 
     /// Drops the oldest segment of the queue. Returns whether there was one.
-    pub(crate) fn drop_oldest(&self, reason: DropReason, in_memory_only: bool) -> bool {
+    pub(crate) fn drop_oldest(&self, reason: DropReason, among: Among) -> bool {
         let lanes = self.all_lanes();
-        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(in_memory_only)?, lane)));
-        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, in_memory_only))
+        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(among)?, lane)));
+        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, among))
+    }
+
+    /// Bytes on the disk that are not acknowledged.
+    pub(crate) fn backlog_on_disk(&self) -> u64 {
+        self.all_lanes().iter().map(|lane| lane.pending_among(Among::Disk).bytes).sum()
+    }
+
+    /// Gives segments back of which everything is acknowledged, though they take records. Returns whether there was any.
+    pub(crate) fn let_go(&self) -> bool {
+        // All of them, not only the first.
+        self.all_lanes().iter().filter(|lane| lane.let_go()).count() > 0
     }
 
     /// Makes room for `bytes` more within the bound of bytes.
@@ -235,7 +323,7 @@ impl Directory {
             return;
         }
         while self.shared.held_bytes() + bytes > bounds.settings.max_bytes {
-            if !self.drop_oldest(DropReason::Size, false) {
+            if !self.drop_oldest(DropReason::Size, Among::All) {
                 return;
             }
         }
@@ -257,7 +345,7 @@ impl Directory {
         let fits = || self.shared.held_bytes() <= max_bytes - max_bytes / ROOM_SHARE;
         fits() || {
             // Segments that wait for more records may hold nothing but acknowledged ones.
-            self.all_lanes().iter().for_each(|lane| lane.let_go());
+            self.let_go();
             fits()
         }
     }
@@ -312,6 +400,7 @@ impl Directory {
         let age = i64::try_from(bounds.settings.max_age.as_millis()).unwrap_or(i64::MAX);
         let before_ms = now_ms.saturating_sub(age);
         let mut overaged = false;
+        self.make_what_lacks();
         for lane in self.all_lanes() {
             if bounds.press_back() {
                 overaged |= lane.pending().oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
@@ -345,6 +434,7 @@ impl Directory {
 
     /// Finishes all segments and syncs: nothing is written any more.
     pub(crate) fn shut(&self) {
+        self.make_what_lacks();
         let lanes = self.all_lanes();
         for lane in &lanes {
             lane.retry_disk();
@@ -380,6 +470,10 @@ impl Directory {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            if sets.get(&id).is_some_and(|set| !set.made) {
+                sets.remove(&id);
+                continue;
+            }
             let path = self.dir.join(set_name(id));
             let gone = self.dir.join(format!("{}.gone", set_name(id)));
             if let Err(error) = self.shared.files.rename(&path, &gone) {
@@ -434,34 +528,12 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
-    sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
+fn next_id(sets: &BTreeMap<u32, Set>) -> u32 {
+    sets.last_key_value().map_or(0, |(id, _)| *id) + 1
 }
 
-/// Makes sure that the directory is ours and this destination's.
-fn check_meta(files: &dyn Files, dir: &Path, destination: &str, names: &[String]) -> Result<(), QueueError> {
-    let path = dir.join("meta");
-    let wanted = meta::encode_queue(destination);
-    let failed = |source| QueueError::Io { path: path.clone(), source };
-    if names.iter().any(|name| name == "meta") {
-        let bytes = files.read_small(&path, META_BYTES_MAX).map_err(failed)?;
-        if bytes == wanted.as_bytes() {
-            return Ok(());
-        }
-        match meta::decode_queue(&bytes) {
-            Ok(found) => {
-                return Err(QueueError::OtherDestination { path, found, expected: destination.to_owned() });
-            }
-            Err(BadMeta::Foreign) => return Err(QueueError::Foreign { path }),
-            Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
-            Err(BadMeta::Damaged) => {
-                tracing::warn!(file = %path.display(), "a damaged description of a queue is written anew");
-            }
-        }
-    } else if names.iter().any(|name| parse_set_name(name).is_some()) {
-        tracing::warn!(file = %path.display(), "a missing description of a queue is written anew");
-    }
-    files.replace(&path, wanted.as_bytes()).map_err(failed)
+fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
+    sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
 }
 
 fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
@@ -489,7 +561,7 @@ fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError
         lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
         lanes.push(lane);
     }
-    Ok(Set { meta, lanes, closed: false })
+    Ok(Set { meta, lanes, closed: false, made: true })
 }
 
 fn set_name(id: u32) -> String {

@@ -19,6 +19,7 @@ mod cursor;
 mod directory;
 mod examine;
 mod files;
+mod ground;
 mod inspect;
 mod lane;
 mod limits;

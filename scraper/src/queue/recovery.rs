@@ -13,7 +13,6 @@ use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
 use super::limits::SEGMENT_BYTES_MAX;
-use super::reader::ReadState;
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 use super::shared::{DropReason, Shared, add};
@@ -38,7 +37,30 @@ impl Lane {
         }
         recovered.settle_cursor();
         let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, .. } = recovered;
-        let lane = Self {
+        let state = LaneState {
+            segments,
+            next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
+            cursor,
+            cursor_unwritten: cursor_file.is_none(),
+            cursor_file,
+            unsynced,
+            dir_unsynced: true,
+            ..LaneState::default()
+        };
+        let lane = Self::with_state(shared, id, dir, state);
+        lane.rewind();
+        Ok(Arc::new(lane))
+    }
+
+    /// A new lane whose directory the disk does not take yet: until it does, records live in memory.
+    pub(crate) fn unmade(shared: &Arc<Shared>, id: LaneId, dir: PathBuf) -> Arc<Self> {
+        let state =
+            LaneState { next_sequence: 1, cursor_unwritten: true, unmade: true, ..LaneState::default() };
+        Arc::new(Self::with_state(shared, id, dir, state))
+    }
+
+    fn with_state(shared: &Arc<Shared>, id: LaneId, dir: PathBuf, state: LaneState) -> Self {
+        Self {
             id,
             dir,
             shared: Arc::clone(shared),
@@ -47,24 +69,8 @@ impl Lane {
             waits_for: Mutex::default(),
             successors: Mutex::default(),
             reader_taken: AtomicBool::new(false),
-            state: Mutex::new(LaneState {
-                segments,
-                writer: None,
-                next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
-                cursor,
-                cursor_unwritten: cursor_file.is_none(),
-                cursor_unsynced: false,
-                cursor_file,
-                unsynced,
-                dir_unsynced: true,
-                garbage: Vec::new(),
-                closed: false,
-                disk_retry_ms: 0,
-                read: ReadState::default(),
-            }),
-        };
-        lane.rewind();
-        Ok(Arc::new(lane))
+            state: Mutex::new(state),
+        }
     }
 
     /// Opens the file of the cursor, if that failed before.
