@@ -16,6 +16,7 @@ mod metrics;
 mod news;
 mod piece;
 mod units;
+mod versions;
 mod written;
 
 #[cfg(test)]
