@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use promring_model::config::FsyncPolicy;
 use tokio::sync::Notify;
 
 use super::QueueError;
@@ -18,6 +19,9 @@ use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentErr
 use super::shared::{DropReason, Shared, add};
 
 const CURSOR: &str = "cursor";
+
+/// A sync may come so much later than its interval, in milliseconds: upkeep is once a second, and the disk takes its time.
+const SYNC_LATE_MS: i64 = 10_000;
 
 impl Lane {
     /// Opens the lane in `dir`, which exists. Reads no record but the last of a segment without a footer.
@@ -36,12 +40,17 @@ impl Lane {
             recovered.add(base)?;
         }
         recovered.settle_cursor();
-        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, .. } = recovered;
+        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, recent, .. } = recovered;
+        // In the order in which they were written.
+        let recent = recent.into_iter().map(|(_, base, file)| (base, file));
+        let unsynced = recent.chain(unsynced).collect();
         let state = LaneState {
             segments,
             next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
             cursor,
             cursor_unwritten: cursor_file.is_none(),
+            // A process that was killed may have written it a moment ago.
+            cursor_unsynced: cursor_file.is_some(),
             cursor_file,
             unsynced,
             dir_unsynced: true,
@@ -99,6 +108,8 @@ struct Recovered<'s> {
     segments: VecDeque<Segment>,
     last_sequence: u64,
     unsynced: Vec<(u64, Arc<dyn File>)>,
+    /// Whole segments that may not be synced, by the time of their last record.
+    recent: VecDeque<(i64, u64, Arc<dyn File>)>,
 }
 
 impl<'s> Recovered<'s> {
@@ -128,6 +139,7 @@ impl<'s> Recovered<'s> {
             segments: VecDeque::new(),
             last_sequence: 0,
             unsynced: Vec::new(),
+            recent: VecDeque::new(),
         }
     }
 
@@ -174,6 +186,8 @@ impl<'s> Recovered<'s> {
             // What was cut off must not come back with the power: its sequence numbers are used again. Syncing goes in order, so it
             // is gone from the disk before a new record is there.
             self.unsynced.push((base, file));
+        } else {
+            self.note_recent(summary.last_enqueued_ms, base, file);
         }
         let mut segment = Segment::new(base, Place::Disk);
         (segment.summary, segment.end) = (summary, end);
@@ -182,6 +196,16 @@ impl<'s> Recovered<'s> {
         add(&self.shared.disk_bytes, segment.held_bytes);
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// A process that was killed may have finished this segment a moment before, and not synced it yet. Nobody but this one
+    /// does that.
+    fn note_recent(&mut self, last_ms: i64, base: u64, file: Arc<dyn File>) {
+        let FsyncPolicy::Interval(interval) = self.shared.bounds().settings.fsync else { return };
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        let synced_ms = last_ms.saturating_sub(interval_ms).saturating_sub(SYNC_LATE_MS);
+        while self.recent.pop_front_if(|(last_ms, ..)| *last_ms < synced_ms).is_some() {}
+        self.recent.push_back((last_ms, base, file));
     }
 
     fn put_aside(&self, path: &Path) {

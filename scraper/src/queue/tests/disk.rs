@@ -128,7 +128,8 @@ impl Disk {
         }
     }
 
-    fn is_gone(&self) -> bool {
+    /// Whether `stop_at` has come.
+    pub(super) fn is_gone(&self) -> bool {
         let state = self.state();
         state.faults.stop_at.is_some_and(|at| state.calls >= at)
     }

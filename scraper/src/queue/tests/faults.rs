@@ -344,6 +344,29 @@ fn a_power_cut_costs_at_most_what_came_within_the_fsync_interval() {
 }
 
 #[test]
+fn what_a_killed_process_left_unsynced_is_synced_by_the_next_one() {
+    let mut world = small_segments();
+    world.settings.fsync = FsyncPolicy::Interval(Duration::from_secs(1));
+    let queue = world.open(1);
+    queue.directory.upkeep();
+    fill(&queue, 0..20);
+    let mut read = reader(&queue, 0);
+    let mut body = Vec::new();
+    let first = read.peek(&mut body).unwrap();
+    read.ack(first.sequence);
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop((queue, read));
+    world.disk.revive();
+    let queue = world.open(1);
+    world.advance(1_000);
+    queue.directory.upkeep();
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.cut_power(|| 0);
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), (1..20).collect::<Vec<_>>());
+}
+
+#[test]
 fn files_are_synced_in_each_interval_however_long_it_is() {
     for interval_ms in [1, 40, 700, 1_000, 1_500, 2_999, 10_000] {
         let mut world = World::new();
