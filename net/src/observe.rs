@@ -32,10 +32,19 @@ pub fn install_metrics() {
     }
 }
 
-/// All metrics in the text format, or nothing where [`install_metrics`] has not run.
+/// All metrics in the text format, or nothing where [`install_metrics`] has not run. A gauge that is not a number is not
+/// shown: the recorder takes nothing back, so that is how one is set whose subject is gone.
 #[must_use]
 pub fn render_metrics() -> String {
-    RECORDER.get().map(PrometheusHandle::render).unwrap_or_default()
+    RECORDER.get().map(|recorder| without_nan(recorder.render())).unwrap_or_default()
+}
+
+fn without_nan(text: String) -> String {
+    const NAN: &str = " NaN\n";
+    if !text.contains(NAN) {
+        return text;
+    }
+    text.split_inclusive('\n').filter(|line| line.starts_with('#') || !line.ends_with(NAN)).collect()
 }
 
 /// Keeps histograms bounded: the exporter collects samples until it is told to sort them into buckets.
@@ -46,5 +55,25 @@ pub async fn upkeep() {
         if let Some(handle) = RECORDER.get() {
             handle.run_upkeep();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gauge_that_is_not_a_number_is_not_shown() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::gauge!("g", "of" => "NaN").set(1.5);
+            let gone = metrics::gauge!("g", "of" => "gone");
+            gone.set(2.0);
+            assert!(without_nan(handle.render()).contains("g{of=\"gone\"} 2\n"));
+            gone.set(f64::NAN);
+        });
+        let text = without_nan(handle.render());
+        assert!(text.contains("g{of=\"NaN\"} 1.5\n") && !text.contains("gone"), "{text}");
     }
 }

@@ -53,6 +53,14 @@ impl HandoverMetrics {
     }
 }
 
+/// A destination that is gone shows nothing of fences any more.
+pub(super) fn hide_fences(destination: &str) {
+    for name in ["promring_handover_fenced_samples", "promring_handover_fences"] {
+        // What is not a number is not shown.
+        gauge!(name, "remote_name" => destination.to_owned()).set(f64::NAN);
+    }
+}
+
 /// Brings up to date what a destination's fences show.
 pub(super) fn publish_fences(destination: &str, stats: &QueueStats) {
     let fences = || stats.sets.iter().filter(|set| set.kind == SetKind::Fence);

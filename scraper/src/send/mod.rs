@@ -15,6 +15,7 @@ mod metadata;
 mod metrics;
 mod news;
 mod piece;
+mod shown;
 mod units;
 mod versions;
 mod written;
