@@ -1,10 +1,9 @@
 //! The directory of a queue: sets of lanes that come and go, the bounds over all of them, and upkeep.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use promring_model::config::{FsyncPolicy, QueueSettings};
@@ -14,11 +13,12 @@ use super::QueueError;
 use super::files::Files;
 use super::ground::Ground;
 use super::lane::{Among, Lane, LaneId};
-use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX, ROOM_SHARE};
-use super::meta::{BadMeta, Hold, SetKind, SetMeta};
+use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, ROOM_SHARE};
+use super::making::open_set;
+use super::meta::{Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
-use super::volume::{self, Volume};
+use super::volume::Volume;
 
 /// Longest pause between two rounds of upkeep.
 const ROUND_MAX: Duration = Duration::from_secs(1);
@@ -27,8 +27,8 @@ const ROUND_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) shared: Arc<Shared>,
-    dir: PathBuf,
-    sets: RwLock<BTreeMap<u32, Set>>,
+    pub(super) dir: PathBuf,
+    pub(super) sets: RwLock<BTreeMap<u32, Set>>,
     lanes_changed: watch::Sender<Vec<LaneId>>,
     last_sync_ms: AtomicI64,
     /// What was published last.
@@ -42,7 +42,7 @@ pub(crate) struct Set {
     pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) closed: bool,
     /// Whether it has a directory. One that has none lives in memory.
-    made: bool,
+    pub(super) made: bool,
 }
 
 impl Directory {
@@ -109,65 +109,6 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Has lanes that take records: on the disk, or where that takes none, in memory until it does.
-    fn begin(&self, lanes: usize, unlaid: Option<QueueError>) -> Result<(), QueueError> {
-        let made = unlaid.map_or_else(|| self.set_lanes(lanes), Err);
-        let source = match made {
-            Err(QueueError::Io { source, .. }) if volume::is_sick(&source) => source,
-            made => return made,
-        };
-        self.shared.write_failed("making its lanes", &source);
-        if self.lane_count() == 0 {
-            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-            let id = next_id(&sets);
-            let dir = self.dir.join(set_name(id));
-            let lane =
-                |index| Lane::unmade(&self.shared, LaneId { set: id, index }, dir.join(lane_name(index)));
-            let meta = SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None };
-            sets.insert(id, Set { meta, lanes: (0..lanes).map(lane).collect(), closed: false, made: false });
-        }
-        self.close_superseded();
-        self.upkeep_sets();
-        Ok(())
-    }
-
-    /// Makes what could not be made when the queue was opened.
-    fn make_what_lacks(&self) {
-        let mut ground = self.ground();
-        let mut unmade: Vec<(u32, SetMeta)> = Vec::new();
-        self.for_each_set(|id, set| {
-            if !set.made {
-                unmade.push((id, set.meta.clone()));
-            }
-        });
-        let Shared { files, destination, volume, .. } = &*self.shared;
-        let made = if ground.is_laid() {
-            Ok(())
-        } else {
-            volume.with_room(|| ground.lay_later(&**files, &self.dir, destination))
-        };
-        let made = made.and_then(|()| {
-            unmade.iter().try_for_each(|(id, meta)| {
-                volume.with_room(|| self.make_set(*id, meta))?;
-                let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(set) = sets.get_mut(id) {
-                    set.made = true;
-                    set.lanes.iter().for_each(|lane| lane.lock().unmade = false);
-                }
-                Ok(())
-            })
-        });
-        match made {
-            Ok(()) => {}
-            Err(QueueError::Io { source, .. }) => self.shared.write_failed("making its lanes", &source),
-            Err(error) => self.shared.write_failed("making its lanes", &io::Error::other(error.to_string())),
-        }
-    }
-
-    fn ground(&self) -> MutexGuard<'_, Ground> {
-        self.shared.ground.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The lane of a set; None: the newest normal set.
     pub(crate) fn lane(&self, set: Option<u32>, index: usize) -> Option<Arc<Lane>> {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
@@ -211,50 +152,6 @@ impl Directory {
         self.close_superseded();
         self.upkeep_sets();
         Ok(())
-    }
-
-    /// Makes a set of lanes.
-    pub(crate) fn create_set(&self, meta: &SetMeta) -> Result<u32, QueueError> {
-        if !(1..=LANES_MAX).contains(&meta.lanes) {
-            return Err(QueueError::Lanes { lanes: meta.lanes });
-        }
-        if !self.ground().is_laid() {
-            let source = io::Error::other("the disk has not taken the directory of the queue yet");
-            return Err(QueueError::Io { path: self.dir.clone(), source });
-        }
-        // Another queue gives way without a lock on this one, or this one does.
-        self.shared.volume.with_room(|| {
-            let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-            let id = next_id(&sets);
-            self.make_set(id, meta)?;
-            let set = open_set(&self.shared, id, &self.dir.join(set_name(id)))?;
-            sets.insert(id, set);
-            Ok(id)
-        })
-    }
-
-    /// Makes the directory of a set: it appears under its name as a whole or not at all.
-    fn make_set(&self, id: u32, meta: &SetMeta) -> Result<(), QueueError> {
-        let path = self.dir.join(set_name(id));
-        let beside = self.dir.join(format!("{}.tmp", set_name(id)));
-        let files = &self.shared.files;
-        let made = (|| {
-            let wanted = meta.encode();
-            // All of it but the last step may have been done before.
-            if files
-                .read_small(&path.join("meta"), META_BYTES_MAX)
-                .is_ok_and(|found| found == wanted.as_bytes())
-            {
-                return files.sync_dir(&self.dir);
-            }
-            for index in 0..meta.lanes {
-                files.create_dir(&beside.join(lane_name(index)))?;
-            }
-            files.replace(&beside.join("meta"), wanted.as_bytes())?;
-            files.rename(&beside, &path)?;
-            files.sync_dir(&self.dir)
-        })();
-        made.map_err(|source| QueueError::Io { path, source })
     }
 
     /// The condition of a set is fulfilled.
@@ -447,7 +344,7 @@ impl Directory {
     }
 
     /// All normal sets but the newest take no more records.
-    fn close_superseded(&self) {
+    pub(super) fn close_superseded(&self) {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         let newest = newest_normal(&sets).map(|(id, _)| id);
         let superseded: Vec<u32> = sets
@@ -528,47 +425,15 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-fn next_id(sets: &BTreeMap<u32, Set>) -> u32 {
-    sets.last_key_value().map_or(0, |(id, _)| *id) + 1
-}
-
 fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
     sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
 }
 
-fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
-    let path = dir.join("meta");
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| QueueError::Io { path, source }
-    };
-    let names = shared.files.list(dir).map_err(failed(dir))?;
-    let directories = names.iter().filter_map(|name| parse_lane_name(name)).max().map_or(0, |last| last + 1);
-    let read = shared.files.read_small(&path, META_BYTES_MAX).map_err(|_| BadMeta::Damaged);
-    let meta = match read.and_then(|bytes| SetMeta::decode(&bytes)) {
-        Ok(meta) => meta,
-        Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
-        Err(BadMeta::Foreign | BadMeta::Damaged) => {
-            tracing::warn!(file = %path.display(), "a damaged description of lanes: they are sent at once");
-            SetMeta { kind: SetKind::Normal, lanes: directories.max(1), hold: Hold::None }
-        }
-    };
-    let mut lanes = Vec::with_capacity(meta.lanes);
-    for index in 0..meta.lanes {
-        let lane_dir = dir.join(lane_name(index));
-        shared.files.create_dir(&lane_dir).map_err(failed(&lane_dir))?;
-        let lane = Lane::open(shared, LaneId { set: id, index }, lane_dir)?;
-        lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
-        lanes.push(lane);
-    }
-    Ok(Set { meta, lanes, closed: false, made: true })
-}
-
-fn set_name(id: u32) -> String {
+pub(super) fn set_name(id: u32) -> String {
     format!("set-{id:08}")
 }
 
-fn lane_name(index: usize) -> String {
+pub(super) fn lane_name(index: usize) -> String {
     format!("lane-{index:03}")
 }
 

@@ -171,7 +171,7 @@ impl LaneSender {
 
     /// Takes a request apart that is not taken as a whole, and halves what is refused until only what is refused alone is
     /// left, which is given up. Pieces go in the order that they stand in.
-    async fn deliver_pieces(&mut self, request: &Request, why: Why) -> Next {
+    async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
         let Ok(units) = units::take_apart(request.encoding, &request.body) else {
             if request.records > 1 {
                 // One of them is no request, and makes none of all. Nobody can have stored anything of it.
@@ -191,6 +191,7 @@ impl LaneSender {
         let units = if request.first_ms < self.cutoff_ms() { self.young_enough(units) } else { units };
         let whole = Piece { units, maybe_stored: request.maybe_stored };
         let mut as_v1 = matches!(why, Why::NoV2);
+        let mut stored = false;
         let mut stack = Vec::new();
         match why {
             Why::TooOld | Why::NoV2 => stack.push(whole),
@@ -213,16 +214,23 @@ impl LaneSender {
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
             match self.offer(&offer, &mut piece.maybe_stored).await {
-                Fate::Accepted => self.sent(offer.last_ms),
+                Fate::Accepted => {
+                    self.sent(offer.last_ms);
+                    stored = true;
+                }
                 Fate::InPart(refusal, written) => {
                     self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                    stored = true;
                 }
                 Fate::NoV2 => {
                     as_v1 = true;
                     stack.push(piece);
                 }
-                // Nothing of it was stored as 1.0, so all of it goes once more.
-                Fate::NoV1 => return Next::Same,
+                Fate::NoV1 => {
+                    // All of it goes once more, what was taken as 1.0 before this piece included.
+                    request.maybe_stored |= stored || piece.maybe_stored;
+                    return Next::Same;
+                }
                 Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
                 Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
                 Fate::Refused(refusal) => {

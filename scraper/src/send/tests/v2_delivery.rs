@@ -466,3 +466,25 @@ async fn a_receiver_that_takes_neither_version_is_asked_in_turn_until_it_takes_o
         assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
     }
 }
+
+#[tokio::test]
+async fn what_was_taken_as_1_0_and_comes_again_as_2_0_is_no_loss() {
+    let receiver = Receiver::start(|number, request| match number {
+        0 => Action::Answer(415, ""),
+        1 => Action::Store,
+        _ if request.is_v2() => Action::Store,
+        _ => Action::Answer(415, "not any more"),
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, ", max_samples_per_send: 10000").await;
+    // So much that it goes in pieces.
+    let name = "n".repeat(10_000);
+    let samples: Vec<(&str, i64)> = (1..=1_000).map(|time| (name.as_str(), time)).collect();
+    sending.append_v2(&samples);
+    sending.drained().await;
+    assert_eq!(versions(&receiver), [true, false, false, true]);
+    assert_eq!(receiver.stored()[&name], (1..=1_000).collect::<Vec<_>>());
+    assert!(sending.refused("already_stored") > 0);
+    assert_eq!(sending.refused("out_of_order"), 0);
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+}
