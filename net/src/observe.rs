@@ -57,11 +57,13 @@ pub fn collect(show: impl Fn() + Send + Sync + 'static) -> Collected {
     Collected(show)
 }
 
-/// All metrics in the text format, or nothing where [`install_metrics`] has not run.
+/// All metrics in the text format, or nothing where [`install_metrics`] has not run. A gauge that is not a number is not
+/// shown: the recorder takes nothing back, so that is how one is set whose subject is gone, where [`collect`] would cost too
+/// much.
 #[must_use]
 pub fn render_metrics() -> String {
     let Some(handle) = RECORDER.get() else { return String::new() };
-    let mut text = handle.render();
+    let mut text = without_nan(handle.render());
     let collected: Vec<Arc<Show>> = {
         let collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
         collected.iter().filter_map(Weak::upgrade).collect()
@@ -72,6 +74,14 @@ pub fn render_metrics() -> String {
         text.push_str(&recorder.handle().render());
     }
     text
+}
+
+fn without_nan(text: String) -> String {
+    const NAN: &str = " NaN\n";
+    if !text.contains(NAN) {
+        return text;
+    }
+    text.split_inclusive('\n').filter(|line| line.starts_with('#') || !line.ends_with(NAN)).collect()
 }
 
 /// Keeps histograms bounded: the exporter collects samples until it is told to sort them into buckets.
@@ -105,5 +115,20 @@ mod tests {
         assert_eq!((has("a"), has("b")), (true, false));
         drop(collected);
         assert_eq!((has("a"), has("b")), (false, false));
+    }
+
+    #[test]
+    fn a_gauge_that_is_not_a_number_is_not_shown() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::gauge!("g", "of" => "NaN").set(1.5);
+            let gone = metrics::gauge!("g", "of" => "gone");
+            gone.set(2.0);
+            assert!(without_nan(handle.render()).contains("g{of=\"gone\"} 2\n"));
+            gone.set(f64::NAN);
+        });
+        let text = without_nan(handle.render());
+        assert!(text.contains("g{of=\"NaN\"} 1.5\n") && !text.contains("gone"), "{text}");
     }
 }

@@ -176,6 +176,11 @@ impl Destinations {
         lock(&self.open).iter().map(|open| Arc::clone(&open.destination)).collect()
     }
 
+    /// The same with those that are no longer in the configuration and not closed yet.
+    pub(crate) fn with_leaving(&self) -> Vec<Arc<Destination>> {
+        self.all().into_iter().map(|open| open.destination).collect()
+    }
+
     /// Has a fence for each of these moves at every destination, and opens all others. Gives the moves that lack one. Waits
     /// for the disk.
     pub(crate) fn keep_fences(&self, wanted: &BTreeMap<MoveId, WantedFence>) -> BTreeSet<MoveId> {

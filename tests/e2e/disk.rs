@@ -7,7 +7,7 @@ use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::{Fault, Receiver};
 
 use crate::host::Disk;
-use crate::support::{Process, eventually, get, metric, metric_of, run};
+use crate::support::{Process, client, eventually, get, metric, metric_of, run};
 
 const DROPPED: &str = "promring_queue_dropped_samples_total";
 const MEMORY: &str = "promring_queue_memory_bytes";
@@ -19,8 +19,13 @@ struct World {
     large: Receiver,
     /// Gets `up` only.
     small: Receiver,
+    /// The same, once it is configured.
+    added: Receiver,
     config: PathBuf,
 }
+
+/// Nobody waits for a part that tells nothing: a test that needs that to end would take longer than it may.
+const LAPSE: &str = "10m";
 
 impl World {
     /// Both receivers are away.
@@ -30,11 +35,13 @@ impl World {
         let fleet = Fleet::start(options).await.unwrap();
         let large = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let small = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let added = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
         std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
         let config = dir.path().join("prometheus.yml");
         let text = format!(
             "
 global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+allocator: {{lapse: {LAPSE}}}
 scrape_configs: [{{job_name: sample, file_sd_configs: [{{files: [targets.json]}}]}}]
 remote_write:
 - {{url: '{}', name: large, queue_config: {{max_backoff: 500ms}}}}
@@ -49,7 +56,17 @@ remote_write:
         std::fs::write(&config, text).unwrap();
         large.add_fault(Fault::Reset).unwrap();
         small.add_fault(Fault::Reset).unwrap();
-        Self { dir, fleet, large, small, config }
+        Self { dir, fleet, large, small, added, config }
+    }
+
+    /// Configures another destination, which is there.
+    fn add_destination(&self) {
+        let mut text = std::fs::read_to_string(&self.config).unwrap();
+        text.push_str(&format!(
+            "- {{url: '{}', name: added, write_relabel_configs: [{{source_labels: [__name__], regex: up, action: keep}}]}}\n",
+            self.added.write_url()
+        ));
+        std::fs::write(&self.config, text).unwrap();
     }
 
     /// A process whose queues are on the disk.
@@ -63,7 +80,7 @@ remote_write:
 
     /// Samples of `up` that the small destination has.
     fn ups(&self) -> u64 {
-        self.small.audit().last_samples("up").iter().map(|up| up.samples).sum()
+        ups(&self.small)
     }
 
     /// The small destination has one sample for each scrape, in order: it lost nothing.
@@ -72,6 +89,10 @@ remote_write:
         let summary = self.small.summary();
         assert_eq!((summary.duplicates, summary.out_of_order), (0, 0));
     }
+}
+
+fn ups(receiver: &Receiver) -> u64 {
+    receiver.audit().last_samples("up").iter().map(|up| up.samples).sum()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +109,11 @@ async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing
         metric_of(&base, DROPPED, "disk_full").await.filter(|samples| *samples > gone + 30_000.0)
     })
     .await;
+    // A destination that comes now has its queue there all the same.
+    world.add_destination();
+    let answer = client().post(format!("{base}/-/reload")).send().await.unwrap();
+    assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    eventually("the new destination is sent to", async || (ups(&world.added) > 20).then_some(())).await;
     let (code, shown, _) = run(&["queue", world.data().to_str().unwrap()]);
     assert!(shown.contains("queue of large") && code.is_some(), "{shown}");
 
@@ -104,6 +130,7 @@ async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>()
     };
     assert_eq!(lost("small").await, 0.0, "the small backlog was never in the way");
+    assert_eq!(lost("added").await, 0.0, "neither was one that is sent at once");
     let before = lost("large").await;
     let next = world.fleet.scrapes() + 30;
     eventually("three rounds of scrapes", async || (world.fleet.scrapes() >= next).then_some(())).await;
@@ -163,17 +190,28 @@ async fn a_read_only_disk_is_sent_from_and_used_again_when_it_takes_writes() {
     assert!(promring.terminate().success(), "{}", promring.log());
 
     disk.remount("ro");
+    // One that has nothing on this disk yet.
+    world.add_destination();
+    let scrapes = world.fleet.scrapes();
     let (mut promring, base) = world.start("promring-read-only");
+    eventually("scrapes go on", async || (world.fleet.scrapes() > scrapes + 4).then_some(())).await;
+    assert!(metric(&base, "promring_assignment_save_failures_total").await.unwrap() > 0.0);
     eventually("records wait in memory", async || {
         metric(&base, MEMORY).await.filter(|bytes| *bytes > 20_000.0)
     })
     .await;
     world.small.clear_faults();
     // From the disk, and then from memory.
-    let scrapes = world.fleet.scrapes();
-    eventually("the small destination has all of it", async || (world.ups() >= scrapes).then_some(())).await;
+    let sent = world.fleet.scrapes();
+    eventually("the small destination has all of it", async || (world.ups() >= sent).then_some(())).await;
+    eventually("the new one has what is its", async || (ups(&world.added) >= sent - scrapes).then_some(()))
+        .await;
     disk.remount("rw");
     eventually("all is on the disk", async || (metric(&base, MEMORY).await? == 0.0).then_some(())).await;
+    eventually("and the queue of the new destination", async || {
+        world.data().join("queue/added/set-00000001/meta").exists().then_some(())
+    })
+    .await;
     world.large.clear_faults();
     eventually("all is sent", async || {
         metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 2_000.0)

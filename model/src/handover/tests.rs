@@ -12,6 +12,8 @@ struct Fleet {
     leader: Leader,
     members: BTreeMap<Name, Member>,
     now_ms: i64,
+    /// Whose volume takes nothing.
+    failing: Option<Name>,
 }
 
 fn name(text: &str) -> Name {
@@ -30,7 +32,8 @@ impl Fleet {
             member.set_address(&format!("http://{text}"));
             (name(text), member)
         });
-        let mut fleet = Self { leader: leader(1, 0, names), members: members.collect(), now_ms: 0 };
+        let mut fleet =
+            Self { leader: leader(1, 0, names), members: members.collect(), now_ms: 0, failing: None };
         fleet.run(3_000);
         fleet.want("a");
         fleet.run(1_000);
@@ -63,10 +66,17 @@ impl Fleet {
     fn talk(&mut self, name: &Name) {
         let Some(member) = self.members.get_mut(name) else { return };
         for _ in 0..4 {
-            if member.unsaved().is_some() {
-                member.saved();
+            if let Some(saved) = member.unsaved() {
+                if self.failing.as_ref() == Some(name) {
+                    member.cannot_save(&saved);
+                } else {
+                    member.saved();
+                }
             }
-            let Some(report) = member.report(self.now_ms) else { return };
+            let Some(report) = member.report(self.now_ms) else {
+                self.leader.alive(name, self.now_ms);
+                return;
+            };
             let reply = self.leader.report(name, report, self.now_ms);
             let again = member.replied(reply, self.now_ms);
             self.leader.advance(self.now_ms);
@@ -262,8 +272,12 @@ fn a_leader_that_hears_nobody_concludes_nothing() {
     assert_eq!((fleet.steps(), fleet.leader.keys_lost()), (vec![Step::Until], 0));
     // Members see to their time meanwhile, and are asked what is so.
     for silent in ["a", "b"] {
-        let mut fleet =
-            Fleet { leader: fleet.leader.clone(), members: fleet.members.clone(), now_ms: fleet.now_ms };
+        let mut fleet = Fleet {
+            leader: fleet.leader.clone(),
+            members: fleet.members.clone(),
+            now_ms: fleet.now_ms,
+            failing: None,
+        };
         fleet.run_without(3_000, &[silent]);
         fleet.run(20_000);
         assert_eq!(fleet.leader.owner(KEY), Some(&name("b")), "{silent} is heard last");
@@ -309,6 +323,51 @@ fn a_member_that_restarts_keeps_its_word() {
         let started = again.may_start(KEY, now_ms, now_ms);
         assert_eq!(started, now_ms > until - 10_000 && now_ms < until, "{}", now_ms - until);
     }
+}
+
+#[test]
+fn a_member_whose_volume_takes_nothing_scrapes_after_a_restart_and_is_in_no_hand_over() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    // Anything unsaved gives all of what is to be saved.
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.leader.advance(fleet.now_ms);
+    fleet.member("a").promise(1_000_000);
+    let saved = Saved { promised: 1, ..fleet.member("a").unsaved().unwrap() };
+    let restored = Member::restored(name("a"), MemberOptions::default(), 2, saved, fleet.now_ms);
+    fleet.members.insert(name("a"), restored);
+    assert!(!fleet.may_start("a"), "nobody has confirmed yet that it holds");
+    fleet.failing = Some(name("a"));
+    fleet.run(2_000);
+    assert!(fleet.leader.is_leading(), "everybody has told, long before anybody's patience ends");
+    fleet.run(1_000);
+    assert!(fleet.may_start("a"));
+    // A time that it accepts could be forgotten, so it is silent about it.
+    fleet.want("b");
+    fleet.run(60_000);
+    assert!(fleet.may_start("a") && !fleet.may_start("b"));
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").report(now_ms), None);
+    fleet.failing = None;
+    fleet.run(40_000);
+    assert!(!fleet.may_start("a") && fleet.may_start("b"));
+    assert_eq!(fleet.leader.keys_lost(), 0);
+}
+
+#[test]
+fn what_the_volume_did_not_take_is_not_said_of_a_later_change() {
+    let mut fleet = Fleet::new(&["a"]);
+    fleet.member("a").promise(7);
+    assert_eq!(fleet.member("a").report(9_000), None, "nobody has tried yet");
+    let tried = fleet.member("a").unsaved().unwrap();
+    fleet.member("a").promise(8);
+    assert!(!fleet.member("a").cannot_save(&tried));
+    assert_eq!(fleet.member("a").report(9_000), None, "that was an earlier state");
+    let tried = fleet.member("a").unsaved().unwrap();
+    assert!(fleet.member("a").cannot_save(&tried));
+    assert!(fleet.member("a").report(9_000).is_some());
+    assert!(!fleet.member("a").cannot_save(&tried), "no news");
+    fleet.member("a").promise(9);
+    assert_eq!(fleet.member("a").report(9_000), None, "the volume may take it by now");
 }
 
 #[test]

@@ -67,9 +67,18 @@ pub struct HttpClient {
 #[derive(Debug)]
 struct Inner {
     config: HttpClientConfig,
+    redirects: Redirects,
     authenticator: Authenticator,
     connections: Mutex<Connections>,
     headers: Mutex<Option<HeldHeaders>>,
+}
+
+/// Which redirects are followed, where the block has them followed.
+#[derive(Clone, Copy, Debug)]
+enum Redirects {
+    All,
+    /// 307 and 308.
+    Unchanged,
 }
 
 /// The client with its pool, and what would make it outdated.
@@ -94,15 +103,29 @@ impl HttpClient {
     /// # Errors
     /// Where certificates, proxy or headers cannot be used.
     pub fn new(config: &HttpClientConfig) -> Result<Self, ClientError> {
+        Self::with_redirects(config, Redirects::All)
+    }
+
+    /// The same for requests that must not become others: of redirects only those are followed that keep method and body,
+    /// 307 and 308; any other one (301, 302 and 303 make a GET of a POST) is the answer.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_posts(config: &HttpClientConfig) -> Result<Self, ClientError> {
+        Self::with_redirects(config, Redirects::Unchanged)
+    }
+
+    fn with_redirects(config: &HttpClientConfig, redirects: Redirects) -> Result<Self, ClientError> {
         // Looked at before they are read: what changes in between is read twice rather than never.
         let tls_files = Watched::new(tls::files(&config.tls), Vec::new());
-        let (client, tls) = build(config)?;
+        let (client, tls) = build(config, redirects)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 authenticator: Authenticator::new(config.auth.as_ref())?,
                 connections: Mutex::new(Connections { client, tls, tls_files }),
                 headers: Mutex::new(None),
                 config: config.clone(),
+                redirects,
             }),
         })
     }
@@ -126,7 +149,7 @@ impl HttpClient {
         let mut held = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
         // A look costs about a microsecond a file.
         if held.tls_files.changed() {
-            match build(&self.inner.config) {
+            match build(&self.inner.config, self.inner.redirects) {
                 Ok((client, tls)) => (held.client, held.tls) = (client, tls),
                 Err(error) => {
                     tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
@@ -214,7 +237,10 @@ fn read_secret(source: &SecretSource) -> Result<String, ClientError> {
     }
 }
 
-fn build(config: &HttpClientConfig) -> Result<(reqwest::Client, Arc<rustls::ClientConfig>), ClientError> {
+fn build(
+    config: &HttpClientConfig,
+    redirects: Redirects,
+) -> Result<(reqwest::Client, Arc<rustls::ClientConfig>), ClientError> {
     // One set of authorities serves both.
     let own = tls::client_config(&config.tls)?;
     let mut tls = own.clone();
@@ -223,10 +249,16 @@ fn build(config: &HttpClientConfig) -> Result<(reqwest::Client, Arc<rustls::Clie
     } else {
         vec![b"http/1.1".to_vec()]
     };
-    let redirect = if config.follow_redirects {
-        reqwest::redirect::Policy::limited(REDIRECTS_MAX)
-    } else {
-        reqwest::redirect::Policy::none()
+    let redirect = match redirects {
+        _ if !config.follow_redirects => reqwest::redirect::Policy::none(),
+        Redirects::All => reqwest::redirect::Policy::limited(REDIRECTS_MAX),
+        Redirects::Unchanged => {
+            let limited = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
+            reqwest::redirect::Policy::custom(move |attempt| match attempt.status().as_u16() {
+                307 | 308 => limited.redirect(attempt),
+                _ => attempt.stop(),
+            })
+        }
     };
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)

@@ -39,7 +39,7 @@ impl HandoverMetrics {
         describe_gauge!("promring_handover_fences", "Second sets of lanes, for hand-overs.");
         describe_counter!(
             "promring_assignment_save_failures_total",
-            "Times that the volume did not take what must survive a restart; meanwhile no hand-over goes on."
+            "Times that the volume did not take what must survive a restart; meanwhile scraping goes on and no hand-over does."
         );
         Self {
             giving: gauge!("promring_handover_moves", "role" => "giver"),
@@ -50,6 +50,14 @@ impl HandoverMetrics {
             series_failed: counter!("promring_handover_series_failed_total"),
             save_failures: counter!("promring_assignment_save_failures_total"),
         }
+    }
+}
+
+/// A destination that is gone shows nothing of fences any more.
+pub(super) fn hide_fences(destination: &str) {
+    for name in ["promring_handover_fenced_samples", "promring_handover_fences"] {
+        // What is not a number is not shown.
+        gauge!(name, "remote_name" => destination.to_owned()).set(f64::NAN);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keeps on the volume what must survive a restart. Nothing is said of a change before it is safe, so this is prompt where
-//! anybody waits for that.
+//! anybody waits for that. A volume that takes nothing keeps a scraper from hand-overs, not from scraping.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,7 +29,10 @@ impl Scraper {
                 Err(error) => {
                     self.shared.tending.metrics.save_failures.increment(1);
                     if std::mem::take(&mut told) {
-                        tracing::error!(error, "the assignment cannot be saved: no hand-over goes on");
+                        tracing::error!(
+                            error,
+                            "the assignment cannot be saved: scraping goes on, hand-overs do not"
+                        );
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
@@ -52,11 +56,20 @@ impl Scraper {
 
     async fn save(&self, state: SavedState) -> Result<(), String> {
         let file = SavedAssignment::in_dir(&self.shared.options.data_dir);
-        let write = tokio::task::spawn_blocking(move || file.save(&state).map(|()| state.member));
-        let saved = write.await.unwrap_or_else(|error| Err(error.to_string()))?;
+        let state = Arc::new(state);
+        let written = Arc::clone(&state);
+        let write = tokio::task::spawn_blocking(move || file.save(&written));
+        let result = write.await.unwrap_or_else(|error| Err(error.to_string()));
         let gate = &self.shared.environment.gate;
+        let saved = &state.member;
+        if result.is_err() {
+            if gate.with(|member| member.cannot_save(saved)) {
+                gate.changed.notify_one();
+            }
+            return result;
+        }
         let safe = gate.with(|member| {
-            let safe = member.unsaved().is_none_or(|now| now == saved);
+            let safe = member.unsaved().is_none_or(|now| now == *saved);
             if safe {
                 member.saved();
             }

@@ -9,7 +9,7 @@ use promring_model::target::TargetKey;
 use promring_net::clock::now_ms;
 
 use super::ask::Asking;
-use super::metrics::{HandoverMetrics, publish_fences};
+use super::metrics::{HandoverMetrics, hide_fences, publish_fences};
 use crate::Scraper;
 use crate::sink::{Barrier, Destination, WantedFence};
 
@@ -25,6 +25,8 @@ pub(crate) struct Tending {
     fences: Mutex<BTreeMap<MoveId, WantedFence>>,
     /// Moves that were final when they were looked at last.
     settled: Mutex<BTreeSet<MoveId>>,
+    /// Destinations whose fences are shown in metrics.
+    shown: Mutex<BTreeSet<String>>,
     /// One after the other is told the series of targets.
     pub(super) telling: tokio::sync::Mutex<()>,
 }
@@ -52,6 +54,7 @@ impl Tending {
             sending: Mutex::default(),
             fences: Mutex::default(),
             settled: Mutex::default(),
+            shown: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
         }
     }
@@ -210,9 +213,14 @@ impl Scraper {
 
     /// Brings metrics of fences up to date.
     pub(crate) fn publish_fences(&self) {
-        for destination in self.shared.destinations.in_force() {
-            publish_fences(&destination.config.name, &destination.queue.stats());
+        let mut names = BTreeSet::new();
+        for destination in self.shared.destinations.with_leaving() {
+            let name = &destination.config.name;
+            publish_fences(name, &destination.queue.stats());
+            names.insert(name.clone());
         }
+        let before = std::mem::replace(&mut *lock(&self.shared.tending.shown), names.clone());
+        before.difference(&names).for_each(|name| hide_fences(name));
     }
 }
 

@@ -1,7 +1,6 @@
 //! The directory of a queue: sets of lanes that come and go, the bounds over all of them, and upkeep.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,9 +11,11 @@ use tokio::sync::watch;
 
 use super::QueueError;
 use super::files::Files;
-use super::lane::{Lane, LaneId};
-use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, META_BYTES_MAX, ROOM_SHARE};
-use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
+use super::ground::Ground;
+use super::lane::{Among, Lane, LaneId};
+use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, ROOM_SHARE};
+use super::making::open_set;
+use super::meta::{Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
 use super::volume::Volume;
@@ -26,8 +27,8 @@ const ROUND_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Directory {
     pub(crate) shared: Arc<Shared>,
-    dir: PathBuf,
-    sets: RwLock<BTreeMap<u32, Set>>,
+    pub(super) dir: PathBuf,
+    pub(super) sets: RwLock<BTreeMap<u32, Set>>,
     lanes_changed: watch::Sender<Vec<LaneId>>,
     last_sync_ms: AtomicI64,
     /// What was published last.
@@ -40,6 +41,8 @@ pub(crate) struct Set {
     pub(crate) meta: SetMeta,
     pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) closed: bool,
+    /// Whether it has a directory. One that has none lives in memory.
+    pub(super) made: bool,
 }
 
 impl Directory {
@@ -57,20 +60,15 @@ impl Directory {
         if destination.len() > DESTINATION_BYTES_MAX {
             return Err(QueueError::Name { bytes: destination.len() });
         }
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| QueueError::Io { path, source }
+        let mut ground = Ground::default();
+        let laid = volume.with_room(|| ground.lay(&*files, dir, destination));
+        let (names, unlaid) = match laid {
+            Ok(names) => (names, None),
+            Err(error) => match ground.names_without(&error, &*files, dir) {
+                Some(names) => (names, Some(error)),
+                None => return Err(error),
+            },
         };
-        files.create_dir(dir).map_err(failed(dir))?;
-        let lock_path = dir.join("lock");
-        let lock = files.lock(&lock_path).map_err(|source| match source.kind() {
-            io::ErrorKind::WouldBlock => {
-                QueueError::Locked { dir: dir.to_owned(), holder: source.to_string() }
-            }
-            _ => QueueError::Io { path: lock_path, source },
-        })?;
-        let names = files.list(dir).map_err(failed(dir))?;
-        check_meta(&*files, dir, destination, &names)?;
         let shared = Arc::new(Shared {
             destination: destination.to_owned(),
             files,
@@ -85,7 +83,7 @@ impl Directory {
             disk_bytes: AtomicU64::new(0),
             memory_bytes: AtomicU64::new(0),
             overaged: AtomicBool::new(false),
-            _lock: lock,
+            ground: Mutex::new(ground),
         });
         let mut sets = BTreeMap::new();
         for name in &names {
@@ -105,8 +103,9 @@ impl Directory {
             last_sync_ms: AtomicI64::new(0),
             published: Mutex::default(),
         });
-        directory.set_lanes(lanes)?;
+        // Before it needs room itself.
         volume.join(Arc::downgrade(&directory));
+        directory.begin(lanes, unlaid)?;
         Ok(directory)
     }
 
@@ -155,31 +154,6 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes a set of lanes.
-    pub(crate) fn create_set(&self, meta: &SetMeta) -> Result<u32, QueueError> {
-        if !(1..=LANES_MAX).contains(&meta.lanes) {
-            return Err(QueueError::Lanes { lanes: meta.lanes });
-        }
-        let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
-        let id = sets.last_key_value().map_or(0, |(id, _)| *id) + 1;
-        let path = self.dir.join(set_name(id));
-        let beside = self.dir.join(format!("{}.tmp", set_name(id)));
-        let files = &self.shared.files;
-        // It appears under its name as a whole or not at all.
-        let made = (|| {
-            for index in 0..meta.lanes {
-                files.create_dir(&beside.join(lane_name(index)))?;
-            }
-            files.replace(&beside.join("meta"), meta.encode().as_bytes())?;
-            files.rename(&beside, &path)?;
-            files.sync_dir(&self.dir)
-        })();
-        made.map_err(|source| QueueError::Io { path: path.clone(), source })?;
-        let set = open_set(&self.shared, id, &path)?;
-        sets.insert(id, set);
-        Ok(id)
-    }
-
     /// The condition of a set is fulfilled.
     pub(crate) fn release(&self, id: u32) -> Result<(), QueueError> {
         let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
@@ -222,10 +196,21 @@ impl Directory {
     }
 
     /// Drops the oldest segment of the queue. Returns whether there was one.
-    pub(crate) fn drop_oldest(&self, reason: DropReason, in_memory_only: bool) -> bool {
+    pub(crate) fn drop_oldest(&self, reason: DropReason, among: Among) -> bool {
         let lanes = self.all_lanes();
-        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(in_memory_only)?, lane)));
-        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, in_memory_only))
+        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(among)?, lane)));
+        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, among))
+    }
+
+    /// Bytes on the disk that are not acknowledged.
+    pub(crate) fn backlog_on_disk(&self) -> u64 {
+        self.all_lanes().iter().map(|lane| lane.pending_among(Among::Disk).bytes).sum()
+    }
+
+    /// Gives segments back of which everything is acknowledged, though they take records. Returns whether there was any.
+    pub(crate) fn let_go(&self) -> bool {
+        // All of them, not only the first.
+        self.all_lanes().iter().filter(|lane| lane.let_go()).count() > 0
     }
 
     /// Makes room for `bytes` more within the bound of bytes.
@@ -235,7 +220,7 @@ impl Directory {
             return;
         }
         while self.shared.held_bytes() + bytes > bounds.settings.max_bytes {
-            if !self.drop_oldest(DropReason::Size, false) {
+            if !self.drop_oldest(DropReason::Size, Among::All) {
                 return;
             }
         }
@@ -257,7 +242,7 @@ impl Directory {
         let fits = || self.shared.held_bytes() <= max_bytes - max_bytes / ROOM_SHARE;
         fits() || {
             // Segments that wait for more records may hold nothing but acknowledged ones.
-            self.all_lanes().iter().for_each(|lane| lane.let_go());
+            self.let_go();
             fits()
         }
     }
@@ -312,6 +297,7 @@ impl Directory {
         let age = i64::try_from(bounds.settings.max_age.as_millis()).unwrap_or(i64::MAX);
         let before_ms = now_ms.saturating_sub(age);
         let mut overaged = false;
+        self.make_what_lacks();
         for lane in self.all_lanes() {
             if bounds.press_back() {
                 overaged |= lane.pending().oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
@@ -345,6 +331,7 @@ impl Directory {
 
     /// Finishes all segments and syncs: nothing is written any more.
     pub(crate) fn shut(&self) {
+        self.make_what_lacks();
         let lanes = self.all_lanes();
         for lane in &lanes {
             lane.retry_disk();
@@ -357,7 +344,7 @@ impl Directory {
     }
 
     /// All normal sets but the newest take no more records.
-    fn close_superseded(&self) {
+    pub(super) fn close_superseded(&self) {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         let newest = newest_normal(&sets).map(|(id, _)| id);
         let superseded: Vec<u32> = sets
@@ -380,6 +367,10 @@ impl Directory {
             .map(|(id, _)| *id)
             .collect();
         for id in done {
+            if sets.get(&id).is_some_and(|set| !set.made) {
+                sets.remove(&id);
+                continue;
+            }
             let path = self.dir.join(set_name(id));
             let gone = self.dir.join(format!("{}.gone", set_name(id)));
             if let Err(error) = self.shared.files.rename(&path, &gone) {
@@ -438,65 +429,11 @@ fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
     sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
 }
 
-/// Makes sure that the directory is ours and this destination's.
-fn check_meta(files: &dyn Files, dir: &Path, destination: &str, names: &[String]) -> Result<(), QueueError> {
-    let path = dir.join("meta");
-    let wanted = meta::encode_queue(destination);
-    let failed = |source| QueueError::Io { path: path.clone(), source };
-    if names.iter().any(|name| name == "meta") {
-        let bytes = files.read_small(&path, META_BYTES_MAX).map_err(failed)?;
-        if bytes == wanted.as_bytes() {
-            return Ok(());
-        }
-        match meta::decode_queue(&bytes) {
-            Ok(found) => {
-                return Err(QueueError::OtherDestination { path, found, expected: destination.to_owned() });
-            }
-            Err(BadMeta::Foreign) => return Err(QueueError::Foreign { path }),
-            Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
-            Err(BadMeta::Damaged) => {
-                tracing::warn!(file = %path.display(), "a damaged description of a queue is written anew");
-            }
-        }
-    } else if names.iter().any(|name| parse_set_name(name).is_some()) {
-        tracing::warn!(file = %path.display(), "a missing description of a queue is written anew");
-    }
-    files.replace(&path, wanted.as_bytes()).map_err(failed)
-}
-
-fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
-    let path = dir.join("meta");
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| QueueError::Io { path, source }
-    };
-    let names = shared.files.list(dir).map_err(failed(dir))?;
-    let directories = names.iter().filter_map(|name| parse_lane_name(name)).max().map_or(0, |last| last + 1);
-    let read = shared.files.read_small(&path, META_BYTES_MAX).map_err(|_| BadMeta::Damaged);
-    let meta = match read.and_then(|bytes| SetMeta::decode(&bytes)) {
-        Ok(meta) => meta,
-        Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),
-        Err(BadMeta::Foreign | BadMeta::Damaged) => {
-            tracing::warn!(file = %path.display(), "a damaged description of lanes: they are sent at once");
-            SetMeta { kind: SetKind::Normal, lanes: directories.max(1), hold: Hold::None }
-        }
-    };
-    let mut lanes = Vec::with_capacity(meta.lanes);
-    for index in 0..meta.lanes {
-        let lane_dir = dir.join(lane_name(index));
-        shared.files.create_dir(&lane_dir).map_err(failed(&lane_dir))?;
-        let lane = Lane::open(shared, LaneId { set: id, index }, lane_dir)?;
-        lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
-        lanes.push(lane);
-    }
-    Ok(Set { meta, lanes, closed: false })
-}
-
-fn set_name(id: u32) -> String {
+pub(super) fn set_name(id: u32) -> String {
     format!("set-{id:08}")
 }
 
-fn lane_name(index: usize) -> String {
+pub(super) fn lane_name(index: usize) -> String {
     format!("lane-{index:03}")
 }
 

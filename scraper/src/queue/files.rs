@@ -207,7 +207,9 @@ impl Files for OsFiles {
         let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = match opened {
             // A lock needs no write access, so that a read-only disk can still be sent from.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => fs::File::open(path)?,
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                fs::File::open(path).map_err(|_| error)?
+            }
             opened => opened?,
         };
         if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -47,7 +47,7 @@ pub(crate) struct Lane {
 }
 
 /// What a lane's lock guards.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct LaneState {
     /// Oldest first, in order of their base.
     pub(crate) segments: VecDeque<Segment>,
@@ -69,6 +69,8 @@ pub(crate) struct LaneState {
     pub(crate) garbage: Vec<PathBuf>,
     /// Takes no more records.
     pub(crate) closed: bool,
+    /// It has no directory yet, so that the disk is left alone: there may be somebody else's by now.
+    pub(crate) unmade: bool,
     /// The disk failed, and is not tried again before this time.
     pub(crate) disk_retry_ms: i64,
     pub(crate) read: ReadState,
@@ -129,6 +131,24 @@ impl Segment {
     }
 }
 
+/// Which segments are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    All,
+    Disk,
+    Memory,
+}
+
+impl Among {
+    fn has(self, segment: &Segment) -> bool {
+        match self {
+            Self::All => true,
+            Self::Disk => !segment.is_in_memory(),
+            Self::Memory => segment.is_in_memory(),
+        }
+    }
+}
+
 /// What a lane has not sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -162,7 +182,7 @@ impl Pending {
 #[derive(Debug)]
 pub(crate) enum AppendFailure {
     Closed,
-    /// The disk failed a moment ago.
+    /// The disk failed a moment ago, or has not taken the lane's directory yet.
     Later,
     Disk(io::Error),
 }
@@ -184,7 +204,7 @@ impl Lane {
         if state.closed {
             return Err(AppendFailure::Closed);
         }
-        if now_ms < state.disk_retry_ms {
+        if state.unmade || now_ms < state.disk_retry_ms {
             return Err(AppendFailure::Later);
         }
         let written = self.append_locked(&mut state, now_ms, meta, body);
@@ -356,10 +376,10 @@ impl Lane {
         }
     }
 
-    /// Drops the oldest segment, or the oldest in memory. Returns whether there was one.
-    pub(crate) fn drop_oldest(&self, reason: DropReason, in_memory_only: bool) -> bool {
+    /// Drops the oldest segment of these. Returns whether there was one.
+    pub(crate) fn drop_oldest(&self, reason: DropReason, among: Among) -> bool {
         let mut state = self.lock();
-        let at = state.segments.iter().position(|segment| !in_memory_only || segment.is_in_memory());
+        let at = state.segments.iter().position(|segment| among.has(segment));
         let Some(at) = at else { return false };
         self.drop_segment(&mut state, at, reason);
         drop(state);
@@ -375,16 +395,21 @@ impl Lane {
         }
     }
 
+    /// Takes the bytes out of a segment that is to be deleted: whoever reads it would keep them on the disk, which may
+    /// be full.
+    fn empty(&self, base: u64) {
+        let path = self.segment_path(base);
+        if let Err(error) = self.shared.files.open(&path).and_then(|file| file.set_len(0)) {
+            self.shared.write_failed("emptying a segment", &error);
+        }
+    }
+
     pub(crate) fn drop_segment(&self, state: &mut LaneState, at: usize, reason: DropReason) {
         if let Some(segment) = state.segments.get(at)
             && !segment.is_in_memory()
             && reason != DropReason::Unreadable
         {
-            // Whoever reads it would keep its bytes on the disk, which may be full.
-            let path = self.segment_path(segment.base);
-            if let Err(error) = self.shared.files.open(&path).and_then(|file| file.set_len(0)) {
-                self.shared.write_failed("emptying a segment", &error);
-            }
+            self.empty(segment.base);
         }
         let Some(segment) = self.remove_segment(state, at) else { return };
         let in_hand = state.read.lose_segment(segment.base, reason);
@@ -418,9 +443,14 @@ impl Lane {
 
     /// What has not been acknowledged.
     pub(crate) fn pending(&self) -> Pending {
+        self.pending_among(Among::All)
+    }
+
+    /// The same of some segments.
+    pub(crate) fn pending_among(&self, among: Among) -> Pending {
         let state = self.lock();
         let mut pending = Pending::default();
-        for segment in state.segments.iter().filter(|segment| !segment.is_done()) {
+        for segment in state.segments.iter().filter(|segment| among.has(segment) && !segment.is_done()) {
             pending.records += segment.summary.records - segment.acked_records;
             pending.samples += segment.pending_points();
             pending.beside.add(segment.summary.beside.without(segment.acked_beside));
@@ -431,19 +461,29 @@ impl Lane {
     }
 
     /// When the oldest segment's first record was enqueued.
-    pub(crate) fn oldest_segment_ms(&self, in_memory_only: bool) -> Option<i64> {
+    pub(crate) fn oldest_segment_ms(&self, among: Among) -> Option<i64> {
         let state = self.lock();
-        let mut segments = state.segments.iter().filter(|segment| !in_memory_only || segment.is_in_memory());
-        segments.next().map(|segment| segment.summary.first_enqueued_ms)
+        state
+            .segments
+            .iter()
+            .find(|segment| among.has(segment))
+            .map(|segment| segment.summary.first_enqueued_ms)
     }
 
-    /// Gives the segment back that takes records, where all of them are acknowledged.
-    pub(crate) fn let_go(&self) {
+    /// Gives the segment back that takes records, where all of them are acknowledged. Returns whether there was one.
+    pub(crate) fn let_go(&self) -> bool {
         let mut state = self.lock();
-        if state.writer.is_some() && state.is_empty() {
-            self.finish_writer(&mut state);
-            self.remove_done(&mut state);
+        let Some(base) = state.segments.back().map(|segment| segment.base) else { return false };
+        if state.writer.is_none() || !state.is_empty() || !state.has_read_all() {
+            return false;
         }
+        // No footer: it goes. Nobody reads what is acknowledged.
+        state.writer = None;
+        if state.segments.back().is_some_and(|segment| !segment.is_in_memory()) {
+            self.empty(base);
+        }
+        self.remove_done(&mut state);
+        true
     }
 
     /// The sequence number of the newest record, if anything is not acknowledged.

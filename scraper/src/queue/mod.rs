@@ -2,8 +2,8 @@
 //!
 //! One directory a destination, in it sets of lanes, in a lane segments of checksummed records, each a finished request
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
-//! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` all lanes of a
-//! destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
+//! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` (with `ground` and
+//! `making`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
 //! can take long: it happens on a thread of the queue's own, but for the policy `always`.
@@ -19,9 +19,11 @@ mod cursor;
 mod directory;
 mod examine;
 mod files;
+mod ground;
 mod inspect;
 mod lane;
 mod limits;
+mod making;
 mod memory;
 mod meta;
 mod persist;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::cursor::CursorFile;
 use super::directory::Directory;
 use super::files::File;
-use super::lane::{Lane, LaneState, Place, Segment};
+use super::lane::{Among, Lane, LaneState, Place, Segment};
 use super::shared::{DropReason, Shared, add};
 
 /// A thread that looks after a queue until it is dropped.
@@ -125,6 +125,9 @@ impl Lane {
     /// Does what a failing disk kept from being done.
     pub(crate) fn retry_disk(&self) {
         let mut state = self.lock();
+        if state.unmade {
+            return;
+        }
         if state.cursor_unwritten {
             self.open_cursor_file(&mut state);
             if state.cursor_file.is_some() {
@@ -142,7 +145,7 @@ impl Lane {
 
     /// The process ends: what is still in memory is lost.
     pub(crate) fn lose_memory(&self) {
-        while self.drop_oldest(DropReason::DiskFailed, true) {}
+        while self.drop_oldest(DropReason::DiskFailed, Among::Memory) {}
     }
 
     /// Brings the segments in memory to the disk, oldest first, as long as it takes them.

@@ -110,6 +110,13 @@ impl ReadState {
     }
 }
 
+impl LaneState {
+    /// Whether everything in the lane was read.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.segments.back().is_none_or(|segment| self.read.has_passed(segment))
+    }
+}
+
 impl LaneReader {
     pub(crate) fn new(lane: Arc<Lane>) -> Option<Self> {
         let taken = lane.reader_taken.swap(true, Ordering::AcqRel);
@@ -457,7 +464,7 @@ impl Lane {
     fn readiness(&self) -> Readiness {
         let open = self.is_open();
         let state = self.lock();
-        let unread = state.segments.back().is_some_and(|segment| !state.read.has_passed(segment));
+        let unread = !state.has_read_all();
         if state.closed && state.is_empty() {
             Readiness::Retired
         } else if !open {

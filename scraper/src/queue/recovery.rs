@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use promring_model::config::FsyncPolicy;
 use tokio::sync::Notify;
 
 use super::QueueError;
@@ -13,12 +14,14 @@ use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
 use super::limits::SEGMENT_BYTES_MAX;
-use super::reader::ReadState;
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 use super::shared::{DropReason, Shared, add};
 
 const CURSOR: &str = "cursor";
+
+/// A sync may come so much later than its interval, in milliseconds: upkeep is once a second, and the disk takes its time.
+const SYNC_LATE_MS: i64 = 10_000;
 
 impl Lane {
     /// Opens the lane in `dir`, which exists. Reads no record but the last of a segment without a footer.
@@ -37,8 +40,36 @@ impl Lane {
             recovered.add(base)?;
         }
         recovered.settle_cursor();
-        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, .. } = recovered;
-        let lane = Self {
+        let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, recent, .. } = recovered;
+        // In the order in which they were written.
+        let recent = recent.into_iter().map(|(_, base, file)| (base, file));
+        let unsynced = recent.chain(unsynced).collect();
+        let state = LaneState {
+            segments,
+            next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
+            cursor,
+            cursor_unwritten: cursor_file.is_none(),
+            // A process that was killed may have written it a moment ago.
+            cursor_unsynced: cursor_file.is_some(),
+            cursor_file,
+            unsynced,
+            dir_unsynced: true,
+            ..LaneState::default()
+        };
+        let lane = Self::with_state(shared, id, dir, state);
+        lane.rewind();
+        Ok(Arc::new(lane))
+    }
+
+    /// A new lane whose directory the disk does not take yet: until it does, records live in memory.
+    pub(crate) fn unmade(shared: &Arc<Shared>, id: LaneId, dir: PathBuf) -> Arc<Self> {
+        let state =
+            LaneState { next_sequence: 1, cursor_unwritten: true, unmade: true, ..LaneState::default() };
+        Arc::new(Self::with_state(shared, id, dir, state))
+    }
+
+    fn with_state(shared: &Arc<Shared>, id: LaneId, dir: PathBuf, state: LaneState) -> Self {
+        Self {
             id,
             dir,
             shared: Arc::clone(shared),
@@ -47,24 +78,8 @@ impl Lane {
             waits_for: Mutex::default(),
             successors: Mutex::default(),
             reader_taken: AtomicBool::new(false),
-            state: Mutex::new(LaneState {
-                segments,
-                writer: None,
-                next_sequence: last_sequence.max(cursor.acknowledged).max(cursor.in_flight).saturating_add(1),
-                cursor,
-                cursor_unwritten: cursor_file.is_none(),
-                cursor_unsynced: false,
-                cursor_file,
-                unsynced,
-                dir_unsynced: true,
-                garbage: Vec::new(),
-                closed: false,
-                disk_retry_ms: 0,
-                read: ReadState::default(),
-            }),
-        };
-        lane.rewind();
-        Ok(Arc::new(lane))
+            state: Mutex::new(state),
+        }
     }
 
     /// Opens the file of the cursor, if that failed before.
@@ -93,6 +108,8 @@ struct Recovered<'s> {
     segments: VecDeque<Segment>,
     last_sequence: u64,
     unsynced: Vec<(u64, Arc<dyn File>)>,
+    /// Whole segments that may not be synced, by the time of their last record.
+    recent: VecDeque<(i64, u64, Arc<dyn File>)>,
 }
 
 impl<'s> Recovered<'s> {
@@ -122,6 +139,7 @@ impl<'s> Recovered<'s> {
             segments: VecDeque::new(),
             last_sequence: 0,
             unsynced: Vec::new(),
+            recent: VecDeque::new(),
         }
     }
 
@@ -168,6 +186,8 @@ impl<'s> Recovered<'s> {
             // What was cut off must not come back with the power: its sequence numbers are used again. Syncing goes in order, so it
             // is gone from the disk before a new record is there.
             self.unsynced.push((base, file));
+        } else {
+            self.note_recent(summary.last_enqueued_ms, base, file);
         }
         let mut segment = Segment::new(base, Place::Disk);
         (segment.summary, segment.end) = (summary, end);
@@ -176,6 +196,16 @@ impl<'s> Recovered<'s> {
         add(&self.shared.disk_bytes, segment.held_bytes);
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// A process that was killed may have finished this segment a moment before, and not synced it yet. Nobody but this one
+    /// does that.
+    fn note_recent(&mut self, last_ms: i64, base: u64, file: Arc<dyn File>) {
+        let FsyncPolicy::Interval(interval) = self.shared.bounds().settings.fsync else { return };
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        let synced_ms = last_ms.saturating_sub(interval_ms).saturating_sub(SYNC_LATE_MS);
+        while self.recent.pop_front_if(|(last_ms, ..)| *last_ms < synced_ms).is_some() {}
+        self.recent.push_back((last_ms, base, file));
     }
 
     fn put_aside(&self, path: &Path) {

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use promring_model::config::{QueueSettings, WhenFull};
 
-use super::files::{Files, Lock};
+use super::files::Files;
+use super::ground::Ground;
 use super::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use super::volume::Volume;
 
@@ -138,8 +139,8 @@ pub(crate) struct Shared {
     pub(crate) memory_bytes: AtomicU64,
     /// Whether something has waited for longer than the bound of age; looked at about once a second.
     pub(crate) overaged: AtomicBool,
-    /// Held as long as any lane can write.
-    pub(crate) _lock: Box<dyn Lock>,
+    /// What its directory is made of so far.
+    pub(crate) ground: Mutex<Ground>,
 }
 
 impl fmt::Debug for Shared {

@@ -6,8 +6,10 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::QueueError;
 use super::directory::Directory;
-use super::limits::MEMORY_BYTES_MAX;
+use super::lane::Among;
+use super::limits::{MAKE_ROOM_TRIES_MAX, MEMORY_BYTES_MAX};
 use super::shared::DropReason;
 
 /// The disk that queues lie on. Queues that are opened on the same one share it fairly when it runs full.
@@ -27,13 +29,33 @@ impl Volume {
         queues.push(queue);
     }
 
-    /// Deletes the oldest segment of the largest backlog. Returns whether there was one.
+    /// Makes room on the disk: gives back what is acknowledged, or deletes the oldest segment of the largest backlog.
+    /// Returns whether there was anything.
     pub(crate) fn make_room(&self) -> bool {
         let mut queues = self.queues();
+        // All of them, not only the first.
+        if queues.iter().filter(|queue| queue.let_go()).count() > 0 {
+            return true;
+        }
         // What must not be dropped goes to memory, and keeps scrapes from bringing more.
         queues.retain(|queue| !queue.shared.bounds().press_back());
-        queues.sort_by_key(|queue| std::cmp::Reverse(queue.shared.disk_bytes.load(Ordering::Relaxed)));
-        queues.iter().any(|queue| queue.drop_oldest(DropReason::DiskFull, false))
+        // What is acknowledged in a segment that takes records is no backlog.
+        queues.sort_by_cached_key(|queue| std::cmp::Reverse(queue.backlog_on_disk()));
+        queues.iter().any(|queue| queue.drop_oldest(DropReason::DiskFull, Among::Disk))
+    }
+
+    /// Does something that takes room on the disk, and where there is none, again after something gave way.
+    pub(crate) fn with_room<T>(
+        &self,
+        mut act: impl FnMut() -> Result<T, QueueError>,
+    ) -> Result<T, QueueError> {
+        for _ in 1..MAKE_ROOM_TRIES_MAX {
+            match act() {
+                Err(QueueError::Io { source, .. }) if is_full(&source) && self.make_room() => {}
+                done => return done,
+            }
+        }
+        act()
     }
 
     /// Drops the oldest segments in memory until `bytes` more have room.
@@ -42,7 +64,7 @@ impl Volume {
         let held = |queue: &Arc<Directory>| queue.shared.memory_bytes.load(Ordering::Relaxed);
         while queues.iter().map(held).sum::<u64>() + bytes > MEMORY_BYTES_MAX {
             let largest = queues.iter().max_by_key(|queue| held(queue));
-            if !largest.is_some_and(|queue| queue.drop_oldest(DropReason::DiskFailed, true)) {
+            if !largest.is_some_and(|queue| queue.drop_oldest(DropReason::DiskFailed, Among::Memory)) {
                 return;
             }
         }
@@ -63,4 +85,12 @@ impl fmt::Debug for Volume {
 /// Whether a write failed because there is no room.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a disk is to blame, and may take again what it refused: it is full, read-only, or has errors. Anything else, as a
+/// directory that the process may not write to, somebody has to mend.
+pub(crate) fn is_sick(error: &io::Error) -> bool {
+    is_full(error)
+        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
 }

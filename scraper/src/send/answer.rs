@@ -9,6 +9,11 @@ use super::written::Written;
 pub(super) enum Answer {
     /// Stored; a receiver of 2.0 says how much of it.
     Accepted(Option<Written>),
+    /// It was a request of 2.0, and was accepted without a word on how much of it is stored.
+    Hinted {
+        /// How that shows, for the log.
+        why: String,
+    },
     /// It was a request of 2.0, and the receiver does not speak that: nothing was stored.
     NoV2 {
         /// How that shows, for the log.

@@ -20,6 +20,11 @@ impl Backoff {
         Self { min, max: max.max(min), next: min }
     }
 
+    /// The longest pause, as after many failures.
+    pub(super) fn longest(&self) -> Duration {
+        Self { next: self.max, ..*self }.pause(None)
+    }
+
     /// The pause after a failure: what the receiver asked for, or else a random time between half of the bound that
     /// doubles and that bound, so that senders that failed together do not come back together.
     pub(super) fn pause(&mut self, asked: Option<Duration>) -> Duration {

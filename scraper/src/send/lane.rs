@@ -12,6 +12,7 @@ use super::gather::{Gatherer, Request};
 use super::link::Link;
 use super::piece::Piece;
 use super::units::{self, Counts, Unit};
+use super::versions::{Hinted, Refused};
 use super::written::Written;
 use crate::queue::{Encoding, LaneReader, Wake};
 
@@ -70,6 +71,8 @@ enum Why {
 #[derive(PartialEq, Eq)]
 enum Next {
     Record,
+    /// The same request, now that more is known of the receiver.
+    Same,
     End,
 }
 
@@ -114,17 +117,30 @@ impl LaneSender {
     }
 
     async fn deliver(&mut self, mut request: Request) -> Next {
+        let next = loop {
+            match self.deliver_once(&mut request).await {
+                Next::Same => {}
+                next => break next,
+            }
+        };
+        if next == Next::Record {
+            self.gatherer.give_back(request.body);
+        }
+        next
+    }
+
+    async fn deliver_once(&mut self, request: &mut Request) -> Next {
         self.reader.mark(request.upto);
         if request.encoding == Encoding::V2 && self.link.lacks_v2() {
-            return self.deliver_pieces(&request, Why::NoV2).await;
+            return self.deliver_pieces(request, Why::NoV2).await;
         }
         let cutoff_ms = self.cutoff_ms();
         if request.counts.points() > 0 && request.first_ms < cutoff_ms && request.last_ms >= cutoff_ms {
             // The rest goes piece by piece.
-            return self.deliver_pieces(&request, Why::TooOld).await;
+            return self.deliver_pieces(request, Why::TooOld).await;
         }
         let (encoding, counts, last_ms) = (request.encoding, request.counts, request.last_ms);
-        let Request { body, maybe_stored, .. } = &mut request;
+        let Request { body, maybe_stored, .. } = request;
         let offer = Offer { body, encoding, counts, last_ms, was_v2: false };
         match self.offer(&offer, maybe_stored).await {
             Fate::Accepted => self.sent(request.last_ms),
@@ -133,13 +149,13 @@ impl LaneSender {
             }
             Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
             Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &request.counts, &refusal),
-            Fate::NoV2 | Fate::NoV1 => return self.deliver_pieces(&request, Why::NoV2).await,
+            Fate::NoV2 | Fate::NoV1 => return self.deliver_pieces(request, Why::NoV2).await,
             Fate::Refused(refusal) => {
                 let alone = Reason::of(&refusal, request.maybe_stored);
-                return self.deliver_pieces(&request, Why::Refused(refusal, alone)).await;
+                return self.deliver_pieces(request, Why::Refused(refusal, alone)).await;
             }
             Fate::TooLarge(refusal) => {
-                return self.deliver_pieces(&request, Why::Refused(refusal, Reason::TooLarge)).await;
+                return self.deliver_pieces(request, Why::Refused(refusal, Reason::TooLarge)).await;
             }
             Fate::Dropped => return Next::Record,
             Fate::Stopped => {
@@ -150,13 +166,12 @@ impl LaneSender {
             }
         }
         self.reader.ack(request.upto);
-        self.gatherer.give_back(request.body);
         Next::Record
     }
 
     /// Takes a request apart that is not taken as a whole, and halves what is refused until only what is refused alone is
     /// left, which is given up. Pieces go in the order that they stand in.
-    async fn deliver_pieces(&mut self, request: &Request, why: Why) -> Next {
+    async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
         let Ok(units) = units::take_apart(request.encoding, &request.body) else {
             if request.records > 1 {
                 // One of them is no request, and makes none of all. Nobody can have stored anything of it.
@@ -176,6 +191,7 @@ impl LaneSender {
         let units = if request.first_ms < self.cutoff_ms() { self.young_enough(units) } else { units };
         let whole = Piece { units, maybe_stored: request.maybe_stored };
         let mut as_v1 = matches!(why, Why::NoV2);
+        let mut stored = false;
         let mut stack = Vec::new();
         match why {
             Why::TooOld | Why::NoV2 => stack.push(whole),
@@ -198,18 +214,22 @@ impl LaneSender {
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
             match self.offer(&offer, &mut piece.maybe_stored).await {
-                Fate::Accepted => self.sent(offer.last_ms),
+                Fate::Accepted => {
+                    self.sent(offer.last_ms);
+                    stored = true;
+                }
                 Fate::InPart(refusal, written) => {
                     self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                    stored = true;
                 }
                 Fate::NoV2 => {
                     as_v1 = true;
                     stack.push(piece);
                 }
                 Fate::NoV1 => {
-                    // Nothing of it was stored, so all of it goes once more.
-                    self.link.must_speak_v2();
-                    return Box::pin(self.deliver_pieces(request, Why::TooOld)).await;
+                    // All of it goes once more, what was taken as 1.0 before this piece included.
+                    request.maybe_stored |= stored || piece.maybe_stored;
+                    return Next::Same;
                 }
                 Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
                 Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
@@ -273,8 +293,21 @@ impl LaneSender {
                     let message = "accepted, and not all of it stored".to_owned();
                     return Fate::InPart(Refusal { status: 200, message }, written);
                 }
+                Answer::Hinted { why } => match link.hinted(&why) {
+                    Hinted::AsV1 { maybe_stored: stored } => {
+                        *maybe_stored |= stored;
+                        return Fate::NoV2;
+                    }
+                    Hinted::Stored => return Fate::Accepted,
+                    Hinted::Again => {
+                        *maybe_stored = true;
+                        (why, None)
+                    }
+                },
                 Answer::NoV2 { why } => {
-                    link.give_up_v2(&why);
+                    if link.refused_v2(&why) == Refused::Neither && !self.rest(&backoff, &why).await {
+                        return Fate::Stopped;
+                    }
                     return Fate::NoV2;
                 }
                 Answer::Refused(refusal, Some(written)) if link.stores_in_part(&written) => {
@@ -284,7 +317,12 @@ impl LaneSender {
                 Answer::Refused(_, None) if offer.encoding == Encoding::V2 && !link.speaks_v2() => {
                     return Fate::NoV2;
                 }
-                Answer::NoV1 { .. } if offer.was_v2 && !link.lacks_v2() => return Fate::NoV1,
+                Answer::NoV1 { why } if offer.was_v2 => {
+                    if link.refused_v1(&why) == Refused::Neither && !self.rest(&backoff, &why).await {
+                        return Fate::Stopped;
+                    }
+                    return Fate::NoV1;
+                }
                 Answer::NoV1 { why } => (why, None),
                 Answer::Refused(refusal, _) => return Fate::Refused(refusal),
                 Answer::TooLarge(refusal) => return Fate::TooLarge(refusal),
@@ -310,6 +348,22 @@ impl LaneSender {
                 () = tokio::time::sleep(pause) => {}
                 () = reached(&mut self.phase, Phase::Yield) => return Fate::Stopped,
             }
+        }
+    }
+
+    /// Waits before a receiver that takes neither version is asked again. False: the sender is to end.
+    async fn rest(&mut self, backoff: &Backoff, why: &str) -> bool {
+        if let Some(untold) = self.link.retries.tell(Instant::now()) {
+            tracing::warn!(
+                destination = self.link.config.name,
+                why,
+                untold,
+                "the receiver takes neither 1.0 nor 2.0 of remote write; both are tried in turn"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff.longest()) => true,
+            () = reached(&mut self.phase, Phase::Yield) => false,
         }
     }
 

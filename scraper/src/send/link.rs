@@ -7,12 +7,13 @@ use bytes::Bytes;
 use metrics::Counter;
 use promring_model::config::RemoteWrite;
 use promring_net::client::{ClientError, HttpClient, describe};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 
 use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::metrics::SendMetrics;
 use super::news::News;
+use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
 use crate::queue::Encoding;
 
@@ -30,27 +31,20 @@ pub(super) struct Link {
     pub(super) retries: News,
     /// What is logged about samples that are given up.
     pub(super) refusals: News,
+    /// What is logged about versions.
+    news: News,
     http: HttpClient,
     /// Those of every request, but who we are.
     headers: HeaderMap,
     /// What was learned of the receiver, for as long as the destination is not configured anew.
-    learned: Learned,
-}
-
-/// What a receiver's answers to remote write 2.0 have shown.
-#[derive(Default)]
-struct Learned {
-    /// It speaks 2.0.
-    v2: AtomicBool,
-    /// It does not, so that everything goes as 1.0.
-    no_v2: AtomicBool,
+    versions: Versions,
     /// It stores what it can of a request that it refuses.
     stores_in_part: AtomicBool,
 }
 
 impl Link {
     pub(super) fn new(config: std::sync::Arc<RemoteWrite>) -> Result<Self, ClientError> {
-        let http = HttpClient::new(&config.http)?;
+        let http = HttpClient::for_posts(&config.http)?;
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             let failed = || ClientError::Header { name: name.clone() };
@@ -62,43 +56,60 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        let (retries, refusals, learned) = Default::default();
-        Ok(Self { config, metrics, retries, refusals, http, headers, learned })
+        let (retries, refusals, news, versions, stores_in_part) = Default::default();
+        Ok(Self { config, metrics, retries, refusals, news, http, headers, versions, stores_in_part })
     }
 
-    /// Whether the receiver was found not to speak 2.0.
+    /// Whether everything goes as 1.0.
     pub(super) fn lacks_v2(&self) -> bool {
-        self.learned.no_v2.load(Ordering::Relaxed)
+        self.versions.lacks_v2()
     }
 
-    /// Whether the receiver was found to speak 2.0.
+    /// Whether what the receiver says to 2.0 is about the samples, and not about the version.
     pub(super) fn speaks_v2(&self) -> bool {
-        self.learned.v2.load(Ordering::Relaxed)
+        self.versions.speaks_v2()
     }
 
-    /// The receiver does not take 1.0, so what it said to 2.0 was about something else.
-    pub(super) fn must_speak_v2(&self) {
-        self.learned.v2.store(true, Ordering::Relaxed);
+    /// The receiver has accepted a request of 2.0 and has not said how much it stored.
+    pub(super) fn hinted(&self, why: &str) -> Hinted {
+        self.learn(why, Versions::hinted)
     }
 
-    /// From now on everything goes as 1.0.
-    pub(super) fn give_up_v2(&self, why: &str) {
-        if !self.learned.no_v2.swap(true, Ordering::Relaxed) {
-            self.metrics.fallback.set(1.0);
+    /// It has refused 2.0.
+    pub(super) fn refused_v2(&self, why: &str) -> Refused {
+        self.learn(why, Versions::refused_v2)
+    }
+
+    /// It has refused 1.0, for what could also go as 2.0.
+    pub(super) fn refused_v1(&self, why: &str) -> Refused {
+        self.learn(why, Versions::refused_v1)
+    }
+
+    fn learn<T>(&self, why: &str, learn: impl FnOnce(&Versions) -> T) -> T {
+        let before = self.versions.lacks_v2();
+        let follows = learn(&self.versions);
+        let lacks = self.versions.lacks_v2();
+        self.metrics.fallback.set(if lacks { 1.0 } else { 0.0 });
+        if lacks != before
+            && let Some(untold) = self.news.tell(Instant::now())
+        {
+            let version = if lacks { "1.0" } else { "2.0" };
             tracing::warn!(
                 destination = self.config.name,
                 why,
-                "the receiver does not speak remote write 2.0; everything is sent as 1.0 until the configuration changes"
+                untold,
+                "by the receiver's answer remote write {version} is what it speaks; everything is sent as that from now on"
             );
         }
+        follows
     }
 
     /// Whether a refused request need not be looked into: the receiver stores what it can, and says that this is so much.
     pub(super) fn stores_in_part(&self, written: &Written) -> bool {
         if !written.is_nothing() {
-            self.learned.stores_in_part.store(true, Ordering::Relaxed);
+            self.stores_in_part.store(true, Ordering::Relaxed);
         }
-        self.learned.stores_in_part.load(Ordering::Relaxed)
+        self.stores_in_part.load(Ordering::Relaxed)
     }
 
     /// Sends a request once. `attempt` counts from 0.
@@ -147,22 +158,24 @@ impl Link {
         let status = response.status();
         let written = Written::of(response.headers()).filter(|_| encoding == Encoding::V2);
         if written.is_some() {
-            self.learned.v2.store(true, Ordering::Relaxed);
+            self.learn("it says how much it stored of a request of 2.0", Versions::wrote_v2);
         }
         if status.is_success() {
             // Reading to the end lets the connection be used again; what it says does not matter.
             read_message(response, MESSAGE_BYTES_MAX).await;
             return match (encoding, written) {
-                // Remote-Write 2.0: such a receiver took it for 1.0, in which it is empty.
+                // Remote-Write 2.0: such a receiver may have taken it for 1.0, in which it is empty.
                 (Encoding::V2, None) => {
                     let why = format!("HTTP status {status} without X-Prometheus-Remote-Write-*-Written");
-                    Answer::NoV2 { why }
+                    Answer::Hinted { why }
                 }
                 (Encoding::V1 | Encoding::V2, written) => Answer::Accepted(written),
             };
         }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let after: Option<Duration> = after.and_then(|value| retry_after(value, SystemTime::now()));
+        let location = response.headers().get(LOCATION).filter(|_| status.is_redirection());
+        let location = location.map(|value| shown(&String::from_utf8_lossy(value.as_bytes())));
         let read_max = if written.is_some() { REASONS_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         let text = read_message(response, read_max).await;
         let refusal = Refusal { status: status.as_u16(), message: shown(&text) };
@@ -171,6 +184,14 @@ impl Link {
         }
         if refusal.status == 415 {
             return Answer::NoV1 { why: format!("HTTP status {status}: {}", refusal.message) };
+        }
+        if let Some(location) = location {
+            // Followed as it is, it would become a GET, without the samples, of which a 200 says nothing (RFC 9110, 15.4).
+            let why = format!(
+                "HTTP status {status} to {location}, which is not followed: only 307 and 308 keep a POST as it is, and \
+                 follow_redirects must be on"
+            );
+            return Answer::Again { why, after, maybe_stored: false };
         }
         match meaning(refusal.status, self.config.queue.retry_on_http_429) {
             Meaning::Again { maybe_stored } => {

@@ -95,7 +95,7 @@ async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) ->
             match link.attempt_metadata(body.clone(), attempt).await {
                 Answer::Accepted(_) => return Ok(()),
                 Answer::Again { why, after, .. } => (why, after),
-                Answer::NoV1 { why } | Answer::NoV2 { why } => return Err(why),
+                Answer::NoV1 { why } | Answer::NoV2 { why } | Answer::Hinted { why } => return Err(why),
                 Answer::TooLarge(refusal) | Answer::Refused(refusal, _) | Answer::Unwanted(refusal) => {
                     return Err(format!("HTTP status {}: {}", refusal.status, refusal.message));
                 }

@@ -9,6 +9,7 @@ use metrics::{
 use promring_model::config::RemoteWrite;
 
 use super::answer::Reason;
+use super::shown::Shown;
 use super::units::Counts;
 use crate::queue::{Beside, DropReason, Queue, QueueStats};
 
@@ -29,6 +30,8 @@ pub(super) struct SendMetrics {
     pub(super) fallback: Gauge,
     refused: [Counter; Reason::ALL.len()],
     queue: QueueMetrics,
+    /// Dropped with all of this.
+    _shown: Shown,
 }
 
 /// One counter for each kind of thing that a request holds.
@@ -73,14 +76,27 @@ macro_rules! of {
 impl SendMetrics {
     pub(super) fn new(config: &RemoteWrite) -> Self {
         describe();
-        of!(gauge, config, "prometheus_remote_storage_max_samples_per_send")
-            .set(config.queue.max_samples_per_send as f64);
-        of!(gauge, config, "prometheus_remote_storage_shards_min").set(config.queue.min_shards as f64);
-        of!(gauge, config, "prometheus_remote_storage_shards_max").set(config.queue.max_shards as f64);
-        of!(gauge, config, "prometheus_remote_storage_shards_desired").set(super::lanes(config) as f64);
+        let queue = QueueMetrics::new(config);
         let fallback = of!(gauge, config, "promring_remote_write_fallback");
+        let highest_sent_seconds =
+            of!(gauge, config, "prometheus_remote_storage_queue_highest_sent_timestamp_seconds");
+        let settings = [
+            (
+                of!(gauge, config, "prometheus_remote_storage_max_samples_per_send"),
+                config.queue.max_samples_per_send,
+            ),
+            (of!(gauge, config, "prometheus_remote_storage_shards_min"), config.queue.min_shards),
+            (of!(gauge, config, "prometheus_remote_storage_shards_max"), config.queue.max_shards),
+            (of!(gauge, config, "prometheus_remote_storage_shards_desired"), super::lanes(config)),
+        ];
+        let mut gauges = queue.gauges();
+        gauges.extend([fallback.clone(), highest_sent_seconds.clone()]);
+        gauges.extend(settings.iter().map(|(gauge, _)| gauge.clone()));
+        let shown = Shown::new(config, gauges);
         fallback.set(0.0);
+        settings.iter().for_each(|(gauge, value)| gauge.set(*value as f64));
         Self {
+            _shown: shown,
             fallback,
             sent: Kinds::new(config, "total", None),
             failed: Kinds::new(config, "failed_total", None),
@@ -90,16 +106,12 @@ impl SendMetrics {
             bytes: of!(counter, config, "prometheus_remote_storage_bytes_total"),
             metadata_bytes: of!(counter, config, "prometheus_remote_storage_metadata_bytes_total"),
             duration_seconds: of!(histogram, config, "prometheus_remote_storage_sent_batch_duration_seconds"),
-            highest_sent_seconds: of!(
-                gauge,
-                config,
-                "prometheus_remote_storage_queue_highest_sent_timestamp_seconds"
-            ),
+            highest_sent_seconds,
             highest_sent_ms: AtomicI64::new(i64::MIN),
             refused: Reason::ALL.map(|reason| {
                 of!(counter, config, "promring_remote_write_refused_samples_total", "reason" => reason.as_str())
             }),
-            queue: QueueMetrics::new(config),
+            queue,
         }
     }
 
@@ -182,6 +194,23 @@ impl QueueMetrics {
             sync_errors: of!(counter, config, "promring_queue_sync_errors_total"),
             syncs: of!(counter, config, "promring_queue_syncs_total"),
         }
+    }
+
+    fn gauges(&self) -> Vec<Gauge> {
+        let all = [
+            &self.samples_pending,
+            &self.histograms_pending,
+            &self.exemplars_pending,
+            &self.metadata_pending,
+            &self.lanes,
+            &self.highest_seconds,
+            &self.records,
+            &self.bytes,
+            &self.disk_bytes,
+            &self.memory_bytes,
+            &self.oldest_age_seconds,
+        ];
+        all.into_iter().cloned().collect()
     }
 
     fn update(&self, stats: &QueueStats, before: &QueueStats) {
@@ -269,7 +298,7 @@ fn describe() {
     );
     describe_gauge!(
         "promring_remote_write_fallback",
-        "1 if the receiver does not speak remote write 2.0, so that it is sent 1.0 instead."
+        "1 if the receiver does not seem to speak remote write 2.0, so that it is sent 1.0 instead."
     );
     describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");

@@ -15,7 +15,9 @@ mod metadata;
 mod metrics;
 mod news;
 mod piece;
+mod shown;
 mod units;
+mod versions;
 mod written;
 
 #[cfg(test)]

@@ -117,7 +117,27 @@ impl Member {
 
     /// What [`Member::unsaved`] gave is safe.
     pub fn saved(&mut self) {
-        self.unsaved = false;
+        (self.unsaved, self.unsaved_grants, self.cannot_save) = (false, false, false);
+    }
+
+    /// The volume did not take `tried`, which [`Member::unsaved`] gave. Returns whether it may be said by that, and might
+    /// not before.
+    pub fn cannot_save(&mut self, tried: &Saved) -> bool {
+        let silent = !self.may_tell();
+        self.cannot_save |= self.unsaved().as_ref() == Some(tried);
+        silent && self.may_tell()
+    }
+
+    /// Whether it may say what it has: all of it is safe; or the volume takes nothing, and what it would lose by a
+    /// restart is nothing that a hand-over depends on. That is the promise to take nothing of a lower term, and, while it is
+    /// in no move, the version: others may go by its word on a time, not on its having heard of something.
+    pub(super) fn may_tell(&self) -> bool {
+        !self.unsaved || self.cannot_save && (!self.unsaved_grants || self.moves.is_empty())
+    }
+
+    /// What is granted, or a move, has changed.
+    pub(super) fn note_grants(&mut self) {
+        (self.unsaved, self.unsaved_grants, self.cannot_save) = (true, true, false);
     }
 
     /// Time has passed. A gap in it of half the lapse is a pause in which the member may have been replaced.

@@ -1,7 +1,8 @@
 //! A member's side: which slots a scraper may start, and what it says of itself.
 //!
 //! What it has accepted is safe before it says so: [`Member::report`] and [`Member::asked`] are silent between a change
-//! and [`Member::saved`].
+//! and [`Member::saved`]. Where its volume takes nothing ([`Member::cannot_save`]), it says all the same what no hand-over
+//! depends on: otherwise nobody could lead, and it would scrape nothing after a restart.
 
 mod life;
 mod talk;
@@ -80,6 +81,10 @@ pub struct Member {
     /// Keys that this scraper cannot scrape yet, as its own file does not have their job.
     unready: BTreeSet<TargetKey>,
     unsaved: bool,
+    /// What is unsaved is more than the promise to take nothing of a lower term.
+    unsaved_grants: bool,
+    /// The volume did not take what is unsaved.
+    cannot_save: bool,
     /// Since when it is not known whether what is held still holds; nothing is scraped meanwhile.
     doubting_ms: Option<i64>,
     ticked_ms: i64,
@@ -130,6 +135,8 @@ impl Member {
             moves: BTreeMap::new(),
             unready: BTreeSet::new(),
             unsaved: false,
+            unsaved_grants: false,
+            cannot_save: false,
             doubting_ms: None,
             ticked_ms: now_ms,
             answered_ms: now_ms,
@@ -160,7 +167,7 @@ impl Member {
             self.trust(asked_ms, now_ms);
             return Some(Vec::new());
         }
-        self.unsaved = true;
+        self.note_grants();
         let mut effects = Vec::new();
         self.learn_moves(&told, now_ms, &mut effects);
         self.drop_keys(&told, &mut effects);

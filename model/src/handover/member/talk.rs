@@ -11,7 +11,7 @@ impl Member {
     /// The next report; None while what it would say is not safe yet.
     pub fn report(&mut self, now_ms: i64) -> Option<MemberReport> {
         self.tick(now_ms);
-        if self.unsaved {
+        if !self.may_tell() {
             return None;
         }
         self.sequence += 1;
@@ -77,17 +77,17 @@ impl Member {
     }
 
     /// Nothing of a lower term is taken from now on.
-    pub(super) fn promise(&mut self, term: u64) {
+    pub(in crate::handover) fn promise(&mut self, term: u64) {
         if term > self.promised {
             self.promised = term;
-            self.unsaved = true;
+            (self.unsaved, self.cannot_save) = (true, false);
         }
     }
 
     /// Moves whose giver should be asked now, with its address: no leader answers, and T may come.
     pub fn questions(&mut self, now_ms: i64) -> Vec<(MoveId, String)> {
         let silent = now_ms - self.led_ms > self.options.ask_after.as_millis() as i64;
-        if !silent || self.unsaved || now_ms - self.asked_ms < ASK_INTERVAL_MS {
+        if !silent || !self.may_tell() || now_ms - self.asked_ms < ASK_INTERVAL_MS {
             return Vec::new();
         }
         self.asked_ms = now_ms;
@@ -101,7 +101,7 @@ impl Member {
     /// to the one whom the keys are for, and only what is final.
     #[must_use]
     pub fn asked(&self, id: MoveId, by: &str) -> Option<i64> {
-        let known = self.moves.get(&id).filter(|_| !self.unsaved)?;
+        let known = self.moves.get(&id).filter(|_| self.may_tell())?;
         let right = known.terms.old == self.name && *known.terms.new == *by;
         known.settled.filter(|_| right)
     }
@@ -113,7 +113,7 @@ impl Member {
             return;
         }
         known.settled = Some(at);
-        self.unsaved = true;
+        self.note_grants();
         for held in self.keys.values_mut().filter(|held| held.grant.incoming == Some(id)) {
             held.active_after.get_or_insert(now_ms);
         }

@@ -166,6 +166,16 @@ impl Node {
         Self::start_in(dir, &name, &config).await
     }
 
+    /// Whether its volume takes what must survive a restart.
+    pub(super) fn set_saves(&self, saves: bool) {
+        // In the way of the file that is written first.
+        let in_the_way = self.dir.path().join("assignment.json.new");
+        match saves {
+            true => std::fs::remove_dir(&in_the_way).unwrap(),
+            false => std::fs::create_dir(&in_the_way).unwrap(),
+        }
+    }
+
     /// An allocator tells it this.
     pub(super) fn told(&self, counter: u64, targets: &[(&Target, Grant)], moves: &[(MoveId, MoveTerms)]) {
         self.told_all(counter, targets, moves, &[]);

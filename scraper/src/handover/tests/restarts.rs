@@ -28,6 +28,21 @@ async fn after_a_restart_nothing_is_scraped_until_an_allocator_has_said_that_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scraper_that_cannot_save_reports_as_long_as_it_is_in_no_move() {
+    let scene = Scene::start("x 1\n").await;
+    let target = &scene.target;
+    let (a, b) = scene.two_nodes().await;
+    a.set_saves(false);
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("it reports all the same", || a.scraper.report(false).is_some()).await;
+    assert!(a.scraper.readiness()().is_ok());
+    a.told(2, &[(target, outgoing())], &[(M, terms(&a, &b, Some(slot_after(target, 60_000)), false, false))]);
+    assert!(a.scraper.report(false).is_none(), "others would go by what it may forget");
+    a.set_saves(true);
+    assert!(a.move_report().await.settled.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_behind_a_fence_waits_on_after_a_restart_and_comes_first_when_it_opens() {
     let scene = Scene::start("x 1\n").await;
     let Scene { receiver, target, .. } = &scene;

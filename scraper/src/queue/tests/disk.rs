@@ -34,6 +34,8 @@ struct Node {
 pub(super) struct Faults {
     /// Every changing call fails with this.
     pub(super) writes: Option<io::ErrorKind>,
+    /// But for the next so many.
+    pub(super) writes_after: u64,
     /// Every read fails with this.
     pub(super) reads: Option<io::ErrorKind>,
     /// Every sync fails with this.
@@ -116,10 +118,18 @@ impl Disk {
         if state.faults.stop_at.is_some_and(|at| state.calls >= at) {
             return Err(io::Error::other("the process is gone"));
         }
-        state.faults.writes.map_or(Ok(()), |kind| Err(kind.into()))
+        let Some(kind) = state.faults.writes else { return Ok(()) };
+        match state.faults.writes_after.checked_sub(1) {
+            Some(left) => {
+                state.faults.writes_after = left;
+                Ok(())
+            }
+            None => Err(kind.into()),
+        }
     }
 
-    fn is_gone(&self) -> bool {
+    /// Whether `stop_at` has come.
+    pub(super) fn is_gone(&self) -> bool {
         let state = self.state();
         state.faults.stop_at.is_some_and(|at| state.calls >= at)
     }

@@ -49,6 +49,140 @@ fn a_full_disk_costs_the_oldest_of_the_largest_backlog() {
 }
 
 #[test]
+fn what_is_acknowledged_is_no_backlog_when_a_disk_is_full() {
+    let world = small_segments();
+    // It gets everything through, but for the last: its segment takes more records and is the largest.
+    let live = world.open_as("live", 1).unwrap();
+    fill(&live, 0..9);
+    let mut sent = reader(&live, 0);
+    drain(&mut sent);
+    fill(&live, 9..10);
+    let dead = world.open_as("dead", 1).unwrap();
+    fill(&dead, 0..4);
+    assert!(live.stats().disk_bytes > 2 * dead.stats().disk_bytes);
+    world.disk.set_faults(|faults| faults.capacity = Some(142_000));
+    fill(&live, 10..12);
+    assert_eq!(live.stats().dropped(DropReason::DiskFull), 0);
+    assert!(dead.stats().dropped(DropReason::DiskFull) > 0);
+    assert_eq!(numbers(&drain(&mut sent)), [9, 10, 11]);
+}
+
+#[test]
+fn a_full_disk_takes_back_what_is_acknowledged_before_anything_gives_way() {
+    let world = small_segments();
+    let live = world.open_as("live", 1).unwrap();
+    fill(&live, 0..9);
+    let mut sent = reader(&live, 0);
+    drain(&mut sent);
+    let dead = world.open_as("dead", 1).unwrap();
+    fill(&dead, 0..4);
+    world.disk.set_faults(|faults| faults.capacity = Some(132_000));
+    fill(&dead, 4..10);
+    assert_eq!(dead.stats().dropped(DropReason::DiskFull), 0);
+    assert_eq!((dead.stats().memory_bytes, live.stats().disk_bytes), (0, 0));
+    fill(&live, 9..10);
+    assert_eq!(numbers(&drain(&mut sent)), [9]);
+    assert_eq!(numbers(&drain(&mut reader(&dead, 0))), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_full_disk_has_room_for_a_new_queue_at_the_cost_of_the_largest_backlog() {
+    let world = small_segments();
+    let old = world.open_as("old", 1).unwrap();
+    fill(&old, 0..40);
+    world.disk.set_faults(|faults| faults.capacity = Some(400_000));
+    let new = world.open_as("new", 1).unwrap();
+    fill(&new, 0..3);
+    assert!(old.stats().dropped(DropReason::DiskFull) > 0);
+    assert_eq!((new.stats().memory_bytes, new.stats().write_errors), (0, 0));
+    drop(new);
+    let new = world.open_as("new", 1).unwrap();
+    assert_eq!(numbers(&drain(&mut reader(&new, 0))), [0, 1, 2]);
+}
+
+#[test]
+fn a_queue_that_the_disk_does_not_take_begins_in_memory_and_is_made_when_it_does() {
+    for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::ReadOnlyFilesystem] {
+        let world = World::new();
+        // At each of its steps, from the directory on.
+        let mut steps = 0;
+        loop {
+            world.disk.set_faults(|faults| (faults.writes, faults.writes_after) = (Some(kind), steps));
+            let name = format!("new-{kind:?}-{steps}");
+            let queue = world.open_as(&name, 2).unwrap();
+            let failed = queue.stats().write_errors > 0;
+            fill(&queue, 0..3);
+            let mut read = reader(&queue, 0);
+            let mut body = Vec::new();
+            let first = read.peek(&mut body).unwrap();
+            assert_eq!(numbers(std::slice::from_ref(&body)), [0], "what is in memory is sent");
+            read.ack(first.sequence);
+            assert!(queue.stats().memory_bytes > 0);
+            assert_eq!(queue.stats().pending.samples, 2);
+            queue.directory.upkeep();
+            assert!(queue.stats().memory_bytes > 0, "nothing has changed");
+            world.disk.set_faults(|faults| faults.writes = None);
+            world.advance(DISK_RETRY_MS);
+            queue.directory.upkeep();
+            assert_eq!(queue.stats().memory_bytes, 0, "{kind:?} after {steps}");
+            fill(&queue, 3..5);
+            drop(read);
+            drop(queue);
+            let queue = world.open_as(&name, 2).unwrap();
+            assert_eq!(numbers(&drain(&mut reader(&queue, 0))), [1, 2, 3, 4], "{kind:?} after {steps}");
+            if !failed {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 5, "{steps}");
+    }
+}
+
+#[test]
+fn a_queue_in_memory_loses_nothing_to_a_full_disk_and_is_not_put_over_another_ones() {
+    let world = World::new();
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::StorageFull));
+    let queue = world.open(1);
+    fill(&queue, 0..20);
+    // There is nothing on the disk that could give way for it.
+    assert_eq!(queue.stats().dropped(DropReason::DiskFull), 0);
+    assert_eq!(queue.stats().pending.samples, 20);
+    // Another process, whose disk works.
+    let mut other = World { disk: world.disk.clone(), ..World::new() };
+    other.settings.max_bytes = 800_000;
+    world.disk.set_faults(|faults| faults.writes = None);
+    let theirs = other.open(1);
+    fill(&theirs, 100..103);
+    queue.directory.upkeep();
+    assert!(queue.stats().memory_bytes > 0 && queue.stats().write_errors > 0);
+    drop(theirs);
+    queue.directory.upkeep();
+    assert!(queue.stats().memory_bytes > 0, "it is not this one's");
+    assert_eq!(numbers(&drain(&mut reader(&other.open(1), 0))), [100, 101, 102]);
+    assert_eq!(numbers(&drain(&mut reader(&queue, 0))), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn another_number_of_lanes_that_the_disk_does_not_take_stays_as_it_was() {
+    let world = World::new();
+    let queue = world.open(2);
+    fill(&queue, 0..3);
+    drop(queue);
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::ReadOnlyFilesystem));
+    let queue = world.open(3);
+    assert_eq!(queue.lane_count(), 2);
+    assert_eq!(numbers(&drain(&mut reader(&queue, 0))), [0, 1, 2]);
+}
+
+#[test]
+fn a_directory_that_somebody_has_to_mend_is_refused() {
+    let world = World::new();
+    world.disk.set_faults(|faults| faults.writes = Some(ErrorKind::PermissionDenied));
+    assert!(matches!(world.open_as("prod", 1), Err(QueueError::Io { .. })));
+}
+
+#[test]
 fn a_disk_that_others_fill_sends_records_through_memory_until_there_is_room() {
     let world = small_segments();
     let queue = world.open(1);
@@ -207,6 +341,29 @@ fn a_power_cut_costs_at_most_what_came_within_the_fsync_interval() {
     let read = numbers(&drain(&mut reader(&world.open(1), 0)));
     assert_eq!(read, (0..synced).collect::<Vec<_>>());
     assert!(synced >= 105 - 12 - 5, "{synced}");
+}
+
+#[test]
+fn what_a_killed_process_left_unsynced_is_synced_by_the_next_one() {
+    let mut world = small_segments();
+    world.settings.fsync = FsyncPolicy::Interval(Duration::from_secs(1));
+    let queue = world.open(1);
+    queue.directory.upkeep();
+    fill(&queue, 0..20);
+    let mut read = reader(&queue, 0);
+    let mut body = Vec::new();
+    let first = read.peek(&mut body).unwrap();
+    read.ack(first.sequence);
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop((queue, read));
+    world.disk.revive();
+    let queue = world.open(1);
+    world.advance(1_000);
+    queue.directory.upkeep();
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.cut_power(|| 0);
+    assert_eq!(numbers(&drain(&mut reader(&world.open(1), 0))), (1..20).collect::<Vec<_>>());
 }
 
 #[test]

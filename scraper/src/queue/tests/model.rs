@@ -74,6 +74,8 @@ struct Run {
     lanes: Vec<Model>,
     /// How many of a lane's bodies a power cut leaves alone.
     synced: Vec<usize>,
+    /// How many of a lane's bodies are acknowledged by what is written down, and so never come again.
+    settled: Vec<usize>,
     failing: bool,
 }
 
@@ -88,6 +90,7 @@ impl Run {
             readers: Vec::new(),
             lanes: vec![Model::default(); LANES],
             synced: vec![0; LANES],
+            settled: vec![0; LANES],
             failing: false,
         };
         run.open();
@@ -152,18 +155,25 @@ impl Run {
         numbers
     }
 
-    /// After a kill or a power cut the cursor may be older than what was acknowledged last: reading may begin anywhere up to there.
+    /// After a kill or a power cut the cursor may be older than what was acknowledged last, but never than what was written down
+    /// of it: reading begins between the two.
     fn reopen_behind(&mut self) {
         self.open();
         for lane in 0..LANES {
             let mut body = Vec::new();
             let Some(_) = self.readers[lane].peek(&mut body) else { continue };
             let number = u32::from_le_bytes(body[..4].try_into().unwrap()) as usize;
+            let settled = self.settled[lane];
+            assert!(number >= settled, "lane {lane}: {number} comes again, {settled} were settled");
             self.lanes[lane].acknowledged = self.lanes[lane].acknowledged.min(number);
+            // What has outlived this outlives what comes.
+            let there = self.read(lane, usize::MAX, false);
+            self.lanes[lane].uncertain.retain(|number| !there.contains(number));
         }
     }
 
-    fn crash(&mut self, after: u64) {
+    /// `power`: what is not synced may be lost, too.
+    fn crash(&mut self, after: u64, power: bool) {
         let from = self.world.disk.calls();
         self.world.disk.set_faults(|faults| {
             faults.writes = None;
@@ -174,8 +184,14 @@ impl Run {
             let lane = round % LANES;
             self.append(lane, 30_000, true);
             self.read(lane, 1, true);
+            if !power && !self.world.disk.is_gone() {
+                self.settled[lane] = self.lanes[lane].acknowledged;
+            }
             if round % 5 == 4 {
                 self.queue.as_ref().unwrap().directory.upkeep();
+                if !self.world.disk.is_gone() {
+                    self.settle();
+                }
             }
         }
         self.close();
@@ -201,7 +217,7 @@ impl Run {
             }
             Step::Kill { after } => {
                 self.recover();
-                self.crash(*after);
+                self.crash(*after, false);
                 self.world.disk.revive();
                 self.reopen_behind();
             }
@@ -210,7 +226,7 @@ impl Run {
                 for (lane, model) in self.lanes.iter_mut().enumerate() {
                     model.uncertain.extend(self.synced[lane]..model.bodies.len());
                 }
-                self.crash(*after);
+                self.crash(*after, true);
                 let mut lose = lose.iter().cycle().copied();
                 self.world.disk.cut_power(|| lose.next().unwrap());
                 self.reopen_behind();
@@ -238,7 +254,13 @@ impl Run {
         for (lane, model) in self.lanes.iter().enumerate() {
             self.synced[lane] = model.bodies.len();
         }
+        self.settle();
         assert_eq!(self.queue.as_ref().unwrap().stats().memory_bytes, 0);
+    }
+
+    /// Everything that is acknowledged is written down and synced.
+    fn settle(&mut self) {
+        self.settled = self.lanes.iter().map(|model| model.acknowledged).collect();
     }
 
     fn truncate(&mut self, lane: usize, bytes: usize) {

@@ -51,6 +51,41 @@ async fn a_destination_goes_by_its_own_proxy_and_another_goes_straight() {
 }
 
 #[tokio::test]
+async fn a_redirect_that_would_lose_the_samples_is_not_followed() {
+    for status in [301, 302, 303] {
+        // It would answer a GET, too.
+        let elsewhere = Receiver::start(|_, _| Action::Answer(200, "")).await;
+        let location = elsewhere.url.clone();
+        let receiver = Receiver::start(move |number, _| match number {
+            0 | 1 => Action::AnswerWith(status, "Location", location.clone()),
+            _ => Action::Store,
+        })
+        .await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.append(&[("a", 1)]);
+        sending.drained().await;
+        assert_eq!(receiver.stored()["a"], [1], "{status}");
+        assert_eq!(elsewhere.received().len(), 0);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_retried_total", ""), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_that_keeps_the_request_is_followed() {
+    for status in [307, 308] {
+        let elsewhere = Receiver::start(|_, _| Action::Store).await;
+        let location = elsewhere.url.clone();
+        let receiver =
+            Receiver::start(move |_, _| Action::AnswerWith(status, "Location", location.clone())).await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.append(&[("a", 1)]);
+        sending.drained().await;
+        assert_eq!(elsewhere.stored()["a"], [1], "{status}");
+        assert_eq!(elsewhere.received()[0].body, receiver.received()[0].body);
+    }
+}
+
+#[tokio::test]
 async fn a_destination_has_its_own_oauth2_token_and_another_none() {
     let tokens = Receiver::start(|number, _| match number {
         // A token server that is away for a moment costs nothing.

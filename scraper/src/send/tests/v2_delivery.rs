@@ -379,3 +379,112 @@ async fn a_refusal_of_2_0_by_a_receiver_that_takes_nothing_else_does_not_hold_it
     assert_eq!(sending.metric("promring_remote_write_fallback", ""), 0);
     assert_eq!(sending.refused("rejected"), 0);
 }
+
+/// A receiver of 2.0 alone, which answers the requests of these numbers with nothing but a 200.
+async fn only_v2(bare: impl Fn(usize) -> bool + Send + 'static) -> Receiver {
+    Receiver::start(move |number, request| match request.is_v2() {
+        false => Action::Answer(415, "only 2.0 is accepted"),
+        true if bare(number) => Action::Answer(200, ""),
+        true => Action::Store,
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_receiver_of_2_0_alone_that_once_does_not_say_what_it_stored_gets_2_0_again() {
+    // At its first request, and later.
+    for at in [0, 2] {
+        let receiver = only_v2(move |number| number == at).await;
+        let dir = tempfile::tempdir().unwrap();
+        let config = destination("prod", &receiver.url, ", max_samples_per_send: 2");
+        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        for time in 1..=6 {
+            sending.append_v2(&[("a", time), ("b", time)]);
+        }
+        sending.start();
+        sending.drained().await;
+        assert_eq!(receiver.stored()["a"], (1..=6).collect::<Vec<_>>());
+        assert_eq!(receiver.stored()["b"], (1..=6).collect::<Vec<_>>());
+        let spoken = versions(&receiver);
+        assert_eq!(spoken.iter().position(|v2| !v2), Some(at + 1), "1.0 is tried");
+        assert_eq!(spoken.iter().filter(|v2| !**v2).count(), 1, "and not again");
+        assert_eq!(spoken.len(), 8);
+        assert_eq!(sending.metric("promring_remote_write_fallback", ""), 0);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_of_2_0_alone_that_never_says_what_it_stored_is_no_dead_end() {
+    let receiver = only_v2(|_| true).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    for time in 1..=3 {
+        sending.append_v2(&[("a", time)]);
+        sending.drained().await;
+    }
+    // The first one is tried for long, the others are not.
+    let last = receiver.received().len();
+    sending.append_v2(&[("a", 4)]);
+    sending.drained().await;
+    assert_eq!(receiver.received().len(), last + 1);
+    assert_eq!(versions(&receiver).iter().filter(|v2| !**v2).count(), 1);
+}
+
+#[tokio::test]
+async fn one_answer_without_a_word_on_what_is_stored_does_not_end_2_0() {
+    let receiver = Receiver::start(|number, request| match number {
+        1 => Action::StoreAndAnswer(200),
+        _ if request.is_v2() || number == 2 => Action::Store,
+        _ => Action::Answer(400, "unexpected"),
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    for time in 1..=4 {
+        sending.append_v2(&[("a", time)]);
+        sending.drained().await;
+    }
+    assert_eq!(versions(&receiver), [true, true, false, true, true]);
+    assert_eq!(receiver.stored()["a"], [1, 2, 3, 4]);
+    assert_eq!(sending.metric("promring_remote_write_fallback", ""), 0);
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_neither_version_is_asked_in_turn_until_it_takes_one() {
+    for takes_v2 in [true, false] {
+        let receiver = Receiver::start(move |number, request| match number {
+            20.. if request.is_v2() == takes_v2 => Action::Store,
+            _ => Action::Answer(415, "neither"),
+        })
+        .await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.append_v2(&[("a", 1), ("b", 1)]);
+        sending.append_v2(&[("a", 2)]);
+        sending.drained().await;
+        assert_eq!(receiver.stored()["a"], [1, 2]);
+        assert_eq!(receiver.stored()["b"], [1]);
+        assert_eq!(sending.metric("promring_remote_write_fallback", ""), u64::from(!takes_v2));
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_as_1_0_and_comes_again_as_2_0_is_no_loss() {
+    let receiver = Receiver::start(|number, request| match number {
+        0 => Action::Answer(415, ""),
+        1 => Action::Store,
+        _ if request.is_v2() => Action::Store,
+        _ => Action::Answer(415, "not any more"),
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, ", max_samples_per_send: 10000").await;
+    // So much that it goes in pieces.
+    let name = "n".repeat(10_000);
+    let samples: Vec<(&str, i64)> = (1..=1_000).map(|time| (name.as_str(), time)).collect();
+    sending.append_v2(&samples);
+    sending.drained().await;
+    assert_eq!(versions(&receiver), [true, false, false, true]);
+    assert_eq!(receiver.stored()[&name], (1..=1_000).collect::<Vec<_>>());
+    assert!(sending.refused("already_stored") > 0);
+    assert_eq!(sending.refused("out_of_order"), 0);
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+}
