@@ -138,10 +138,12 @@ impl Both {
         self.oracle = start_oracle(&self.oracle_arguments, cluster.dir());
     }
 
-    /// Waits until both find the same twice in a row, and something that `enough` accepts.
-    async fn agree(&self, what: &str, enough: impl Fn(&Found) -> bool) -> Found {
+    /// Waits until both find the same twice in a row, and something that `enough` accepts. Where they do not for long,
+    /// Prometheus is asked anew: a pod that becomes ready may be enough for it to stay behind.
+    async fn agree(&mut self, cluster: &Cluster, what: &str, enough: impl Fn(&Found) -> bool) -> Found {
         let since = Instant::now();
         let mut agreed = None;
+        let mut asked_anew = false;
         loop {
             let ours = found(&self.promring).await.unwrap_or_default();
             let theirs = found(&self.prometheus).await.unwrap_or_default();
@@ -156,6 +158,11 @@ impl Both {
                 }
                 let counts = JOBS.map(|(job, _, _)| (job, of_job(&ours, job), of_job(&theirs, job)));
                 panic!("{what}: promring and Prometheus find {counts:?}");
+            }
+            if !asked_anew && since.elapsed() > PATIENCE / 3 {
+                eprintln!("{what}: Prometheus is asked anew");
+                self.ask_anew(cluster);
+                asked_anew = true;
             }
             agreed = Some(ours);
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -205,9 +212,9 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
                 of_job(found, "pods") > minimum && JOBS.iter().all(|(job, _, _)| of_job(found, job) > 0)
             }
         };
-        both.agree("what was there at the start", many(pods / 2)).await;
+        both.agree(cluster, "what was there at the start", many(pods / 2)).await;
         apply_all(cluster, (pods / 2..pods).map(|number| pod(number, 0)).collect()).await;
-        both.agree("pods that came later", many(pods)).await;
+        both.agree(cluster, "pods that came later", many(pods)).await;
 
         // Labels, annotations, ports, hosts, addresses and endpoints change; pods change their state, and go.
         apply_all(cluster, services(1)).await;
@@ -223,7 +230,7 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         delete_all(cluster, (0..pods).step_by(6).map(|number| pod(number, 0)).collect()).await;
         delete_all(cluster, services(1).into_iter().step_by(4).collect()).await;
         both.ask_anew(cluster);
-        let before = both.agree("after changes to all kinds", many(pods / 2)).await;
+        let before = both.agree(cluster, "after changes to all kinds", many(pods / 2)).await;
 
         // The roles of the chart are exactly enough: with one verb less a request is refused, or one is granted in vain.
         let requests = cluster.requests(ALLOCATOR);
@@ -243,7 +250,7 @@ fn promring_finds_what_prometheus_finds_in_every_role_and_after_every_change() {
         cluster.start_api_server().await;
         apply_all(cluster, (0..pods).step_by(9).map(|number| pod(number, 2)).collect()).await;
         both.ask_anew(cluster);
-        let after = both.agree("after a restart of the API server", many(pods / 2)).await;
+        let after = both.agree(cluster, "after a restart of the API server", many(pods / 2)).await;
         assert_ne!(before, after);
 
         // With one right less only the jobs that need it fail, and say so; nobody waits for them.
