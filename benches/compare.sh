@@ -4,9 +4,10 @@
 # sample.
 #
 #   benches/compare.sh [--targets N] [--series N] [--interval S] [--warmup S] [--measure S] [--rounds N]
-#                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--profile]
+#                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--metadata 0|1] [--profile]
 #
-# --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --profile samples promring
+# --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --metadata 0 has promring send no
+# metadata: a Prometheus agent sends none beside series. --profile samples promring
 # with perf while it is measured, where perf is there, and prints where its time goes; such a run's numbers are no result.
 # vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus (3.15,
 # as an agent) the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends
@@ -14,19 +15,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1 peer=vmagent profile=0
+targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1 peer=vmagent metadata=1 profile=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --profile) profile=1; shift; continue ;;
-    --targets | --series | --interval | --warmup | --measure | --rounds | --message | --peer)
+    --targets | --series | --interval | --warmup | --measure | --rounds | --message | --peer | --metadata)
       [ $# -ge 2 ] || { echo "compare: $1 needs a value" >&2; exit 2; }
       declare "${1#--}=$2" ;;
-    *) sed -n '2,15p' "$0" | cut -c3-; exit 2 ;;
+    *) sed -n '2,16p' "$0" | cut -c3-; exit 2 ;;
   esac
   shift 2
 done
 case "$message" in 1 | 2) messages=$message ;; both) messages="1 2" ;; *) echo "compare: --message is 1, 2 or both" >&2; exit 2 ;; esac
 case "$peer" in vmagent | prometheus) peers=$peer ;; both) peers="vmagent prometheus" ;; *) echo "compare: --peer is vmagent, prometheus or both" >&2; exit 2 ;; esac
+
+case "$metadata" in 0) send=false ;; 1) send=true ;; *) echo "compare: --metadata is 0 or 1" >&2; exit 2 ;; esac
 
 # Seconds that a program may take to end, after which it is killed.
 stop_max=20
@@ -99,7 +102,7 @@ YAML
 common >"$work/vmagent.yml"
 for version in $messages; do
   kind=$([ "$version" = 2 ] && echo io.prometheus.write.v2.Request || echo prometheus.WriteRequest)
-  { common && echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $kind}]"; } >"$work/v$version.yml"
+  { common && echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $kind, metadata_config: {send: $send}}]"; } >"$work/v$version.yml"
 done
 
 # cpu PID: CPU-seconds of a process so far. rss PID: its resident memory in bytes.
@@ -162,8 +165,7 @@ for round in $(seq "$rounds"); do
           -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
       prometheus)
         for version in $messages; do
-          # Metadata beside each series of 2.0, as promring sends them.
-          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" --enable-feature=metadata-wal-records \
+          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" \
             --storage.agent.path="$work/agent-$version-$round" --web.listen-address=127.0.0.1:18090 --log.level=warn
         done ;;
     esac

@@ -283,6 +283,12 @@ fn many_series_that_come_and_go_leave_nothing_behind() {
 }
 
 #[test]
+fn an_empty_value_takes_a_label_away_that_was_given_before_or_after() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a{x=\"1\",x=\"\",y=\"2\"} 1\nb{x=\"\",x=\"1\"} 1\n"), ["a{y=2} 1", "b{} 1"]);
+}
+
+#[test]
 fn with_honor_labels_an_exposed_empty_label_takes_the_targets_away() {
     let config = "honor_labels: true\nstatic_configs: [{targets: ['host:1'], labels: {env: prod, zone: a}}]";
     assert_eq!(Target::new(config).scrape("a{env=\"\"} 1\n"), ["a{zone=a} 1"]);

@@ -111,10 +111,11 @@ readinessProbe:
 - name: config
   configMap:
     name: {{ include "promring.name" . }}
-{{- range .Values.secrets }}
-- name: secret-{{ . }}
+{{- /* A secret's name may hold dots, a volume's may not. */}}
+{{- range $at, $name := .Values.secrets }}
+- name: secret-{{ $at }}
   secret:
-    secretName: {{ . }}
+    secretName: {{ $name }}
 {{- end }}
 {{- with .Values.security.tls.secret }}
 - name: tls
@@ -127,9 +128,9 @@ readinessProbe:
 - name: config
   mountPath: /etc/promring
   readOnly: true
-{{- range .Values.secrets }}
-- name: secret-{{ . }}
-  mountPath: /etc/promring-secrets/{{ . }}
+{{- range $at, $name := .Values.secrets }}
+- name: secret-{{ $at }}
+  mountPath: /etc/promring-secrets/{{ $name }}
   readOnly: true
 {{- end }}
 {{- if .Values.security.tls.secret }}

@@ -208,6 +208,10 @@ impl<'b> SeriesText<'b> {
             }
             keep
         });
+        // An empty value takes the label away, whatever else was said of it.
+        if !emptied.is_empty() {
+            pairs.retain(|(name, _)| !emptied.contains(name));
+        }
         check_unique(&pairs)?;
         if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
             Ok((pairs, emptied))

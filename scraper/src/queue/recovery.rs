@@ -162,6 +162,11 @@ impl<'s> Recovered<'s> {
                 return Ok(());
             }
         };
+        if summary.records == 0 && matches!(segment::begins_as_one(&*file), Ok(false)) {
+            // Somebody else's file, or one that is damaged from its first byte on: it is not ours to delete.
+            self.put_aside(&path);
+            return Ok(());
+        }
         if torn_bytes > 0 {
             add(&self.shared.counters.torn_tails, 1);
             self.shared.counters.dropped(DropReason::Corrupt, torn_points);
@@ -214,7 +219,7 @@ impl<'s> Recovered<'s> {
         tracing::error!(
             destination = self.shared.destination,
             file = %path.display(),
-            "a segment cannot be read and is put aside"
+            "a segment cannot be read, or is none, and is put aside"
         );
         if let Err(error) = self.shared.files.rename(path, aside.as_ref()) {
             self.shared.write_failed("putting an unreadable segment aside", &error);

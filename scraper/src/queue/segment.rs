@@ -243,6 +243,16 @@ fn check_format(file: &dyn File, len: u64) -> Result<(), SegmentError> {
     if intact && format > SEGMENT_FORMAT { Err(SegmentError::Newer(format)) } else { Ok(()) }
 }
 
+/// Whether a file in which no record was found can be a segment that was never filled, or whose records are torn: it begins as
+/// one does, or with nothing that ever reached the disk.
+pub(crate) fn begins_as_one(file: &dyn File) -> io::Result<bool> {
+    let mut begin = [0; SEGMENT_MAGIC.len()];
+    let len = file.len()?.min(begin.len() as u64) as usize;
+    let begin = &mut begin[..len];
+    file.read_exact_at(begin, 0)?;
+    Ok(SEGMENT_MAGIC.starts_with(begin) || begin.iter().all(|&byte| byte == 0))
+}
+
 fn read_footer(file: &dyn File, len: u64) -> io::Result<Option<Found>> {
     let Some(at) = len.checked_sub(FOOTER_BYTES as u64).filter(|at| *at >= SEGMENT_HEADER_BYTES) else {
         return Ok(None);

@@ -143,12 +143,15 @@ impl LaneSender {
         let Request { body, maybe_stored, .. } = request;
         let offer = Offer { body, encoding, counts, last_ms, was_v2: false };
         match self.offer(&offer, maybe_stored).await {
-            Fate::Accepted => self.sent(request.last_ms),
+            Fate::Accepted => self.answered(request.last_ms),
             Fate::InPart(refusal, written) => {
                 self.sent_in_part(&offer, &refusal, &written, *maybe_stored);
             }
             Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
-            Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &request.counts, &refusal),
+            Fate::Unwanted(refusal) => {
+                self.answered(request.last_ms);
+                self.refused(Reason::RateLimited, &request.counts, &refusal);
+            }
             Fate::NoV2 | Fate::NoV1 => return self.deliver_pieces(request, Why::NoV2).await,
             Fate::Refused(refusal) => {
                 let alone = Reason::of(&refusal, request.maybe_stored);
@@ -215,7 +218,7 @@ impl LaneSender {
             let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
             match self.offer(&offer, &mut piece.maybe_stored).await {
                 Fate::Accepted => {
-                    self.sent(offer.last_ms);
+                    self.answered(offer.last_ms);
                     stored = true;
                 }
                 Fate::InPart(refusal, written) => {
@@ -232,7 +235,10 @@ impl LaneSender {
                     return Next::Same;
                 }
                 Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
-                Fate::Unwanted(refusal) => self.refused(Reason::RateLimited, &offer.counts, &refusal),
+                Fate::Unwanted(refusal) => {
+                    self.answered(offer.last_ms);
+                    self.refused(Reason::RateLimited, &offer.counts, &refusal);
+                }
                 Fate::Refused(refusal) => {
                     let reason = Reason::of(&refusal, piece.maybe_stored);
                     self.split(piece, &refusal, reason, &mut stack);
@@ -252,7 +258,10 @@ impl LaneSender {
         if let [unit] = &*piece.units {
             match units::one_sample_each(unit) {
                 Some(units) => piece.units = units,
-                None => return self.refused(alone, &unit.counts, refusal),
+                None => {
+                    self.answered(unit.newest_ms.unwrap_or(i64::MIN));
+                    return self.refused(alone, &unit.counts, refusal);
+                }
             }
         }
         let second = piece.units.split_off(piece.units.len() / 2);
@@ -367,16 +376,15 @@ impl LaneSender {
         }
     }
 
-    fn sent(&self, last_ms: i64) {
-        self.link.metrics.sent_up_to(last_ms);
+    /// The receiver has taken samples up to this time, or refused them for good: it is not behind, whatever it thinks of them.
+    fn answered(&self, last_ms: i64) {
+        self.link.metrics.answered_up_to(last_ms);
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
     fn sent_in_part(&self, offer: &Offer<'_>, refusal: &Refusal, written: &Written, maybe_stored: bool) {
         let missing = written.missing_of(&offer.counts);
-        if !written.is_nothing() {
-            self.sent(offer.last_ms);
-        }
+        self.answered(offer.last_ms);
         let otherwise = if refusal.status < 300 {
             Reason::NotWritten
         } else {

@@ -125,8 +125,8 @@ impl SendMetrics {
         }
     }
 
-    /// A request was accepted whose newest sample has this time. Lanes are not equally far.
-    pub(super) fn sent_up_to(&self, newest_ms: i64) {
+    /// A request was accepted, or refused for good, whose newest sample has this time. Lanes are not equally far.
+    pub(super) fn answered_up_to(&self, newest_ms: i64) {
         if self.highest_sent_ms.fetch_max(newest_ms, Ordering::Relaxed) < newest_ms {
             self.highest_sent_seconds.set(newest_ms as f64 / 1000.0);
         }

@@ -16,7 +16,7 @@ const INTERVAL_MS: i64 = 1_000;
 const SLACK_MS: i64 = 1_000;
 
 /// Slots of each series that an audit here must at least be of.
-const SLOTS_MIN: u64 = 6;
+const SLOTS_MIN: u64 = 4;
 
 fn setup() -> Setup {
     Setup { lapse: "4s", ..Setup::default() }

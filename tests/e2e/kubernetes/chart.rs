@@ -185,9 +185,12 @@ fn a_configuration_that_nothing_can_be_appended_to_is_refused() {
         let error = render(config).expect_err(config);
         assert!(error.contains("cannot append its key allocator"), "{config}: {error}");
     }
-    for config in
-        ["---\nscrape_configs: []\n", "scrape_configs: []", "# ...\nscrape_configs: []\nglobal:\n  # ...\n"]
-    {
+    for config in [
+        "---\nscrape_configs: []\n",
+        "scrape_configs: []",
+        "# ...\nscrape_configs: []\nglobal:\n  # ...\n",
+        "  # Ours.\nscrape_configs: []\n",
+    ] {
         let rendered = objects(&render(config).unwrap()).remove(0);
         let text = rendered["data"]["prometheus.yml"].as_str().unwrap();
         let written: Value = serde_saphyr::from_str(text).unwrap();

@@ -198,6 +198,29 @@ async fn a_segment_that_stays_unreadable_is_put_aside() {
     assert_eq!(drain(&mut reader), [b"fresh"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_of_somebody_elses_with_a_segments_name_is_put_aside_as_it_is() {
+    let note = b"a note of somebody else's, and long enough to hold a header of ours";
+    for (content, is_kept) in [(&note[..], true), (&note[..5], true), (&[0; 64], false), (b"", false)] {
+        let world = world(true);
+        drop(world.open(1));
+        let is_segment = |path: &&PathBuf| path.extension().is_some_and(|end| end == "seg");
+        let lane = world.disk.paths().iter().find(is_segment).unwrap().parent().unwrap().to_owned();
+        let path = lane.join("00000000000000009999.seg");
+        world.disk.create(&path).unwrap().write_all_at(content, 0).unwrap();
+        let queue = world.open(1);
+        assert!(!world.disk.paths().contains(&path));
+        let aside = lane.join("00000000000000009999.seg.unreadable");
+        assert_eq!(world.disk.paths().contains(&aside), is_kept, "{content:?}");
+        if is_kept {
+            let mut kept = vec![0; content.len()];
+            world.open_file(&aside).read_exact_at(&mut kept, 0).unwrap();
+            assert_eq!(kept, content);
+        }
+        assert_eq!(queue.stats().pending.records, 4, "its own are there");
+    }
+}
+
 /// Reads a segment as far as it goes; every step must get on.
 fn read_through(bytes: &[u8]) -> usize {
     let file = MemoryFile::default();

@@ -161,3 +161,13 @@ async fn a_record_that_is_no_request_does_not_block_its_lane() {
     assert_eq!(receiver.stored()["a"], [1, 2]);
     assert_eq!(sending.refused("rejected"), 7);
 }
+
+#[tokio::test]
+async fn a_receiver_that_refuses_everything_is_not_behind() {
+    let receiver = Receiver::start(|_, _| Action::Answer(400, "label value is not valid")).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    sending.append(&[("a", 5_000), ("b", 7_000)]);
+    sending.drained().await;
+    assert_eq!(sending.refused("rejected"), 2);
+    assert_eq!(sending.metric("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", ""), 7);
+}

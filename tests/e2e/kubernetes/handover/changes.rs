@@ -160,16 +160,20 @@ pub(super) async fn drained_node(fleet: &mut Fleet<'_>) {
     let (begun, cluster) = (Begun::now(), fleet.cluster);
     let before = settled(cluster, SCRAPERS).await;
     let scrapers = ready_pods(cluster, "metrics", SCRAPER_PODS).await;
-    let allocators = ready_pods(cluster, "metrics", ALLOCATOR_PODS).await;
     let on = |node_name: &str| -> BTreeSet<String> {
         let there = scrapers.iter().filter(|(_, pod)| node(pod) == node_name);
         there.map(|(name, _)| name.clone()).collect()
     };
     let nodes: BTreeSet<String> = scrapers.values().map(node).collect();
-    let (leading, ..) = leader(cluster).await.unwrap();
+    // A leader that has just taken over may not be ready yet.
+    let leading = eventually("the leading allocator is ready", async || {
+        let (leading, ..) = leader(cluster).await?;
+        ready_pods(cluster, "metrics", ALLOCATOR_PODS).await.remove(&leading)
+    })
+    .await;
     // Those of a node where all scrapers are have nobody to give their targets to.
     let mut candidates: Vec<&String> = nodes.iter().filter(|node| on(node).len() < SCRAPERS).collect();
-    candidates.sort_by_key(|candidate| **candidate == node(&allocators[&leading]));
+    candidates.sort_by_key(|candidate| **candidate == node(&leading));
     let drained = *candidates.last().expect("the scrapers run on several nodes");
     let there = on(drained);
     let theirs: usize = there.iter().map(|name| of(&before, name).count()).sum();
@@ -186,7 +190,7 @@ pub(super) async fn drained_node(fleet: &mut Fleet<'_>) {
     let elsewhere = moved(&before, &after).len();
     assert!(theirs > 0 && count >= theirs, "{count} moved, {theirs} were there");
     cluster.kubectl(&["uncordon", drained]).await;
-    let with_leader = *drained == node(&allocators[&leading]);
+    let with_leader = *drained == node(&leading);
     eprintln!(
         "{there:?} were drained, the leader with them: {with_leader}; {elsewhere} targets are elsewhere now"
     );
