@@ -149,3 +149,30 @@ fn a_labelmap_of_labels_that_rules_set_goes_by_when_they_were_set_first() {
     );
     assert_eq!(target.labels.get("b"), Some("rule"));
 }
+
+#[test]
+fn a_path_is_escaped_as_go_does_and_an_address_is_a_host_and_a_port() {
+    let job = job("scrape_configs: [{job_name: a}]");
+    let group = Labels::default();
+    let url = |address: &str, path: &str| {
+        let own = labels([("__address__", address), ("__metrics_path__", path)]);
+        let Assembled::Target(target) = DiscoveredLabels::new(&job, &group, &own).assemble() else {
+            panic!("a target")
+        };
+        target.url.map(|url| url.to_string()).map_err(|error| error.reason)
+    };
+    for (path, escaped) in [
+        ("/m", "/m"),
+        ("/m?x=1&y=2", "/m%3Fx=1&y=2"),
+        ("/m%41", "/m%2541"),
+        ("/m\nb c ", "/m%0Ab%20c%20"),
+        ("m#u", "/m%23u"),
+        ("/u;v=1|b\\c", "/u;v=1%7Cb%5Cc"),
+        ("/é(1)", "/%C3%A9%281%29"),
+    ] {
+        assert_eq!(url("a:1", path), Ok(format!("http://a:1{escaped}")), "{path:?}");
+    }
+    for address in ["user:pw@a:1", "a:1?b=c", "a:1#b", "a:1\\b"] {
+        assert_eq!(url(address, "/m"), Err("the address is not a host and a port".to_owned()), "{address}");
+    }
+}

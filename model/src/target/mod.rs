@@ -271,12 +271,26 @@ fn is_switch(value: &str) -> bool {
     )
 }
 
+/// A path as Go's `URL.EscapedPath` writes it: the label is a path and nothing but a path, so that a `?` in it begins no query.
+fn escaped_path(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            let hex = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or_default().to_ascii_uppercase();
+            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
+        }
+    }
+    escaped
+}
+
 /// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
 fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, NoUrl> {
     let scheme = labels.get(SCHEME).unwrap_or("http");
     let path = labels.get(METRICS_PATH).unwrap_or("");
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-    let text = format!("{scheme}://{address}{slash}{path}");
+    let text = format!("{scheme}://{address}{slash}{}", escaped_path(path));
     let mut params = config.params.clone();
     for (name, value) in labels.iter() {
         if let Some(param) = name.strip_prefix(PARAM_PREFIX) {
@@ -296,6 +310,10 @@ fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<u
     };
     if scheme != "http" && scheme != "https" {
         return Err(fail("the scheme is neither http nor https"));
+    }
+    // Anything else than host and port would be read as user, query or fragment.
+    if address.contains(['@', '?', '#', '\\', '\t', '\r', '\n']) {
+        return Err(fail("the address is not a host and a port"));
     }
     let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;
     if pairs().next().is_some() {

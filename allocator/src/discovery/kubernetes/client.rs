@@ -42,7 +42,16 @@ pub(crate) async fn connect(access: &KubernetesAccess) -> Result<kube::Client, S
 }
 
 async fn from_file(path: &Path) -> Result<kube::Config, String> {
-    let file = Kubeconfig::read_from(path).map_err(|error| describe(&error))?;
+    let mut file = Kubeconfig::read_from(path).map_err(|error| describe(&error))?;
+    let users = file.auth_infos.iter_mut().filter_map(|user| user.auth_info.as_mut());
+    for user in users {
+        // kube takes the line end that most tools write for a part of the token.
+        if let Some(path) = user.token_file.take() {
+            let token =
+                std::fs::read_to_string(&path).map_err(|error| format!("tokenFile {path}: {error}"))?;
+            user.token = Some(token.trim().to_owned().into());
+        }
+    }
     kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(|error| describe(&error))

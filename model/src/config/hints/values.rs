@@ -14,7 +14,8 @@ pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
         Kind::Scalar(scalar) => {
             let parts = scalar.text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
             let list = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
-            let hint = if !shown || list.chars().count() > SHOWN_CHARS_MAX {
+            let has_secret = without_password(&scalar.text) != *scalar.text || list.contains('@');
+            let hint = if !shown || has_secret || list.chars().count() > SHOWN_CHARS_MAX {
                 "write it in brackets".to_owned()
             } else {
                 format!("write [{list}]")
@@ -142,15 +143,30 @@ pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str) {
         let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
         let mut hint = format!("write {host}, and scheme: {scheme} in the job");
         if !path.is_empty() {
-            hint.push_str(&format!(", and metrics_path: /{path}"));
+            hint.push_str(&format!(", and {}", path_and_params(path)));
         }
         report.error(spot, "a target is HOST:PORT, not a URL").value(address).hint(hint);
     } else if let Some((host, path)) = address.split_once('/') {
         report
             .error(spot, "a target is HOST:PORT, without a path")
             .value(address)
-            .hint(format!("write {host}, and metrics_path: /{path} in the job"));
+            .hint(format!("write {host}, and {} in the job", path_and_params(path)));
     }
+}
+
+/// What stands behind the address of a URL, as keys of a job.
+fn path_and_params(path: &str) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let mut keys = format!("metrics_path: /{path}");
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let params: Vec<String> = pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| format!("'{name}': ['{value}']"))
+        .collect();
+    if !params.is_empty() {
+        keys.push_str(&format!(", and params: {{{}}}", params.join(", ")));
+    }
+    keys
 }
 
 /// How to write a URL that could not be used.

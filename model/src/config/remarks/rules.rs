@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::raw::{Given, RawRule};
 use crate::config::report::{Report, Spot};
 use crate::labels::{Labels, LabelsBuilder};
-use crate::relabel::{Rule, RuleField, Rules};
+use crate::relabel::{Rule, RuleField, RuleSpec, Rules};
 
 /// What a list of rules works on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +91,14 @@ fn copies(report: &mut Report, written: &Written<'_>, later: &[Written<'_>]) {
     let Some((from, to)) = copied(written.raw) else { return };
     let removed = later.iter().any(|later| removes(later, from));
     if !from.starts_with("__") && !to.starts_with("__") && from != to && !removed {
+        let removal = RuleSpec {
+            regex: Some(regex::escape(from)),
+            action: Some("labeldrop".to_owned()),
+            ..RuleSpec::default()
+        };
         report
             .remark(written.spot, format!("this copies {from} to {to}: both labels are there afterwards"))
-            .hint(format!("to rename it, add this rule after it: {{regex: {from}, action: labeldrop}}"));
+            .hint(format!("to rename it, add this rule after it: {removal}"));
     }
 }
 

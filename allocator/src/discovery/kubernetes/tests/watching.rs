@@ -181,7 +181,7 @@ async fn an_expired_token_is_read_again() {
     server.set_token("old");
     let dir = tempfile::tempdir().unwrap();
     let (kubeconfig, token) = (dir.path().join("config"), dir.path().join("token"));
-    std::fs::write(&token, "old").unwrap();
+    std::fs::write(&token, "old\n").unwrap();
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
          clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{tokenFile: '{}'}}}}]\n",
@@ -200,7 +200,7 @@ async fn an_expired_token_is_read_again() {
     server.stop().await;
     server.start_again().await;
     following.until_failure("pods", "Unauthorized").await;
-    std::fs::write(&token, "new").unwrap();
+    std::fs::write(&token, "new\n").unwrap();
     server.apply("pods", pod("b", 2));
     following.until_addresses("pods", &["10.0.0.1:80", "10.0.0.2:80"]).await;
 }
