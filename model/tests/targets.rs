@@ -172,7 +172,7 @@ fn a_path_is_escaped_as_go_does_and_an_address_is_a_host_and_a_port() {
     ] {
         assert_eq!(url("a:1", path), Ok(format!("http://a:1{escaped}")), "{path:?}");
     }
-    for address in ["user:pw@a:1", "a:1?b=c", "a:1#b", "a:1\\b"] {
+    for address in ["user:pw@a:1", "a:1?b=c", "a:1#b", "a:1\\b", "%61:1"] {
         assert_eq!(url(address, "/m"), Err("the address is not a host and a port".to_owned()), "{address}");
     }
 }

@@ -22,6 +22,7 @@ const FILEPATH_LABEL: &str = "__meta_filepath";
 
 /// A group as it stands in a file.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FileGroup {
     #[serde(default)]
     targets: Vec<String>,
@@ -189,6 +190,9 @@ mod tests {
         assert!(!refresh(&patterns, &mut held, true, "job"), "it is still the same");
         assert_eq!(held[&path].groups.as_ref().unwrap()[0].targets.len(), 1);
         assert!(held[&path].error.is_some());
+        std::fs::write(&path, r#"[{"target": ["x:1"]}]"#).unwrap();
+        assert!(refresh(&patterns, &mut held, false, "job"), "a mistyped key is an error");
+        assert_eq!(held[&path].groups.as_ref().unwrap()[0].targets.len(), 1);
         std::fs::remove_file(&path).unwrap();
         assert!(refresh(&patterns, &mut held, false, "job"));
         assert!(held.is_empty());

@@ -312,7 +312,7 @@ fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<u
         return Err(fail("the scheme is neither http nor https"));
     }
     // Anything else than host and port would be read as user, query or fragment.
-    if address.contains(['@', '?', '#', '\\', '\t', '\r', '\n']) {
+    if address.contains(['@', '?', '#', '%', '\\', '\t', '\r', '\n']) {
         return Err(fail("the address is not a host and a port"));
     }
     let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;

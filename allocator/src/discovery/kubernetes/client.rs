@@ -45,11 +45,11 @@ async fn from_file(path: &Path) -> Result<kube::Config, String> {
     let mut file = Kubeconfig::read_from(path).map_err(|error| describe(&error))?;
     let users = file.auth_infos.iter_mut().filter_map(|user| user.auth_info.as_mut());
     for user in users {
-        // kube takes the line end that most tools write for a part of the token.
-        if let Some(path) = user.token_file.take() {
-            let token =
-                std::fs::read_to_string(&path).map_err(|error| format!("tokenFile {path}: {error}"))?;
+        // kube takes the line end that most tools write for a part of the token. A file that cannot be read is left to it: it
+        // may be another user's, or there is a token beside it.
+        if let Some(Ok(token)) = user.token_file.as_ref().map(std::fs::read_to_string) {
             user.token = Some(token.trim().to_owned().into());
+            user.token_file = None;
         }
     }
     kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
