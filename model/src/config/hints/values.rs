@@ -14,7 +14,8 @@ pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
         Kind::Scalar(scalar) => {
             let parts = scalar.text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
             let list = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
-            let has_secret = without_password(&scalar.text) != *scalar.text || list.contains('@');
+            // A password in a URL stands before an `@`.
+            let has_secret = list.contains('@');
             let hint = if !shown || has_secret || list.chars().count() > SHOWN_CHARS_MAX {
                 "write it in brackets".to_owned()
             } else {
