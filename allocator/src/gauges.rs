@@ -2,6 +2,7 @@
 //! gone, or by an allocator that no longer leads.
 
 use promring_model::handover::Step;
+use promring_model::placement::ScraperLoad;
 
 use crate::State;
 
@@ -32,7 +33,7 @@ pub(crate) fn show(state: &State, now_ms: i64) {
         show_mismatches(state, name);
     }
     metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
-    show_loads(state);
+    show_loads(&lead.loads());
     for step in Step::ALL {
         let moves = leader.moves().filter(|status| status.step == step);
         let (count, keys) = moves.fold((0, 0), |(count, keys), status| (count + 1, keys + status.keys));
@@ -69,11 +70,10 @@ fn show_mismatches(state: &State, name: &str) {
 }
 
 /// What the scrapers are to carry, and how unevenly.
-fn show_loads(state: &State) {
-    let loads = state.leading().map(|lead| lead.loads()).unwrap_or_default();
+fn show_loads(loads: &[ScraperLoad]) {
     let total: f64 = loads.iter().map(|load| load.weight).sum();
     let heaviest = loads.iter().map(|load| load.weight).fold(0.0, f64::max);
-    for load in &loads {
+    for load in loads {
         metrics::gauge!("promring_allocator_weight", "scraper" => load.scraper.to_string()).set(load.weight);
     }
     if total > 0.0 {

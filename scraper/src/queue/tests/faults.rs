@@ -48,14 +48,20 @@ fn a_full_disk_costs_the_oldest_of_the_largest_backlog() {
     assert_eq!((small.stats().dropped(DropReason::DiskFull), small.stats().memory_bytes), (0, 0));
 }
 
-#[test]
-fn what_is_acknowledged_is_no_backlog_when_a_disk_is_full() {
-    let world = small_segments();
-    // It gets everything through, but for the last: its segment takes more records and is the largest.
+/// A destination that has got nine records through, and its reader.
+fn sent_nine(world: &World) -> (Queue, LaneReader) {
     let live = world.open_as("live", 1).unwrap();
     fill(&live, 0..9);
     let mut sent = reader(&live, 0);
     drain(&mut sent);
+    (live, sent)
+}
+
+#[test]
+fn what_is_acknowledged_is_no_backlog_when_a_disk_is_full() {
+    let world = small_segments();
+    // It gets everything through, but for the last: its segment takes more records and is the largest.
+    let (live, mut sent) = sent_nine(&world);
     fill(&live, 9..10);
     let dead = world.open_as("dead", 1).unwrap();
     fill(&dead, 0..4);
@@ -70,10 +76,7 @@ fn what_is_acknowledged_is_no_backlog_when_a_disk_is_full() {
 #[test]
 fn a_full_disk_takes_back_what_is_acknowledged_before_anything_gives_way() {
     let world = small_segments();
-    let live = world.open_as("live", 1).unwrap();
-    fill(&live, 0..9);
-    let mut sent = reader(&live, 0);
-    drain(&mut sent);
+    let (live, mut sent) = sent_nine(&world);
     let dead = world.open_as("dead", 1).unwrap();
     fill(&dead, 0..4);
     world.disk.set_faults(|faults| faults.capacity = Some(132_000));
