@@ -1,5 +1,6 @@
 //! Targets whose labels make no URL: scraped in vain, slot by slot, as Prometheus does.
 
+use promring_testkit::exporter::RichExporter;
 use promring_testkit::receiver::Receiver;
 
 use crate::support::{Process, eventually, get_json};
@@ -53,5 +54,35 @@ remote_write: [{{url: '{}'}}]
     told("http://my host:9100/metrics", "not a valid URL");
     told("http://host:91000/metrics", "invalid port number");
     told("ftp://host:1/metrics", "neither http nor https");
+    assert!(promring.terminate().success(), "{}", promring.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_a_port_alone_is_one_of_this_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let exporter = RichExporter::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = exporter.address().port();
+    let text = format!(
+        "
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs: [{{job_name: a, static_configs: [{{targets: [':{port}']}}]}}]
+remote_write: [{{url: '{}'}}]
+",
+        receiver.write_url()
+    );
+    let path = dir.path().join("prometheus.yml");
+    std::fs::write(&path, text).unwrap();
+    let (mut promring, url) = Process::standalone("promring", &path, dir.path());
+    eventually("the target is up", async || {
+        let samples = receiver.audit().last_samples("up");
+        samples
+            .iter()
+            .any(|sample| sample.value == "1" && sample.labels.get("instance") == Some(&format!(":{port}")))
+            .then_some(())
+    })
+    .await;
+    let list = get_json(&format!("{url}/api/v1/targets")).await.unwrap();
+    assert_eq!(list["data"]["activeTargets"][0]["scrapeUrl"], format!("http://:{port}/metrics"));
     assert!(promring.terminate().success(), "{}", promring.log());
 }

@@ -5,12 +5,14 @@
 //! the queue belong to the key, so that a changed path, parameter or interval keeps all three.
 
 mod discovered;
+mod url;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use self::url::dialled;
 pub use discovered::{Assembled, DiscoveredLabels};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -149,7 +151,7 @@ pub struct Target {
     /// How long a scrape may take, at most the interval.
     pub timeout: Duration,
     /// What is fetched; or why nothing can be: each scrape then fails with this error, as it does in Prometheus.
-    pub url: Result<url::Url, NoUrl>,
+    pub url: Result<::url::Url, NoUrl>,
 }
 
 /// Why a target's labels make no URL that can be fetched.
@@ -225,7 +227,7 @@ impl Target {
                 return Err(TargetError::Switch { label, value: value.to_owned() });
             }
         }
-        let url = target_url(config, &labels, address);
+        let url = url::of_target(config, &labels, address);
         let mut hasher = FieldHasher::new();
         hasher.field(config.job_name.as_bytes());
         for (name, value) in labels.iter() {
@@ -250,7 +252,7 @@ impl Target {
     pub fn scrape_url(&self) -> String {
         let address = self.labels.get(ADDRESS).unwrap_or_default();
         match &self.url {
-            Ok(url) => format!("{}://{address}{}", url.scheme(), &url[url::Position::BeforePath..]),
+            Ok(url) => format!("{}://{address}{}", url.scheme(), &url[::url::Position::BeforePath..]),
             Err(error) => error.url.clone(),
         }
     }
@@ -269,55 +271,4 @@ fn is_switch(value: &str) -> bool {
         value,
         "1" | "t" | "T" | "true" | "TRUE" | "True" | "0" | "f" | "F" | "false" | "FALSE" | "False"
     )
-}
-
-/// A path as Go's `URL.EscapedPath` writes it: the label is a path and nothing but a path, so that a `?` in it begins no query.
-fn escaped_path(path: &str) -> String {
-    let mut escaped = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            let hex = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or_default().to_ascii_uppercase();
-            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
-        }
-    }
-    escaped
-}
-
-/// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
-fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, NoUrl> {
-    let scheme = labels.get(SCHEME).unwrap_or("http");
-    let path = labels.get(METRICS_PATH).unwrap_or("");
-    let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-    let text = format!("{scheme}://{address}{slash}{}", escaped_path(path));
-    let mut params = config.params.clone();
-    for (name, value) in labels.iter() {
-        if let Some(param) = name.strip_prefix(PARAM_PREFIX) {
-            let values = params.entry(param.to_owned()).or_default();
-            match values.first_mut() {
-                Some(first) => value.clone_into(first),
-                None => values.push(value.to_owned()),
-            }
-        }
-    }
-    let pairs = || params.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-    let fail = |reason: &str| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        let query = query.extend_pairs(pairs()).finish();
-        let url = if query.is_empty() { text.clone() } else { format!("{text}?{query}") };
-        NoUrl { url, reason: reason.to_owned() }
-    };
-    if scheme != "http" && scheme != "https" {
-        return Err(fail("the scheme is neither http nor https"));
-    }
-    // Anything else than host and port would be read as user, query or fragment.
-    if address.contains(['@', '?', '#', '%', '\\', '\t', '\r', '\n']) {
-        return Err(fail("the address is not a host and a port"));
-    }
-    let mut url = url::Url::parse(&text).map_err(|error| fail(&error.to_string()))?;
-    if pairs().next().is_some() {
-        url.query_pairs_mut().extend_pairs(pairs());
-    }
-    Ok(url)
 }

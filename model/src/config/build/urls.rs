@@ -1,19 +1,22 @@
 //! URLs of destinations, discoveries and proxies: what both Prometheus and promring can use.
 
+use std::borrow::Cow;
+
 use url::Url;
 
 use super::Builder;
 use crate::config::ServerUrl;
 use crate::config::report::Spot;
 use crate::config::{hints, remarks};
+use crate::target::dialled;
 
 impl Builder<'_> {
     /// An absolute URL of the scheme http or https.
     pub(super) fn http_url(&mut self, text: &str, spot: Spot) -> Option<ServerUrl> {
         let no_scheme = "the URL does not begin with http:// or https://";
-        let no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#', ':', '\\']);
         // The parser repairs what is not quite a URL, as browsers do: here it is refused.
-        let after_scheme = text.split_once("://").map(|(_, rest)| rest);
+        let host = text.split_once("://").map(|(_, rest)| user_and_host(rest).1);
+        let no_host = |host: &str| host.is_empty() || host.starts_with(':');
         let local = on_this_machine(text);
         if local.is_some() {
             self.report
@@ -23,10 +26,8 @@ impl Builder<'_> {
         }
         let problem = match Url::parse(local.as_deref().unwrap_or(text)) {
             Ok(_) if let Some(problem) = go_problem(text) => problem.to_owned(),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || after_scheme.is_none() => {
-                no_scheme.to_owned()
-            }
-            _ if local.is_none() && after_scheme.is_some_and(no_host) => "the URL has no host".to_owned(),
+            Ok(url) if !matches!(url.scheme(), "http" | "https") || host.is_none() => no_scheme.to_owned(),
+            _ if local.is_none() && host.is_some_and(no_host) => "the URL has no host".to_owned(),
             Ok(url) => {
                 remarks::unexpanded(self.report, spot, text);
                 return Some(url.into());
@@ -61,12 +62,18 @@ impl Builder<'_> {
     }
 }
 
-/// A URL with a port and no host, which Go connects to on the machine it runs on; with the host that this is.
+/// What stands before host and port behind a URL's scheme, and these.
+fn user_and_host(rest: &str) -> (&str, &str) {
+    let authority = rest.find(['/', '?', '#', '\\']).map_or(rest, |end| &rest[..end]);
+    authority.split_at(authority.rfind('@').map_or(0, |at| at + 1))
+}
+
+/// A URL with a port and no host, which stands for the machine it is used on; with the host that this is.
 fn on_this_machine(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
-    let port = rest.strip_prefix(':')?;
-    let begins_with_port = port.starts_with(|c: char| c.is_ascii_digit());
-    begins_with_port.then(|| format!("{scheme}://localhost:{port}"))
+    let (user, host) = user_and_host(rest);
+    let Cow::Owned(dialled) = dialled(host) else { return None };
+    Some(format!("{scheme}://{user}{dialled}{}", &rest[user.len() + host.len()..]))
 }
 
 /// What Go's parser refuses in a URL and ours repairs or takes, as browsers do.
@@ -116,7 +123,8 @@ mod tests {
     #[test]
     fn a_port_without_a_host_is_one_of_this_machine() {
         assert_eq!(on_this_machine("http://:80/a"), Some("http://localhost:80/a".to_owned()));
-        for other in ["http:///a", "http://:/a", "http://h:80", "http://u@:80", "a"] {
+        assert_eq!(on_this_machine("http://u:80@:80/a"), Some("http://u:80@localhost:80/a".to_owned()));
+        for other in ["http:///a", "http://:/a", "http://h:80", "http://:80@h", "a"] {
             assert_eq!(on_this_machine(other), None, "{other}");
         }
     }

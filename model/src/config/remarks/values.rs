@@ -1,8 +1,11 @@
 //! Remarks on single values.
 
+use std::borrow::Cow;
+
 use crate::config::Secret;
 use crate::config::raw::{Given, RawScrapeConfig};
 use crate::config::report::{Report, Spot};
+use crate::target::dialled;
 
 /// Variables whose value is another one on every pod, as parts of longer names too.
 const POD_VARIABLES: [&str; 6] = ["HOSTNAME", "POD_NAME", "POD_IP", "POD_UID", "NODE_NAME", "HOST_IP"];
@@ -59,8 +62,14 @@ pub(crate) fn metrics_path(report: &mut Report, spot: Spot, path: &str) {
     }
 }
 
-/// Warns of a static target without a port: none is added.
+/// Warns of a static target without a port, as none is added, or without a host.
 pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str, https: bool) {
+    if let Cow::Owned(local) = dialled(address) {
+        report
+            .warning(spot, "the target has no host, so it is one of the machine of the scraper")
+            .value(address)
+            .hint(format!("write {local} if that is meant, or the host"));
+    }
     let after_host = match address.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or("", |(_, rest)| rest),
         None => address,
