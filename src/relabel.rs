@@ -109,6 +109,7 @@ fn looks_like_json(line: &str) -> bool {
 fn target(job: &ScrapeConfig, labels: &Labels) -> String {
     let group = Labels::default();
     let discovered = DiscoveredLabels::new(job, &group, labels);
+    let matters = discovered.depends_on_order();
     let mut text = format!("{}\n{}", discovered.build(), steps(&job.relabel, &discovered.trace()));
     match discovered.assemble() {
         Assembled::Target(target) => {
@@ -120,6 +121,12 @@ fn target(job: &ScrapeConfig, labels: &Labels) -> String {
         }
         Assembled::Dropped { rule } => text.push_str(&format!("  dropped by relabel_configs[{rule}]\n")),
         Assembled::Invalid(error) => text.push_str(&format!("  not a target: {error}\n")),
+    }
+    if matters {
+        text.push_str(
+            "  note: a labelmap makes one label of several, and here the last in the alphabet won. A label of a target's group wins \
+             over the target's own; between two of the same kind Prometheus leaves it to chance\n",
+        );
     }
     text
 }
@@ -149,11 +156,13 @@ fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
         Some(step) => text.push_str(&format!("  series {}\n", step.after)),
         None => text.push_str(&format!("  series {labels}\n")),
     }
-    let mut backwards: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
-    backwards.reverse();
-    if job.metric_relabel.ask_for_order() && job.metric_relabel.trace_after(labels, backwards) != trace {
+    let names: Vec<&str> = labels.iter().map(|(name, _)| name).collect();
+    let forwards = || job.metric_relabel.trace_after(labels, names.iter().copied());
+    let backwards = || job.metric_relabel.trace_after(labels, names.iter().rev().copied());
+    if job.metric_relabel.ask_for_order() && (forwards() != trace || backwards() != trace) {
         text.push_str(
-            "  note: a labelmap makes one label of several; the last in the alphabet won here. In a scrape a label of the target wins over an exposed one, and exported_... over both\n",
+            "  note: a labelmap makes one label of several, and which one wins depends on which are the target's: here all were \
+             taken for exposed ones. In a scrape a label of the target wins over an exposed one, and exported_... over both\n",
         );
     }
     text

@@ -157,6 +157,33 @@ fn relabel_says_where_it_matters_which_labels_of_a_series_are_the_targets() {
 }
 
 #[test]
+fn relabel_says_so_where_a_rule_sets_one_of_the_labels_that_a_labelmap_makes_one() {
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: pods\n  metric_relabel_configs: [{target_label: a_x, replacement: R}, \
+         {action: labelmap, regex: '[ab]_x', replacement: k}]\n",
+    );
+    let run = |series: &str| run(&["relabel", "--config", &path, "--job", "pods", "--metric", series]).1;
+    assert!(run(r#"m{a_x="T",b_x="E"}"#).contains("note: a labelmap makes one label of several"));
+    assert!(!run(r#"m{b_x="E"}"#).contains("note:"), "what a rule adds is always last");
+}
+
+#[test]
+fn relabel_says_where_it_matters_which_labels_are_a_groups() {
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: pods\n  relabel_configs: [{action: labelmap, regex: 'job|[ab]_x', replacement: k}]\n",
+    );
+    let run = |labels: &str| run(&["relabel", "--config", &path, "--job", "pods", labels]).1;
+    assert!(!run(r#"{__address__="h:1",a_x="T",b_x="E"}"#).contains("note:"), "the job comes after both");
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: pods\n  relabel_configs: [{action: labelmap, regex: '[ab]_x', replacement: k}]\n",
+    );
+    let run = |labels: &str| self::run(&["relabel", "--config", &path, "--job", "pods", labels]).1;
+    assert!(
+        run(r#"{__address__="h:1",a_x="T",b_x="E"}"#).contains("note: a labelmap makes one label of several")
+    );
+}
+
+#[test]
 fn relabel_prints_no_control_character_of_what_it_is_given() {
     let (_, out) = relabelled("{__address__=\"a:1\",__scheme__=\"x\u{1b}[2J\"}\n{a=\u{7}\n");
     assert!(out.contains("target x\\u{1b}[2J://a:1/metrics"), "{out}");

@@ -33,6 +33,8 @@ pub struct DiscoveredLabels<'a> {
     labels: LabelsBuilder<'a>,
     /// The names in the order in which they were set. Empty where no rule asks for it.
     set: Vec<Cow<'a, str>>,
+    /// How many of these discovery found; the others are the configuration's.
+    found: usize,
 }
 
 impl<'a> DiscoveredLabels<'a> {
@@ -49,7 +51,7 @@ impl<'a> DiscoveredLabels<'a> {
         group: impl Iterator<Item = (&'a str, &'a str)>,
         own: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let mut discovered = Self { config, labels: LabelsBuilder::new(), set: Vec::new() };
+        let mut discovered = Self { config, labels: LabelsBuilder::new(), set: Vec::new(), found: 0 };
         for (name, value) in own {
             discovered.default(name.into(), value.into());
         }
@@ -57,6 +59,7 @@ impl<'a> DiscoveredLabels<'a> {
         for (name, value) in group.filter(|(name, _)| *name != ADDRESS) {
             discovered.default(name.into(), value.into());
         }
+        discovered.found = discovered.set.len();
         discovered.default("job".into(), config.job_name.as_str().into());
         discovered.default(SCRAPE_INTERVAL.into(), format_duration(config.scrape_interval).into());
         discovered.default(SCRAPE_TIMEOUT.into(), format_duration(config.scrape_timeout).into());
@@ -98,7 +101,7 @@ impl<'a> DiscoveredLabels<'a> {
     /// `PopulateLabels`).
     #[must_use]
     pub fn assemble(self) -> Assembled {
-        let Self { config, mut labels, set } = self;
+        let Self { config, mut labels, set, .. } = self;
         let names = set.iter().map(|name| &**name);
         if let Outcome::Dropped { rule } = config.relabel.apply_after(&mut labels, names) {
             return Assembled::Dropped { rule };
@@ -112,6 +115,19 @@ impl<'a> DiscoveredLabels<'a> {
             Ok(target) => Assembled::Target(Box::new(target)),
             Err(error) => Assembled::Invalid(error),
         }
+    }
+
+    /// Whether rules make something else of them where discovery found the same labels in another order.
+    #[must_use]
+    pub fn depends_on_order(&self) -> bool {
+        let rules = &self.config.relabel;
+        if !rules.ask_for_order() {
+            return false;
+        }
+        let set: Vec<&str> = self.set.iter().map(|name| &**name).collect();
+        let (found, given) = set.split_at(self.found);
+        let backwards = found.iter().rev().chain(given).copied();
+        rules.trace_after(&self.build(), backwards) != self.trace()
     }
 
     /// What each rule of the job does to them.
