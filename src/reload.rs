@@ -50,6 +50,7 @@ pub(crate) async fn follow(
         };
         let read = load::read(&path);
         watched = read.watched.keeping(&watched);
+        settling = false;
         let result = read.config.and_then(&apply);
         match &result {
             Ok(()) => {
