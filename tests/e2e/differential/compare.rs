@@ -83,17 +83,19 @@ pub(super) fn differences(case: &Case, ours: &Sent, theirs: &Sent) -> BTreeMap<S
             let text: &mut String = found.entry(MARKER_OF_A_HISTOGRAM.to_owned()).or_default();
             text.push_str(&format!("scrape {at} of {}: {markers:?}\n", case.job));
         }
+        let seconds: Vec<String> = less
+            .extract_if(.., |line| has_sample(line, &ours.scrapes[at]) && !has_sample(line, &more))
+            .collect();
+        if !seconds.is_empty() {
+            let text: &mut String = found.entry(TWO_TEXTS.to_owned()).or_default();
+            text.push_str(&format!("scrape {at} of {}: {seconds:?}\n", case.job));
+        }
         // What is known of a body that was not taken as a whole is one divergence for all of them.
         let is_down = |line: &String| line.starts_with("up{") && line.ends_with(" 0.0");
         let failed = [ours, theirs].iter().all(|sent| sent.scrapes[at].iter().any(is_down));
         failed_once |= failed;
         if more.is_empty() && less.is_empty() {
             before = failed.then(|| AFTER_A_FAILURE.to_owned());
-            continue;
-        }
-        if more.is_empty() && less.iter().all(|line| is_second(line, &ours.scrapes[at])) {
-            let text: &mut String = found.entry(TWO_TEXTS.to_owned()).or_default();
-            text.push_str(&format!("scrape {at} of {}: {less:?}\n", case.job));
             continue;
         }
         // What a step left behind shows in the next one as markers and as series that are new.
@@ -148,8 +150,8 @@ fn markers_of_histograms(more: &mut Vec<String>, less: &mut Vec<String>) -> Vec<
     series
 }
 
-/// Whether a sample is of a series that has one among `sent`.
-fn is_second(line: &str, sent: &[String]) -> bool {
+/// Whether the series of a sample has one among `sent`.
+fn has_sample(line: &str, sent: &[String]) -> bool {
     let series = line.rsplit_once(' ').map(|(series, _)| series).unwrap_or_default();
     sent.iter().any(|other| other.rsplit_once(' ').is_some_and(|(other, _)| other == series))
 }
