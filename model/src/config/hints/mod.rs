@@ -2,9 +2,11 @@
 //!
 //! docs/mistakes.md lists them with a file of testdata/config each.
 
+mod address;
 mod keys;
 mod values;
 
+pub(crate) use address::static_target;
 pub(crate) use keys::unknown_key;
 pub(crate) use values::*;
 

@@ -1,7 +1,7 @@
 //! Values of known keys that cannot be used.
 
+use super::address::quoted_where_needed;
 use crate::config::raw::{RawRule, keys_of_all_sections};
-use crate::config::report::{Report, Spot};
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
 use crate::relabel::RuleField;
@@ -109,8 +109,10 @@ pub(crate) fn rule(raw: &RawRule, field: RuleField) -> Option<String> {
         return None;
     }
     // Who writes a target_label here means that label; the regex of such a rule is most often `.*`.
-    let named = raw.target_label.get().filter(|name| !name.is_empty());
-    let regex = named.or(raw.regex.get()).filter(|regex| !regex.is_empty()).map_or("NAME", |regex| &**regex);
+    let named = raw.target_label.get().filter(|name| !name.is_empty()).map(|name| regex::escape(name));
+    let regex = named.or_else(|| raw.regex.get().map(|regex| regex.to_string()));
+    let regex = regex.filter(|regex| !regex.is_empty()).unwrap_or_else(|| "NAME".to_owned());
+    let regex = quoted_where_needed(&regex);
     Some(format!(
         "{action} matches the names of labels and takes regex only: {{regex: {regex}, action: {action}}}"
     ))
@@ -138,38 +140,6 @@ pub(crate) fn file_sd_path(path: &str) -> &'static str {
     }
 }
 
-/// Reports an address that cannot be one.
-pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str) {
-    if let Some((scheme, rest)) = address.split_once("://") {
-        let (host, path) = rest.split_once('/').map_or((rest, ""), |(host, path)| (host, path));
-        let mut hint = format!("write {host}, and scheme: {scheme} in the job");
-        if !path.is_empty() {
-            hint.push_str(&format!(", and {}", path_and_params(path)));
-        }
-        report.error(spot, "a target is HOST:PORT, not a URL").value(address).hint(hint);
-    } else if let Some((host, path)) = address.split_once('/') {
-        report
-            .error(spot, "a target is HOST:PORT, without a path")
-            .value(address)
-            .hint(format!("write {host}, and {} in the job", path_and_params(path)));
-    }
-}
-
-/// What stands behind the address of a URL, as keys of a job.
-fn path_and_params(path: &str) -> String {
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
-    let mut keys = format!("metrics_path: /{path}");
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    let params: Vec<String> = pairs
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(name, value)| format!("'{name}': ['{value}']"))
-        .collect();
-    if !params.is_empty() {
-        keys.push_str(&format!(", and params: {{{}}}", params.join(", ")));
-    }
-    keys
-}
-
 /// How to write a URL that could not be used.
 pub(crate) fn url(text: &str) -> String {
     match text.split_once("://") {
@@ -185,10 +155,20 @@ pub(crate) fn url(text: &str) -> String {
     }
 }
 
-/// A URL as it may be shown, broken ones too: nothing of what stands before an `@` where a password can be.
+/// A URL as it may be shown, broken ones and several in one text too: nothing of what stands before an `@` where a password
+/// can be, and nothing of parameters that are named like secrets.
 pub(crate) fn without_password(text: &str) -> String {
-    let (scheme, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+    const URLS_MAX: usize = 8;
+    without_passwords(text, URLS_MAX)
+}
+
+/// The same, where at most `urls_max` URLs in the text are looked at; of more with an `@` nothing is shown.
+fn without_passwords(text: &str, urls_max: usize) -> String {
+    let Some(urls_left) = urls_max.checked_sub(1) else {
+        return if text.contains(['@', '?']) { "<secret>".to_owned() } else { text.to_owned() };
+    };
+    let (scheme, rest) = match text.split_once("//") {
+        Some((scheme, rest)) => (format!("{scheme}//"), rest),
         None => (String::new(), text),
     };
     let end = if scheme.is_empty() { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
@@ -201,7 +181,30 @@ pub(crate) fn without_password(text: &str) -> String {
             .filter(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|_| after.rfind('@').map(|at| end + at)),
     };
-    at.map_or_else(|| text.to_owned(), |at| format!("{scheme}<secret>{}", &rest[at..]))
+    match at {
+        Some(at) => format!("{scheme}<secret>{}", without_passwords(&rest[at..], urls_left)),
+        None if rest.contains("//") => format!("{scheme}{}", without_passwords(rest, urls_left)),
+        None => format!("{scheme}{}", without_tokens(rest)),
+    }
+}
+
+/// A URL's text without the values of parameters that are named like secrets.
+fn without_tokens(text: &str) -> String {
+    let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
+    let pairs: Vec<String> = query
+        .split('&')
+        .map(|pair| match pair.split_once('=') {
+            Some((name, _)) if names_a_secret(name) => format!("{name}=<secret>"),
+            _ => pair.to_owned(),
+        })
+        .collect();
+    format!("{before}?{}", pairs.join("&"))
+}
+
+/// Whether a parameter's value is probably a secret.
+pub(super) fn names_a_secret(param: &str) -> bool {
+    let param = param.to_ascii_lowercase();
+    ["token", "key", "secret", "password", "passwd", "auth", "sig"].iter().any(|word| param.contains(word))
 }
 
 #[cfg(test)]
@@ -215,9 +218,19 @@ mod tests {
         assert_eq!(without_password("http://u:p/q@h:1/x"), "http://<secret>@h:1/x");
         assert_eq!(without_password("http://[::1]/x"), "http://[::1]/x");
         assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
-        assert_eq!(without_password("http//u:p@h:1/x"), "<secret>@h:1/x");
+        assert_eq!(without_password("http//u:p@h:1/x"), "http//<secret>@h:1/x");
         assert_eq!(without_password("u:p@h"), "<secret>@h");
         assert_eq!(without_password("http://h/"), "http://h/");
+        assert_eq!(without_password("http://:p@h/"), "http://<secret>@h/");
+        assert_eq!(without_password("http:////u:p@h/"), "http:////<secret>@h/");
+        assert_eq!(without_password(&format!("{}u:p@h", "/".repeat(100_000))).matches("<secret>").count(), 1);
+        assert_eq!(without_password("//u:p@h/x"), "//<secret>@h/x");
+        assert_eq!(without_password("http://u:p@h,http://v:q@i/x"), "http://<secret>@h,http://<secret>@i/x");
+        assert_eq!(without_password("http://h/x,http://v:q@i/x"), "http://h/x,http://<secret>@i/x");
+        assert_eq!(
+            without_password("http://h/x?a=b&api_key=c&Token=d"),
+            "http://h/x?a=b&api_key=<secret>&Token=<secret>"
+        );
     }
 
     #[test]
