@@ -184,7 +184,13 @@ impl Files for OsFiles {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        match fs::create_dir_all(path) {
+            // It may be there, and the disk not say what it is.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(fs::metadata(path).err().unwrap_or(error))
+            }
+            made => made,
+        }
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -212,7 +218,10 @@ impl Files for OsFiles {
             }
             opened => opened?,
         };
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(error.into());
+            }
             let mut holder = String::new();
             let _unreadable_is_unknown = (&file).take(20).read_to_string(&mut holder);
             let holder = holder.trim();

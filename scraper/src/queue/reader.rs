@@ -10,6 +10,7 @@ use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
 use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
+use super::recovery::ASIDE;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -452,7 +453,7 @@ impl Lane {
         let Ok(at) = state.segments.binary_search_by_key(&base, |segment| segment.base) else { return };
         let path = self.segment_path(base);
         let mut aside = path.as_os_str().to_owned();
-        aside.push(".unreadable");
+        aside.push(ASIDE);
         if let Err(error) = self.shared.files.rename(&path, aside.as_ref())
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -10,7 +10,7 @@ use promring_model::config::{QueueSettings, WhenFull};
 use super::files::Files;
 use super::ground::Ground;
 use super::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use super::volume::Volume;
+use super::volume::{self, Volume};
 
 /// The time in Unix milliseconds.
 #[derive(Clone)]
@@ -141,6 +141,8 @@ pub(crate) struct Shared {
     pub(crate) overaged: AtomicBool,
     /// What its directory is made of so far.
     pub(crate) ground: Mutex<Ground>,
+    /// What cannot be read while the directory is opened may be readable at the next try.
+    pub(crate) patient: AtomicBool,
 }
 
 impl fmt::Debug for Shared {
@@ -181,6 +183,11 @@ impl Shared {
     /// Bytes on the disk and in memory.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed) + self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether what could not be read is worth another try, so that the directory must not be opened without it.
+    pub(crate) fn is_patient_with(&self, error: &io::Error) -> bool {
+        self.patient.load(Ordering::Relaxed) && volume::is_sick(error) && !volume::takes_nothing(error)
     }
 
     pub(crate) fn write_failed(&self, what: &str, error: &io::Error) {

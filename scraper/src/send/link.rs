@@ -12,9 +12,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::metrics::SendMetrics;
-use super::news::News;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
+use crate::news::News;
 use crate::queue::Encoding;
 
 /// Of a receiver's message so much is read and logged.

@@ -53,6 +53,7 @@ struct QueueMetrics {
     bytes: Gauge,
     disk_bytes: Gauge,
     memory_bytes: Gauge,
+    unread: Gauge,
     oldest_age_seconds: Gauge,
     dropped: [Counter; DropReason::ALL.len()],
     enqueued_samples: Counter,
@@ -180,6 +181,7 @@ impl QueueMetrics {
             bytes: of!(gauge, config, "promring_queue_bytes"),
             disk_bytes: of!(gauge, config, "promring_queue_disk_bytes"),
             memory_bytes: of!(gauge, config, "promring_queue_memory_bytes"),
+            unread: of!(gauge, config, "promring_queue_unread"),
             oldest_age_seconds: of!(gauge, config, "promring_queue_oldest_age_seconds"),
             dropped: DropReason::ALL.map(|reason| {
                 of!(counter, config, "promring_queue_dropped_samples_total", "reason" => reason.as_str())
@@ -208,6 +210,7 @@ impl QueueMetrics {
             &self.bytes,
             &self.disk_bytes,
             &self.memory_bytes,
+            &self.unread,
             &self.oldest_age_seconds,
         ];
         all.into_iter().cloned().collect()
@@ -227,6 +230,7 @@ impl QueueMetrics {
         self.bytes.set(stats.pending.bytes as f64);
         self.disk_bytes.set(stats.disk_bytes as f64);
         self.memory_bytes.set(stats.memory_bytes as f64);
+        self.unread.set(if stats.unread { 1.0 } else { 0.0 });
         self.oldest_age_seconds.set(stats.oldest_age.unwrap_or_default().as_secs_f64());
         for (counter, reason) in self.dropped.iter().zip(DropReason::ALL) {
             counter.increment(stats.dropped(reason) - before.dropped(reason));
@@ -304,6 +308,10 @@ fn describe() {
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's files.");
     describe_gauge!("promring_queue_memory_bytes", "Bytes that wait in memory because the disk takes none.");
+    describe_gauge!(
+        "promring_queue_unread",
+        "1 if the queue's directory could not be read yet, so that what it holds is not counted or sent."
+    );
     describe_gauge!("promring_queue_oldest_age_seconds", "How long the oldest record has waited.");
     describe_counter!("promring_queue_dropped_samples_total", "Samples that the queue dropped, by reason.");
     describe_counter!("promring_queue_enqueued_samples_total", "Samples appended to the queue.");

@@ -13,7 +13,6 @@ mod lane;
 mod link;
 mod metadata;
 mod metrics;
-mod news;
 mod piece;
 mod shown;
 mod units;
@@ -149,6 +148,7 @@ impl Senders {
         // What was never started has something to send all the same.
         self.start();
         let mut running = std::mem::take(&mut *self.running());
+        self.queue.send_unread();
         self.phase.send_replace(Phase::Drain);
         let ended = async { while running.join_next().await.is_some() {} };
         tokio::select! {

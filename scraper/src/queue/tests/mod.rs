@@ -7,6 +7,7 @@ mod disk;
 mod faults;
 mod inspection;
 mod lanes;
+pub(crate) mod late;
 mod model;
 
 use std::path::Path;
