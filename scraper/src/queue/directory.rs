@@ -15,11 +15,13 @@ use super::ground::{Found, Ground};
 use super::lane::{Among, Lane, LaneId};
 use super::late::Late;
 use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, ROOM_SHARE};
+use super::losses::Losses;
 use super::making::open_sets;
 use super::meta::{Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
 use super::volume::Volume;
+use crate::news::News;
 
 /// Longest pause between two rounds of upkeep.
 const ROUND_MAX: Duration = Duration::from_secs(1);
@@ -71,8 +73,10 @@ impl Directory {
             files,
             clock,
             volume: volume.clone(),
-            bounds: RwLock::new(Bounds::new(settings, lanes)),
+            bounds: RwLock::new(Bounds::new(settings, lanes, u64::MAX)),
             counters: Counters::default(),
+            losses: Losses::default(),
+            bad_records: News::default(),
             sync_seconds: metrics::histogram!(
                 "promring_queue_fsync_duration_seconds",
                 "remote_name" => destination.to_owned()
@@ -108,6 +112,7 @@ impl Directory {
             Ok(unlaid) => directory.begin(lanes, unlaid)?,
             Err(error) => directory.begin_unread(lanes, &error),
         }
+        directory.size_segments();
         Ok(directory)
     }
 
@@ -153,6 +158,7 @@ impl Directory {
         // In this order: whether an old lane is empty is asked when it cannot fill any more.
         self.close_superseded();
         self.upkeep_sets();
+        self.size_segments();
         Ok(())
     }
 
@@ -251,8 +257,23 @@ impl Directory {
 
     /// Takes other bounds from now on.
     pub(crate) fn set_bounds(&self, settings: &QueueSettings) {
-        let bounds = Bounds::new(settings, self.lane_count());
+        let room_bytes = self.room_bytes();
+        let bounds = Bounds::new(settings, self.lane_count(), room_bytes);
         *self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
+    /// Fits the size of segments to the lanes and the disk as they are now.
+    fn size_segments(&self) {
+        let (lanes, room_bytes) = (self.lane_count(), self.room_bytes());
+        let mut bounds = self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        *bounds = Bounds::new(&bounds.settings, lanes, room_bytes);
+    }
+
+    /// What the disk has for the queue: what that takes already, and what is free.
+    fn room_bytes(&self) -> u64 {
+        // Where the disk does not say, it will not take much either.
+        let free_bytes = self.shared.files.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        free_bytes.saturating_add(self.shared.disk_bytes.load(Ordering::Relaxed))
     }
 
     /// The newest record of each lane that is wanted and holds any.
@@ -326,6 +347,8 @@ impl Directory {
             self.sync();
         }
         self.upkeep_sets();
+        self.size_segments();
+        self.shared.tell_losses(false);
     }
 
     /// Brings everything that was written to the disk. Returns whether that worked.
@@ -346,6 +369,7 @@ impl Directory {
             lane.sync();
             lane.lose_memory();
         }
+        self.shared.tell_losses(true);
     }
 
     /// All normal sets but the newest take no more records.

@@ -73,6 +73,8 @@ pub(crate) trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Returns when the names in the directory are on the disk.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// How many bytes more the disk of a directory takes from this process.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes the lock file, or fails with `WouldBlock` where somebody else has it; held until the guard is dropped.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
@@ -207,6 +209,11 @@ impl Files for OsFiles {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         fs::File::open(path)?.sync_all()
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {

@@ -6,7 +6,13 @@ pub const RECORD_BODY_BYTES_MAX: usize = 32 << 20;
 /// Bytes after which a segment is finished.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// No bound of a queue makes segments smaller than this.
+/// A segment takes at most one part in so many of what the queue may take, so that dropping the oldest is never coarse.
+pub(crate) const SEGMENT_SHARE: u64 = 16;
+
+/// A lane has at least so many, too.
+pub(crate) const LANE_SEGMENTS_MIN: u64 = 8;
+
+/// No bound of a queue and no disk makes segments smaller than this.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// A segment of which everything is acknowledged is finished, and so deleted, at this size already: a queue that keeps

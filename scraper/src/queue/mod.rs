@@ -24,6 +24,7 @@ mod inspect;
 mod lane;
 mod late;
 mod limits;
+mod losses;
 mod making;
 mod memory;
 mod meta;

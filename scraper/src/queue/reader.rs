@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
+use super::losses::Loss;
 use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
 use super::recovery::ASIDE;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
@@ -328,7 +329,7 @@ impl Lane {
         let mut state = self.lock();
         for record in std::mem::take(&mut state.read.in_hand) {
             if let Some(reason) = record.lost {
-                self.shared.counters.dropped(reason, record.points);
+                self.shared.dropped(reason, Loss::of_samples(record.points));
             }
         }
         let cursor = state.cursor;
@@ -375,15 +376,18 @@ impl Lane {
         if (spot.base, spot.offset) >= state.read.counted {
             state.read.counted = (spot.base, next);
             add(&self.shared.counters.corrupt_records, 1);
-            tracing::warn!(
-                destination = self.shared.destination,
-                set = self.id.set,
-                lane = self.id.index,
-                segment = spot.base,
-                offset = spot.offset,
-                bytes = next - spot.offset,
-                "a damaged record of the queue is skipped"
-            );
+            if let Some(untold) = self.shared.bad_records.tell(Instant::now()) {
+                tracing::warn!(
+                    destination = self.shared.destination,
+                    set = self.id.set,
+                    lane = self.id.index,
+                    segment = spot.base,
+                    offset = spot.offset,
+                    bytes = next - spot.offset,
+                    untold,
+                    "a damaged record of the queue is skipped"
+                );
+            }
         }
         if state.read.in_hand.is_empty() {
             (state.cursor.segment, state.cursor.offset) = (spot.base, next);
@@ -431,7 +435,7 @@ impl Lane {
             }
             let Some(segment) = self.remove_segment(state, 0) else { break };
             // Whatever was neither acknowledged nor dropped lay in bad records.
-            self.shared.counters.dropped(DropReason::Corrupt, segment.pending_points());
+            self.shared.dropped(DropReason::Corrupt, Loss::of_samples(segment.pending_points()));
             state.cursor.acknowledged = state.cursor.acknowledged.max(segment.summary.last_sequence);
         }
         if state.cursor.acknowledged != acknowledged {

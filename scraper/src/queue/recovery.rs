@@ -14,6 +14,7 @@ use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
 use super::limits::SEGMENT_BYTES_MAX;
+use super::losses::Loss;
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 use super::shared::{DropReason, Shared, add};
@@ -183,7 +184,7 @@ impl<'s> Recovered<'s> {
         }
         if torn_bytes > 0 {
             add(&self.shared.counters.torn_tails, 1);
-            self.shared.counters.dropped(DropReason::Corrupt, torn_points);
+            self.shared.dropped(DropReason::Corrupt, Loss::of_samples(torn_points));
             tracing::warn!(
                 destination = self.shared.destination,
                 file = %path.display(),

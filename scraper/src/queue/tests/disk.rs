@@ -327,6 +327,15 @@ impl Files for Disk {
         Ok(())
     }
 
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        let (capacity, nodes): (_, Vec<_>) = {
+            let state = self.state();
+            (state.faults.capacity, state.files.values().cloned().collect())
+        };
+        let used: u64 = nodes.iter().map(|node| node.lock().unwrap().bytes.len() as u64).sum();
+        Ok(capacity.unwrap_or(u64::MAX).saturating_sub(used))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         self.look()?;
         if !self.state().locked.insert(path.to_owned()) {

@@ -8,6 +8,7 @@ mod faults;
 mod inspection;
 mod lanes;
 pub(crate) mod late;
+mod losses;
 mod model;
 
 use std::path::Path;
