@@ -1,6 +1,7 @@
 //! A lane: one ordered stream of records in segments of a directory of its own. Here is the writing side and what
 //! bounds it; reading is in `reader.rs`, finding a lane again after a restart in `recovery.rs`.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ pub(crate) struct LaneState {
     /// The disk failed, and is not tried again before this time.
     pub(crate) disk_retry_ms: i64,
     pub(crate) read: ReadState,
+    /// What a reader left with a request, of which these are the first and the last record.
+    pub(crate) rest: Option<(u64, u64, Box<dyn Any + Send>)>,
 }
 
 /// A segment of a lane.

@@ -1,5 +1,6 @@
 //! The reading side of a lane: records in order, what is in flight, and acknowledgement.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -194,6 +195,18 @@ impl LaneReader {
     /// Takes the mark back: what was marked is known not to have been stored, so it may be sent in any other way.
     pub fn unmark(&mut self) {
         self.mark(0);
+    }
+
+    /// Leaves something with the request of these records, for whoever reads the lane next in this process.
+    pub fn leave_rest(&mut self, from: u64, upto: u64, rest: Box<dyn Any + Send>) {
+        self.lane.lock().rest = Some((from, upto, rest));
+    }
+
+    /// Takes what was left with the request of these records.
+    pub fn take_rest(&mut self, from: u64, upto: u64) -> Option<Box<dyn Any + Send>> {
+        // Of other records it is of no use: some of them were dropped meanwhile.
+        let left = self.lane.lock().rest.take()?;
+        (left.0 == from && left.1 == upto).then_some(left.2)
     }
 
     /// Acknowledges all records up to this one: they are never read again.

@@ -31,6 +31,10 @@ pub(super) struct Link {
     pub(super) retries: News,
     /// What is logged about samples that are given up.
     pub(super) refusals: News,
+    /// What is logged about samples past sample_age_limit.
+    pub(super) aged: News,
+    /// What is logged about histograms that 1.0 cannot carry.
+    pub(super) not_carried: News,
     /// What is logged about versions.
     news: News,
     http: HttpClient,
@@ -56,8 +60,21 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        let (retries, refusals, news, versions, stores_in_part) = Default::default();
-        Ok(Self { config, metrics, retries, refusals, news, http, headers, versions, stores_in_part })
+        let (retries, refusals, aged, not_carried, news) = Default::default();
+        let (versions, stores_in_part) = Default::default();
+        Ok(Self {
+            config,
+            metrics,
+            retries,
+            refusals,
+            aged,
+            not_carried,
+            news,
+            http,
+            headers,
+            versions,
+            stores_in_part,
+        })
     }
 
     /// Whether everything goes as 1.0.

@@ -6,6 +6,7 @@
 //! away holds up its own lanes and nobody else's.
 
 mod answer;
+mod apart;
 mod backoff;
 mod gather;
 mod join;

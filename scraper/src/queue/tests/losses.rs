@@ -61,7 +61,8 @@ const SEGMENT: &str = "/data/prod/set-00000001/lane-000/00000000000000000001.seg
 
 #[test]
 fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {
-    let lose: [(DropReason, fn(&mut World)); 6] = [
+    type Lose = fn(&mut World);
+    let lose: [(DropReason, Lose); 6] = [
         (DropReason::Size, |world| {
             world.settings.max_bytes = 100_000;
             fill(&world.open(1), 20);

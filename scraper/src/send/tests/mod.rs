@@ -6,6 +6,7 @@ mod metadata;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;
+mod reloads;
 mod restarts;
 mod v2_delivery;
 
