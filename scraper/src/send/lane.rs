@@ -57,6 +57,22 @@ pub(super) enum Fate {
     Stopped,
 }
 
+impl Fate {
+    /// Whether it is the receiver's.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Accepted
+            | Self::InPart(..)
+            | Self::NoV2
+            | Self::NoV1
+            | Self::Refused(_)
+            | Self::TooLarge(_)
+            | Self::Unwanted(_) => true,
+            Self::TooOld | Self::Dropped | Self::Stopped => false,
+        }
+    }
+}
+
 /// Whether the sender goes on.
 #[derive(PartialEq, Eq)]
 pub(super) enum Next {
@@ -168,6 +184,15 @@ impl LaneSender {
 
     /// Sends until there is an answer that will not change.
     pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
+        let fate = self.send_until_answered(offer, maybe_stored).await;
+        if fate.is_answer() {
+            // Once, however often it was sent, as Prometheus counts them.
+            self.link.metrics.bytes.increment(offer.body.len() as u64);
+        }
+        fate
+    }
+
+    async fn send_until_answered(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
         let link = Arc::clone(&self.link);
         let mut backoff = Backoff::new(link.config.queue.min_backoff, link.config.queue.max_backoff);
         let mut attempt = 0;

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use metrics::Counter;
 use promring_model::config::RemoteWrite;
 use promring_net::client::{ClientError, HttpClient, describe};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -131,15 +130,6 @@ impl Link {
 
     /// Sends a request once. `attempt` counts from 0.
     pub(super) async fn attempt(&self, body: Bytes, encoding: Encoding, attempt: u32) -> Answer {
-        self.send(body, encoding, attempt, &self.metrics.bytes).await
-    }
-
-    /// The same for a request of 1.0 that holds metadata alone.
-    pub(super) async fn attempt_metadata(&self, body: Bytes, attempt: u32) -> Answer {
-        self.send(body, Encoding::V1, attempt, &self.metrics.metadata_bytes).await
-    }
-
-    async fn send(&self, body: Bytes, encoding: Encoding, attempt: u32, sent_bytes: &Counter) -> Answer {
         let mut headers = self.headers.clone();
         let (content_type, version) = match encoding {
             Encoding::V1 => ("application/x-protobuf", "0.1.0"),
@@ -155,7 +145,6 @@ impl Link {
             headers.insert("retry-attempt", HeaderValue::from(attempt));
         }
         let request = self.http.connections().post(reqwest::Url::clone(&self.config.url)).headers(headers);
-        let bytes = body.len() as u64;
         let begun = Instant::now();
         let sent = request.timeout(self.config.remote_timeout).body(body).send().await;
         self.metrics.duration_seconds.record(begun.elapsed());
@@ -167,7 +156,6 @@ impl Link {
                 return Answer::Again { why: describe(&error), after: None, maybe_stored };
             }
         };
-        sent_bytes.increment(bytes);
         self.read(response, encoding).await
     }
 

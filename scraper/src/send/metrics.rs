@@ -267,7 +267,10 @@ fn describe() {
         describe_counter!(name("dropped_total"), format!("{what} not sent, by reason."));
         describe_gauge!(name("pending"), format!("{what} in the queue that are not acknowledged."));
     }
-    describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
+    describe_gauge!(
+        "prometheus_remote_storage_shards",
+        "Lanes of the queue, those of fences included, and those that are being replaced."
+    );
     describe_gauge!("prometheus_remote_storage_shards_desired", "Lanes that the configuration asks for.");
     describe_gauge!("prometheus_remote_storage_shards_min", "min_shards of the configuration.");
     describe_gauge!("prometheus_remote_storage_shards_max", "max_shards of the configuration.");
@@ -275,14 +278,17 @@ fn describe() {
         "prometheus_remote_storage_max_samples_per_send",
         "max_samples_per_send of the configuration."
     );
-    describe_counter!("prometheus_remote_storage_bytes_total", "Bytes of bodies sent, after compression.");
+    describe_counter!(
+        "prometheus_remote_storage_bytes_total",
+        "Bytes of bodies, after compression, of requests that were answered for good."
+    );
     describe_counter!(
         "prometheus_remote_storage_metadata_bytes_total",
-        "Bytes of bodies of metadata by remote write 1.0, after compression."
+        "Bytes of bodies of metadata by remote write 1.0, after compression, that were taken."
     );
     describe_histogram!(
         "prometheus_remote_storage_sent_batch_duration_seconds",
-        "From the first byte of a request to the head of its answer."
+        "How long an attempt took, from connecting to the head of the answer."
     );
     describe_gauge!(
         "prometheus_remote_storage_queue_highest_timestamp_seconds",
@@ -290,7 +296,7 @@ fn describe() {
     );
     describe_gauge!(
         "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
-        "The newest time of a sample that was accepted."
+        "The newest time of a sample that was accepted, or refused for good."
     );
     describe_histogram!(
         "promring_queue_fsync_duration_seconds",
@@ -298,7 +304,7 @@ fn describe() {
     );
     describe_counter!(
         "promring_remote_write_refused_samples_total",
-        "Samples that the receiver refused one by one, by reason; already_stored is no loss."
+        "Samples that the receiver refused for good, by reason; already_stored is no loss."
     );
     describe_gauge!(
         "promring_remote_write_fallback",
@@ -306,7 +312,7 @@ fn describe() {
     );
     describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");
-    describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's files.");
+    describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's segments.");
     describe_gauge!("promring_queue_memory_bytes", "Bytes that wait in memory because the disk takes none.");
     describe_gauge!(
         "promring_queue_unread",

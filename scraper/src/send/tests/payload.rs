@@ -70,9 +70,7 @@ fn kinds(sending: &Sending, suffix: &str) -> [u64; 4] {
 #[tokio::test]
 async fn what_is_pending_sent_and_not_written_is_counted_by_kind() {
     let receiver = Receiver::start(|_, _| written(1, 1, 0)).await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = destination("prod", &receiver.url, "");
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, "");
     append_series(&sending, vec![float(5), histogram(3, 6), histogram(4, 7)]);
     let pending = sending.queues[0].stats().pending;
     assert_eq!(pending.samples, 3);
