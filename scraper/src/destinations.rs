@@ -247,6 +247,12 @@ impl Destinations {
     #[must_use]
     pub fn are_idle(&self) -> bool {
         self.reports().iter().all(|report| report.bytes == 0)
+            && self.all().iter().all(|open| !open.destination.queue.is_unread())
+    }
+
+    /// Whether a queue whose directory could not be read at first has fences that are to be kept.
+    pub(crate) fn have_untold_fences(&self) -> bool {
+        self.all().iter().any(|open| open.destination.queue.has_untold_fences())
     }
 
     fn all(&self) -> Vec<Open> {
@@ -371,7 +377,13 @@ fn queues_in(data_dir: &Path) -> impl Iterator<Item = (PathBuf, Inspection)> {
     // Where there is no directory, there are no queues.
     let entries = std::fs::read_dir(data_dir.join("queue")).into_iter().flatten();
     let dirs = entries.filter_map(|entry| Some(entry.ok()?.path()));
-    dirs.filter_map(|dir| Inspection::of_index(&dir).ok().map(|found| (dir, found)))
+    dirs.filter_map(|dir| match Inspection::of_index(&dir) {
+        Ok(found) => Some((dir, found)),
+        Err(error) => {
+            tracing::debug!(dir = %dir.display(), %error, "no queue that could be sent");
+            None
+        }
+    })
 }
 
 fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {

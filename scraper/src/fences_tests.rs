@@ -58,6 +58,24 @@ fn times_of(receiver: &Receiver, key: u64) -> Vec<i64> {
 }
 
 #[tokio::test]
+async fn fences_in_a_directory_that_can_be_read_only_later_are_kept_then() {
+    for goes_on in [true, false] {
+        let (queue, mend) = crate::queue::tests::late::unread(&format!("hand-over {}", id(1)));
+        let entry = config(&to("prod", "http://127.0.0.1:9/", ""), "").remote_write[0].clone();
+        let destination = Destination::new(entry, Arc::new(queue));
+        let wanted = BTreeMap::from([(id(1), closed(&[1]))]);
+        assert_eq!(destination.keep_fences(&wanted), BTreeSet::from([id(1)]), "it cannot have one");
+        mend(&destination.queue);
+        assert!(destination.queue.has_untold_fences());
+        assert!(destination.keep_fences(&if goes_on { wanted } else { BTreeMap::new() }).is_empty());
+        assert_eq!(destination.fences(), usize::from(goes_on), "the one that was there");
+        let held = destination.queue.stats().sets.iter().any(|set| matches!(set.hold, Hold::Until(_)));
+        assert_eq!(held, goes_on);
+        assert!(!destination.queue.has_untold_fences());
+    }
+}
+
+#[tokio::test]
 async fn what_is_behind_a_fence_waits_for_its_opening_and_nothing_overtakes_it() {
     let receiver = Receiver::start(|_, _| Action::Store).await;
     let mut world = World::start(&config(&to("prod", &receiver.url, ""), ""));

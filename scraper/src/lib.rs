@@ -16,6 +16,7 @@ mod label_limits;
 pub mod labelsets;
 pub mod manager;
 pub mod memory;
+mod news;
 pub mod observe;
 mod page;
 pub mod parse;

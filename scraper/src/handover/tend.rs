@@ -88,7 +88,7 @@ impl Scraper {
     /// Makes and opens fences as moves come and end.
     async fn keep_fences(&self) {
         let wanted = self.shared.environment.gate.wanted_fences();
-        if *lock(&self.shared.tending.fences) == wanted {
+        if *lock(&self.shared.tending.fences) == wanted && !self.shared.destinations.have_untold_fences() {
             return;
         }
         let scraper = self.clone();

@@ -11,14 +11,17 @@ use tokio::sync::watch;
 
 use super::QueueError;
 use super::files::Files;
-use super::ground::Ground;
+use super::ground::{Found, Ground};
 use super::lane::{Among, Lane, LaneId};
+use super::late::Late;
 use super::limits::{DESTINATION_BYTES_MAX, LANES_MAX, ROOM_SHARE};
-use super::making::open_set;
+use super::losses::Losses;
+use super::making::open_sets;
 use super::meta::{Hold, SetKind, SetMeta};
 use super::shared::{Bounds, Clock, Counters, DropReason, Shared};
 use super::stats::QueueStats;
 use super::volume::Volume;
+use crate::news::News;
 
 /// Longest pause between two rounds of upkeep.
 const ROUND_MAX: Duration = Duration::from_secs(1);
@@ -33,6 +36,8 @@ pub(crate) struct Directory {
     last_sync_ms: AtomicI64,
     /// What was published last.
     pub(crate) published: Mutex<QueueStats>,
+    /// What is to be known of a directory that could not be read when it was opened.
+    pub(super) late: Mutex<Option<Late>>,
 }
 
 /// A set of lanes.
@@ -62,20 +67,16 @@ impl Directory {
         }
         let mut ground = Ground::default();
         let laid = volume.with_room(|| ground.lay(&*files, dir, destination));
-        let (names, unlaid) = match laid {
-            Ok(names) => (names, None),
-            Err(error) => match ground.names_without(&error, &*files, dir) {
-                Some(names) => (names, Some(error)),
-                None => return Err(error),
-            },
-        };
+        let found = laid.map(Found::Names).or_else(|error| ground.without(error, &*files, dir))?;
         let shared = Arc::new(Shared {
             destination: destination.to_owned(),
             files,
             clock,
             volume: volume.clone(),
-            bounds: RwLock::new(Bounds::new(settings, lanes)),
+            bounds: RwLock::new(Bounds::new(settings, lanes, u64::MAX)),
             counters: Counters::default(),
+            losses: Losses::default(),
+            bad_records: News::default(),
             sync_seconds: metrics::histogram!(
                 "promring_queue_fsync_duration_seconds",
                 "remote_name" => destination.to_owned()
@@ -84,17 +85,18 @@ impl Directory {
             memory_bytes: AtomicU64::new(0),
             overaged: AtomicBool::new(false),
             ground: Mutex::new(ground),
+            patient: AtomicBool::new(true),
         });
-        let mut sets = BTreeMap::new();
-        for name in &names {
-            if let Some(id) = parse_set_name(name) {
-                sets.insert(id, open_set(&shared, id, &dir.join(name))?);
-            } else if name.ends_with(".tmp") || name.ends_with(".gone") {
-                let path = dir.join(name);
-                // Whether it is a file or a directory; if neither works it is tried again at the next start.
-                let _later = shared.files.remove(&path).or_else(|_| shared.files.remove_dir(&path));
-            }
-        }
+        let opened = match found {
+            Found::Names(names) => open_sets(&shared, dir, &names).map(|sets| (sets, None)),
+            Found::Unlaid(names, error) => open_sets(&shared, dir, &names).map(|sets| (sets, Some(error))),
+            Found::Unread(error) => Err(error),
+        };
+        let (sets, begun) = match opened {
+            Ok((sets, unlaid)) => (sets, Ok(unlaid)),
+            Err(error) if error.is_of_sick_disk() => (BTreeMap::new(), Err(error)),
+            Err(error) => return Err(error),
+        };
         let directory = Arc::new(Self {
             shared,
             dir: dir.to_owned(),
@@ -102,10 +104,15 @@ impl Directory {
             lanes_changed: watch::Sender::new(Vec::new()),
             last_sync_ms: AtomicI64::new(0),
             published: Mutex::default(),
+            late: Mutex::default(),
         });
         // Before it needs room itself.
         volume.join(Arc::downgrade(&directory));
-        directory.begin(lanes, unlaid)?;
+        match begun {
+            Ok(unlaid) => directory.begin(lanes, unlaid)?,
+            Err(error) => directory.begin_unread(lanes, &error),
+        }
+        directory.size_segments();
         Ok(directory)
     }
 
@@ -151,6 +158,7 @@ impl Directory {
         // In this order: whether an old lane is empty is asked when it cannot fill any more.
         self.close_superseded();
         self.upkeep_sets();
+        self.size_segments();
         Ok(())
     }
 
@@ -249,8 +257,23 @@ impl Directory {
 
     /// Takes other bounds from now on.
     pub(crate) fn set_bounds(&self, settings: &QueueSettings) {
-        let bounds = Bounds::new(settings, self.lane_count());
+        let room_bytes = self.room_bytes();
+        let bounds = Bounds::new(settings, self.lane_count(), room_bytes);
         *self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+
+    /// Fits the size of segments to the lanes and the disk as they are now.
+    fn size_segments(&self) {
+        let (lanes, room_bytes) = (self.lane_count(), self.room_bytes());
+        let mut bounds = self.shared.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        *bounds = Bounds::new(&bounds.settings, lanes, room_bytes);
+    }
+
+    /// What the disk has for the queue: what that takes already, and what is free.
+    fn room_bytes(&self) -> u64 {
+        // Where the disk does not say, it will not take much either.
+        let free_bytes = self.shared.files.free_bytes(&self.dir).unwrap_or(u64::MAX);
+        free_bytes.saturating_add(self.shared.disk_bytes.load(Ordering::Relaxed))
     }
 
     /// The newest record of each lane that is wanted and holds any.
@@ -258,7 +281,9 @@ impl Directory {
         &self,
         mut wanted: impl FnMut(LaneId, SetKind, usize) -> bool,
     ) -> Vec<(LaneId, u64)> {
-        let mut newest = Vec::new();
+        // What a directory holds that cannot be read is newer than nothing, and older than all else.
+        let mut newest: Vec<(LaneId, u64)> =
+            self.unread_record().filter(|(lane, _)| wanted(*lane, SetKind::Normal, 1)).into_iter().collect();
         self.for_each_set(|_, set| {
             let lanes = set.lanes.iter().filter(|lane| wanted(lane.id, set.meta.kind, set.lanes.len()));
             newest.extend(lanes.filter_map(|lane| Some((lane.id, lane.newest_record()?))));
@@ -298,6 +323,7 @@ impl Directory {
         let before_ms = now_ms.saturating_sub(age);
         let mut overaged = false;
         self.make_what_lacks();
+        self.send_late_if_due(now_ms);
         for lane in self.all_lanes() {
             if bounds.press_back() {
                 overaged |= lane.pending().oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
@@ -321,6 +347,8 @@ impl Directory {
             self.sync();
         }
         self.upkeep_sets();
+        self.size_segments();
+        self.shared.tell_losses(false);
     }
 
     /// Brings everything that was written to the disk. Returns whether that worked.
@@ -341,6 +369,7 @@ impl Directory {
             lane.sync();
             lane.lose_memory();
         }
+        self.shared.tell_losses(true);
     }
 
     /// All normal sets but the newest take no more records.
@@ -372,14 +401,22 @@ impl Directory {
                 continue;
             }
             let path = self.dir.join(set_name(id));
-            let gone = self.dir.join(format!("{}.gone", set_name(id)));
+            let aside = sets.get(&id).is_some_and(|set| set.lanes.iter().any(|lane| lane.has_put_aside()));
+            let end = if aside { "unreadable" } else { "gone" };
+            let gone = self.dir.join(format!("{}.{end}", set_name(id)));
             if let Err(error) = self.shared.files.rename(&path, &gone) {
                 // It stays, empty, and is tried again.
                 self.shared.write_failed("removing a set of lanes", &error);
                 continue;
             }
             sets.remove(&id);
-            if let Err(error) = self.shared.files.remove_dir(&gone) {
+            if aside {
+                tracing::warn!(
+                    destination = self.shared.destination,
+                    dir = %gone.display(),
+                    "lanes are done with and not deleted, as segments lie there that could not be read"
+                );
+            } else if let Err(error) = self.shared.files.remove_dir(&gone) {
                 self.shared.write_failed("removing a set of lanes", &error);
             }
         }
@@ -425,7 +462,7 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
+pub(super) fn newest_normal(sets: &BTreeMap<u32, Set>) -> Option<(u32, &Set)> {
     sets.iter().rev().find(|(_, set)| set.meta.kind == SetKind::Normal).map(|(id, set)| (*id, set))
 }
 

@@ -73,6 +73,8 @@ pub(crate) trait Files: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Returns when the names in the directory are on the disk.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// How many bytes more the disk of a directory takes from this process.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
     /// Takes the lock file, or fails with `WouldBlock` where somebody else has it; held until the guard is dropped.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
 
@@ -184,7 +186,13 @@ impl Files for OsFiles {
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        match fs::create_dir_all(path) {
+            // It may be there, and the disk not say what it is.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(fs::metadata(path).err().unwrap_or(error))
+            }
+            made => made,
+        }
     }
 
     fn remove_dir(&self, path: &Path) -> io::Result<()> {
@@ -203,6 +211,11 @@ impl Files for OsFiles {
         fs::File::open(path)?.sync_all()
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = match opened {
@@ -212,7 +225,10 @@ impl Files for OsFiles {
             }
             opened => opened?,
         };
-        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Err(error) = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(error.into());
+            }
             let mut holder = String::new();
             let _unreadable_is_unknown = (&file).take(20).read_to_string(&mut holder);
             let holder = holder.trim();

@@ -19,6 +19,16 @@ pub(crate) struct Ground {
     described: bool,
 }
 
+/// What is found of a queue when it is opened.
+pub(crate) enum Found {
+    /// The names in its directory.
+    Names(Vec<String>),
+    /// The same, and something of its ground is lacking for this reason.
+    Unlaid(Vec<String>, QueueError),
+    /// Nothing for this reason, though there may be a queue.
+    Unread(QueueError),
+}
+
 impl Ground {
     /// Whether all of it is there.
     pub(crate) fn is_laid(&self) -> bool {
@@ -45,22 +55,24 @@ impl Ground {
         Ok(names)
     }
 
-    /// Whether a queue may begin though it could not be laid: the names in its directory, if the disk is to blame, and
-    /// nothing that is there could be overlooked or be somebody else's.
-    pub(crate) fn names_without(
+    /// What a queue begins with though its ground could not be laid; the error, where the disk is not to blame for it.
+    pub(crate) fn without(
         &self,
-        error: &QueueError,
+        error: QueueError,
         files: &dyn Files,
         dir: &Path,
-    ) -> Option<Vec<String>> {
-        if !matches!(error, QueueError::Io { source, .. } if volume::is_sick(source)) {
-            return None;
+    ) -> Result<Found, QueueError> {
+        if !error.is_of_sick_disk() {
+            return Err(error);
         }
-        let names = match files.list(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            listed => listed.ok()?,
-        };
-        (self.lock.is_some() || !has_sets(&names)).then_some(names)
+        let takes_nothing = matches!(&error, QueueError::Io { source, .. } if volume::takes_nothing(source));
+        match files.list(dir) {
+            Ok(names) if !has_sets(&names) => Ok(Found::Unlaid(names, error)),
+            // What is there can be read, and is nobody else's.
+            Ok(names) if self.lock.is_some() && takes_nothing => Ok(Found::Unlaid(names, error)),
+            Err(listed) if listed.kind() == io::ErrorKind::NotFound => Ok(Found::Unlaid(Vec::new(), error)),
+            Ok(_) | Err(_) => Ok(Found::Unread(error)),
+        }
     }
 
     /// What [`Ground::lay`] leaves to do for a queue that began without. Nobody had the lock meanwhile, so there may be another

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use promring_model::duration::format_duration;
@@ -17,6 +17,7 @@ use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
 use super::meta::{self, BadMeta, Hold, SetKind, SetMeta};
 use super::record::Beside;
+use super::recovery::ASIDE;
 use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
 /// A queue as it lies on the disk.
@@ -26,6 +27,8 @@ pub struct Inspection {
     pub destination: Option<String>,
     /// Its sets of lanes, oldest first.
     pub sets: Vec<InspectedSet>,
+    /// Sets that are done with and hold segments that were put aside.
+    pub aside: Vec<PathBuf>,
 }
 
 /// A set of lanes on the disk.
@@ -94,6 +97,7 @@ impl Inspection {
     pub fn is_sound(&self) -> bool {
         let lanes = || self.sets.iter().flat_map(|set| &set.lanes);
         self.destination.is_some()
+            && self.aside.is_empty()
             && self.sets.iter().all(|set| set.purpose.is_some())
             && lanes().all(|lane| lane.bad_records == 0 && lane.problems.is_empty())
     }
@@ -150,6 +154,13 @@ impl fmt::Display for Inspection {
                 }
             }
         }
+        for dir in &self.aside {
+            writeln!(
+                f,
+                "{}: holds segments that were put aside, as the disk did not give them back",
+                dir.display()
+            )?;
+        }
         let Pending { records, samples, bytes, oldest_ms, .. } = self.pending();
         let state = if self.is_sound() { "every checksum is right" } else { "damaged, see above" };
         let oldest = age(oldest_ms);
@@ -174,6 +185,7 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Ins
         Ok(Err(BadMeta::Damaged)) => None,
         Err(source) => return Err(QueueError::Io { path, source }),
     };
+    let aside = names.iter().filter(|name| name.ends_with(ASIDE)).map(|name| dir.join(name)).collect();
     let mut sets = Vec::new();
     for name in names {
         if let Some(set) = parse_set_name(&name) {
@@ -181,7 +193,7 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Ins
         }
     }
     sets.sort_by_key(|set| set.set);
-    Ok(Inspection { destination, sets })
+    Ok(Inspection { destination, sets, aside })
 }
 
 fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {
@@ -235,7 +247,7 @@ fn inspect_lane(
         bad_records: 0,
         problems,
     };
-    for name in names.iter().filter(|name| name.ends_with(".unreadable")) {
+    for name in names.iter().filter(|name| name.ends_with(ASIDE)) {
         seen.problems
             .push(format!("{}: put aside, as the disk did not give it back", dir.join(name).display()));
     }

@@ -1,6 +1,7 @@
 //! A lane: one ordered stream of records in segments of a directory of its own. Here is the writing side and what
 //! bounds it; reading is in `reader.rs`, finding a lane again after a restart in `recovery.rs`.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tokio::sync::Notify;
 use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::limits::{DISK_RETRY_MS, MEMORY_SEGMENT_BYTES_MAX, SEGMENT_IDLE_BYTES_MAX};
+use super::losses::Loss;
 use super::memory::MemoryFile;
 use super::reader::ReadState;
 use super::record::{Beside, RecordHeader, RecordMeta};
@@ -74,6 +76,8 @@ pub(crate) struct LaneState {
     /// The disk failed, and is not tried again before this time.
     pub(crate) disk_retry_ms: i64,
     pub(crate) read: ReadState,
+    /// What a reader left with a request, of which these are the first and the last record.
+    pub(crate) rest: Option<(u64, u64, Box<dyn Any + Send>)>,
 }
 
 /// A segment of a lane.
@@ -124,6 +128,10 @@ impl Segment {
 
     pub(crate) fn pending_points(&self) -> u64 {
         self.summary.points.saturating_sub(self.acked_points)
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        (self.end - SEGMENT_HEADER_BYTES).saturating_sub(self.acked_bytes)
     }
 
     pub(crate) fn is_in_memory(&self) -> bool {
@@ -413,7 +421,15 @@ impl Lane {
         }
         let Some(segment) = self.remove_segment(state, at) else { return };
         let in_hand = state.read.lose_segment(segment.base, reason);
-        self.shared.counters.dropped(reason, segment.pending_points().saturating_sub(in_hand));
+        let loss = Loss {
+            samples: segment.pending_points().saturating_sub(in_hand),
+            bytes: segment.pending_bytes(),
+            segments: 1,
+            oldest_ms: Some(segment.pending_since_ms),
+        };
+        if !segment.is_done() {
+            self.shared.dropped(reason, loss);
+        }
         if at == 0 && segment.summary.last_sequence > state.cursor.acknowledged {
             // What was dropped does not come back after a restart.
             state.cursor.acknowledged = segment.summary.last_sequence;
@@ -454,7 +470,7 @@ impl Lane {
             pending.records += segment.summary.records - segment.acked_records;
             pending.samples += segment.pending_points();
             pending.beside.add(segment.summary.beside.without(segment.acked_beside));
-            pending.bytes += (segment.end - SEGMENT_HEADER_BYTES).saturating_sub(segment.acked_bytes);
+            pending.bytes += segment.pending_bytes();
             pending.oldest_ms.get_or_insert(segment.pending_since_ms);
         }
         pending

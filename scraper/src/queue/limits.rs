@@ -6,7 +6,13 @@ pub const RECORD_BODY_BYTES_MAX: usize = 32 << 20;
 /// Bytes after which a segment is finished.
 pub(crate) const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// No bound of a queue makes segments smaller than this.
+/// A segment takes at most one part in so many of what the queue may take, so that dropping the oldest is never coarse.
+pub(crate) const SEGMENT_SHARE: u64 = 16;
+
+/// A lane has at least so many, too.
+pub(crate) const LANE_SEGMENTS_MIN: u64 = 8;
+
+/// No bound of a queue and no disk makes segments smaller than this.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// A segment of which everything is acknowledged is finished, and so deleted, at this size already: a queue that keeps
@@ -36,6 +42,9 @@ pub(crate) const ROOM_SHARE: u64 = 16;
 
 /// How often one record is read, a pause of [`READ_RETRY_MS`] between, before the rest of its segment counts as unreadable.
 pub(crate) const READ_TRIES_MAX: u32 = 10;
+
+/// So long what comes in is not sent before what lies in a directory that cannot be read, in milliseconds.
+pub(crate) const UNREAD_HOLD_MS: i64 = 60_000;
 
 /// Pause after a failed read, in milliseconds.
 pub(crate) const READ_RETRY_MS: u64 = 1000;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::QueueError;
-use super::directory::{Directory, Set, lane_name, parse_lane_name, set_name};
+use super::directory::{Directory, Set, lane_name, parse_lane_name, parse_set_name, set_name};
 use super::ground::Ground;
 use super::lane::{Lane, LaneId};
 use super::limits::{LANES_MAX, META_BYTES_MAX};
@@ -27,20 +27,29 @@ impl Directory {
         if self.lane_count() == 0 {
             let mut sets = self.sets.write().unwrap_or_else(PoisonError::into_inner);
             let id = next_id(&sets);
-            let dir = self.dir.join(set_name(id));
-            let lane =
-                |index| Lane::unmade(&self.shared, LaneId { set: id, index }, dir.join(lane_name(index)));
-            let meta = SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None };
-            sets.insert(id, Set { meta, lanes: (0..lanes).map(lane).collect(), closed: false, made: false });
+            sets.insert(id, self.unmade_set(id, lanes));
         }
         self.close_superseded();
         self.upkeep_sets();
         Ok(())
     }
 
+    /// A set of lanes that live in memory.
+    pub(super) fn unmade_set(&self, id: u32, lanes: usize) -> Set {
+        let dir = self.dir.join(set_name(id));
+        let lane = |index| Lane::unmade(&self.shared, LaneId { set: id, index }, dir.join(lane_name(index)));
+        let meta = SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None };
+        Set { meta, lanes: (0..lanes).map(lane).collect(), closed: false, made: false }
+    }
+
     /// Makes what could not be made when the queue was opened.
     pub(super) fn make_what_lacks(&self) {
         let mut ground = self.ground();
+        if self.is_unread()
+            && let Err(error) = self.take_up(&mut ground)
+        {
+            return self.still_unread(&error);
+        }
         let mut unmade: Vec<(u32, SetMeta)> = Vec::new();
         self.for_each_set(|id, set| {
             if !set.made {
@@ -80,8 +89,8 @@ impl Directory {
         if !(1..=LANES_MAX).contains(&meta.lanes) {
             return Err(QueueError::Lanes { lanes: meta.lanes });
         }
-        if !self.ground().is_laid() {
-            let source = io::Error::other("the disk has not taken the directory of the queue yet");
+        if !self.ground().is_laid() || self.is_unread() || self.has_untold_fences() {
+            let source = io::Error::other("the directory of the queue is not in use yet");
             return Err(QueueError::Io { path: self.dir.clone(), source });
         }
         // Another queue gives way without a lock on this one, or this one does.
@@ -121,11 +130,34 @@ impl Directory {
 }
 
 fn next_id(sets: &BTreeMap<u32, Set>) -> u32 {
-    sets.last_key_value().map_or(0, |(id, _)| *id) + 1
+    sets.last_key_value().map_or(0, |(id, _)| *id).saturating_add(1)
+}
+
+/// Opens the sets that are on the disk: all of those that `names` in the directory tell of, or none.
+pub(super) fn open_sets(
+    shared: &Arc<Shared>,
+    dir: &Path,
+    names: &[String],
+) -> Result<BTreeMap<u32, Set>, QueueError> {
+    let mut sets = BTreeMap::new();
+    for name in names {
+        if let Some(id) = parse_set_name(name) {
+            let opened = open_set(shared, id, &dir.join(name)).inspect_err(|_| {
+                // Those before it are closed again, and there is nothing else on the disk.
+                shared.disk_bytes.store(0, Ordering::Relaxed);
+            });
+            sets.insert(id, opened?);
+        } else if name.ends_with(".tmp") || name.ends_with(".gone") {
+            let path = dir.join(name);
+            // Whether it is a file or a directory; if neither works it is tried again at the next start.
+            let _later = shared.files.remove(&path).or_else(|_| shared.files.remove_dir(&path));
+        }
+    }
+    Ok(sets)
 }
 
 /// Opens a set that is on the disk.
-pub(super) fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
+fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError> {
     let path = dir.join("meta");
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -133,7 +165,10 @@ pub(super) fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set,
     };
     let names = shared.files.list(dir).map_err(failed(dir))?;
     let directories = names.iter().filter_map(|name| parse_lane_name(name)).max().map_or(0, |last| last + 1);
-    let read = shared.files.read_small(&path, META_BYTES_MAX).map_err(|_| BadMeta::Damaged);
+    let read = match shared.files.read_small(&path, META_BYTES_MAX) {
+        Err(error) if shared.is_patient_with(&error) => return Err(failed(&path)(error)),
+        read => read.map_err(|_| BadMeta::Damaged),
+    };
     let meta = match read.and_then(|bytes| SetMeta::decode(&bytes)) {
         Ok(meta) => meta,
         Err(BadMeta::Newer(_)) => return Err(QueueError::Newer { path }),

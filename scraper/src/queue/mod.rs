@@ -2,8 +2,8 @@
 //!
 //! One directory a destination, in it sets of lanes, in a lane segments of checksummed records, each a finished request
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
-//! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` (with `ground` and
-//! `making`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
+//! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` (with `ground`,
+//! `making` and `late`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
 //! can take long: it happens on a thread of the queue's own, but for the policy `always`.
@@ -22,7 +22,9 @@ mod files;
 mod ground;
 mod inspect;
 mod lane;
+mod late;
 mod limits;
+mod losses;
 mod making;
 mod memory;
 mod meta;
@@ -36,7 +38,7 @@ mod stats;
 mod volume;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use examine::{Examined, examine};
 pub use inspect::{InspectedLane, InspectedSet, Inspection};
@@ -160,6 +162,8 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::open`].
+    ///
+    /// A disk that takes nothing, or does not let the directory be read, is none: the queue begins in memory.
     pub fn open_on(
         volume: &Volume,
         dir: &Path,
@@ -233,7 +237,33 @@ impl Queue {
     /// Whether a record was acknowledged or dropped, and so everything before it in its lane.
     #[must_use]
     pub fn is_past(&self, lane: LaneId, sequence: u64) -> bool {
-        self.directory.lane(Some(lane.set), lane.index).is_none_or(|lane| lane.is_past(sequence))
+        let directory = &self.directory;
+        directory.is_past_unread(lane).unwrap_or_else(|| {
+            directory.lane(Some(lane.set), lane.index).is_none_or(|lane| lane.is_past(sequence))
+        })
+    }
+
+    /// Whether its directory could not be read yet, so that nobody knows what it holds; new records are in memory.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.directory.is_unread()
+    }
+
+    /// The process ends: what is in memory because the directory cannot be read is sent now, though what that holds is older.
+    pub fn send_unread(&self) {
+        self.directory.send_unread();
+    }
+
+    /// Whether fences were found since the queue was opened, in a directory that could not be read then. As long as nobody has
+    /// taken note of them there are no new ones.
+    #[must_use]
+    pub fn has_untold_fences(&self) -> bool {
+        self.directory.has_untold_fences()
+    }
+
+    /// They are taken note of.
+    pub fn tell_of_fences(&self) {
+        self.directory.tell_of_fences();
     }
 
     /// Appends a finished request body to a lane, written to the segment's file when this returns. Drops the oldest records

@@ -1,15 +1,18 @@
 //! The reading side of a lane: records in order, what is in flight, and acknowledgement.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
+use super::losses::Loss;
 use super::record::{Beside, Encoding, RecordHeader, RecordMeta};
+use super::recovery::ASIDE;
 use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
 use super::shared::{DropReason, add};
 
@@ -194,6 +197,18 @@ impl LaneReader {
         self.mark(0);
     }
 
+    /// Leaves something with the request of these records, for whoever reads the lane next in this process.
+    pub fn leave_rest(&mut self, from: u64, upto: u64, rest: Box<dyn Any + Send>) {
+        self.lane.lock().rest = Some((from, upto, rest));
+    }
+
+    /// Takes what was left with the request of these records.
+    pub fn take_rest(&mut self, from: u64, upto: u64) -> Option<Box<dyn Any + Send>> {
+        // Of other records it is of no use: some of them were dropped meanwhile.
+        let left = self.lane.lock().rest.take()?;
+        (left.0 == from && left.1 == upto).then_some(left.2)
+    }
+
     /// Acknowledges all records up to this one: they are never read again.
     pub fn ack(&mut self, sequence: u64) {
         self.lane.ack(sequence);
@@ -327,7 +342,7 @@ impl Lane {
         let mut state = self.lock();
         for record in std::mem::take(&mut state.read.in_hand) {
             if let Some(reason) = record.lost {
-                self.shared.counters.dropped(reason, record.points);
+                self.shared.dropped(reason, Loss::of_samples(record.points));
             }
         }
         let cursor = state.cursor;
@@ -374,15 +389,18 @@ impl Lane {
         if (spot.base, spot.offset) >= state.read.counted {
             state.read.counted = (spot.base, next);
             add(&self.shared.counters.corrupt_records, 1);
-            tracing::warn!(
-                destination = self.shared.destination,
-                set = self.id.set,
-                lane = self.id.index,
-                segment = spot.base,
-                offset = spot.offset,
-                bytes = next - spot.offset,
-                "a damaged record of the queue is skipped"
-            );
+            if let Some(untold) = self.shared.bad_records.tell(Instant::now()) {
+                tracing::warn!(
+                    destination = self.shared.destination,
+                    set = self.id.set,
+                    lane = self.id.index,
+                    segment = spot.base,
+                    offset = spot.offset,
+                    bytes = next - spot.offset,
+                    untold,
+                    "a damaged record of the queue is skipped"
+                );
+            }
         }
         if state.read.in_hand.is_empty() {
             (state.cursor.segment, state.cursor.offset) = (spot.base, next);
@@ -430,7 +448,7 @@ impl Lane {
             }
             let Some(segment) = self.remove_segment(state, 0) else { break };
             // Whatever was neither acknowledged nor dropped lay in bad records.
-            self.shared.counters.dropped(DropReason::Corrupt, segment.pending_points());
+            self.shared.dropped(DropReason::Corrupt, Loss::of_samples(segment.pending_points()));
             state.cursor.acknowledged = state.cursor.acknowledged.max(segment.summary.last_sequence);
         }
         if state.cursor.acknowledged != acknowledged {
@@ -452,7 +470,7 @@ impl Lane {
         let Ok(at) = state.segments.binary_search_by_key(&base, |segment| segment.base) else { return };
         let path = self.segment_path(base);
         let mut aside = path.as_os_str().to_owned();
-        aside.push(".unreadable");
+        aside.push(ASIDE);
         if let Err(error) = self.shared.files.rename(&path, aside.as_ref())
             && error.kind() != io::ErrorKind::NotFound
         {

@@ -14,11 +14,15 @@ use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
 use super::limits::SEGMENT_BYTES_MAX;
+use super::losses::Loss;
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 use super::shared::{DropReason, Shared, add};
 
 const CURSOR: &str = "cursor";
+
+/// What the name of a segment ends in that was put aside.
+pub(super) const ASIDE: &str = ".unreadable";
 
 /// A sync may come so much later than its interval, in milliseconds: upkeep is once a second, and the disk takes its time.
 const SYNC_LATE_MS: i64 = 10_000;
@@ -35,11 +39,11 @@ impl Lane {
             bases.extend(parse_segment_name(&name));
         }
         bases.sort_unstable();
-        let mut recovered = Recovered::new(shared, &dir, !bases.is_empty());
+        let mut recovered = Recovered::new(shared, &dir, !bases.is_empty())?;
         for base in bases {
             recovered.add(base)?;
         }
-        recovered.settle_cursor();
+        recovered.settle_cursor()?;
         let Recovered { cursor, cursor_file, segments, last_sequence, unsynced, recent, .. } = recovered;
         // In the order in which they were written.
         let recent = recent.into_iter().map(|(_, base, file)| (base, file));
@@ -82,6 +86,12 @@ impl Lane {
         }
     }
 
+    /// Whether a segment lies in its directory that was put aside. Where the disk does not say, one may.
+    pub(crate) fn has_put_aside(&self) -> bool {
+        let names = self.shared.files.list(&self.dir);
+        names.map_or(true, |names| names.iter().any(|name| name.ends_with(ASIDE)))
+    }
+
     /// Opens the file of the cursor, if that failed before.
     pub(crate) fn open_cursor_file(&self, state: &mut LaneState) {
         if state.cursor_file.is_none() {
@@ -113,10 +123,11 @@ struct Recovered<'s> {
 }
 
 impl<'s> Recovered<'s> {
-    fn new(shared: &'s Shared, dir: &'s PathBuf, has_segments: bool) -> Self {
+    fn new(shared: &'s Shared, dir: &'s PathBuf, has_segments: bool) -> Result<Self, QueueError> {
         let path = dir.join(CURSOR);
         let (cursor_file, cursor) = match open_cursor(shared, dir) {
             Ok((file, cursor)) => (Some(file), cursor),
+            Err(source) if shared.is_patient_with(&source) => return Err(QueueError::Io { path, source }),
             Err(error) => {
                 shared.write_failed("opening a cursor", &error);
                 (None, None)
@@ -131,7 +142,7 @@ impl<'s> Recovered<'s> {
             );
         }
         let cursor = cursor.unwrap_or_default();
-        Self {
+        Ok(Self {
             shared,
             dir,
             cursor,
@@ -140,7 +151,7 @@ impl<'s> Recovered<'s> {
             last_sequence: 0,
             unsynced: Vec::new(),
             recent: VecDeque::new(),
-        }
+        })
     }
 
     fn add(&mut self, base: u64) -> Result<(), QueueError> {
@@ -148,11 +159,15 @@ impl<'s> Recovered<'s> {
         let opened = self.shared.files.open(&path).map_err(SegmentError::from);
         let found = opened.and_then(|file| {
             let found = segment::open(&*file)?;
-            Ok((file, found))
+            let begins = found.summary.records > 0 || segment::begins_as_one(&*file)?;
+            Ok((file, found, begins))
         });
-        let (file, Found { summary, end, finished, torn_bytes, torn_points }) = match found {
+        let (file, Found { summary, end, finished, torn_bytes, torn_points }, begins) = match found {
             Ok(found) => found,
             Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
+            Err(SegmentError::Io(source)) if self.shared.is_patient_with(&source) => {
+                return Err(QueueError::Io { path, source });
+            }
             Err(SegmentError::Io(error)) => {
                 self.shared.read_failed("opening a segment", &error);
                 self.put_aside(&path);
@@ -162,14 +177,14 @@ impl<'s> Recovered<'s> {
                 return Ok(());
             }
         };
-        if summary.records == 0 && matches!(segment::begins_as_one(&*file), Ok(false)) {
+        if !begins {
             // Somebody else's file, or one that is damaged from its first byte on: it is not ours to delete.
             self.put_aside(&path);
             return Ok(());
         }
         if torn_bytes > 0 {
             add(&self.shared.counters.torn_tails, 1);
-            self.shared.counters.dropped(DropReason::Corrupt, torn_points);
+            self.shared.dropped(DropReason::Corrupt, Loss::of_samples(torn_points));
             tracing::warn!(
                 destination = self.shared.destination,
                 file = %path.display(),
@@ -215,7 +230,7 @@ impl<'s> Recovered<'s> {
 
     fn put_aside(&self, path: &Path) {
         let mut aside = path.as_os_str().to_owned();
-        aside.push(".unreadable");
+        aside.push(ASIDE);
         tracing::error!(
             destination = self.shared.destination,
             file = %path.display(),
@@ -227,14 +242,14 @@ impl<'s> Recovered<'s> {
     }
 
     /// Finds the place of the first record that is not acknowledged, and how much of its segment is.
-    fn settle_cursor(&mut self) {
+    fn settle_cursor(&mut self) -> Result<(), QueueError> {
         let acknowledged = self.cursor.acknowledged;
         let Some(segment) = self.segments.front_mut() else {
             self.cursor.segment = 0;
             if self.cursor.in_flight <= self.last_sequence {
                 self.cursor.in_flight = 0;
             }
-            return;
+            return Ok(());
         };
         if segment.summary.first_sequence > self.cursor.in_flight {
             // What was in flight is gone: there is nothing to send again.
@@ -242,19 +257,25 @@ impl<'s> Recovered<'s> {
         }
         let hint = self.cursor;
         self.cursor.segment = segment.base;
-        let file = match self.shared.files.open(&segment_path(self.dir, segment.base)) {
+        let path = segment_path(self.dir, segment.base);
+        let failed = |source| Err(QueueError::Io { path: path.clone(), source });
+        let file = match self.shared.files.open(&path) {
             Ok(file) => file,
+            Err(error) if self.shared.is_patient_with(&error) => return failed(error),
             Err(error) => {
                 // Reading will meet the same error, and deals with it. Records already acknowledged are passed over by
                 // their sequence numbers.
                 self.shared.read_failed("opening a segment", &error);
                 self.cursor.offset = SEGMENT_HEADER_BYTES;
-                return;
+                return Ok(());
             }
         };
         let fits =
             hint.segment == segment.base && (SEGMENT_HEADER_BYTES..=segment.end).contains(&hint.offset);
-        let first = segment::step(&*file, hint.offset, segment.end, acknowledged);
+        let first = match segment::step(&*file, hint.offset, segment.end, acknowledged) {
+            Err(error) if self.shared.is_patient_with(&error) => return failed(error),
+            first => first,
+        };
         if let Ok(Step::Record(header)) = &first {
             segment.pending_since_ms = header.enqueued_ms;
         }
@@ -264,7 +285,7 @@ impl<'s> Recovered<'s> {
             // How much of it is acknowledged is not known.
             segment.acked_beside = segment.summary.beside;
             segment.acked_bytes = hint.offset - SEGMENT_HEADER_BYTES;
-            return;
+            return Ok(());
         }
         let (mut offset, mut resume) = (SEGMENT_HEADER_BYTES, SEGMENT_HEADER_BYTES);
         loop {
@@ -281,6 +302,7 @@ impl<'s> Recovered<'s> {
                     segment.pending_since_ms = header.enqueued_ms;
                     break;
                 }
+                Err(error) if self.shared.is_patient_with(&error) => return failed(error),
                 Ok(Step::End) | Err(_) => break,
             }
         }
@@ -288,5 +310,6 @@ impl<'s> Recovered<'s> {
         self.cursor.offset = resume;
         self.cursor.segment_records = segment.acked_records;
         self.cursor.segment_points = segment.acked_points;
+        Ok(())
     }
 }

@@ -9,8 +9,10 @@ use promring_model::config::{QueueSettings, WhenFull};
 
 use super::files::Files;
 use super::ground::Ground;
-use super::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
-use super::volume::Volume;
+use super::limits::{LANE_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_SHARE};
+use super::losses::{self, Loss, Losses};
+use super::volume::{self, Volume};
+use crate::news::News;
 
 /// The time in Unix milliseconds.
 #[derive(Clone)]
@@ -111,14 +113,6 @@ impl std::ops::Deref for NewestMs {
     }
 }
 
-impl Counters {
-    pub(crate) fn dropped(&self, reason: DropReason, points: u64) {
-        if let Some(counter) = self.dropped_points.get(reason as usize) {
-            add(counter, points);
-        }
-    }
-}
-
 /// Adds to a counter.
 pub(crate) fn add(counter: &AtomicU64, by: u64) {
     counter.fetch_add(by, Ordering::Relaxed);
@@ -132,6 +126,9 @@ pub(crate) struct Shared {
     pub(crate) volume: Volume,
     pub(crate) bounds: RwLock<Bounds>,
     pub(crate) counters: Counters,
+    pub(crate) losses: Losses,
+    /// What is logged of damaged records.
+    pub(crate) bad_records: News,
     pub(crate) sync_seconds: metrics::Histogram,
     /// Bytes of segment files.
     pub(crate) disk_bytes: AtomicU64,
@@ -141,6 +138,8 @@ pub(crate) struct Shared {
     pub(crate) overaged: AtomicBool,
     /// What its directory is made of so far.
     pub(crate) ground: Mutex<Ground>,
+    /// What cannot be read while the directory is opened may be readable at the next try.
+    pub(crate) patient: AtomicBool,
 }
 
 impl fmt::Debug for Shared {
@@ -158,10 +157,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn new(settings: &QueueSettings, lanes: usize) -> Self {
+    /// Where there are so many lanes, and room for so many bytes on the disk.
+    pub(crate) fn new(settings: &QueueSettings, lanes: usize, room_bytes: u64) -> Self {
         Self {
             settings: settings.clone(),
-            segment_bytes_max: segment_bytes_max(settings, lanes),
+            segment_bytes_max: segment_bytes_max(settings.max_bytes.min(room_bytes), lanes),
             segment_age_max_ms: segment_age_max_ms(settings),
         }
     }
@@ -178,9 +178,33 @@ impl Shared {
         self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Counts samples that were dropped, and tells of them.
+    pub(crate) fn dropped(&self, reason: DropReason, loss: Loss) {
+        if let Some(counter) = self.counters.dropped_points.get(reason as usize) {
+            add(counter, loss.samples);
+        }
+        self.losses.add(reason, loss);
+        self.tell_losses(false);
+    }
+
+    /// Tells of what was dropped and not told of; `all`: however short a time it is since the last line.
+    pub(crate) fn tell_losses(&self, all: bool) {
+        for reason in DropReason::ALL {
+            let now_ms = self.clock.now_ms();
+            if let Some(loss) = self.losses.due(reason, now_ms, all) {
+                losses::tell(&self.destination, reason, &loss, now_ms);
+            }
+        }
+    }
+
     /// Bytes on the disk and in memory.
     pub(crate) fn held_bytes(&self) -> u64 {
         self.disk_bytes.load(Ordering::Relaxed) + self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether what could not be read is worth another try, so that the directory must not be opened without it.
+    pub(crate) fn is_patient_with(&self, error: &io::Error) -> bool {
+        self.patient.load(Ordering::Relaxed) && volume::is_sick(error) && !volume::takes_nothing(error)
     }
 
     pub(crate) fn write_failed(&self, what: &str, error: &io::Error) {
@@ -203,9 +227,9 @@ impl Shared {
     }
 }
 
-/// How large segments of a queue with these bounds are, so that dropping the oldest is never coarse: a lane has some.
-fn segment_bytes_max(settings: &QueueSettings, lanes: usize) -> u64 {
-    let share = settings.max_bytes / (8 * lanes.max(1) as u64);
+/// How large segments of a queue are that may take so many bytes.
+fn segment_bytes_max(queue_bytes_max: u64, lanes: usize) -> u64 {
+    let share = queue_bytes_max / (LANE_SEGMENTS_MIN * lanes as u64).max(SEGMENT_SHARE);
     share.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
 }
 

@@ -21,6 +21,8 @@ pub struct QueueStats {
     pub disk_bytes: u64,
     /// Bytes of segments in memory: not 0 only while the disk fails.
     pub memory_bytes: u64,
+    /// Whether the directory could not be read yet: what it holds is not counted here.
+    pub unread: bool,
     /// Records that were appended.
     pub enqueued_records: u64,
     /// Samples in them.
@@ -89,6 +91,7 @@ pub(crate) fn gather(directory: &Directory) -> QueueStats {
         newest_sample_ms: (newest_sample_ms != i64::MIN).then_some(newest_sample_ms),
         disk_bytes: shared.disk_bytes.load(Ordering::Relaxed),
         memory_bytes: shared.memory_bytes.load(Ordering::Relaxed),
+        unread: directory.is_unread(),
         enqueued_records: counters.enqueued_records.load(Ordering::Relaxed),
         enqueued_samples: counters.enqueued_points.load(Ordering::Relaxed),
         enqueued_bytes: counters.enqueued_bytes.load(Ordering::Relaxed),

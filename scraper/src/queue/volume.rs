@@ -6,6 +6,8 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use rustix::io::Errno;
+
 use super::QueueError;
 use super::directory::Directory;
 use super::lane::Among;
@@ -70,6 +72,11 @@ impl Volume {
         }
     }
 
+    /// Bytes in memory, of all queues.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.queues().iter().map(|queue| queue.shared.memory_bytes.load(Ordering::Relaxed)).sum()
+    }
+
     fn queues(&self) -> Vec<Arc<Directory>> {
         let queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         queues.iter().filter_map(Weak::upgrade).collect()
@@ -87,10 +94,34 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Whether a disk is to blame, and may take again what it refused: it is full, read-only, or has errors. Anything else, as a
-/// directory that the process may not write to, somebody has to mend.
+impl QueueError {
+    /// Whether the disk is to blame, and may think better of it.
+    pub(crate) fn is_of_sick_disk(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_sick(source))
+    }
+}
+
+/// Whether a disk takes nothing, and gives what it has all the same.
+pub(crate) fn takes_nothing(error: &io::Error) -> bool {
+    is_full(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// Whether a disk is to blame, and may take or give again what it refused: it is full, read-only, or has errors. What says
+/// that something is not there, is not allowed, or is something else than it should be, somebody has to mend.
 pub(crate) fn is_sick(error: &io::Error) -> bool {
-    is_full(error)
-        || error.kind() == io::ErrorKind::ReadOnlyFilesystem
-        || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::IO)
+    const TO_MEND: [Errno; 12] = [
+        Errno::NOENT,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::EXIST,
+        Errno::NOTDIR,
+        Errno::ISDIR,
+        Errno::NOTEMPTY,
+        Errno::NAMETOOLONG,
+        Errno::LOOP,
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::OPNOTSUPP,
+    ];
+    takes_nothing(error) || Errno::from_io_error(error).is_some_and(|errno| !TO_MEND.contains(&errno))
 }

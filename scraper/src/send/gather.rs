@@ -16,7 +16,8 @@ pub(super) struct Request {
     pub(super) encoding: Encoding,
     pub(super) counts: Counts,
     pub(super) records: usize,
-    /// Sequence number of its last record.
+    /// Sequence numbers of its first and its last record.
+    pub(super) from: u64,
     pub(super) upto: u64,
     /// Oldest and newest time of its samples, Unix milliseconds.
     pub(super) first_ms: i64,
@@ -44,6 +45,7 @@ impl Gatherer {
             encoding: info.encoding(),
             counts: counts(&info),
             records: 1,
+            from: info.sequence,
             upto: info.sequence,
             first_ms: info.meta.first_ms,
             last_ms: info.meta.last_ms,

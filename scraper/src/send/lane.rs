@@ -7,11 +7,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::answer::{Answer, Reason, Refusal};
+use super::apart::Why;
 use super::backoff::Backoff;
 use super::gather::{Gatherer, Request};
 use super::link::Link;
-use super::piece::Piece;
-use super::units::{self, Counts, Unit};
+use super::units::Counts;
 use super::versions::{Hinted, Refused};
 use super::written::Written;
 use crate::queue::{Encoding, LaneReader, Wake};
@@ -31,14 +31,14 @@ pub(super) enum Phase {
 
 /// Sends one lane's records.
 pub(super) struct LaneSender {
-    link: Arc<Link>,
-    reader: LaneReader,
+    pub(super) link: Arc<Link>,
+    pub(super) reader: LaneReader,
     phase: watch::Receiver<Phase>,
-    gatherer: Gatherer,
+    pub(super) gatherer: Gatherer,
 }
 
 /// What became of a request, or of a piece of one.
-enum Fate {
+pub(super) enum Fate {
     Accepted,
     /// Some of it is stored, and the rest never will be.
     InPart(Refusal, Written),
@@ -57,19 +57,25 @@ enum Fate {
     Stopped,
 }
 
-/// Why a request is taken apart.
-enum Why {
-    /// Some of it is past sample_age_limit, or nothing is wrong with it that is known.
-    TooOld,
-    /// The receiver does not take 2.0.
-    NoV2,
-    /// It does not take this; with the reason for what it refuses alone.
-    Refused(Refusal, Reason),
+impl Fate {
+    /// Whether it is the receiver's.
+    fn is_answer(&self) -> bool {
+        match self {
+            Self::Accepted
+            | Self::InPart(..)
+            | Self::NoV2
+            | Self::NoV1
+            | Self::Refused(_)
+            | Self::TooLarge(_)
+            | Self::Unwanted(_) => true,
+            Self::TooOld | Self::Dropped | Self::Stopped => false,
+        }
+    }
 }
 
 /// Whether the sender goes on.
 #[derive(PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     Record,
     /// The same request, now that more is known of the receiver.
     Same,
@@ -77,13 +83,13 @@ enum Next {
 }
 
 /// What is sent: a whole request, or a piece of one that was refused.
-struct Offer<'o> {
-    body: &'o Bytes,
-    encoding: Encoding,
-    counts: Counts,
-    last_ms: i64,
+pub(super) struct Offer<'o> {
+    pub(super) body: &'o Bytes,
+    pub(super) encoding: Encoding,
+    pub(super) counts: Counts,
+    pub(super) last_ms: i64,
     /// It was one of 2.0 that the receiver did not seem to understand.
-    was_v2: bool,
+    pub(super) was_v2: bool,
 }
 
 impl LaneSender {
@@ -117,10 +123,14 @@ impl LaneSender {
     }
 
     async fn deliver(&mut self, mut request: Request) -> Next {
+        let mut rest = self.take_rest(&request);
         let next = loop {
-            match self.deliver_once(&mut request).await {
-                Next::Same => {}
-                next => break next,
+            let next = match rest.take() {
+                Some(rest) => self.deliver_rest(&mut request, rest).await,
+                None => self.deliver_once(&mut request).await,
+            };
+            if next != Next::Same {
+                break next;
             }
         };
         if next == Next::Record {
@@ -147,7 +157,7 @@ impl LaneSender {
             Fate::InPart(refusal, written) => {
                 self.sent_in_part(&offer, &refusal, &written, *maybe_stored);
             }
-            Fate::TooOld => self.link.metrics.too_old.add(&request.counts),
+            Fate::TooOld => self.too_old(&request.counts),
             Fate::Unwanted(refusal) => {
                 self.answered(request.last_ms);
                 self.refused(Reason::RateLimited, &request.counts, &refusal);
@@ -172,105 +182,17 @@ impl LaneSender {
         Next::Record
     }
 
-    /// Takes a request apart that is not taken as a whole, and halves what is refused until only what is refused alone is
-    /// left, which is given up. Pieces go in the order that they stand in.
-    async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
-        let Ok(units) = units::take_apart(request.encoding, &request.body) else {
-            if request.records > 1 {
-                // One of them is no request, and makes none of all. Nobody can have stored anything of it.
-                self.reader.unmark();
-                self.gatherer.leave_alone(request.upto);
-                return Next::Record;
-            }
-            let message = "the queued request cannot be decoded".to_owned();
-            let refusal = match why {
-                Why::Refused(refusal, _) => refusal,
-                Why::TooOld | Why::NoV2 => Refusal { status: 0, message },
-            };
-            self.refused(Reason::Rejected, &request.counts, &refusal);
-            self.reader.ack(request.upto);
-            return Next::Record;
-        };
-        let units = if request.first_ms < self.cutoff_ms() { self.young_enough(units) } else { units };
-        let whole = Piece { units, maybe_stored: request.maybe_stored };
-        let mut as_v1 = matches!(why, Why::NoV2);
-        let mut stored = false;
-        let mut stack = Vec::new();
-        match why {
-            Why::TooOld | Why::NoV2 => stack.push(whole),
-            Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut stack),
-        }
-        while let Some(mut piece) = stack.pop() {
-            if piece.units.is_empty() {
-                continue;
-            }
-            if piece.encoding() == Encoding::V2 && (as_v1 || self.link.lacks_v2()) {
-                let histograms = piece.counts().histograms;
-                let pieces = piece.into_v1();
-                let left: u64 = pieces.iter().map(|piece| piece.counts().histograms).sum();
-                self.link.metrics.dropped_custom.increment(histograms.saturating_sub(left));
-                stack.extend(pieces.into_iter().rev());
-                continue;
-            }
-            let body = units::put_together(&piece.units);
-            let (counts, last_ms) = (piece.counts(), piece.newest_ms());
-            let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
-            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
-            match self.offer(&offer, &mut piece.maybe_stored).await {
-                Fate::Accepted => {
-                    self.answered(offer.last_ms);
-                    stored = true;
-                }
-                Fate::InPart(refusal, written) => {
-                    self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
-                    stored = true;
-                }
-                Fate::NoV2 => {
-                    as_v1 = true;
-                    stack.push(piece);
-                }
-                Fate::NoV1 => {
-                    // All of it goes once more, what was taken as 1.0 before this piece included.
-                    request.maybe_stored |= stored || piece.maybe_stored;
-                    return Next::Same;
-                }
-                Fate::TooOld => self.link.metrics.too_old.add(&offer.counts),
-                Fate::Unwanted(refusal) => {
-                    self.answered(offer.last_ms);
-                    self.refused(Reason::RateLimited, &offer.counts, &refusal);
-                }
-                Fate::Refused(refusal) => {
-                    let reason = Reason::of(&refusal, piece.maybe_stored);
-                    self.split(piece, &refusal, reason, &mut stack);
-                }
-                Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut stack),
-                Fate::Dropped => return Next::Record,
-                // The mark stays: after a restart the whole request is sent again, and what was stored of it is refused.
-                Fate::Stopped => return Next::End,
-            }
-        }
-        self.reader.ack(request.upto);
-        Next::Record
-    }
-
-    /// Puts both halves of a refused piece on the stack; a sample that was refused alone is given up.
-    fn split(&self, mut piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
-        if let [unit] = &*piece.units {
-            match units::one_sample_each(unit) {
-                Some(units) => piece.units = units,
-                None => {
-                    self.answered(unit.newest_ms.unwrap_or(i64::MIN));
-                    return self.refused(alone, &unit.counts, refusal);
-                }
-            }
-        }
-        let second = piece.units.split_off(piece.units.len() / 2);
-        stack.push(Piece { units: second, maybe_stored: piece.maybe_stored });
-        stack.push(piece);
-    }
-
     /// Sends until there is an answer that will not change.
-    async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
+    pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
+        let fate = self.send_until_answered(offer, maybe_stored).await;
+        if fate.is_answer() {
+            // Once, however often it was sent, as Prometheus counts them.
+            self.link.metrics.bytes.increment(offer.body.len() as u64);
+        }
+        fate
+    }
+
+    async fn send_until_answered(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
         let link = Arc::clone(&self.link);
         let mut backoff = Backoff::new(link.config.queue.min_backoff, link.config.queue.max_backoff);
         let mut attempt = 0;
@@ -377,12 +299,18 @@ impl LaneSender {
     }
 
     /// The receiver has taken samples up to this time, or refused them for good: it is not behind, whatever it thinks of them.
-    fn answered(&self, last_ms: i64) {
+    pub(super) fn answered(&self, last_ms: i64) {
         self.link.metrics.answered_up_to(last_ms);
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
-    fn sent_in_part(&self, offer: &Offer<'_>, refusal: &Refusal, written: &Written, maybe_stored: bool) {
+    pub(super) fn sent_in_part(
+        &self,
+        offer: &Offer<'_>,
+        refusal: &Refusal,
+        written: &Written,
+        maybe_stored: bool,
+    ) {
         let missing = written.missing_of(&offer.counts);
         self.answered(offer.last_ms);
         let otherwise = if refusal.status < 300 {
@@ -395,7 +323,7 @@ impl LaneSender {
         }
     }
 
-    fn refused(&self, reason: Reason, counts: &Counts, refusal: &Refusal) {
+    pub(super) fn refused(&self, reason: Reason, counts: &Counts, refusal: &Refusal) {
         self.link.metrics.refused(reason, counts);
         // Exemplars alone are no line: a receiver may be set up to keep none.
         if reason != Reason::AlreadyStored
@@ -415,27 +343,12 @@ impl LaneSender {
     }
 
     /// Samples before this time are not sent.
-    fn cutoff_ms(&self) -> i64 {
+    pub(super) fn cutoff_ms(&self) -> i64 {
         let limit = self.link.config.queue.sample_age_limit;
         if limit.is_zero() {
             return i64::MIN;
         }
         promring_net::clock::now_ms().saturating_sub(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    /// What is not past sample_age_limit; the rest is counted.
-    fn young_enough(&self, units: Vec<Unit>) -> Vec<Unit> {
-        let cutoff_ms = self.cutoff_ms();
-        let apart = units.into_iter().flat_map(|unit| match units::one_sample_each(&unit) {
-            Some(units) => units,
-            None => vec![unit],
-        });
-        let (young, old): (Vec<Unit>, Vec<Unit>) =
-            apart.partition(|unit| unit.newest_ms.is_none_or(|newest_ms| newest_ms >= cutoff_ms));
-        for unit in &old {
-            self.link.metrics.too_old.add(&unit.counts);
-        }
-        young
     }
 }
 

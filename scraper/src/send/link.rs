@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use metrics::Counter;
 use promring_model::config::RemoteWrite;
 use promring_net::client::{ClientError, HttpClient, describe};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -12,9 +11,9 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::metrics::SendMetrics;
-use super::news::News;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
+use crate::news::News;
 use crate::queue::Encoding;
 
 /// Of a receiver's message so much is read and logged.
@@ -31,6 +30,10 @@ pub(super) struct Link {
     pub(super) retries: News,
     /// What is logged about samples that are given up.
     pub(super) refusals: News,
+    /// What is logged about samples past sample_age_limit.
+    pub(super) aged: News,
+    /// What is logged about histograms that 1.0 cannot carry.
+    pub(super) not_carried: News,
     /// What is logged about versions.
     news: News,
     http: HttpClient,
@@ -56,8 +59,21 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        let (retries, refusals, news, versions, stores_in_part) = Default::default();
-        Ok(Self { config, metrics, retries, refusals, news, http, headers, versions, stores_in_part })
+        let (retries, refusals, aged, not_carried, news) = Default::default();
+        let (versions, stores_in_part) = Default::default();
+        Ok(Self {
+            config,
+            metrics,
+            retries,
+            refusals,
+            aged,
+            not_carried,
+            news,
+            http,
+            headers,
+            versions,
+            stores_in_part,
+        })
     }
 
     /// Whether everything goes as 1.0.
@@ -114,15 +130,6 @@ impl Link {
 
     /// Sends a request once. `attempt` counts from 0.
     pub(super) async fn attempt(&self, body: Bytes, encoding: Encoding, attempt: u32) -> Answer {
-        self.send(body, encoding, attempt, &self.metrics.bytes).await
-    }
-
-    /// The same for a request of 1.0 that holds metadata alone.
-    pub(super) async fn attempt_metadata(&self, body: Bytes, attempt: u32) -> Answer {
-        self.send(body, Encoding::V1, attempt, &self.metrics.metadata_bytes).await
-    }
-
-    async fn send(&self, body: Bytes, encoding: Encoding, attempt: u32, sent_bytes: &Counter) -> Answer {
         let mut headers = self.headers.clone();
         let (content_type, version) = match encoding {
             Encoding::V1 => ("application/x-protobuf", "0.1.0"),
@@ -138,7 +145,6 @@ impl Link {
             headers.insert("retry-attempt", HeaderValue::from(attempt));
         }
         let request = self.http.connections().post(reqwest::Url::clone(&self.config.url)).headers(headers);
-        let bytes = body.len() as u64;
         let begun = Instant::now();
         let sent = request.timeout(self.config.remote_timeout).body(body).send().await;
         self.metrics.duration_seconds.record(begun.elapsed());
@@ -150,7 +156,6 @@ impl Link {
                 return Answer::Again { why: describe(&error), after: None, maybe_stored };
             }
         };
-        sent_bytes.increment(bytes);
         self.read(response, encoding).await
     }
 

@@ -16,6 +16,7 @@ use super::lane::Phase;
 use super::link::Link;
 use super::units::Counts;
 use crate::labelsets::Shared;
+use crate::queue::Encoding;
 
 /// A request is cut at this many bytes before compression.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
@@ -87,13 +88,17 @@ async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) ->
     let mut backoff = Backoff::new(link.config.queue.min_backoff, link.config.queue.max_backoff);
     let mut attempt = 0;
     loop {
-        link.metrics.sent.add(counts);
         if attempt > 0 {
             link.metrics.retried.add(counts);
         }
         let (why, after): (String, Option<Duration>) =
-            match link.attempt_metadata(body.clone(), attempt).await {
-                Answer::Accepted(_) => return Ok(()),
+            match link.attempt(body.clone(), Encoding::V1, attempt).await {
+                Answer::Accepted(_) => {
+                    // As Prometheus, which counts these when they are taken, and samples at each attempt.
+                    link.metrics.sent.add(counts);
+                    link.metrics.metadata_bytes.increment(body.len() as u64);
+                    return Ok(());
+                }
                 Answer::Again { why, after, .. } => (why, after),
                 Answer::NoV1 { why } | Answer::NoV2 { why } | Answer::Hinted { why } => return Err(why),
                 Answer::TooLarge(refusal) | Answer::Refused(refusal, _) | Answer::Unwanted(refusal) => {

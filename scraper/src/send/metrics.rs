@@ -53,6 +53,7 @@ struct QueueMetrics {
     bytes: Gauge,
     disk_bytes: Gauge,
     memory_bytes: Gauge,
+    unread: Gauge,
     oldest_age_seconds: Gauge,
     dropped: [Counter; DropReason::ALL.len()],
     enqueued_samples: Counter,
@@ -180,6 +181,7 @@ impl QueueMetrics {
             bytes: of!(gauge, config, "promring_queue_bytes"),
             disk_bytes: of!(gauge, config, "promring_queue_disk_bytes"),
             memory_bytes: of!(gauge, config, "promring_queue_memory_bytes"),
+            unread: of!(gauge, config, "promring_queue_unread"),
             oldest_age_seconds: of!(gauge, config, "promring_queue_oldest_age_seconds"),
             dropped: DropReason::ALL.map(|reason| {
                 of!(counter, config, "promring_queue_dropped_samples_total", "reason" => reason.as_str())
@@ -208,6 +210,7 @@ impl QueueMetrics {
             &self.bytes,
             &self.disk_bytes,
             &self.memory_bytes,
+            &self.unread,
             &self.oldest_age_seconds,
         ];
         all.into_iter().cloned().collect()
@@ -227,6 +230,7 @@ impl QueueMetrics {
         self.bytes.set(stats.pending.bytes as f64);
         self.disk_bytes.set(stats.disk_bytes as f64);
         self.memory_bytes.set(stats.memory_bytes as f64);
+        self.unread.set(if stats.unread { 1.0 } else { 0.0 });
         self.oldest_age_seconds.set(stats.oldest_age.unwrap_or_default().as_secs_f64());
         for (counter, reason) in self.dropped.iter().zip(DropReason::ALL) {
             counter.increment(stats.dropped(reason) - before.dropped(reason));
@@ -263,7 +267,10 @@ fn describe() {
         describe_counter!(name("dropped_total"), format!("{what} not sent, by reason."));
         describe_gauge!(name("pending"), format!("{what} in the queue that are not acknowledged."));
     }
-    describe_gauge!("prometheus_remote_storage_shards", "Lanes of the queue.");
+    describe_gauge!(
+        "prometheus_remote_storage_shards",
+        "Lanes of the queue, those of fences included, and those that are being replaced."
+    );
     describe_gauge!("prometheus_remote_storage_shards_desired", "Lanes that the configuration asks for.");
     describe_gauge!("prometheus_remote_storage_shards_min", "min_shards of the configuration.");
     describe_gauge!("prometheus_remote_storage_shards_max", "max_shards of the configuration.");
@@ -271,14 +278,17 @@ fn describe() {
         "prometheus_remote_storage_max_samples_per_send",
         "max_samples_per_send of the configuration."
     );
-    describe_counter!("prometheus_remote_storage_bytes_total", "Bytes of bodies sent, after compression.");
+    describe_counter!(
+        "prometheus_remote_storage_bytes_total",
+        "Bytes of bodies, after compression, of requests that were answered for good."
+    );
     describe_counter!(
         "prometheus_remote_storage_metadata_bytes_total",
-        "Bytes of bodies of metadata by remote write 1.0, after compression."
+        "Bytes of bodies of metadata by remote write 1.0, after compression, that were taken."
     );
     describe_histogram!(
         "prometheus_remote_storage_sent_batch_duration_seconds",
-        "From the first byte of a request to the head of its answer."
+        "How long an attempt took, from connecting to the head of the answer."
     );
     describe_gauge!(
         "prometheus_remote_storage_queue_highest_timestamp_seconds",
@@ -286,7 +296,7 @@ fn describe() {
     );
     describe_gauge!(
         "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
-        "The newest time of a sample that was accepted."
+        "The newest time of a sample that was accepted, or refused for good."
     );
     describe_histogram!(
         "promring_queue_fsync_duration_seconds",
@@ -294,7 +304,7 @@ fn describe() {
     );
     describe_counter!(
         "promring_remote_write_refused_samples_total",
-        "Samples that the receiver refused one by one, by reason; already_stored is no loss."
+        "Samples that the receiver refused for good, by reason; already_stored is no loss."
     );
     describe_gauge!(
         "promring_remote_write_fallback",
@@ -302,8 +312,12 @@ fn describe() {
     );
     describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");
-    describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's files.");
+    describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's segments.");
     describe_gauge!("promring_queue_memory_bytes", "Bytes that wait in memory because the disk takes none.");
+    describe_gauge!(
+        "promring_queue_unread",
+        "1 if the queue's directory could not be read yet, so that what it holds is not counted or sent."
+    );
     describe_gauge!("promring_queue_oldest_age_seconds", "How long the oldest record has waited.");
     describe_counter!("promring_queue_dropped_samples_total", "Samples that the queue dropped, by reason.");
     describe_counter!("promring_queue_enqueued_samples_total", "Samples appended to the queue.");

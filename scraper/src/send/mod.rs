@@ -6,6 +6,7 @@
 //! away holds up its own lanes and nobody else's.
 
 mod answer;
+mod apart;
 mod backoff;
 mod gather;
 mod join;
@@ -13,7 +14,6 @@ mod lane;
 mod link;
 mod metadata;
 mod metrics;
-mod news;
 mod piece;
 mod shown;
 mod units;
@@ -149,6 +149,7 @@ impl Senders {
         // What was never started has something to send all the same.
         self.start();
         let mut running = std::mem::take(&mut *self.running());
+        self.queue.send_unread();
         self.phase.send_replace(Phase::Drain);
         let ended = async { while running.join_next().await.is_some() {} };
         tokio::select! {

@@ -5,6 +5,7 @@ use super::units::{Counts, Unit, to_v1};
 use crate::queue::Encoding;
 
 /// A part of a request.
+#[derive(Debug)]
 pub(super) struct Piece {
     pub(super) units: Vec<Unit>,
     /// Whether an earlier copy of it may have been stored.

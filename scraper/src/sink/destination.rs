@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use metrics::Counter;
 use promring_model::config::RemoteWrite;
@@ -13,6 +14,7 @@ use super::fences::{Behind, Fences, WantedFence};
 use super::{BATCH_AGE_MAX, Way};
 use crate::filling::Filling;
 use crate::labelsets::Shared;
+use crate::news::News;
 use crate::payload::{Outgoing, Value};
 use crate::queue::{AppendError, Encoding, LaneId, Queue, QueueError, RecordMeta, SetKind};
 use crate::send;
@@ -28,6 +30,8 @@ pub struct Destination {
     pub(super) content: Content,
     /// Native histograms that its version of remote write cannot carry.
     dropped_custom: Counter,
+    /// What is logged about them.
+    not_carried: News,
     filling: Arc<Filling<Batch>>,
     fences: Arc<Fences>,
 }
@@ -60,7 +64,8 @@ impl Destination {
         fences: Arc<Fences>,
     ) -> Self {
         let dropped_custom = send::dropped_custom(&config);
-        Self { content: Content::of(&config), dropped_custom, config, queue, filling, fences }
+        let not_carried = News::default();
+        Self { content: Content::of(&config), dropped_custom, not_carried, config, queue, filling, fences }
     }
 
     /// Whether a sample is sent there.
@@ -76,6 +81,13 @@ impl Destination {
         let carried = !(is_custom && self.content.encoding == Encoding::V1);
         if self.config.send_native_histograms && !carried && !is_stale {
             self.dropped_custom.increment(1);
+            if let Some(untold) = self.not_carried.tell(Instant::now()) {
+                tracing::warn!(
+                    destination = self.config.name,
+                    untold,
+                    "native histograms with bounds of their own are not queued: remote write 1.0 cannot carry them"
+                );
+            }
         }
         self.config.send_native_histograms && carried
     }

@@ -72,19 +72,27 @@ impl Fences {
     pub(super) fn of_earlier_process(queue: &Queue) -> Self {
         let fences =
             Self { places: (0..FENCES_MAX).map(|_| OnceLock::new()).collect(), used: AtomicUsize::new(0) };
+        fences.find(queue);
+        fences
+    }
+
+    /// Finds those that an earlier process has left, but for those that are known.
+    fn find(&self, queue: &Queue) {
+        queue.tell_of_fences();
+        let known: Vec<u32> =
+            self.occupied().filter_map(|place| place.lock().as_ref().map(|fence| fence.set)).collect();
         let sets = queue.stats().sets.into_iter().filter(|set| set.kind == SetKind::Fence);
-        for set in sets {
+        for set in sets.filter(|set| !set.closed && !known.contains(&set.set)) {
             let id = match &set.hold {
                 Hold::Until(condition) => condition.strip_prefix(CONDITION).and_then(|id| id.parse().ok()),
                 Hold::None | Hold::After(_) => None,
             };
             let taken =
-                id.is_some_and(|version| fences.occupy(MoveId(version), set.set, set.lanes.len(), true));
+                id.is_some_and(|version| self.occupy(MoveId(version), set.set, set.lanes.len(), true));
             if !taken {
                 give_way(queue, set.set);
             }
         }
-        fences
     }
 
     pub(super) fn count(&self) -> usize {
@@ -140,6 +148,9 @@ impl Fences {
         destination: &str,
         queue: &Queue,
     ) -> BTreeSet<MoveId> {
+        if queue.has_untold_fences() {
+            self.find(queue);
+        }
         let mut there = BTreeSet::new();
         for place in self.occupied() {
             let mut guard = place.lock();

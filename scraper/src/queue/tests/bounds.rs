@@ -45,6 +45,39 @@ fn at_its_bound_of_bytes_the_oldest_samples_go_and_are_counted() {
 }
 
 #[test]
+fn segments_are_small_where_the_disk_is_or_the_bound_so_that_little_goes_at_a_time() {
+    for (max_bytes, capacity, lanes) in
+        [(u64::MAX, 8 << 20, 1), (u64::MAX, 8 << 20, 4), (8 << 20, 1 << 40, 1), (8 << 20, 1 << 40, 4)]
+    {
+        let world = bounded(max_bytes);
+        world.disk.set_faults(|faults| faults.capacity = Some(capacity));
+        let queue = world.open(lanes);
+        let mut before = queue.stats();
+        let mut gone = 0;
+        for number in 0..2_000 {
+            queue.append(number % lanes, samples(1), &numbered(0)).unwrap();
+            let now = queue.stats();
+            gone = gone.max(before.disk_bytes.saturating_sub(now.disk_bytes));
+            before = now;
+        }
+        assert!(before.pending.samples < 2_000 && before.memory_bytes == 0);
+        let most = (8 << 20) / 16;
+        assert!(gone > 0 && gone <= most, "{gone} bytes at once, {max_bytes} of {capacity}, {lanes} lanes");
+        // With room again they grow.
+        world.disk.set_faults(|faults| faults.capacity = None);
+        queue.apply_settings(&World::new().settings);
+        let segments = || {
+            world.disk.paths().iter().filter(|path| path.extension().is_some_and(|end| end == "seg")).count()
+        };
+        let segments_before = segments();
+        for number in 0..200 {
+            queue.append(number % lanes, samples(1), &numbered(0)).unwrap();
+        }
+        assert!(segments() <= segments_before + lanes, "{lanes} lanes");
+    }
+}
+
+#[test]
 fn one_lane_with_an_old_backlog_gives_way_to_fresh_data_of_another() {
     let world = bounded(500_000);
     let queue = world.open(2);

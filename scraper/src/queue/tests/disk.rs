@@ -20,6 +20,8 @@ struct State {
     locked: BTreeSet<PathBuf>,
     /// Changing calls so far.
     calls: u64,
+    /// Calls so far that asked for what is there.
+    looks: u64,
     faults: Faults,
 }
 
@@ -38,6 +40,10 @@ pub(super) struct Faults {
     pub(super) writes_after: u64,
     /// Every read fails with this.
     pub(super) reads: Option<io::ErrorKind>,
+    /// After so many looks at what is there, names included, every one is an input/output error.
+    pub(super) looks_after: Option<u64>,
+    /// This file cannot be opened.
+    pub(super) unreadable: Option<PathBuf>,
     /// Every sync fails with this.
     pub(super) syncs: Option<io::ErrorKind>,
     /// The process is gone after so many changing calls; of a write, half is done.
@@ -111,6 +117,21 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
+    /// How often was looked so far at what is there.
+    pub(super) fn looks(&self) -> u64 {
+        self.state().looks
+    }
+
+    /// Counts a look at what is there and says whether it fails.
+    fn look(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.looks += 1;
+        if state.faults.looks_after.is_some_and(|looks| state.looks > looks) {
+            return Err(rustix::io::Errno::IO.into());
+        }
+        Ok(())
+    }
+
     /// Counts a changing call and says whether it fails.
     fn change(&self) -> io::Result<()> {
         let mut state = self.state();
@@ -145,6 +166,7 @@ impl File for Handle {
         if let Some(kind) = self.disk.state().faults.reads {
             return Err(kind.into());
         }
+        self.disk.look()?;
         let node = self.node.lock().unwrap();
         let from = (offset as usize).min(node.bytes.len());
         let len = buffer.len().min(node.bytes.len() - from);
@@ -227,11 +249,16 @@ impl Files for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.look()?;
+        if self.state().faults.unreadable.as_deref() == Some(path) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let node = self.state().files.get(path).cloned().ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(Handle { disk: self.clone(), node }))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        self.look()?;
         let state = self.state();
         let names = state.files.keys().chain(&state.dirs).filter(|known| known.parent() == Some(path));
         Ok(names.map(|known| known.file_name().unwrap().to_str().unwrap().to_owned()).collect())
@@ -300,7 +327,17 @@ impl Files for Disk {
         Ok(())
     }
 
+    fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
+        let (capacity, nodes): (_, Vec<_>) = {
+            let state = self.state();
+            (state.faults.capacity, state.files.values().cloned().collect())
+        };
+        let used: u64 = nodes.iter().map(|node| node.lock().unwrap().bytes.len() as u64).sum();
+        Ok(capacity.unwrap_or(u64::MAX).saturating_sub(used))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        self.look()?;
         if !self.state().locked.insert(path.to_owned()) {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "process 7"));
         }

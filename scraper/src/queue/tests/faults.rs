@@ -26,7 +26,7 @@ fn fill(queue: &Queue, numbers: std::ops::Range<u32>) {
 /// Small segments, as dropping goes by segments.
 fn small_segments() -> World {
     let mut world = World::new();
-    world.settings.max_bytes = 800_000;
+    world.settings.max_bytes = 1_600_000;
     world
 }
 
@@ -153,7 +153,7 @@ fn a_queue_in_memory_loses_nothing_to_a_full_disk_and_is_not_put_over_another_on
     assert_eq!(queue.stats().pending.samples, 20);
     // Another process, whose disk works.
     let mut other = World { disk: world.disk.clone(), ..World::new() };
-    other.settings.max_bytes = 800_000;
+    other.settings.max_bytes = 1_600_000;
     world.disk.set_faults(|faults| faults.writes = None);
     let theirs = other.open(1);
     fill(&theirs, 100..103);

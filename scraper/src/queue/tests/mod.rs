@@ -7,6 +7,8 @@ mod disk;
 mod faults;
 mod inspection;
 mod lanes;
+pub(crate) mod late;
+mod losses;
 mod model;
 
 use std::path::Path;

@@ -48,6 +48,10 @@ async fn a_failed_request_is_sent_again_as_it_was_until_it_is_taken() {
     assert_eq!(attempts, [None, Some("1"), Some("2"), Some("3"), Some("4"), None]);
     assert_eq!(sending.metric("prometheus_remote_storage_samples_retried_total", ""), 4);
     assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+    // As Prometheus: samples at each attempt, bytes once.
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_total", ""), 6);
+    let bytes = received[4].body.len() + received[5].body.len();
+    assert_eq!(sending.metric("prometheus_remote_storage_bytes_total", ""), bytes as u64);
 }
 
 #[tokio::test]
@@ -77,9 +81,7 @@ async fn retry_after_is_waited_for_instead_of_the_backoff() {
 #[tokio::test]
 async fn a_backlog_of_small_records_goes_in_few_requests_within_the_limit() {
     let receiver = Receiver::start(|_, _| Action::Store).await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = destination("prod", &receiver.url, ", max_samples_per_send: 10");
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, ", max_samples_per_send: 10");
     for time in 1..=20 {
         // Long names, so that copies in the compressed blocks reach back.
         let name = "a_long_metric_name_that_repeats_a_long_metric_name_that_repeats";
@@ -128,9 +130,7 @@ async fn lanes_that_come_later_are_sent_too_after_those_that_they_wait_for() {
 async fn samples_past_sample_age_limit_are_not_sent_and_counted() {
     let receiver = Receiver::start(|_, _| Action::Store).await;
     let now_ms = promring_net::clock::now_ms();
-    let dir = tempfile::tempdir().unwrap();
-    let config = destination("prod", &receiver.url, ", sample_age_limit: 1h, max_samples_per_send: 2");
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, ", sample_age_limit: 1h, max_samples_per_send: 2");
     sending.append(&[("old", 1), ("old", 2)]);
     sending.append(&[("half", 3), ("half", now_ms)]);
     sending.append(&[("new", now_ms)]);

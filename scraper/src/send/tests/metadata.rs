@@ -48,7 +48,10 @@ async fn what_is_known_of_families_is_told_in_intervals_and_requests_of_limited_
         );
     }
     assert_eq!(received[0].header("X-Prometheus-Remote-Write-Version"), Some("0.1.0"));
-    assert!(sending.metric("prometheus_remote_storage_metadata_total", "") >= 6);
+    assert!(
+        sending.metric("prometheus_remote_storage_metadata_total", "") >= 5,
+        "the last may not be taken yet"
+    );
     sending.kill().await;
 }
 

@@ -6,6 +6,7 @@ mod metadata;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;
+mod reloads;
 mod restarts;
 mod v2_delivery;
 
@@ -183,11 +184,16 @@ fn append_as(encoding: Encoding, queue: &Queue, lane: usize, samples: &[(&str, i
     queue.append(lane, meta, &body).unwrap();
 }
 
-/// One destination with one receiver, started.
-async fn sending_to(receiver: &Receiver, keys: &str) -> (Sending, tempfile::TempDir) {
+/// One destination with one receiver, not started: what is appended before it is finds each other in one request.
+fn queueing_for(receiver: &Receiver, keys: &str) -> (Sending, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let config = destination("prod", &receiver.url, keys);
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    (Sending::open(dir.path(), &[config], &QueueSettings::default()), dir)
+}
+
+/// The same, started.
+async fn sending_to(receiver: &Receiver, keys: &str) -> (Sending, tempfile::TempDir) {
+    let (sending, dir) = queueing_for(receiver, keys);
     sending.start();
     (sending, dir)
 }

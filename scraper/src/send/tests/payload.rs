@@ -32,6 +32,11 @@ fn float(timestamp: i64) -> v2::TimeSeries {
 }
 
 fn append_series(sending: &Sending, timeseries: Vec<v2::TimeSeries>) {
+    append_series_at(sending, timeseries, (1, 10));
+}
+
+/// The same with samples of these times, the first and the last.
+fn append_series_at(sending: &Sending, timeseries: Vec<v2::TimeSeries>, (first_ms, last_ms): (i64, i64)) {
     let count =
         |of: fn(&v2::TimeSeries) -> usize| u32::try_from(timeseries.iter().map(of).sum::<usize>()).unwrap();
     let meta = RecordMeta {
@@ -39,8 +44,8 @@ fn append_series(sending: &Sending, timeseries: Vec<v2::TimeSeries>) {
         histograms: count(|series| series.histograms.len()),
         exemplars: count(|series| series.exemplars.len()),
         metadata: count(|series| usize::from(series.metadata.is_some())),
-        first_ms: 1,
-        last_ms: 10,
+        first_ms,
+        last_ms,
         encoding: Encoding::V2,
     };
     let symbols = SYMBOLS.iter().map(|text| (*text).to_owned()).collect();
@@ -65,9 +70,7 @@ fn kinds(sending: &Sending, suffix: &str) -> [u64; 4] {
 #[tokio::test]
 async fn what_is_pending_sent_and_not_written_is_counted_by_kind() {
     let receiver = Receiver::start(|_, _| written(1, 1, 0)).await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = destination("prod", &receiver.url, "");
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, "");
     append_series(&sending, vec![float(5), histogram(3, 6), histogram(4, 7)]);
     let pending = sending.queues[0].stats().pending;
     assert_eq!(pending.samples, 3);
@@ -111,6 +114,27 @@ async fn where_2_0_is_not_spoken_histograms_and_exemplars_go_as_1_0_without_cust
     assert_eq!(request.timeseries[2].exemplars[0].labels[0].name, "trace_id");
     let name = "prometheus_remote_storage_histograms_dropped_total";
     assert_eq!(sending.metric(name, "nhcb_in_rw1_not_supported"), 1);
+    sending.kill().await;
+}
+
+#[tokio::test]
+async fn what_1_0_would_have_cost_does_not_count_where_2_0_is_taken_after_all() {
+    let mut bare = true;
+    let receiver = Receiver::start(move |_, request| match (request.is_v2(), std::mem::take(&mut bare)) {
+        (true, true) => Action::Answer(200, ""),
+        (true, false) => written(1, 1, 2),
+        (false, _) => Action::Answer(415, "2.0 alone"),
+    })
+    .await;
+    let now_ms = promring_net::clock::now_ms();
+    let (sending, _dir) = sending_to(&receiver, ", sample_age_limit: 1h").await;
+    append_series_at(&sending, vec![float(1), float(now_ms), histogram(-53, now_ms)], (1, now_ms));
+    sending.drained().await;
+    let versions: Vec<bool> = receiver.received().iter().map(|request| request.is_v2()).collect();
+    assert_eq!(versions, [true, false, true]);
+    assert_eq!(kinds(&sending, "dropped_total")[..2], [1, 0]);
+    let name = "prometheus_remote_storage_histograms_dropped_total";
+    assert_eq!(sending.metric(name, "nhcb_in_rw1_not_supported"), 0);
     sending.kill().await;
 }
 

@@ -89,9 +89,7 @@ async fn a_refused_copy_of_what_was_stored_is_no_loss() {
             _ => Action::Store,
         })
         .await;
-        let dir = tempfile::tempdir().unwrap();
-        let config = destination("prod", &receiver.url, "");
-        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        let (sending, _dir) = queueing_for(&receiver, "");
         // Joined: two samples a series, so that the first of each is out of order the second time.
         sending.append(&[("a", 1), ("b", 1), ("c", 1)]);
         sending.append(&[("a", 2), ("b", 2), ("d", 2)]);
@@ -148,9 +146,7 @@ async fn a_record_that_is_no_request_does_not_block_its_lane() {
         }
     })
     .await;
-    let dir = tempfile::tempdir().unwrap();
-    let sending =
-        Sending::open(dir.path(), &[destination("prod", &receiver.url, "")], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, "");
     // Its neighbours are joined to it, and must not go with it.
     sending.append(&[("a", 1)]);
     let meta = RecordMeta { samples: 7, ..RecordMeta::default() };

@@ -40,9 +40,7 @@ async fn a_record_of_2_0_arrives_as_it_was_queued_with_the_headers_of_the_protoc
 #[tokio::test]
 async fn a_backlog_of_2_0_goes_in_few_requests_with_one_table_each() {
     let receiver = Receiver::start(|_, _| Action::Store).await;
-    let dir = tempfile::tempdir().unwrap();
-    let config = destination("prod", &receiver.url, ", max_samples_per_send: 4");
-    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, ", max_samples_per_send: 4");
     for time in 1..=5 {
         sending.append_v2(&[("a", time), (if time == 1 { "b" } else { "c" }, time)]);
     }
@@ -89,9 +87,7 @@ async fn a_record_that_is_no_request_of_2_0_does_not_take_its_neighbours_with_it
         if request.samples().is_empty() { Action::Answer(400, "corrupt") } else { Action::Store }
     })
     .await;
-    let dir = tempfile::tempdir().unwrap();
-    let sending =
-        Sending::open(dir.path(), &[destination("prod", &receiver.url, "")], &QueueSettings::default());
+    let (sending, _dir) = queueing_for(&receiver, "");
     sending.append_v2(&[("a", 1)]);
     let meta = RecordMeta { samples: 7, encoding: Encoding::V2, ..RecordMeta::default() };
     sending.queues[0].append(0, meta, b"\x05no request").unwrap();
@@ -114,9 +110,7 @@ async fn a_receiver_that_does_not_speak_2_0_gets_1_0_from_then_on_and_loses_noth
                 },
             )
             .await;
-        let dir = tempfile::tempdir().unwrap();
-        let config = destination("prod", &receiver.url, ", max_samples_per_send: 6");
-        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        let (sending, _dir) = queueing_for(&receiver, ", max_samples_per_send: 6");
         for time in 1..=4 {
             sending.append_v2(&[("a", time), ("b", time)]);
         }
@@ -209,9 +203,7 @@ async fn a_refused_copy_of_what_was_stored_of_2_0_is_no_loss() {
             _ => Action::Store,
         })
         .await;
-        let dir = tempfile::tempdir().unwrap();
-        let config = destination("prod", &receiver.url, "");
-        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        let (sending, _dir) = queueing_for(&receiver, "");
         sending.append_v2(&[("a", 1), ("b", 1), ("c", 1)]);
         sending.append_v2(&[("a", 2), ("b", 2), ("d", 2)]);
         sending.start();
@@ -395,9 +387,7 @@ async fn a_receiver_of_2_0_alone_that_once_does_not_say_what_it_stored_gets_2_0_
     // At its first request, and later.
     for at in [0, 2] {
         let receiver = only_v2(move |number| number == at).await;
-        let dir = tempfile::tempdir().unwrap();
-        let config = destination("prod", &receiver.url, ", max_samples_per_send: 2");
-        let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+        let (sending, _dir) = queueing_for(&receiver, ", max_samples_per_send: 2");
         for time in 1..=6 {
             sending.append_v2(&[("a", time), ("b", time)]);
         }

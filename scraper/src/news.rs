@@ -8,7 +8,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// One kind of message.
 #[derive(Debug, Default)]
-pub(super) struct News(Mutex<Option<Told>>);
+pub(crate) struct News(Mutex<Option<Told>>);
 
 #[derive(Debug)]
 struct Told {
@@ -19,7 +19,7 @@ struct Told {
 
 impl News {
     /// Whether this message is to be logged, and if so, how many before it were not.
-    pub(super) fn tell(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn tell(&self, now: Instant) -> Option<u64> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *told {
             Some(last) if now.saturating_duration_since(last.at) < PAUSE => {

@@ -1,0 +1,204 @@
+//! A request that is not taken as a whole: it goes in pieces, in the order that these stand in, and what is refused is halved
+//! until only what is refused alone is left, which is given up.
+
+use std::any::Any;
+use std::time::Instant;
+
+use super::answer::{Reason, Refusal};
+use super::gather::Request;
+use super::lane::{Fate, LaneSender, Next, Offer};
+use super::piece::Piece;
+use super::units::{self, Counts, Unit};
+use crate::queue::Encoding;
+
+/// Why a request is taken apart.
+pub(super) enum Why {
+    /// Some of it is past sample_age_limit, or nothing is wrong with it that is known.
+    TooOld,
+    /// The receiver does not take 2.0.
+    NoV2,
+    /// It does not take this; with the reason for what it refuses alone.
+    Refused(Refusal, Reason),
+}
+
+/// What is left to do of a request that is in pieces.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    /// The next one is the last.
+    stack: Vec<Piece>,
+    /// All of them go as 1.0.
+    as_v1: bool,
+    /// Some of the pieces before these may be stored.
+    stored: bool,
+    /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
+    too_old: Counts,
+    /// Native histograms that were left out as 1.0 cannot carry them; the same.
+    custom: u64,
+}
+
+impl LaneSender {
+    /// What an earlier sender of this process left of a request, when it had to end in the midst of it: its successor goes on
+    /// there, so that what was refused is not asked for again, and not counted again.
+    pub(super) fn take_rest(&mut self, request: &Request) -> Option<Rest> {
+        let left = self.reader.take_rest(request.from, request.upto)?;
+        left.downcast().ok().map(|rest| *rest)
+    }
+
+    /// Takes a request apart and sends the pieces.
+    pub(super) async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
+        let Ok(units) = units::take_apart(request.encoding, &request.body) else {
+            if request.records > 1 {
+                // One of them is no request, and makes none of all. Nobody can have stored anything of it.
+                self.reader.unmark();
+                self.gatherer.leave_alone(request.upto);
+                return Next::Record;
+            }
+            let message = "the queued request cannot be decoded".to_owned();
+            let refusal = match why {
+                Why::Refused(refusal, _) => refusal,
+                Why::TooOld | Why::NoV2 => Refusal { status: 0, message },
+            };
+            self.refused(Reason::Rejected, &request.counts, &refusal);
+            self.reader.ack(request.upto);
+            return Next::Record;
+        };
+        let mut rest = Rest { as_v1: matches!(why, Why::NoV2), ..Rest::default() };
+        let units = if request.first_ms < self.cutoff_ms() {
+            let (units, too_old) = self.young_enough(units);
+            rest.too_old = too_old;
+            units
+        } else {
+            units
+        };
+        let whole = Piece { units, maybe_stored: request.maybe_stored };
+        match why {
+            Why::TooOld | Why::NoV2 => rest.stack.push(whole),
+            Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest.stack),
+        }
+        self.deliver_rest(request, rest).await
+    }
+
+    /// Sends pieces until none is left.
+    pub(super) async fn deliver_rest(&mut self, request: &mut Request, mut rest: Rest) -> Next {
+        while let Some(mut piece) = rest.stack.pop() {
+            if piece.units.is_empty() {
+                continue;
+            }
+            if piece.encoding() == Encoding::V2 && (rest.as_v1 || self.link.lacks_v2()) {
+                let histograms = piece.counts().histograms;
+                let pieces = piece.into_v1();
+                let left: u64 = pieces.iter().map(|piece| piece.counts().histograms).sum();
+                rest.custom += histograms.saturating_sub(left);
+                rest.stack.extend(pieces.into_iter().rev());
+                continue;
+            }
+            let body = units::put_together(&piece.units);
+            let (counts, last_ms) = (piece.counts(), piece.newest_ms());
+            let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
+            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
+            match self.offer(&offer, &mut piece.maybe_stored).await {
+                Fate::Accepted => {
+                    self.answered(offer.last_ms);
+                    rest.stored = true;
+                }
+                Fate::InPart(refusal, written) => {
+                    self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                    rest.stored = true;
+                }
+                Fate::NoV2 => {
+                    rest.as_v1 = true;
+                    rest.stack.push(piece);
+                }
+                Fate::NoV1 => {
+                    // All of it goes once more, what was taken as 1.0 before this piece included.
+                    request.maybe_stored |= rest.stored || piece.maybe_stored;
+                    return Next::Same;
+                }
+                Fate::TooOld => rest.too_old.add(offer.counts),
+                Fate::Unwanted(refusal) => {
+                    self.answered(offer.last_ms);
+                    self.refused(Reason::RateLimited, &offer.counts, &refusal);
+                }
+                Fate::Refused(refusal) => {
+                    let reason = Reason::of(&refusal, piece.maybe_stored);
+                    self.split(piece, &refusal, reason, &mut rest.stack);
+                }
+                Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut rest.stack),
+                Fate::Dropped => return Next::Record,
+                Fate::Stopped => {
+                    // The mark stays: another process sends the whole request again, and what was stored of it is refused. What
+                    // was learned of the versions is of this receiver; the successor's may be another one.
+                    rest.stack.push(piece);
+                    rest.as_v1 = false;
+                    let rest: Box<dyn Any + Send> = Box::new(rest);
+                    self.reader.leave_rest(request.from, request.upto, rest);
+                    return Next::End;
+                }
+            }
+        }
+        self.too_old(&rest.too_old);
+        self.not_carried(rest.custom);
+        self.reader.ack(request.upto);
+        Next::Record
+    }
+
+    /// Puts both halves of a refused piece on the stack; a sample that was refused alone is given up.
+    fn split(&self, mut piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
+        if let [unit] = &*piece.units {
+            match units::one_sample_each(unit) {
+                Some(units) => piece.units = units,
+                None => {
+                    self.answered(unit.newest_ms.unwrap_or(i64::MIN));
+                    return self.refused(alone, &unit.counts, refusal);
+                }
+            }
+        }
+        let second = piece.units.split_off(piece.units.len() / 2);
+        stack.push(Piece { units: second, maybe_stored: piece.maybe_stored });
+        stack.push(piece);
+    }
+
+    /// What is not past sample_age_limit, and how much is.
+    fn young_enough(&self, units: Vec<Unit>) -> (Vec<Unit>, Counts) {
+        let cutoff_ms = self.cutoff_ms();
+        let apart = units.into_iter().flat_map(|unit| match units::one_sample_each(&unit) {
+            Some(units) => units,
+            None => vec![unit],
+        });
+        let (young, old): (Vec<Unit>, Vec<Unit>) =
+            apart.partition(|unit| unit.newest_ms.is_none_or(|newest_ms| newest_ms >= cutoff_ms));
+        let mut too_old = Counts::default();
+        old.iter().for_each(|unit| too_old.add(unit.counts));
+        (young, too_old)
+    }
+
+    /// Counts what is not sent as it is past sample_age_limit.
+    pub(super) fn too_old(&self, counts: &Counts) {
+        self.link.metrics.too_old.add(counts);
+        if counts.points() > 0
+            && let Some(untold) = self.link.aged.tell(Instant::now())
+        {
+            tracing::warn!(
+                destination = self.link.config.name,
+                samples = counts.points(),
+                untold,
+                "samples are past sample_age_limit and not sent"
+            );
+        }
+    }
+
+    /// Counts native histograms that 1.0 cannot carry.
+    fn not_carried(&self, histograms: u64) {
+        self.link.metrics.dropped_custom.increment(histograms);
+        if histograms > 0
+            && let Some(untold) = self.link.not_carried.tell(Instant::now())
+        {
+            tracing::warn!(
+                destination = self.link.config.name,
+                histograms,
+                untold,
+                "native histograms with bounds of their own are not sent: remote write 1.0 cannot carry them"
+            );
+        }
+    }
+}
