@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use discovered::{Assembled, DiscoveredLabels};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::ScrapeConfig;
@@ -271,26 +272,28 @@ fn is_switch(value: &str) -> bool {
     )
 }
 
-/// A path as Go's `URL.EscapedPath` writes it: the label is a path and nothing but a path, so that a `?` in it begins no query.
-fn escaped_path(path: &str) -> String {
-    let mut escaped = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&byte) {
-            escaped.push(byte.into());
-        } else {
-            let hex = |digit: u8| char::from_digit(digit.into(), 16).unwrap_or_default().to_ascii_uppercase();
-            escaped.extend(['%', hex(byte >> 4), hex(byte & 15)]);
-        }
-    }
-    escaped
-}
+/// What Go's `URL.EscapedPath` escapes: the label is a path and nothing but a path, so that a `?` in it begins no query.
+const ESCAPED_IN_PATHS: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
 
 /// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
 fn target_url(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<url::Url, NoUrl> {
     let scheme = labels.get(SCHEME).unwrap_or("http");
     let path = labels.get(METRICS_PATH).unwrap_or("");
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
-    let text = format!("{scheme}://{address}{slash}{}", escaped_path(path));
+    let text = format!("{scheme}://{address}{slash}{}", utf8_percent_encode(path, ESCAPED_IN_PATHS));
     let mut params = config.params.clone();
     for (name, value) in labels.iter() {
         if let Some(param) = name.strip_prefix(PARAM_PREFIX) {
