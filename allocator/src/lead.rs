@@ -3,7 +3,8 @@
 //!
 //! A change goes through in one go ([`Lead::advance`]): what the leader concludes from reports; what discovery, members
 //! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
-//! concerned are told. Nothing here walks all targets but the first placement and a change of members.
+//! concerned are told. Nothing here walks all targets but the first placement and a change of members, and those of a job only
+//! what is guessed of their weights.
 
 mod answer;
 mod told;
@@ -11,7 +12,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
-use promring_model::placement::{Change, Move, Node};
+use promring_model::placement::{Change, Move, Node, WOBBLE_PERCENT};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
 
@@ -96,6 +97,8 @@ pub(crate) struct Lead {
     /// The counters of what each is told, and since when.
     versions: BTreeMap<Name, (u64, i64)>,
     reasons: Reasons,
+    /// What a target of each job weighed of which nothing is known, when these were looked at last.
+    guesses: BTreeMap<String, f64>,
     /// What [`Lacking::changes`] said when keys were last diverted.
     diverted: u64,
     in_flight: BTreeMap<MoveId, i64>,
@@ -119,6 +122,7 @@ impl Lead {
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
             reasons: Reasons::default(),
+            guesses: BTreeMap::new(),
             diverted: 0,
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
@@ -149,8 +153,21 @@ impl Lead {
         self.placing.is_some()
     }
 
-    /// Time has passed, or something has come. Nothing is given out before it `may_begin`: sources are waited for. Returns the
-    /// scrapers that are told something new.
+    /// Time has passed. Returns whether targets are placed for the first time next: nothing is before it `may_begin`, as sources
+    /// are waited for.
+    pub(crate) fn is_about_to_place(&mut self, catalog: &Catalog, may_begin: bool, now_ms: i64) -> bool {
+        self.leader.advance(now_ms);
+        // Only who knows all targets can say that each is claimed.
+        let is_due = !self.leader.is_leading() && now_ms - self.asked_ms >= 1_000;
+        if is_due && catalog.is_synced() {
+            self.asked_ms = now_ms;
+            self.leader.lead_if_claimed(catalog.keys().map(|(key, _)| key));
+        }
+        self.leader.is_leading() && may_begin && !self.retiring && self.placing.is_none()
+    }
+
+    /// Time has passed, or something has come: to be called after [`Lead::is_about_to_place`]. Returns the scrapers that are told
+    /// something new.
     pub(crate) fn advance(
         &mut self,
         seen: &Seen<'_>,
@@ -158,13 +175,6 @@ impl Lead {
         may_begin: bool,
         now_ms: i64,
     ) -> Vec<Name> {
-        self.leader.advance(now_ms);
-        // Only who knows all targets can say that each is claimed.
-        let is_due = !self.leader.is_leading() && now_ms - self.asked_ms >= 1_000;
-        if is_due && seen.catalog.is_synced() {
-            self.asked_ms = now_ms;
-            self.leader.lead_if_claimed(seen.catalog.keys().map(|(key, _)| key));
-        }
         if !self.leader.is_leading() || !may_begin {
             return Vec::new();
         }
@@ -209,6 +219,8 @@ impl Lead {
             }
         }
         self.placing = Some(placing);
+        let jobs = seen.catalog.jobs().map(|job| &job.config.job_name);
+        self.guesses = jobs.map(|name| (name.clone(), seen.reports.guess(name))).collect();
         self.end_orphans(seen, now_ms);
     }
 
@@ -323,6 +335,7 @@ impl Lead {
 
     /// Loads have drifted apart.
     fn follow_weights(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        self.follow_guesses(seen, now_ms);
         let Some(placing) = &mut self.placing else { return };
         let weight = |key| {
             let living = seen.catalog.living(key);
@@ -332,6 +345,26 @@ impl Lead {
         self.reasons
             .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
         self.want(seen, &moves, now_ms);
+    }
+
+    /// What is guessed of a job's targets has changed by more than placement passes over. Those of which nothing is known follow
+    /// those that are: otherwise whoever reports first would seem to have far more to carry than the others.
+    fn follow_guesses(&mut self, seen: &Seen<'_>, now_ms: i64) {
+        let Some(placing) = self.placing.as_mut().filter(|placing| placing.is_due(now_ms)) else { return };
+        self.guesses.retain(|name, _| seen.catalog.has_job(name));
+        for job in seen.catalog.jobs() {
+            let name = &job.config.job_name;
+            let guess = seen.reports.guess(name);
+            let wobbles = |before: &f64| (guess - before).abs() * 100.0 <= before * WOBBLE_PERCENT as f64;
+            if self.guesses.get(name).is_some_and(wobbles) {
+                continue;
+            }
+            self.guesses.insert(name.clone(), guess);
+            if seen.reports.known(name) < job.active().len() {
+                let unknown = job.active().values().filter(|target| !seen.reports.knows(target.target.id));
+                unknown.for_each(|target| placing.reweighed(target.target.key));
+            }
+        }
     }
 
     fn want(&mut self, seen: &Seen<'_>, moves: &[Move], now_ms: i64) {
@@ -355,12 +388,13 @@ impl Lead {
         }
     }
 
-    /// The weight of a target that a scraper has may be another.
-    pub(crate) fn reweighed(&mut self, name: &str, id: TargetId) {
-        let key = self.ledgers.get(name).and_then(|ledger| ledger.key(id));
-        if let (Some(key), Some(placing)) = (key, &mut self.placing) {
+    /// The weight of a target that a scraper has is another. Returns its key.
+    pub(crate) fn reweighed(&mut self, name: &str, id: TargetId) -> Option<TargetKey> {
+        let key = self.ledgers.get(name).and_then(|ledger| ledger.key(id))?;
+        if let Some(placing) = &mut self.placing {
             placing.reweighed(key);
         }
+        Some(key)
     }
 
     fn tell_jobs(&mut self, seen: &Seen<'_>, changes: &Changes) {

@@ -18,6 +18,7 @@ mod lead;
 mod leadership;
 pub mod lease;
 pub mod ledger;
+mod means;
 mod members;
 mod mirror;
 pub mod packed;

@@ -7,7 +7,7 @@ use promring_model::handover::{Allowance, Name};
 use promring_model::placement::{Change, Move, Node, PlacementOptions, ScraperLoad, Spread};
 use promring_model::target::TargetKey;
 
-use crate::reports::WEIGHT_DEFAULT;
+use crate::means::WEIGHT_DEFAULT;
 
 /// How often loads are held against each other, in milliseconds.
 const REBALANCE_INTERVAL_MS: i64 = 5_000;
@@ -117,6 +117,11 @@ impl Placing {
     /// The weight of a key may be another.
     pub(crate) fn reweighed(&mut self, key: TargetKey) {
         self.reweighed.insert(key);
+    }
+
+    /// Whether loads are to be held against each other, as soon as all weights are taken.
+    pub(crate) fn is_due(&self, now_ms: i64) -> bool {
+        now_ms - self.rebalanced_ms >= REBALANCE_INTERVAL_MS
     }
 
     /// Takes weights as they are now, some thousand at a time. Every few seconds, once it has all of them, it holds loads

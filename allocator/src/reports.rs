@@ -5,10 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use promring_model::target::TargetId;
 use promring_proto::api::{Report, TargetReport};
 
+use crate::means::{Counted, Means};
 use crate::targets::Discovered;
-
-/// Samples a second of a target of which nothing is known yet: 1,500 series every 15 s.
-pub(crate) const WEIGHT_DEFAULT: f64 = 100.0;
 
 /// A weight that is another by less than this part is the same: samples come and go with every scrape.
 const SAME_PART: u64 = 20;
@@ -32,6 +30,8 @@ struct Known {
     report: TargetReport,
     /// Samples of a scrape that had any, a recent one: a target that is down will be back with what it had.
     samples: u64,
+    /// As what it counts for the means.
+    counted: Option<Counted>,
 }
 
 /// All scrapers' reports.
@@ -39,11 +39,12 @@ struct Known {
 pub(crate) struct Reports {
     by_scraper: BTreeMap<String, Reported>,
     targets: HashMap<TargetId, Known>,
+    means: Means,
 }
 
 impl Reports {
-    /// Takes a report. Calls `changed` for each target whose weight is another than before, and returns whether the
-    /// health of all targets is wanted: there is only what changed.
+    /// Takes a report. Calls `changed` for each target whose weight is another than before, which is then to be counted (see
+    /// [`Reports::count`]), and returns whether the health of all targets is wanted: there is only what changed.
     pub(crate) fn take(
         &mut self,
         name: &str,
@@ -53,13 +54,14 @@ impl Reports {
     ) -> bool {
         for report in std::mem::take(&mut report.targets) {
             let id = report.id;
-            let known = self.targets.get(&id).map_or(0, |known| known.samples);
+            let before = self.targets.remove(&id);
+            let (known, counted) = before.map_or((0, None), |before| (before.samples, before.counted));
             let is_other = report.samples.abs_diff(known) > known / SAME_PART;
             let samples = if report.samples > 0 && is_other { report.samples } else { known };
             if samples != known {
                 changed(id);
             }
-            self.targets.insert(id, Known { report, samples });
+            self.targets.insert(id, Known { report, samples, counted });
         }
         report.handover.claims = Vec::new();
         report.handover.moves = Vec::new();
@@ -74,17 +76,49 @@ impl Reports {
 
     /// These targets are no more.
     pub(crate) fn forget(&mut self, gone: &[TargetId]) {
-        gone.iter().for_each(|id| drop(self.targets.remove(id)));
+        for known in gone.iter().filter_map(|id| self.targets.remove(id)) {
+            known.counted.iter().for_each(|counted| self.means.remove(counted));
+        }
     }
 
-    /// Samples a second that the targets of a key make together.
+    /// Whether anything is known of any target.
+    pub(crate) fn has_targets(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Has what is known of a target stand for those of which nothing is.
+    pub(crate) fn count(&mut self, target: &Discovered) {
+        let target = &target.target;
+        let Some(known) = self.targets.get_mut(&target.id).filter(|known| known.samples > 0) else { return };
+        let counted = self.means.add(&target.job, known.samples, target.interval);
+        let before = known.counted.replace(counted);
+        before.iter().for_each(|counted| self.means.remove(counted));
+    }
+
+    /// What a target of this job weighs of which nothing is known, in samples a second.
+    pub(crate) fn guess(&self, job: &str) -> f64 {
+        self.means.of(job)
+    }
+
+    /// How many of a job's targets have told how many samples they yield.
+    pub(crate) fn known(&self, job: &str) -> usize {
+        self.means.known(job)
+    }
+
+    /// Whether it is known how many samples a target yields.
+    pub(crate) fn knows(&self, id: TargetId) -> bool {
+        self.samples(id) > 0
+    }
+
+    fn samples(&self, id: TargetId) -> u64 {
+        self.targets.get(&id).map_or(0, |known| known.samples)
+    }
+
+    /// Samples a second that the targets of a key make together; one of which nothing is known, as many as others do.
     pub(crate) fn weight<'a>(&self, targets: impl IntoIterator<Item = &'a Discovered>) -> f64 {
-        let weight = |target: &Discovered| {
-            let samples = self.targets.get(&target.target.id).map_or(0, |known| known.samples);
-            match samples {
-                0 => WEIGHT_DEFAULT,
-                samples => samples as f64 / target.target.interval.as_secs_f64(),
-            }
+        let weight = |target: &Discovered| match self.samples(target.target.id) {
+            0 => self.guess(&target.target.job),
+            samples => samples as f64 / target.target.interval.as_secs_f64(),
         };
         targets.into_iter().map(weight).sum()
     }

@@ -186,7 +186,13 @@ impl State {
             lead.leader.report(name, report.handover.clone(), now_ms);
         let lacking = report.unknown_jobs.iter().filter(|job| self.catalog.has_job(job)).cloned();
         self.lacking.reported(name, lacking, now_ms);
-        let full = !is_old && self.reports.take(name, report, now_ms, |id| lead.reweighed(name, id));
+        let mut reweighed = Vec::new();
+        let full = !is_old && self.reports.take(name, report, now_ms, |id| reweighed.push(id));
+        for id in reweighed {
+            if let Some(target) = lead.reweighed(name, id).and_then(|key| self.catalog.target(key, id)) {
+                self.reports.count(target);
+            }
+        }
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);
         Ok(ReportAnswer { term, full, leaving, alone, full_claims, sequence, version })
@@ -204,6 +210,10 @@ impl State {
     pub fn advance(&mut self, now_ms: i64) -> Vec<Name> {
         let changes = self.catalog.settle();
         self.reports.forget(&changes.gone);
+        if self.reports.has_targets() {
+            let living = changes.keys.iter().flat_map(|key| self.catalog.living(*key));
+            living.for_each(|target| self.reports.count(target));
+        }
         self.discovered |= !self.catalog.keeps_unready(now_ms);
         let waited = now_ms - self.started_ms >= PATIENCE_MS;
         self.may_begin |= self.discovered || waited || !self.catalog.keeps_others_waiting();
@@ -212,6 +222,11 @@ impl State {
             return Vec::new();
         }
         self.lacking.tick(now_ms);
+        if lead.is_about_to_place(&self.catalog, self.may_begin, now_ms) {
+            // What scrapers told before it was known whose targets these are.
+            let living = self.catalog.keys().flat_map(|(_, living)| living);
+            living.for_each(|target| self.reports.count(target));
+        }
         let seen = Seen {
             catalog: &self.catalog,
             reports: &self.reports,

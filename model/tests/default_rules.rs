@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use promring_model::config::{ConfigSource, ScrapeConfig, check};
+use promring_model::duration::parse_duration;
 use promring_model::labels::Labels;
 use promring_model::target::{ADDRESS, Assembled, DiscoveredLabels};
 
@@ -100,5 +101,52 @@ fn path_scheme_and_interval_are_as_the_annotations_want_them() {
         let Assembled::Target(target) = assembled(&job, "fd00::5", &annotations) else { panic!("a target") };
         assert_eq!(target.url.unwrap().to_string(), "https://[fd00::5]:9100/stats");
         assert_eq!((target.interval.as_secs(), target.timeout.as_secs()), (3, 3));
+    }
+}
+
+/// Prometheus refuses a target whose timeout is longer than its interval; otherwise an annotation of the interval leaves the
+/// timeout as it is.
+#[test]
+fn the_timeout_follows_an_interval_that_is_shorter_and_no_other() {
+    for job in jobs() {
+        for interval in [
+            "1ms",
+            "999ms",
+            "4s999ms",
+            "04s",
+            "0m3s",
+            "0h0m0s4000ms",
+            "4999ms",
+            "5s",
+            "5000ms",
+            "9s",
+            "9999ms",
+            "0m9s",
+            "9s999ms",
+            "10s",
+            "010s",
+            "10000ms",
+            "9s20s",
+            "15s",
+            "19s",
+            "1m",
+            "1m5s",
+            "1m5000ms",
+            "90s",
+            "1h",
+            "1d2h",
+        ] {
+            let annotations = [("scrape", "true"), ("interval", interval)];
+            let wanted = match parse_duration(interval) {
+                Ok(interval) => Some((interval, job.scrape_timeout.min(interval))),
+                Err(_) => None,
+            };
+            let found = match assembled(&job, "10.0.0.5:8080", &annotations) {
+                Assembled::Target(target) => Some((target.interval, target.timeout)),
+                Assembled::Invalid(_) => None,
+                Assembled::Dropped { .. } => panic!("{interval}: dropped by a rule"),
+            };
+            assert_eq!(found, wanted, "{interval}, and a timeout of {:?}", job.scrape_timeout);
+        }
     }
 }

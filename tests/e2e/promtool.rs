@@ -2,6 +2,7 @@
 //! target. What differs on purpose stands in testdata/config/divergences.txt with its reason, and nowhere else.
 
 mod discovery;
+mod files;
 mod generated;
 mod golden;
 mod random;

@@ -4,31 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promring_model::config::FileDiscovery;
+use promring_model::config::{Diagnostic, FileDiscovery, GroupsOfFile, Severity, target_groups};
 use promring_model::labels::Labels;
-use promring_model::target::{ADDRESS, TargetGroup};
+use promring_model::target::TargetGroup;
 use promring_net::files::{glob_paths, read_bounded};
 use promring_net::reload::{Stamp, WATCH_INTERVAL, stamp};
-use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Found, Group, Reporter};
 
-/// A file of target groups may have this many bytes.
+/// A file of target groups may have this many bytes; one of YAML fewer, which its reader says.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The file that a group stands in, as Prometheus attaches it.
 const FILEPATH_LABEL: &str = "__meta_filepath";
-
-/// A group as it stands in a file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileGroup {
-    #[serde(default)]
-    targets: Vec<String>,
-    #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
-}
 
 /// What is held of one file.
 #[derive(Debug, Default)]
@@ -118,7 +107,11 @@ fn refresh(patterns: &[PathBuf], held: &mut BTreeMap<PathBuf, Held>, force: bool
         // Remembered whatever comes of it, so that the log says once a change what is wrong.
         file.stamp = now;
         match read_groups(&path) {
-            Ok(groups) => {
+            Ok(GroupsOfFile { groups, warnings }) => {
+                if !warnings.is_empty() {
+                    let warning = said(&warnings);
+                    tracing::warn!(job, file = %path.display(), warning, "a part of the file_sd file has no effect");
+                }
                 changed |= file.error.take().is_some() || file.groups.as_ref() != Some(&groups);
                 file.groups = Some(groups);
             }
@@ -133,25 +126,24 @@ fn refresh(patterns: &[PathBuf], held: &mut BTreeMap<PathBuf, Held>, force: bool
     changed
 }
 
-fn read_groups(path: &Path) -> Result<Vec<TargetGroup>, String> {
+fn read_groups(path: &Path) -> Result<GroupsOfFile, String> {
     let content = read_bounded(path, FILE_BYTES_MAX)?;
-    let text = String::from_utf8(content).map_err(|_| "it is not UTF-8".to_owned())?;
-    let groups: Option<Vec<FileGroup>> = if path.extension().is_some_and(|ext| ext == "json") {
-        serde_json::from_str(&text).map_err(|error| error.to_string())?
-    } else {
-        serde_saphyr::from_str(&text).map_err(|error| error.to_string())?
-    };
-    let file = path.display().to_string();
-    let build = |(at, group): (usize, FileGroup)| {
-        let mut labels = group.labels.unwrap_or_default();
-        labels.insert(FILEPATH_LABEL.to_owned(), file.clone());
-        TargetGroup {
-            source: format!("{file}:{at}"),
-            labels: Labels::from_pairs(labels),
-            targets: group.targets.iter().map(|address| Labels::from_pairs([(ADDRESS, address)])).collect(),
-        }
-    };
-    Ok(groups.unwrap_or_default().into_iter().enumerate().map(build).collect())
+    let mut file = target_groups(path, &content).map_err(|found| said(&found))?;
+    let filepath = [(FILEPATH_LABEL, path.to_string_lossy())];
+    for group in &mut file.groups {
+        let labels = group.labels.iter().chain(filepath.iter().map(|(name, path)| (*name, &**path)));
+        group.labels = Labels::from_pairs(labels);
+    }
+    Ok(file)
+}
+
+/// The first of these in a line; `promring check` shows all, with hints.
+fn said(found: &[Diagnostic]) -> String {
+    let error = found.iter().find(|found| found.severity == Severity::Error);
+    let Some(first) = error.or(found.first()) else { return String::new() };
+    let (line, column) = (first.line, first.column);
+    let place = if line > 0 { format!("line {line}, column {column}: ") } else { String::new() };
+    format!("{place}{}", first.message)
 }
 
 #[cfg(test)]
@@ -167,13 +159,35 @@ mod tests {
         let (json, yaml) = (dir.path().join("a.json"), dir.path().join("a.yml"));
         std::fs::write(&json, r#"[{"targets": ["x:1", "y:2"], "labels": {"env": "test"}}]"#).unwrap();
         std::fs::write(&yaml, "- targets: [x:1, y:2]\n  labels: {env: test}\n").unwrap();
-        let strip = |groups: Vec<TargetGroup>| {
+        let read = |path: &Path| {
+            let groups = read_groups(path).unwrap().groups;
+            assert_eq!(groups[0].source, format!("{}:0", path.display()));
+            assert_eq!(groups[0].labels.get(FILEPATH_LABEL), path.to_str());
             groups
                 .into_iter()
                 .map(|group| (group.targets, group.labels.get("env").map(str::to_owned)))
                 .collect::<Vec<_>>()
         };
-        assert_eq!(strip(read_groups(&json).unwrap()), strip(read_groups(&yaml).unwrap()));
+        assert_eq!(read(&json), read(&yaml));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_in_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            read_groups(&path).map(|file| said(&file.warnings)).unwrap_or_else(|error| error)
+        };
+        assert_eq!(
+            said("a.yml", "- targets: [x:1]\n---\n- targets: [y:1]\n"),
+            "line 2, column 1: only the first document of a file is read, which ends before this"
+        );
+        let error = said("a.yml", "- targets: [x:1]\n  labels:\n    '': a\n");
+        assert_eq!(error, "line 3, column 5: a label without a name");
+        let error = said("a.json", "[{\"targets\": [\"x:1\"],\n \"target\": []}]");
+        assert!(error.starts_with("line 2, column "), "{error}");
+        assert!(!error.contains('\n'), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use promring_model::handover::Step;
 use super::*;
 use crate::reasons::Reason;
 
-fn reasons(fleet: &Fleet) -> Vec<(Reason, u64)> {
+pub(super) fn reasons(fleet: &Fleet) -> Vec<(Reason, u64)> {
     let all = [Reason::ScaleOut, Reason::ScaleIn, Reason::Drain, Reason::Rebalance, Reason::Lost];
     let reasons = fleet.state.leading().unwrap().reasons();
     all.into_iter().map(|reason| (reason, reasons.of(reason))).filter(|(_, count)| *count > 0).collect()

@@ -6,5 +6,6 @@ mod members;
 mod nodes;
 mod reports;
 mod targets;
+mod weights;
 
 use fleet::{Fleet, config, discover};

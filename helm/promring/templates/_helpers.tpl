@@ -14,7 +14,7 @@
 {{- /* What selects pods: may never change. */ -}}
 {{- define "promring.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "promring.labels" -}}
@@ -25,7 +25,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "promring.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 {{- end -}}
 
 {{- /* The configuration that all processes read. */ -}}
@@ -35,7 +35,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if ne (dig "allocator" "members" "" $whole) "statefulset" -}}
 {{- fail "the chart cannot append its key allocator to the value config: it has to be a single YAML document whose keys begin their lines, with neither ... at its end nor a further document after ---" -}}
 {{- end -}}
+{{- $own := ternary $whole.scraper (dict) (kindIs "map" $whole.scraper) -}}
+{{- $fence := $own.fence_max | default "5m" -}}
+{{- $least := add 30 (include "promring.seconds" $fence) | int -}}
+{{- $grace := .Values.scraper.terminationGracePeriodSeconds | int -}}
+{{- if lt $grace $least -}}
+{{- fail (printf "scraper.terminationGracePeriodSeconds is %d and has to be %d at least: 30 s in which a scraper that ends hands its targets over, and scraper.fence_max of the configuration (%v), for which one that leaves waits for receivers before what it has not sent is left behind" $grace $least $fence) -}}
+{{- end -}}
 {{- $text -}}
+{{- end -}}
+
+{{- /* A duration of the configuration, such as 1m30s, in whole seconds. */ -}}
+{{- define "promring.seconds" -}}
+{{- $units := dict "ms" 0.001 "s" 1 "m" 60 "h" 3600 "d" 86400 "w" 604800 "y" 31536000 -}}
+{{- $seconds := 0 -}}
+{{- range regexFindAll "[0-9]+(ms|[smhdwy])" (toString .) -1 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- $seconds = addf $seconds (mulf (trimSuffix $unit . | float64) (get $units $unit)) -}}
+{{- end -}}
+{{- ceil $seconds | int -}}
 {{- end -}}
 
 {{- define "promring.configText" -}}
@@ -115,12 +133,12 @@ readinessProbe:
 {{- range $at, $name := .Values.secrets }}
 - name: secret-{{ $at }}
   secret:
-    secretName: {{ $name }}
+    secretName: {{ $name | quote }}
 {{- end }}
 {{- with .Values.security.tls.secret }}
 - name: tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
 {{- end }}
 {{- end -}}
 

@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer};
 
 use super::raw::{At, Given, List, RawTargetGroup, Reader};
 use super::report::{PathId, Report, Spot};
-use super::source::FILE_BYTES_MAX;
 use super::{Diagnostic, yaml};
 use crate::labels::Labels;
 use crate::target::{ADDRESS, TargetGroup};
@@ -21,26 +20,33 @@ pub(crate) struct SpottedGroup {
     pub(crate) targets: Vec<(Labels, Spot)>,
 }
 
-/// Reads a file of target groups: JSON or YAML by the end of its name. The groups' sources are `PATH:0`, `PATH:1`
-/// and so on; `__meta_filepath` is for discovery to add.
+/// What a good file of target groups says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupsOfFile {
+    /// Their sources are `PATH:0`, `PATH:1` and so on; `__meta_filepath` is for discovery to add.
+    pub groups: Vec<TargetGroup>,
+    /// What in the file has no effect.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads a file of target groups: JSON or YAML by the end of its name. YAML may have
+/// [`FILE_BYTES_MAX`](super::FILE_BYTES_MAX); how much JSON is read is for the caller to bound.
 ///
 /// # Errors
 /// What is wrong with the file, with lines and hints; there is one error at least.
-pub fn target_groups(path: &Path, bytes: &[u8]) -> Result<Vec<TargetGroup>, Vec<Diagnostic>> {
+pub fn target_groups(path: &Path, bytes: &[u8]) -> Result<GroupsOfFile, Vec<Diagnostic>> {
     let mut report = Report::default();
     let groups = read(&mut report, path, bytes);
     let groups = groups.filter(|_| !report.has_errors());
-    let groups = groups.ok_or_else(|| report.finish().0)?;
+    let warnings = report.finish().0;
+    let Some(groups) = groups else { return Err(warnings) };
     let source = |index| format!("{}:{index}", path.display());
-    Ok(groups
-        .into_iter()
-        .enumerate()
-        .map(|(index, group)| TargetGroup {
-            source: source(index),
-            labels: group.labels,
-            targets: group.targets.into_iter().map(|(target, _)| target).collect(),
-        })
-        .collect())
+    let groups = groups.into_iter().enumerate().map(|(index, group)| TargetGroup {
+        source: source(index),
+        labels: group.labels,
+        targets: group.targets.into_iter().map(|(target, _)| target).collect(),
+    });
+    Ok(GroupsOfFile { groups: groups.collect(), warnings })
 }
 
 /// Reads target groups in JSON, as `http_sd_configs` gets them. The groups' sources are `NAME:0`, `NAME:1`, ….
@@ -83,11 +89,9 @@ fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> 
         if labels.contains_key("") {
             return Err(fail(format!("the group {index} has a label without a name")));
         }
-        let address = |address: &Option<String>| {
-            Labels::from_pairs([(ADDRESS, address.as_deref().unwrap_or_default())])
-        };
+        let address = |address: &String| Labels::from_pairs([(ADDRESS, address)]);
         let labels = labels.iter().map(|(name, value)| (name, value.as_deref().unwrap_or_default()));
-        Ok((Labels::from_pairs(labels), targets.unwrap_or_default().iter().map(address).collect()))
+        Ok((Labels::from_pairs(labels), targets.as_slice().iter().map(address).collect()))
     };
     groups.unwrap_or_default().into_iter().enumerate().map(group).collect()
 }
@@ -95,8 +99,38 @@ fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> 
 /// A group as Go's reader takes it: keys in any case, and the last one counts where one is there twice.
 #[derive(Default)]
 struct JsonGroup {
-    targets: Option<Vec<Option<String>>>,
+    targets: Texts,
     labels: Option<BTreeMap<String, Option<String>>>,
+}
+
+/// A list of texts into which Go's reader reads: a list that comes again is put over the one before, and null leaves what was
+/// there, or is empty where nothing was.
+#[derive(Default)]
+struct Texts {
+    held: Vec<String>,
+    len: usize,
+}
+
+impl Texts {
+    fn as_slice(&self) -> &[String] {
+        &self.held[..self.len]
+    }
+
+    fn put(&mut self, list: Option<Vec<Option<String>>>) {
+        let list = list.unwrap_or_default();
+        self.len = list.len();
+        if list.is_empty() {
+            self.held.clear();
+        }
+        if self.held.len() < list.len() {
+            self.held.resize_with(list.len(), String::new);
+        }
+        for (held, text) in self.held.iter_mut().zip(list) {
+            if let Some(text) = text {
+                *held = text;
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for JsonGroup {
@@ -117,9 +151,9 @@ impl<'de> Visitor<'de> for GroupVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonGroup, A::Error> {
         let mut group = JsonGroup::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if key.eq_ignore_ascii_case("targets") {
-                group.targets = map.next_value()?;
-            } else if key.eq_ignore_ascii_case("labels") {
+            if names(&key, "targets") {
+                group.targets.put(map.next_value()?);
+            } else if names(&key, "labels") {
                 group.labels = map.next_value()?;
             } else {
                 return Err(A::Error::unknown_field(&key, &["targets", "labels"]));
@@ -127,6 +161,11 @@ impl<'de> Visitor<'de> for GroupVisitor {
         }
         Ok(group)
     }
+}
+
+/// Whether a key stands for a field as Go compares them: in any case, and the long s (ſ) is one more of the letter's.
+fn names(key: &str, field: &str) -> bool {
+    key.replace('\u{17f}', "s").eq_ignore_ascii_case(field)
 }
 
 /// Reads a file of target groups into a report. `None` where there is nothing to go on with.
@@ -147,12 +186,6 @@ pub(crate) fn read(report: &mut Report, path: &Path, bytes: &[u8]) -> Option<Vec
 }
 
 fn read_json(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
-    if bytes.len() > FILE_BYTES_MAX {
-        report
-            .error(whole, format!("the file is larger than {} MiB", FILE_BYTES_MAX >> 20))
-            .hint("spread the targets over several files, and name them by a pattern");
-        return None;
-    }
     match json_groups(bytes) {
         Ok(groups) => {
             let spotted = |(labels, targets): (Labels, Vec<Labels>)| SpottedGroup {
@@ -184,10 +217,22 @@ fn read_yaml(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<Spott
         Given::Absent | Given::Null(_) => return Some(Vec::new()),
         Given::Broken(_) => return None,
     };
+    let items = match &document.tree.node(root).kind {
+        yaml::Kind::Sequence(items) => items.as_slice(),
+        _ => &[],
+    };
+    // Prometheus takes these two for a group, and the other forms of null for none.
+    let is_group = |id: &yaml::NodeId| match &document.tree.node(*id).kind {
+        yaml::Kind::Scalar(scalar) => matches!(&*scalar.text, "Null" | "NULL"),
+        _ => false,
+    };
     let mut groups = Vec::new();
-    for item in list.iter() {
+    for (item, id) in list.iter().zip(items) {
         match item {
             Given::Is(group, _) => groups.push(spotted(report, group)),
+            Given::Null(_) if is_group(id) => {
+                groups.push(SpottedGroup { labels: Labels::default(), targets: Vec::new() });
+            }
             Given::Null(spot) => {
                 report.error(*spot, "an empty target group").hint("remove the dash");
             }
@@ -203,9 +248,8 @@ pub(crate) fn spotted(report: &mut Report, raw: &RawTargetGroup) -> SpottedGroup
     for item in raw.targets.get().map_or(&[][..], |list| &**list) {
         match item {
             Given::Is(address, spot) => targets.push((Labels::from_pairs([(ADDRESS, &**address)]), *spot)),
-            Given::Null(spot) => {
-                report.error(*spot, "an empty target").hint("write HOST:PORT, or remove the dash");
-            }
+            // Prometheus takes it, as one without an address.
+            Given::Null(spot) => targets.push((Labels::from_pairs([(ADDRESS, "")]), *spot)),
             Given::Absent | Given::Broken(_) => {}
         }
     }
@@ -226,12 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_read_as_go_reads_it() {
-        let text =
-            br#"[{"TARGETS": ["a", "c"], "targets": ["b"], "labels": {"x": "1"}, "Labels": {"y": "2"}}]"#;
-        let groups = target_groups_json("n", text).unwrap();
-        assert_eq!(groups[0].targets.len(), 1);
-        assert_eq!(groups[0].labels, Labels::from_pairs([("y", "2")]));
+    fn bytes_that_are_no_text_are_replaced_in_json_as_go_does() {
         let bytes = [b"[{\"targets\": [\"a".as_slice(), b"\xff", b"\"]}]"].concat();
         let groups = target_groups_json("n", &bytes).unwrap();
         assert_eq!(groups[0].targets[0].get(ADDRESS), Some("a\u{fffd}"));
@@ -239,6 +278,7 @@ mod tests {
 
     fn read(name: &str, text: &str) -> Result<Vec<TargetGroup>, String> {
         target_groups(Path::new(name), text.as_bytes())
+            .map(|file| file.groups)
             .map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }
 
@@ -255,31 +295,6 @@ mod tests {
         assert_eq!(json[0].labels.get("env"), Some("x"));
         for (json, yaml) in json.iter().zip(&yaml) {
             assert_eq!((&json.labels, &json.targets), (&yaml.labels, &yaml.targets));
-        }
-    }
-
-    #[test]
-    fn an_empty_file_has_no_group() {
-        for empty in ["", "# nothing\n", "~", "!"] {
-            assert_eq!(read("t.yml", empty), Ok(Vec::new()), "{empty:?}");
-        }
-        assert_eq!(read("t.json", "null"), Ok(Vec::new()));
-    }
-
-    #[test]
-    fn what_is_no_list_of_groups_is_refused() {
-        for (name, text) in [
-            ("t.json", ""),
-            ("t.json", "[null]"),
-            ("t.json", r#"[{"target": []}]"#),
-            ("t.json", r#"[{"labels": {"": "x"}}]"#),
-            ("t.yml", "targets: [a:1]"),
-            ("t.yml", "- "),
-            ("t.yml", "- {target: [a:1]}"),
-            ("t.yml", "- targets: a:1"),
-            ("t.txt", "[]"),
-        ] {
-            assert!(read(name, text).is_err(), "{name}: {text:?}");
         }
     }
 }

@@ -23,7 +23,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use groups::{target_groups, target_groups_json};
+pub use groups::{GroupsOfFile, target_groups, target_groups_json};
 pub use secret::{Secret, ServerUrl};
 pub use source::{ConfigSource, FILE_BYTES_MAX};
 pub use types::*;

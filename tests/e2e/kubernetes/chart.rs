@@ -155,6 +155,8 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("listenAddress=localhost", "listenAddress"),
         ("scraper.disruptionBudget.maxUnavailable=0", "want 1"),
         ("scraper.disruptionBudget.maxUnavailable=0%", "does not match"),
+        ("scraper.nodeSelector.zone=1", "got number, want string"),
+        ("scraper.terminationGracePeriodSeconds=329", "has to be 330 at least"),
     ] {
         let error = template(dir.path(), &["--set", argument]).expect_err(argument);
         assert!(error.contains(reason), "{argument}: {error}");
@@ -163,6 +165,138 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
     let error = template(dir.path(), &arguments).unwrap_err();
     assert!(error.contains("default config only"), "{error}");
+}
+
+/// A value that is null is one that the chart does not have: it is as if it were empty, or the schema names it.
+#[test]
+fn a_null_is_no_value() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = template(dir.path(), &[]).unwrap();
+    let of_pods = ["resources", "nodeSelector", "tolerations", "affinity", "podAnnotations"];
+    let roles = ["allocator", "scraper"].into_iter();
+    let of_pods = roles.flat_map(|role| of_pods.map(move |value| format!("{role}.{value}")));
+    let others =
+        ["imagePullSecrets", "config", "remoteWrite", "externalLabels", "secrets", "allocator.settings"];
+    let others = others.into_iter().chain([
+        "image.tag",
+        "discovery.resources",
+        "discovery.namespaces",
+        "scraper.storage.className",
+        "security.tls.secret",
+        "security.tls.mutual",
+    ]);
+    for value in of_pods.chain(others.map(str::to_owned)) {
+        let rendered = template(dir.path(), &["--set", &format!("{value}=null")]).expect(&value);
+        if !value.ends_with("resources") || value.starts_with("discovery") {
+            assert_eq!(objects(&rendered), objects(&plain), "{value}");
+        } else {
+            assert!(rendered.contains("resources:\n          {}"), "{value}");
+        }
+    }
+    for (value, missing) in [
+        ("image", "'image'"),
+        ("image.repository", "'repository'"),
+        ("discovery", "'discovery'"),
+        ("listenAddress", "'listenAddress'"),
+        ("allocator", "'allocator'"),
+        ("allocator.replicas", "'replicas'"),
+        ("allocator.disruptionBudget", "'disruptionBudget'"),
+        ("allocator.disruptionBudget.enabled", "'enabled'"),
+        ("scraper", "'scraper'"),
+        ("scraper.replicas", "'replicas'"),
+        ("scraper.storage", "'storage'"),
+        ("scraper.storage.size", "'size'"),
+        ("scraper.disruptionBudget.maxUnavailable", "'maxUnavailable'"),
+        ("scraper.terminationGracePeriodSeconds", "'terminationGracePeriodSeconds'"),
+        ("security", "'security'"),
+        ("security.tls", "'tls'"),
+        ("security.tokens", "'tokens'"),
+        ("log", "'log'"),
+        ("log.level", "'level'"),
+    ] {
+        let error = template(dir.path(), &["--set", &format!("{value}=null")]).expect_err(value);
+        assert!(error.contains(&format!("missing property {missing}")), "{value}: {error}");
+    }
+}
+
+/// Kubernetes takes texts for names, whatever they look like.
+#[test]
+fn names_that_look_like_numbers_stay_texts() {
+    let dir = tempfile::tempdir().unwrap();
+    for odd in ["123", "1.5", "1e3", "true", "null", "0x1f"] {
+        let path = dir.path().join("values.json");
+        let values = serde_json::json!({
+            "secrets": [odd],
+            "security": {"tls": {"secret": odd}},
+            "image": {"repository": odd, "tag": odd},
+            "imagePullSecrets": [{"name": odd}],
+            "discovery": {"namespaces": [odd]},
+            "allocator": {"nodeSelector": {odd: odd}, "podAnnotations": {odd: odd}},
+            "scraper": {"storage": {"className": odd, "size": "10"}},
+            "externalLabels": {"a": odd},
+            "log": {"level": odd},
+        });
+        std::fs::write(&path, values.to_string()).unwrap();
+        // Helm takes some of them for a release's name, and all for a namespace's.
+        let arguments = ["template", odd, CHART, "--namespace", odd, "--values"];
+        let rendered = helm(dir.path(), &[&arguments[..], &[path.to_str().unwrap()]].concat()).expect(odd);
+        let rendered = objects(&rendered);
+        for object in &rendered {
+            for pointer in
+                ["/metadata/name", "/metadata/namespace", "/metadata/labels/app.kubernetes.io~1instance"]
+            {
+                let name = object.pointer(pointer);
+                assert!(name.is_none_or(Value::is_string), "{odd}: {pointer} of {object}");
+            }
+        }
+        let pods = rendered.iter().filter_map(|object| object.pointer("/spec/template/spec"));
+        let mut volumes = 0;
+        for pod in pods {
+            let image = format!("{odd}:{odd}");
+            assert_eq!(pod["containers"][0]["image"], *image, "{odd}");
+            let secrets = pod["volumes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter_map(|volume| volume.pointer("/secret/secretName"));
+            for secret in secrets {
+                assert_eq!(*secret, *odd);
+                volumes += 1;
+            }
+        }
+        assert_eq!(volumes, 4, "{odd}: a secret and a certificate for each of the two");
+        let set = rendered.iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+        let claim = &set["spec"]["volumeClaimTemplates"][0]["spec"];
+        assert_eq!(
+            (&claim["storageClassName"], &claim["resources"]["requests"]["storage"]),
+            (&Value::from(odd), &Value::from("10"))
+        );
+    }
+}
+
+/// What a scraper that ends may take has to be as long as what its configuration lets it wait.
+#[test]
+fn the_grace_period_covers_what_a_scraper_may_take_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    for (scraper, least) in [
+        ("", 330),
+        ("scraper:\n", 330),
+        ("scraper: {heartbeat: 1s}\n", 330),
+        ("scraper: {fence_max: 10s}\n", 40),
+        ("scraper: {fence_max: 1500ms}\n", 32),
+        ("scraper: {fence_max: 1h1m1s}\n", 3_691),
+    ] {
+        std::fs::write(&path, format!("scrape_configs: []\n{scraper}")).unwrap();
+        let file = format!("config={}", path.display());
+        let render = |seconds: u32| {
+            let grace = format!("scraper.terminationGracePeriodSeconds={seconds}");
+            template(dir.path(), &["--set-file", &file, "--set", &grace])
+        };
+        let error = render(least - 1).expect_err(scraper);
+        assert!(error.contains(&format!("has to be {least} at least")), "{scraper}: {error}");
+        render(least).expect(scraper);
+    }
 }
 
 /// The chart appends its key `allocator:`, which has to be a part of what processes read.

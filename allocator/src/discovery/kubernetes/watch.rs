@@ -1,7 +1,7 @@
 //! One list and one watch over a kind of objects, kept going for ever.
 //!
-//! The list comes as the beginning of the watch where the server can do that (streaming lists); otherwise in pages. When a
-//! watch ends, it goes on from the last version that was told, by objects or bookmarks. Only when the server no longer has
+//! The list comes as the beginning of the watch where the server can do that (streaming lists); otherwise in pages, and in
+//! one piece where the server has forgotten the version of the first page before the last one was read. When a watch ends, it goes on from the last version that was told, by objects or bookmarks. Only when the server no longer has
 //! that version (410) is everything listed again, and what is known stays meanwhile.
 
 use std::fmt::Write as _;
@@ -26,6 +26,9 @@ const PAGE_ITEMS: usize = 500;
 
 /// A page may have this many bytes: half a megabyte for each object.
 const PAGE_BYTES_MAX: usize = 256 << 20;
+
+/// A list in one piece may have this many bytes.
+const LIST_BYTES_MAX: usize = 2 << 30;
 
 /// Marks the bookmark that ends a streaming list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -389,35 +392,66 @@ impl<K: Kind> Watcher<K> {
         tracing::debug!(resource = K::RESOURCE, namespace, objects, gone, "listed");
     }
 
-    /// A list in pages.
+    /// A list in pages. One of which a page has expired would do so again: as client-go's pager does, everything is then asked
+    /// for at once.
     async fn list(&mut self, client: &kube::Client) -> Result<(), Trouble> {
         let deadline = Instant::now() + self.timing.list;
-        let accept = if K::METADATA_ONLY { METADATA_LIST } else { JSON };
         self.store.begin_list();
         let mut next = String::new();
+        let mut in_pages = true;
         loop {
             let mut path = self.path();
-            let _ = write!(path, "limit={PAGE_ITEMS}");
+            if in_pages {
+                let _ = write!(path, "limit={PAGE_ITEMS}");
+            }
             if !next.is_empty() {
                 let _ = write!(path, "&continue={}", encoded(&next));
             }
-            self.count("list");
-            let body = self.head(client, &path, accept).await?;
-            let page = whole(body, PAGE_BYTES_MAX, self.timing.idle, deadline).await?;
-            let list: List<'_> = serde_json::from_slice(&page)
-                .map_err(|error| Trouble::Other(format!("a list that cannot be read: {error}")))?;
-            for item in list.items.unwrap_or_default() {
-                if let Some(raw) = self.read(item.get()) {
-                    self.apply(raw);
+            let bytes_max = if in_pages { PAGE_BYTES_MAX } else { LIST_BYTES_MAX };
+            match self.page(client, &path, bytes_max, deadline).await {
+                Ok(meta) => {
+                    next = meta.next.unwrap_or_default();
+                    if next.is_empty() {
+                        self.listed();
+                        self.version = Some(meta.resource_version.unwrap_or_default());
+                        return Ok(());
+                    }
                 }
-            }
-            next = list.metadata.next.unwrap_or_default();
-            if next.is_empty() {
-                self.listed();
-                self.version = Some(list.metadata.resource_version.unwrap_or_default());
-                return Ok(());
+                Err(Trouble::Gone) if in_pages && !next.is_empty() => {
+                    let resource = K::RESOURCE;
+                    tracing::info!(
+                        resource,
+                        "a list has expired before its end; asking for everything at once"
+                    );
+                    (next, in_pages) = (String::new(), false);
+                    // What was told by the first pages and is no more must not stay.
+                    self.store.begin_list();
+                }
+                Err(trouble) => return Err(trouble),
             }
         }
+    }
+
+    /// Takes the objects of a page, or of a whole list.
+    async fn page(
+        &self,
+        client: &kube::Client,
+        path: &str,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Result<ListMeta, Trouble> {
+        self.count("list");
+        let accept = if K::METADATA_ONLY { METADATA_LIST } else { JSON };
+        let body = self.head(client, path, accept).await?;
+        let page = whole(body, bytes_max, self.timing.idle, deadline).await?;
+        let list: List<'_> = serde_json::from_slice(&page)
+            .map_err(|error| Trouble::Other(format!("a list that cannot be read: {error}")))?;
+        for item in list.items.unwrap_or_default() {
+            if let Some(raw) = self.read(item.get()) {
+                self.apply(raw);
+            }
+        }
+        Ok(list.metadata)
     }
 
     /// The object in this JSON. One that cannot be read is skipped and counted.

@@ -28,8 +28,8 @@ impl Builder<'_> {
         };
         for (group, raw_group) in groups.into_iter().flatten().zip(raw_groups) {
             let spots = self.items(&raw_group.targets).iter().filter_map(|target| match target {
-                Given::Is(_, spot) => Some(*spot),
-                _ => None,
+                Given::Is(_, spot) | Given::Null(spot) => Some(*spot),
+                Given::Absent | Given::Broken(_) => None,
             });
             for (target, spot) in group.targets.iter().zip(spots) {
                 self.target(job, &group.labels, target, spot, severity);

@@ -42,6 +42,8 @@ struct State {
     /// Versions up to this are forgotten.
     compacted: u64,
     streams_lists: bool,
+    /// Lists expire before their second page.
+    expires_lists: bool,
     token: Option<String>,
     forbidden: HashSet<String>,
     faults: BTreeMap<String, VecDeque<Fault>>,
@@ -106,6 +108,11 @@ impl ApiServer {
 
     pub(crate) fn without_streaming_lists(&self) {
         self.state().streams_lists = false;
+    }
+
+    /// A cluster that changes so fast that no list in pages comes to its end.
+    pub(crate) fn expire_lists(&self) {
+        self.state().expires_lists = true;
     }
 
     pub(crate) fn set_token(&self, token: &str) {
@@ -229,6 +236,8 @@ impl ApiServer {
                 Some((403, format!("{resource} is forbidden: User cannot list resource")))
             } else if query.contains_key("sendInitialEvents") && !state.streams_lists {
                 Some((422, "sendInitialEvents: Forbidden: is forbidden for watch".to_owned()))
+            } else if query.contains_key("continue") && state.expires_lists {
+                Some((410, "The provided continue parameter is too old".to_owned()))
             } else {
                 None
             };

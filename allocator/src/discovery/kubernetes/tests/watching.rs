@@ -57,6 +57,30 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
 }
 
 #[tokio::test]
+async fn a_list_whose_pages_always_expire_is_asked_for_at_once() {
+    let server = ApiServer::start().await;
+    server.without_streaming_lists();
+    server.expire_lists();
+    for n in 0..1_101 {
+        let mut pod = pod(&format!("p{n:04}"), 1);
+        pod["status"]["podIP"] = json!(format!("10.1.{}.{}", n / 256, n % 256));
+        server.apply("pods", pod);
+    }
+    let mut following = Following::start(&server, PODS);
+    following.until("all pods", |jobs| jobs.get("pods").is_some_and(|told| told.complete)).await;
+    assert_eq!(following.addresses("pods").len(), 1_101);
+    assert_eq!(following.jobs["pods"].failure, None);
+    assert_eq!((server.requests("pods", "limit=500"), server.requests("pods", "continue=")), (2, 1));
+    // What went while nobody watched is not in the next list either.
+    server.stop().await;
+    server.delete("pods", "default/p0000");
+    server.compact();
+    server.start_again().await;
+    following.until("the pod's end", |jobs| !jobs["pods"].groups.contains_key("default/p0000")).await;
+    assert_eq!(following.addresses("pods").len(), 1_100);
+}
+
+#[tokio::test]
 async fn a_list_that_comes_in_is_told_of_before_it_is_there() {
     let server = ApiServer::start().await;
     server.apply("pods", pod("a", 1));

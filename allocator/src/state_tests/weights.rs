@@ -1,0 +1,80 @@
+//! What targets weigh of which nothing is known, and that it moves nothing.
+
+use super::handover::reasons;
+use super::*;
+use crate::reasons::Reason;
+
+/// Samples of an interval of a minute: 1,000 a second.
+const THOUSAND: u64 = 60_000;
+
+/// Has every scraper report as many samples for these targets.
+fn weigh(fleet: &mut Fleet, targets: std::ops::RangeInclusive<usize>, samples: u64) {
+    for number in targets {
+        for scraper in fleet.scrapers.values_mut() {
+            scraper.samples.insert(format!("t:{number}"), samples);
+        }
+    }
+}
+
+/// What all scrapers are to carry together, in samples a second.
+fn load(fleet: &Fleet) -> f64 {
+    fleet.state.leading().unwrap().loads().iter().map(|load| load.weight).sum()
+}
+
+#[test]
+fn what_is_unknown_weighs_as_what_is_known_does() {
+    let mut fleet = Fleet::unsettled(&config(10, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=40, 0);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 1_000.0, "nothing is known: 100 each");
+    weigh(&mut fleet, 1..=5, THOUSAND);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 10_000.0, "half of them are known");
+    weigh(&mut fleet, 6..=10, THOUSAND);
+    fleet.reconfigure(&config(20, ""));
+    fleet.run(2_000);
+    assert_eq!(load(&fleet), 20_000.0, "half of them are new");
+    let other = "- {job_name: db, static_configs: [{targets: ['t:21', 't:22']}]}\n";
+    fleet.reconfigure(&config(20, other));
+    fleet.run(2_000);
+    assert_eq!(load(&fleet), 22_000.0, "two of another job");
+    weigh(&mut fleet, 21..=21, THOUSAND / 10);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 20_200.0, "of which one is known now");
+    // The next leader is told everything by the scrapers.
+    let term = fleet.state.version().unwrap().term;
+    fleet.state.step_down();
+    fleet.state.lead(term + 1, false, fleet.now_ms);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 20_200.0);
+    fleet.restart_allocator();
+    fleet.run(30_000);
+    assert_eq!(load(&fleet), 20_200.0);
+    fleet.reconfigure(&config(0, "- {job_name: db, static_configs: [{targets: ['t:22']}]}\n"));
+    fleet.run(5_000);
+    assert_eq!(load(&fleet), 100.0, "what is gone counts no more");
+}
+
+#[test]
+fn weights_that_become_known_move_nothing() {
+    let names = ["a", "b", "c"];
+    let mut fleet = Fleet::unsettled(&config(90, ""), &names);
+    weigh(&mut fleet, 1..=90, 0);
+    fleet.run(20_000);
+    let before = fleet.shares();
+    // One scraper after the other tells that its targets are far heavier, or lighter, than what was thought.
+    for samples in [THOUSAND, THOUSAND / 1_000] {
+        let mut fleet = Fleet::unsettled(&config(90, ""), &names);
+        weigh(&mut fleet, 1..=90, 0);
+        fleet.run(20_000);
+        assert_eq!(fleet.shares(), before);
+        for name in names {
+            let addresses = before[name].clone();
+            fleet.scraper(name).samples.extend(addresses.into_iter().map(|address| (address, samples)));
+            fleet.run(30_000);
+            assert_eq!(fleet.shares(), before, "{name}");
+        }
+        assert_eq!(reasons(&fleet).iter().filter(|(reason, _)| *reason == Reason::Rebalance).count(), 0);
+        assert_eq!(load(&fleet), 90.0 * samples as f64 / 60.0);
+    }
+}
