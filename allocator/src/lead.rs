@@ -390,11 +390,16 @@ impl Lead {
 
     /// The weight of a target that a scraper has is another. Returns its key.
     pub(crate) fn reweighed(&mut self, name: &str, id: TargetId) -> Option<TargetKey> {
-        let key = self.ledgers.get(name).and_then(|ledger| ledger.key(id))?;
+        let key = self.key_of(name, id)?;
         if let Some(placing) = &mut self.placing {
             placing.reweighed(key);
         }
         Some(key)
+    }
+
+    /// The key of a target that a scraper is told of.
+    pub(crate) fn key_of(&self, name: &str, id: TargetId) -> Option<TargetKey> {
+        self.ledgers.get(name).and_then(|ledger| ledger.key(id))
     }
 
     fn tell_jobs(&mut self, seen: &Seen<'_>, changes: &Changes) {

@@ -305,13 +305,18 @@ impl Allocator {
 
     /// Sets the metrics of what comes and goes.
     fn show(&self) {
-        let (is_ready, is_pool) = (self.is_ready().is_ok(), self.board().is_some());
+        let is_ready = self.is_ready().is_ok();
         let state = self.state();
         gauges::show_ready(is_ready, state.leads());
-        if !is_pool {
-            gauges::show(&state, now_ms());
+        let leads = state.leads();
+        match self.board() {
+            Some(board) => board.show(leads),
+            None => gauges::show(&state, now_ms()),
         }
         drop(state);
+        if !leads {
+            return;
+        }
         if let Some(scaling) = &*self.shared.scaling.lock().unwrap_or_else(PoisonError::into_inner) {
             scaling::show(scaling);
         }

@@ -47,7 +47,8 @@ pub(crate) struct Placing {
 }
 
 impl Placing {
-    /// Goes on from where keys are, by node or by load. `scrapers` are those that there were.
+    /// Goes on from where keys are, by node or by load. `scrapers` are those that there were: what moved for weight in the last
+    /// minute is not known of them, so that nothing does for the next.
     pub(crate) fn resume(
         by_node: bool,
         scrapers: &[Taker],
@@ -59,7 +60,11 @@ impl Placing {
             spread: Spread::resume(by_node, &options(drift, 0), scrapers, held),
             takers: scrapers.to_vec(),
             drift,
-            allowance: Allowance::new(drift.moves_per_minute),
+            allowance: if scrapers.is_empty() {
+                Allowance::new(drift.moves_per_minute)
+            } else {
+                Allowance::spent(drift.moves_per_minute, now_ms)
+            },
             reweighed: BTreeSet::new(),
             rebalanced_ms: now_ms,
         }

@@ -1,6 +1,6 @@
 //! What scrapers report beside hand-over: health and weight of targets, queues, rates.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use promring_model::target::TargetId;
 use promring_proto::api::{Report, TargetReport};
@@ -10,6 +10,9 @@ use crate::targets::Discovered;
 
 /// A weight that is another by less than this part is the same: samples come and go with every scrape.
 const SAME_PART: u64 = 20;
+
+/// So many targets may be told of before it is known which there are; nobody has as many.
+const TARGETS_MAX: usize = 2_000_000;
 
 /// What a scraper last reported, beside its targets.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,9 @@ impl Reports {
         for report in std::mem::take(&mut report.targets) {
             let id = report.id;
             let before = self.targets.remove(&id);
+            if before.is_none() && self.targets.len() >= TARGETS_MAX {
+                continue;
+            }
             let (known, counted) = before.map_or((0, None), |before| (before.samples, before.counted));
             let is_other = report.samples.abs_diff(known) > known / SAME_PART;
             let samples = if report.samples > 0 && is_other { report.samples } else { known };
@@ -79,6 +85,12 @@ impl Reports {
         for known in gone.iter().filter_map(|id| self.targets.remove(id)) {
             known.counted.iter().for_each(|counted| self.means.remove(counted));
         }
+    }
+
+    /// There are no targets but these.
+    pub(crate) fn retain(&mut self, living: &HashSet<TargetId>) {
+        let gone: Vec<TargetId> = self.targets.keys().filter(|id| !living.contains(id)).copied().collect();
+        self.forget(&gone);
     }
 
     /// Whether anything is known of any target.

@@ -1,44 +1,28 @@
 //! How many scrapers the present load wants.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::State as Shared;
 use axum::http::StatusCode;
-use promring_model::placement::PlacementOptions;
 use promring_proto::api::{ApiResponse, Scaling};
 
-use crate::targets::Discovered;
 use crate::{Allocator, State};
 
 /// How many scrapers the targets want that there are now, if each is to carry `capacity` samples a second.
 #[must_use]
 pub fn scaling(state: &State, capacity: u64) -> Scaling {
     let targets = state.jobs().flat_map(|job| job.active().values());
-    let weight = |target: &Arc<Discovered>| {
-        let report = state.health(target.target.id).filter(|report| report.samples > 0)?;
-        Some(report.samples as f64 / target.target.interval.as_secs_f64())
-    };
-    wanted(targets.map(weight), capacity)
+    wanted(targets.map(|target| state.weight(target)), capacity)
 }
 
-/// How many scrapers would carry targets that yield so many samples a second each, if each carried `capacity`.
-///
-/// A target of which nothing is known (a new one, and every target of drop-in clients) counts as the mean of the others, so
-/// that a restart of the allocator does not look like a lull.
-fn wanted(weights: impl Iterator<Item = Option<f64>>, capacity: u64) -> Scaling {
-    let (mut known, mut sum, mut unknown) = (0_u64, 0.0, 0_u64);
-    for weight in weights {
-        match weight {
-            Some(weight) => {
-                sum += weight;
-                known += 1;
-            }
-            None => unknown += 1,
-        }
+/// How many scrapers would carry targets that yield so many samples a second each, if each carried `capacity`. Each weight
+/// comes with whether it is known: one of a new target, and of every target of drop-in clients, is guessed by the others, so
+/// that a restart of the allocator does not look like a lull. A target that is down keeps the weight that it had.
+fn wanted(weights: impl Iterator<Item = (f64, bool)>, capacity: u64) -> Scaling {
+    let (mut known, mut unknown, mut samples_per_second) = (0_u64, 0_u64, 0.0);
+    for (weight, is_known) in weights {
+        samples_per_second += weight;
+        *(if is_known { &mut known } else { &mut unknown }) += 1;
     }
-    let mean = if known > 0 { sum / known as f64 } else { PlacementOptions::default().weight_default };
-    let samples_per_second = sum + unknown as f64 * mean;
     Scaling {
         // The cast saturates; what is left of rounding must not ask for one more.
         wanted: ((samples_per_second / capacity as f64 - 1e-9).ceil() as u64).max(1),
@@ -72,28 +56,23 @@ pub(crate) async fn handler(
 mod tests {
     use super::*;
 
-    fn of(weights: &[Option<f64>], capacity: u64) -> Scaling {
-        wanted(weights.iter().copied(), capacity)
+    fn of(weights: &[f64], capacity: u64) -> Scaling {
+        wanted(weights.iter().map(|weight| (*weight, true)), capacity)
     }
 
     #[test]
     fn as_many_are_wanted_as_carry_the_load() {
-        assert_eq!(of(&[Some(50.0), Some(50.0)], 100).wanted, 1, "exactly full is enough");
-        assert_eq!(of(&[Some(50.0), Some(50.1)], 100).wanted, 2);
-        assert_eq!(of(&[Some(0.1); 3], 1).wanted, 1, "whatever rounding makes of the sum");
-        assert_eq!(of(&[Some(0.1); 30], 1).wanted, 3);
+        assert_eq!(of(&[50.0, 50.0], 100).wanted, 1, "exactly full is enough");
+        assert_eq!(of(&[50.0, 50.1], 100).wanted, 2);
+        assert_eq!(of(&[0.1; 3], 1).wanted, 1, "whatever rounding makes of the sum");
+        assert_eq!(of(&[0.1; 30], 1).wanted, 3);
         assert_eq!(of(&[], 100).wanted, 1, "somebody has to be there for the first target");
     }
 
     #[test]
-    fn what_is_unknown_counts_as_the_mean_of_the_rest() {
-        let scaling = of(&[Some(300.0), None, Some(100.0), None], 100);
-        assert_eq!((scaling.wanted, scaling.samples_per_second), (8, 800.0));
-        assert_eq!((scaling.targets, scaling.targets_unknown), (4, 2));
-        assert_eq!(
-            of(&[None; 20], 1_000).wanted,
-            2,
-            "100 samples a second each, where nothing is known of any"
-        );
+    fn what_is_guessed_counts_and_is_told_apart() {
+        let scaling = wanted([(300.0, true), (200.0, false), (100.0, true)].into_iter(), 100);
+        assert_eq!((scaling.wanted, scaling.samples_per_second), (6, 600.0));
+        assert_eq!((scaling.targets, scaling.targets_unknown), (3, 1));
     }
 }

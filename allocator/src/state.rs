@@ -21,7 +21,7 @@ use crate::patience::PATIENCE_MS;
 use crate::placing::Drift;
 pub use crate::reports::Reported;
 use crate::reports::Reports;
-use crate::targets::JobTargets;
+use crate::targets::{Discovered, JobTargets};
 
 /// Scrapers that may be known at once; a report under a further name is refused.
 pub const SCRAPERS_MAX: usize = 10_000;
@@ -186,6 +186,14 @@ impl State {
             lead.leader.report(name, report.handover.clone(), now_ms);
         let lacking = report.unknown_jobs.iter().filter(|job| self.catalog.has_job(job)).cloned();
         self.lacking.reported(name, lacking, now_ms);
+        if lead.is_placed() {
+            // Nobody tells of targets that are not its own.
+            let told = report.targets.len();
+            let is_own = |id| lead.key_of(name, id).is_some_and(|key| self.catalog.target(key, id).is_some());
+            report.targets.retain(|target| is_own(target.id));
+            let ignored = told - report.targets.len();
+            metrics::counter!("promring_allocator_report_targets_ignored_total").increment(ignored as u64);
+        }
         let mut reweighed = Vec::new();
         let full = !is_old && self.reports.take(name, report, now_ms, |id| reweighed.push(id));
         for id in reweighed {
@@ -224,8 +232,9 @@ impl State {
         self.lacking.tick(now_ms);
         if lead.is_about_to_place(&self.catalog, self.may_begin, now_ms) {
             // What scrapers told before it was known whose targets these are.
-            let living = self.catalog.keys().flat_map(|(_, living)| living);
-            living.for_each(|target| self.reports.count(target));
+            let living = || self.catalog.keys().flat_map(|(_, living)| living);
+            self.reports.retain(&living().map(|target| target.target.id).collect());
+            living().for_each(|target| self.reports.count(target));
         }
         let seen = Seen {
             catalog: &self.catalog,
@@ -300,6 +309,12 @@ impl State {
     /// Every key that has an owner; nothing where this allocator does not lead.
     pub fn owners(&self) -> impl Iterator<Item = (TargetKey, &str)> {
         self.lead.iter().flat_map(|lead| lead.leader.placed().map(|(key, name)| (key, &**name)))
+    }
+
+    /// Samples a second that a target yields, and whether that is known: otherwise it is guessed by the others. One that is
+    /// down keeps what it had.
+    pub(crate) fn weight(&self, target: &Discovered) -> (f64, bool) {
+        (self.reports.weight([target]), self.reports.knows(target.target.id))
     }
 
     /// What its scraper last said of a target.

@@ -125,6 +125,13 @@ impl Proxy {
         format!("{:?}, refused by the receiver: {:?}", shared.fates, shared.refusals)
     }
 
+    /// How many requests were late, or were turned away.
+    pub fn troubled(&self) -> usize {
+        let shared = self.shared.lock().unwrap();
+        let is_trouble = |fate: &Fate| !matches!(fate, Fate::Passed);
+        shared.fates.iter().filter(|(fate, _)| is_trouble(fate)).map(|(_, count)| count).sum()
+    }
+
     /// Whether each kind of fate has befallen a request.
     pub fn has_done_everything(&self) -> bool {
         let shared = self.shared.lock().unwrap();

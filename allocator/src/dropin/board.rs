@@ -81,6 +81,24 @@ impl Board {
         ]
     }
 
+    /// Sets the gauges. Who has what, only the one that leads shows.
+    pub(crate) fn show(&self, leads: bool) {
+        for (reason, jobs) in self.left_out() {
+            metrics::gauge!("promring_dropin_jobs_left_out", "reason" => reason).set(jobs.len() as f64);
+        }
+        if !leads {
+            return;
+        }
+        for name in self.members.keys() {
+            let targets = self.count(name) as f64;
+            metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(targets);
+        }
+        let ready = self.members.values().filter(|state| **state == ScraperState::Ready).count();
+        metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(ready as f64);
+        let others = (self.members.len() - ready) as f64;
+        metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others);
+    }
+
     /// The body of `/scrape_configs`: every job whose settings may be told. Made once.
     pub(crate) fn scrape_configs(&self, with_secrets: bool) -> Bytes {
         let [without, with] = &self.scrape_configs;

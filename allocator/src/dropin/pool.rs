@@ -62,7 +62,9 @@ pub(crate) struct Pool {
     term: Option<u64>,
     /// Of the newest placement that is known here: the own one, or the leader's.
     version: Version,
-    /// What another leader has told, where that is newer than what was placed here.
+    /// The version of what another leader has told last.
+    told: Option<Version>,
+    /// What that was, where it is newer than what was placed here.
     followed: Option<Followed>,
     spread: Spread,
     takers: Vec<Taker>,
@@ -83,8 +85,9 @@ impl Pool {
         }
         let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy));
         if pool.strategy != allocator.strategy {
-            let Self { roster, term, version, .. } = pool;
-            pool = Self { roster, term, version, ..Self::new(allocator.strategy) };
+            // What another allocator has told holds whatever this one's own file says.
+            let Self { roster, term, version, told, followed, .. } = pool;
+            pool = Self { roster, term, version, told, followed, ..Self::new(allocator.strategy) };
         }
         pool.serve_secrets = allocator.serve_secrets;
         if let Members::Static(names) = &allocator.members {
@@ -103,6 +106,7 @@ impl Pool {
             serve_secrets: false,
             term: None,
             version: Version { term: 0, counter: 0 },
+            told: None,
             followed: None,
             spread: Spread::new(strategy == Strategy::PerNode, &options),
             takers: Vec::new(),
@@ -223,14 +227,17 @@ impl Pool {
             serve_secrets: self.serve_secrets,
             ..Board::default()
         };
-        self.show(&board);
+        self.log(&board);
         self.board = Arc::new(board);
     }
 
     /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there.
     fn follow(&mut self, term: Option<u64>, view: Option<&StateView>) {
         let leads_on = term.is_some() && term == self.term;
-        if !leads_on && let Some(view) = view.filter(|view| view.ready && view.version > self.version) {
+        // What is told anew is the word of who leads now, even in a lower term: a Lease that was deleted begins anew.
+        let is_news = |view: &&StateView| view.ready && Some(view.version) != self.told;
+        if !leads_on && let Some(view) = view.filter(is_news) {
+            self.told = Some(view.version);
             self.followed = Some(Followed::from(view));
             self.version = view.version;
         }
@@ -346,23 +353,10 @@ impl Pool {
         }
     }
 
-    /// The same as metrics, and what a user would wonder about in the log.
-    fn show(&self, board: &Board) {
-        for name in board.members.keys() {
-            // Of several allocators the one that leads counts.
-            let count = if self.term.is_some() { board.count(name) } else { 0 };
-            metrics::gauge!("promring_allocator_targets", "scraper" => name.clone()).set(count as f64);
-        }
-        for gone in self.board.members.keys().filter(|name| !board.members.contains_key(*name)) {
-            metrics::gauge!("promring_allocator_targets", "scraper" => gone.clone()).set(0.0);
-        }
-        let takers = self.takers.len();
-        metrics::gauge!("promring_allocator_scrapers", "state" => "ready").set(takers as f64);
-        let others = board.members.len().saturating_sub(takers);
-        metrics::gauge!("promring_allocator_scrapers", "state" => "lost_or_draining").set(others as f64);
+    /// What a user would wonder about.
+    fn log(&self, board: &Board) {
         let before = self.board.left_out();
         for ((reason, jobs), (_, jobs_before)) in board.left_out().into_iter().zip(before) {
-            metrics::gauge!("promring_dropin_jobs_left_out", "reason" => reason).set(jobs.len() as f64);
             let hidden = match reason {
                 "secret" if board.serve_secrets => continue,
                 "secret" => {

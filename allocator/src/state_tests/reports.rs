@@ -1,6 +1,7 @@
 //! What scrapers say.
 
-use promring_proto::api::{MemberReport, Report};
+use promring_model::target::TargetId;
+use promring_proto::api::{MemberReport, Report, TargetReport};
 
 use super::*;
 use crate::state::State;
@@ -23,6 +24,28 @@ fn an_older_report_than_the_newest_changes_nothing() {
     }
     assert!(state.membership().unwrap().takers().any(|taker| taker == "a"));
     assert_eq!(state.reported("a").unwrap().report.samples_total, 7);
+}
+
+#[test]
+fn nobody_tells_of_targets_that_are_not_its_own() {
+    let mut fleet = Fleet::new(&config(8, ""), &["a", "b"]);
+    fleet.run(5_000);
+    let health = |fleet: &Fleet, id| fleet.state.health(id).map(|report| report.samples);
+    let ids: Vec<(TargetId, String)> = {
+        let active = fleet.state.jobs().flat_map(|job| job.active().values());
+        active
+            .map(|target| (target.target.id, fleet.state.owner(target.target.key).unwrap().to_owned()))
+            .collect()
+    };
+    let told = ids.iter().map(|(id, _)| *id).chain([TargetId(7)]);
+    let told = told.map(|id| TargetReport { samples: 123_456, ..TargetReport::unknown(id) }).collect();
+    let handover = MemberReport { run: 1, sequence: 1_000_000, promised: 1, ..MemberReport::default() };
+    fleet.state.report("a", Report { handover, targets: told, ..Report::default() }, fleet.now_ms).unwrap();
+    for (id, owner) in &ids {
+        assert_eq!(health(&fleet, *id) == Some(123_456), owner == "a", "{id} of {owner}");
+    }
+    assert!(ids.iter().any(|(_, owner)| owner == "a") && ids.iter().any(|(_, owner)| owner == "b"));
+    assert_eq!(health(&fleet, TargetId(7)), None);
 }
 
 #[test]

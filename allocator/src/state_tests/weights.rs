@@ -56,6 +56,24 @@ fn what_is_unknown_weighs_as_what_is_known_does() {
 }
 
 #[test]
+fn a_target_that_is_down_still_counts_for_how_many_scrapers_are_wanted() {
+    let mut fleet = Fleet::new(&config(10, ""), &["a"]);
+    weigh(&mut fleet, 1..=9, 6_000);
+    weigh(&mut fleet, 10..=10, 9 * THOUSAND);
+    fleet.run(20_000);
+    let wanted = |fleet: &Fleet| {
+        let scaling = crate::scaling::scaling(&fleet.state, 1_000);
+        (scaling.wanted, scaling.targets_unknown)
+    };
+    assert_eq!(wanted(&fleet), (10, 0));
+    for down in [1..=9, 10..=10, 1..=10] {
+        weigh(&mut fleet, down, 0);
+        fleet.run(20_000);
+        assert_eq!(wanted(&fleet), (10, 0));
+    }
+}
+
+#[test]
 fn weights_that_become_known_move_nothing() {
     let names = ["a", "b", "c"];
     let mut fleet = Fleet::unsettled(&config(90, ""), &names);

@@ -102,7 +102,7 @@ pub struct Election {
     seen: Option<(Record, Moment)>,
     step: Step,
     held: Option<Held>,
-    /// The highest term that scrapers told of.
+    /// The highest term that a Lease had, or that scrapers told of: one that is deleted does not begin anew.
     heard: u64,
     releasing: bool,
 }
@@ -195,6 +195,7 @@ impl Election {
     /// The Lease was read: this is what it says, or there is none.
     pub fn read(&mut self, record: Option<Record>, now: Moment) {
         self.step = Step::Decide;
+        self.heard = self.heard.max(record.as_ref().map_or(0, |record| record.term));
         let ours = |record: &Record| {
             record.holder == self.identity && self.held.is_some_and(|held| held.term == record.term)
         };
@@ -216,6 +217,7 @@ impl Election {
         match how {
             Written::Done(version) => {
                 let taken = !wanted.holder.is_empty();
+                self.heard = self.heard.max(wanted.term);
                 self.held = taken.then_some(Held { term: wanted.term, renewed: sent });
                 self.seen = Some((Record { version, ..wanted }, now));
                 self.rest(now);
@@ -242,8 +244,7 @@ impl Election {
     }
 
     fn next_term(&self) -> u64 {
-        let last = self.seen.as_ref().map_or(0, |(record, _)| record.term);
-        last.max(self.heard).saturating_add(1)
+        self.heard.saturating_add(1)
     }
 
     fn record(&self, term: u64) -> Record {

@@ -44,6 +44,19 @@ fn a_lease_without_a_holder_is_taken_with_the_next_term() {
 }
 
 #[test]
+fn a_lease_that_was_deleted_does_not_begin_anew() {
+    let mut election = candidate("a");
+    assert_eq!(election.next(AT), Action::Read);
+    election.read(Some(held_by("b", 7, "v")), AT);
+    assert_eq!(election.next(AT), Action::Wait(2_000));
+    assert_eq!(take(&mut election, None, after(2)), held_by("a", 8, ""));
+    // Its own one is deleted as well, and another one's that it never saw came between.
+    assert!(matches!(election.next(after(4)), Action::Write(_)));
+    election.written(held_by("a", 8, "next"), Written::Unknown, after(4), after(4));
+    assert_eq!(take(&mut election, None, after(5)), held_by("a", 9, ""));
+}
+
+#[test]
 fn a_lease_that_somebody_renews_is_left_alone_and_one_that_nobody_renews_is_taken() {
     let mut election = candidate("b");
     let mut now = 0;

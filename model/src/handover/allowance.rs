@@ -19,6 +19,12 @@ impl Allowance {
         Self { per_minute, spent: VecDeque::new() }
     }
 
+    /// The same for who goes on in another's place, and does not know what that one has spent: nothing is left for a minute.
+    #[must_use]
+    pub fn spent(per_minute: u32, now_ms: i64) -> Self {
+        Self { per_minute, spent: VecDeque::from([(now_ms, per_minute as usize)]) }
+    }
+
     /// From now on there are so many a minute; what was spent is not forgotten.
     pub fn set(&mut self, per_minute: u32) {
         self.per_minute = per_minute;
@@ -59,6 +65,12 @@ mod tests {
         assert!((0..600_000).step_by(1_000).all(|from| within(from) <= 6), "{made:?}");
         assert_eq!(made.len(), 60, "and none is given away");
         assert_eq!(Allowance::new(0).left(MINUTE_MS), 0, "zero switches moves for weight off");
+    }
+
+    #[test]
+    fn who_goes_on_for_another_waits_a_minute() {
+        let mut allowance = Allowance::spent(6, 1_000);
+        assert_eq!((allowance.left(60_999), allowance.left(61_000)), (0, 6));
     }
 
     #[test]

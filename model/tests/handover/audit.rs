@@ -94,6 +94,8 @@ pub(crate) struct Audit {
     faults: Vec<(i64, i64)>,
     /// When nobody was left to take over what the last one had.
     nobody: Vec<(i64, i64)>,
+    /// Slots up to here have been looked at.
+    judged_ms: i64,
     received: BTreeMap<(usize, TargetKey), i64>,
     markers: BTreeMap<TargetKey, Vec<i64>>,
     pub(crate) totals: Totals,
@@ -194,14 +196,22 @@ impl Audit {
         *newest = (*newest).max(time_ms);
     }
 
-    /// At the end: no slot of a living target is missing without a reason.
-    pub(crate) fn finish(&mut self, mode: Mode, end_ms: i64) {
+    /// Where nothing may excuse it, a slot that is missing is seen as soon as it is over.
+    pub(crate) fn step(&mut self, mode: Mode, now_ms: i64) {
+        if mode == Mode::Planned && now_ms - self.judged_ms >= TAIL_MS {
+            self.judge(now_ms);
+        }
+    }
+
+    /// No slot of a living target that has not been looked at is missing without a reason.
+    fn judge(&mut self, end_ms: i64) {
+        let from_ms = std::mem::replace(&mut self.judged_ms, end_ms - TAIL_MS);
         for (key, life) in &self.lives {
             let Some(starts) = self.starts.get(key) else { continue };
             for (born, died) in &life.lives {
                 let last_ms = died.unwrap_or(end_ms).min(end_ms) - TAIL_MS;
                 let Some((first, _)) = starts.range(*born..).next() else { continue };
-                let mut slot = life.slots.next_after(*first);
+                let mut slot = life.slots.next_after((*first).max(from_ms - 1));
                 while slot < last_ms {
                     let nobody = self.nobody.iter().any(|(from, to)| slot >= *from && slot <= *to);
                     if !starts.contains_key(&slot) && !nobody {
@@ -225,6 +235,15 @@ impl Audit {
                     slot = life.slots.next_after(slot);
                 }
             }
+        }
+    }
+
+    /// At the end, when it is known what may excuse what: no slot of a living target is missing, and every target that died has
+    /// its marker.
+    pub(crate) fn finish(&mut self, mode: Mode, end_ms: i64) {
+        self.judge(end_ms);
+        for (key, life) in &self.lives {
+            let Some(starts) = self.starts.get(key) else { continue };
             let last = life.lives.last();
             if let Some((born, Some(died))) = last
                 && mode == Mode::Planned

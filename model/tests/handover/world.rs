@@ -169,6 +169,7 @@ impl World {
         self.step_lease();
         self.step_allocators();
         self.step_scrapers();
+        self.audit.step(self.mode, self.now_ms);
     }
 
     /// Checks what must hold at the end of a time of peace.

@@ -48,6 +48,14 @@ async fn scale_with(fault: Fault, temper: Temper) {
     fleet.slots_pass(5, 30).await;
     fleet.assert_clean("a scale-out and a scale-in beside a receiver that is slow or away", 15).await;
     assert_eq!(store.refused().await, 0.0, "Prometheus refused samples");
+    assert!(proxy.troubled() >= 5, "Prometheus was as ever: {}", proxy.summary());
+    let stored = store.samples("up[5m]").await;
+    assert_eq!(stored.len(), 60, "{:?}", stored.keys());
+    for (labels, samples) in &stored {
+        assert!(samples.len() >= 15, "{labels} has {} samples in Prometheus", samples.len());
+        let gap = samples.windows(2).find(|two| two[1].0 - two[0].0 != 1_000);
+        assert_eq!(gap, None, "{labels} has no sample in each slot in Prometheus");
+    }
     let dropped = fleet.sum("prometheus_remote_storage_samples_failed_total").await
         + fleet.sum("prometheus_remote_storage_samples_dropped_total").await;
     assert_eq!(dropped, 0.0, "samples were refused or dropped");

@@ -47,12 +47,14 @@ async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a
 
     // It comes back, and takes its share by a hand-over: no further gap. What it had queued is sent, late.
     let gaps = report.counts.gaps;
+    let back_ms = now_ms();
     fleet.start_scraper(1);
     let back = fleet.settled().await;
     assert!(of(&back, "scraper-1").count() > TARGETS / 6, "it has targets again");
     fleet.slots_pass(3, 30).await;
     let report = fleet.audited_at_least(SLOTS_MIN).await;
     assert!(report.counts.gaps <= gaps, "{} gaps more: {report:#?}", report.counts.gaps - gaps);
+    assert!(report.gaps.iter().all(|gap| gap.last_ms < back_ms), "a gap since it is back: {report:#?}");
     assert_eq!(report.counts.duplicates, 0, "{report:#?}");
     fleet.end();
 }

@@ -54,12 +54,10 @@ async fn a_follower_tells_what_the_leader_does_and_goes_on_from_there_when_it_le
         assert_eq!(shares(&follower).await, placed);
         assert!(follower.readiness()().is_ok());
         assert!(follower.pool().as_ref().unwrap().view().is_none(), "only a leader tells");
-        // One that is not ready has nothing to tell yet, and an older one nothing any more.
+        // One that is not ready has nothing to tell yet.
         let owners = BTreeMap::new();
         advance(&follower, None, Some(&StateView { version: "6-1".parse().unwrap(), ready: false, owners }));
-        advance(&other, None, Some(&StateView { version: "4-9".parse().unwrap(), ..told.clone() }));
         assert_eq!(shares(&follower).await, placed);
-        assert_ne!(shares(&other).await, placed);
 
         advance(&follower, Some(7), Some(&told));
         assert_eq!(shares(&follower).await, placed, "nothing moves");
@@ -69,7 +67,40 @@ async fn a_follower_tells_what_the_leader_does_and_goes_on_from_there_when_it_le
         assert!((45..=58).contains(&new.len()), "{}", new.len());
         assert!(after.iter().zip(&placed).all(|(after, before)| after.is_subset(before)));
         // The first one, which leads no more, tells what the new leader does.
-        advance(&leader, None, Some(&view(&follower)));
-        assert_eq!((shares(&leader).await, share(&leader, "d").await), (after, new));
+        let newest = view(&follower);
+        advance(&leader, None, Some(&newest));
+        assert_eq!((shares(&leader).await, share(&leader, "d").await), (after.clone(), new.clone()));
+        // What was told before this one led is nothing new when it leads no more.
+        advance(&follower, None, Some(&told));
+        assert_eq!((shares(&follower).await, share(&follower, "d").await), (after.clone(), new));
+        // A Lease that was deleted begins with a low term again.
+        advance(&follower, None, Some(&StateView { version: "1-3".parse().unwrap(), ..told }));
+        assert_eq!((shares(&follower).await, share(&follower, "d").await), (placed, BTreeSet::new()));
+    }
+}
+
+#[tokio::test]
+async fn a_follower_whose_file_has_another_strategy_goes_on_telling_what_the_leader_does() {
+    use Presence::Ready;
+    let new =
+        || discovered(&format!("{SELECTED}scrape_configs:\n{}", job("web", 200, "")), Callers::default());
+    let (leader, follower) = (new(), new());
+    for allocator in [&leader, &follower] {
+        allocator.set_roster(pods(&[("a", Ready, Some("north")), ("b", Ready, Some("north"))]));
+    }
+    advance(&leader, Some(5), None);
+    let told = view(&leader);
+    advance(&follower, None, Some(&told));
+    let by_node = SELECTED.replace("namespace: n", "namespace: n, strategy: per-node");
+    let by_node = format!("{by_node}scrape_configs:\n{}", job("web", 200, ""));
+    follower.take_config(&config(&by_node));
+    advance(&follower, None, Some(&told));
+    for name in ["a", "b"] {
+        assert_eq!(share(&follower, name).await, share(&leader, name).await);
+    }
+    assert!(follower.readiness()().is_ok());
+    advance(&follower, Some(6), Some(&told));
+    for name in ["a", "b"] {
+        assert_eq!(share(&follower, name).await, share(&leader, name).await, "nothing moves");
     }
 }
