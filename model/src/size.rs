@@ -21,6 +21,11 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
     if bytes < i64::MAX as f64 { Ok(bytes as u64) } else { Err(fail()) }
 }
 
+/// Whether it is a size, and more than any number of bytes holds.
+pub(crate) fn is_too_large(text: &str) -> bool {
+    sum(text, "iB").or_else(|| sum(text, "B")).is_some_and(|bytes| bytes >= i64::MAX as f64)
+}
+
 /// The sum of all numbers times their units, where a unit is `B`, or a letter and this suffix.
 fn sum(text: &str, suffix: &str) -> Option<f64> {
     let mut rest = text;

@@ -304,3 +304,41 @@ fn every_example_of_the_page_loads() {
     assert_eq!(settings.allocator.lapse, Duration::from_secs(20));
     assert_eq!(settings.scraper.queue.max_bytes, 5 << 30);
 }
+
+#[test]
+fn a_map_over_one_that_a_merge_key_brought_is_filled_up() {
+    let config = config(
+        "scrape_configs:
+- &base
+  job_name: base
+  params: {a: [x]}
+  tls_config: {insecure_skip_verify: true, server_name: one}
+  static_configs: [&group {targets: ['h:1'], labels: {a: b}}]
+- <<: *base
+  job_name: filled
+  params: {b: [y]}
+  tls_config: {server_name: two}
+  static_configs: [{<<: *group, labels: {c: d}}]
+- <<: *base
+  job_name: emptied
+  params:
+  tls_config:
+  static_configs: [{<<: *group, labels: }]
+",
+    );
+    let [base, filled, emptied] = &config.scrape_configs[..] else { panic!("three jobs") };
+    let labels = |job: &ScrapeConfig| {
+        let Discovery::Static(groups) = &job.discovery[0] else { panic!("a static job") };
+        groups[0].labels.to_string()
+    };
+    let tls = |job: &ScrapeConfig| (job.http.tls.insecure_skip_verify, job.http.tls.server_name.clone());
+    let params = |job: &ScrapeConfig| job.params.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(params(base), ["a"]);
+    assert_eq!(
+        (params(filled), labels(filled)),
+        (vec!["a".into(), "b".into()], r#"{a="b", c="d"}"#.to_owned())
+    );
+    assert_eq!(tls(filled), (true, Some("two".to_owned())));
+    assert_eq!((params(emptied), labels(emptied)), (vec![], "{}".to_owned()));
+    assert_eq!(tls(emptied), (false, None));
+}

@@ -81,7 +81,7 @@ fn labels_that_make_no_url_make_a_target_whose_scrapes_fail() {
     for (own, url, reason) in [
         (labels([("__address__", "a:1"), ("__scheme__", "ftp")]), "ftp://a:1/metrics?x=y+z", "http"),
         (labels([("__address__", "a:91000")]), "http://a:91000/metrics?x=y+z", "port"),
-        (labels([("__address__", "my host")]), "http://my host/metrics?x=y+z", "domain"),
+        (labels([("__address__", "my host")]), "http://my%20host/metrics?x=y+z", "domain"),
     ] {
         let group = Labels::default();
         let Assembled::Target(target) = DiscoveredLabels::new(&job, &group, &own).assemble() else {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use promring_model::config::{ConfigSource, FILE_BYTES_MAX};
+use promring_model::config::{ConfigSource, FILE_BYTES_MAX, TARGETS_BYTES_MAX};
 use promring_model::glob;
 
 /// Most paths that are looked at for one pattern.
@@ -17,6 +17,10 @@ pub struct Disk;
 impl ConfigSource for Disk {
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
         read_bounded(path, FILE_BYTES_MAX as u64)
+    }
+
+    fn read_targets(&self, path: &Path) -> Result<Vec<u8>, String> {
+        read_bounded(path, TARGETS_BYTES_MAX as u64)
     }
 
     fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {

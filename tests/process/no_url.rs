@@ -51,7 +51,7 @@ remote_write: [{{url: '{}'}}]
         let target = errors.iter().find(of_target).unwrap_or_else(|| panic!("{url}: {errors:?}"));
         assert!(target["lastError"].as_str().unwrap().contains(error), "{target}");
     };
-    told("http://my host:9100/metrics", "not a valid URL");
+    told("http://my%20host:9100/metrics", "not a valid URL");
     told("http://host:91000/metrics", "invalid port number");
     told("ftp://host:1/metrics", "neither http nor https");
     assert!(promring.terminate().success(), "{}", promring.log());

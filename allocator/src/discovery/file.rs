@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use promring_model::config::{Diagnostic, FileDiscovery, GroupsOfFile, Severity, target_groups};
+use promring_model::config::{
+    Diagnostic, FileDiscovery, GroupsOfFile, Severity, TARGETS_BYTES_MAX, target_groups,
+};
 use promring_model::labels::Labels;
 use promring_model::target::TargetGroup;
 use promring_net::files::{glob_paths, read_bounded};
@@ -12,9 +14,6 @@ use promring_net::reload::{Stamp, WATCH_INTERVAL, stamp};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Found, Group, Reporter};
-
-/// A file of target groups may have this many bytes; one of YAML fewer, which its reader says.
-const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// The file that a group stands in, as Prometheus attaches it.
 const FILEPATH_LABEL: &str = "__meta_filepath";
@@ -127,7 +126,7 @@ fn refresh(patterns: &[PathBuf], held: &mut BTreeMap<PathBuf, Held>, force: bool
 }
 
 fn read_groups(path: &Path) -> Result<GroupsOfFile, String> {
-    let content = read_bounded(path, FILE_BYTES_MAX)?;
+    let content = read_bounded(path, TARGETS_BYTES_MAX as u64)?;
     let mut file = target_groups(path, &content).map_err(|found| said(&found))?;
     let filepath = [(FILEPATH_LABEL, path.to_string_lossy())];
     for group in &mut file.groups {

@@ -30,7 +30,7 @@ pub struct GroupsOfFile {
 }
 
 /// Reads a file of target groups: JSON or YAML by the end of its name. YAML may have
-/// [`FILE_BYTES_MAX`](super::FILE_BYTES_MAX); how much JSON is read is for the caller to bound.
+/// [`FILE_BYTES_MAX`](super::FILE_BYTES_MAX); JSON is for the caller to bound ([`TARGETS_BYTES_MAX`](super::TARGETS_BYTES_MAX)).
 ///
 /// # Errors
 /// What is wrong with the file, with lines and hints; there is one error at least.

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub use diagnostic::{Diagnostic, Severity};
 pub use groups::{GroupsOfFile, target_groups, target_groups_json};
 pub use secret::{Secret, ServerUrl};
-pub use source::{ConfigSource, FILE_BYTES_MAX};
+pub use source::{ConfigSource, FILE_BYTES_MAX, TARGETS_BYTES_MAX};
 pub use types::*;
 pub use written::Written;
 

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// after this many.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
 
+/// Most bytes of one file of targets. Of YAML no more than [`FILE_BYTES_MAX`] are read.
+pub const TARGETS_BYTES_MAX: usize = 256 << 20;
+
 /// Files and environment of the process that loads a configuration.
 pub trait ConfigSource {
     /// The bytes of a file. More than [`FILE_BYTES_MAX`] need not be read: such a file is refused.
@@ -13,6 +16,14 @@ pub trait ConfigSource {
     /// # Errors
     /// Why it cannot be read, for a person.
     fn read(&self, path: &Path) -> Result<Vec<u8>, String>;
+
+    /// The bytes of a file of targets, of which there may be [`TARGETS_BYTES_MAX`].
+    ///
+    /// # Errors
+    /// Why it cannot be read, for a person.
+    fn read_targets(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.read(path)
+    }
 
     /// The files that match a pattern, sorted; none is no error.
     ///

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use self::url::dialled;
+pub(crate) use self::url::{dialled, shown_host};
 pub use discovered::{Assembled, DiscoveredLabels};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -252,7 +252,12 @@ impl Target {
     pub fn scrape_url(&self) -> String {
         let address = self.labels.get(ADDRESS).unwrap_or_default();
         match &self.url {
-            Ok(url) => format!("{}://{address}{}", url.scheme(), &url[::url::Position::BeforePath..]),
+            Ok(url) => {
+                // A path that is empty is not written.
+                let is_bare = self.labels.get(METRICS_PATH).is_none();
+                let from = if is_bare { ::url::Position::AfterPath } else { ::url::Position::BeforePath };
+                format!("{}://{}{}", url.scheme(), shown_host(address), &url[from..])
+            }
             Err(error) => error.url.clone(),
         }
     }

@@ -23,13 +23,34 @@ const OF_PATH: AsciiSet = unreserved(NON_ALPHANUMERIC)
 /// What Go's `QueryEscape` escapes; of a space it makes a plus sign.
 const OF_QUERY: AsciiSet = unreserved(NON_ALPHANUMERIC).remove(b' ');
 
+/// What Go escapes in a host.
+const OF_HOST: AsciiSet = unreserved(NON_ALPHANUMERIC)
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'[')
+    .remove(b']')
+    .remove(b'<')
+    .remove(b'>')
+    .remove(b'"');
+
 const fn unreserved(set: &AsciiSet) -> AsciiSet {
     set.remove(b'-').remove(b'_').remove(b'.').remove(b'~')
 }
 
 /// Scheme, address, path and parameters; a label `__param_x` replaces the first value of parameter x.
 pub(super) fn of_target(config: &ScrapeConfig, labels: &Labels, address: &str) -> Result<Url, NoUrl> {
-    let scheme = labels.get(SCHEME).unwrap_or("http");
+    // Every target has one to begin with; a rule may have taken it away.
+    let scheme = labels.get(SCHEME).unwrap_or_default();
     let path = labels.get(METRICS_PATH).unwrap_or("");
     let slash = if path.is_empty() || path.starts_with('/') { "" } else { "/" };
     // In Go a path that is an asterisk stands for the server itself.
@@ -38,7 +59,11 @@ pub(super) fn of_target(config: &ScrapeConfig, labels: &Labels, address: &str) -
     let question_mark = if query.is_empty() { "" } else { "?" };
     let behind_address = format!("{slash}{path}{question_mark}{query}");
     let fail = |reason: &str| NoUrl {
-        url: format!("{scheme}://{address}{behind_address}"),
+        url: format!(
+            "{scheme}{}//{}{behind_address}",
+            if scheme.is_empty() { "" } else { ":" },
+            shown_host(address)
+        ),
         reason: reason.to_owned(),
     };
     if scheme != "http" && scheme != "https" {
@@ -50,6 +75,11 @@ pub(super) fn of_target(config: &ScrapeConfig, labels: &Labels, address: &str) -
     }
     let text = format!("{scheme}://{}{behind_address}", dialled(address));
     Url::parse(&text).map_err(|error| fail(&error.to_string()))
+}
+
+/// Host and port as Go writes them in a URL.
+pub(crate) fn shown_host(address: &str) -> String {
+    utf8_percent_encode(address, &OF_HOST).to_string()
 }
 
 /// Parameters in order of names, as Go's `Values.Encode` writes them.

@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use super::{Builder, Mode, paths};
+use crate::config::hints;
 use crate::config::raw::{Given, RawScrapeConfig};
 use crate::config::report::Spot;
 use crate::config::{Discovery, ScrapeConfig, Severity, groups};
 use crate::labels::Labels;
-use crate::target::{ADDRESS, Assembled, DiscoveredLabels};
+use crate::target::{ADDRESS, Assembled, DiscoveredLabels, shown_host};
 
 /// Most targets that are looked at; what is wrong with more of them is most often the same.
 pub(super) const TARGETS_MAX: usize = 50_000;
@@ -49,10 +50,17 @@ impl Builder<'_> {
             },
             Assembled::Dropped { .. } => return,
         };
-        self.report
-            .push(severity, spot, message)
-            .value(own.get(ADDRESS).unwrap_or_default())
-            .hint("promring relabel shows what each rule makes of it");
+        let address = own.get(ADDRESS).unwrap_or_default();
+        let shown = hints::without_password(address);
+        let message = if shown == address {
+            message
+        } else {
+            message.replace(address, &shown).replace(&shown_host(address), &shown)
+        };
+        let finding = self.report.push(severity, spot, message).value(&shown);
+        if !job.relabel.is_empty() {
+            finding.hint("promring relabel shows what each rule makes of it");
+        }
     }
 
     /// Reads the files of `file_sd_configs` as far as they are there.
@@ -75,7 +83,7 @@ impl Builder<'_> {
     }
 
     fn target_file(&mut self, job: &ScrapeConfig, file: &Path, named_at: Spot) {
-        let bytes = match self.source.read(file) {
+        let bytes = match self.source.read_targets(file) {
             Ok(bytes) => bytes,
             Err(reason) => {
                 self.report

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::config::raw::{Given, RawGlobal, RawScrapeShared};
-use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, remarks};
+use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, expand, remarks};
 use crate::labels::{Labels, is_legacy_label_name};
 
 /// `scrape_interval` where nothing is said.
@@ -102,7 +102,7 @@ impl Builder<'_> {
                 continue;
             }
             let Given::Is(value, spot) = &pair.value else { continue };
-            let expansion = crate::config::expand::expand(value, &|name| self.source.env(name));
+            let expansion = expand::expand(value, &|name| self.source.env(name));
             for name in &expansion.empty {
                 self.report
                     .warning(
@@ -110,7 +110,12 @@ impl Builder<'_> {
                         format!("the environment variable {name} is not set, so it expands to nothing"),
                     )
                     .value(value)
-                    .hint(format!("set {name}, or write $$ for a dollar sign"));
+                    .hint(if is_legacy_label_name(name) {
+                        format!("set {name}, or write $$ for a dollar sign")
+                    } else {
+                        "no variable has such a name: write the value itself, or $$ for a dollar sign"
+                            .to_owned()
+                    });
             }
             for name in &expansion.names {
                 remarks::varying_external_label(self.report, *spot, value, name);

@@ -14,8 +14,8 @@ pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
         Kind::Scalar(scalar) => {
             let parts = scalar.text.split([',', ';']).map(str::trim).filter(|part| !part.is_empty());
             let list = parts.map(|part| format!("'{part}'")).collect::<Vec<_>>().join(", ");
-            // A password in a URL stands before an `@`.
-            let has_secret = list.contains('@');
+            // A password in a URL stands before an `@`, a token behind a `?`.
+            let has_secret = list.contains(['@', '?']);
             let hint = if !shown || has_secret || list.chars().count() > SHOWN_CHARS_MAX {
                 "write it in brackets".to_owned()
             } else {
@@ -90,8 +90,17 @@ pub(crate) fn duration(text: &str, error: &DurationError) -> String {
 
 /// How to write a size that could not be read.
 pub(crate) fn size(text: &str) -> String {
+    const DIGITS_OF_MEGABYTES_MAX: usize = 5;
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return format!("add the unit: {text}B, or {text}MB");
+        let is_short = text.len() <= DIGITS_OF_MEGABYTES_MAX;
+        return if is_short {
+            format!("add the unit: {text}B, or {text}MB")
+        } else {
+            format!("add the unit: {text}B")
+        };
+    }
+    if crate::size::is_too_large(text) {
+        return "the largest size is 7EB".to_owned();
     }
     let upper = text.to_ascii_uppercase().replace('I', "i").replace(' ', "");
     let repaired = if upper.ends_with('B') { upper } else { format!("{upper}B") };
@@ -151,6 +160,14 @@ pub(crate) fn url(text: &str) -> String {
         }
         Some(_) => "write http://HOST:PORT/PATH".to_owned(),
         None if text.is_empty() || text.starts_with('/') => "write http://HOST:PORT/PATH".to_owned(),
+        // The colon or a slash is missing, or another character stands there.
+        None if text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"))
+            && !text[4..]
+                .trim_start_matches(['s', 'S'])
+                .starts_with(|char: char| char.is_ascii_alphanumeric() || char == '.' || char == '-') =>
+        {
+            "write http://HOST:PORT/PATH".to_owned()
+        }
         None => format!("write http://{text} or https://{text}"),
     }
 }
@@ -247,12 +264,23 @@ mod tests {
     }
 
     #[test]
+    fn urls_that_people_write_get_their_repair() {
+        assert_eq!(url("a:9090/write"), "write http://a:9090/write or https://a:9090/write");
+        assert_eq!(url("httpbin.org/write"), "write http://httpbin.org/write or https://httpbin.org/write");
+        for text in ["http:a/b", "https:/a/b", "http;//a/b", "http", "/a", ""] {
+            assert_eq!(url(text), "write http://HOST:PORT/PATH", "{text}");
+        }
+    }
+
+    #[test]
     fn sizes_that_people_write_get_their_repair() {
         assert_eq!(size("10mb"), "write 10MB");
         assert_eq!(size("10 MB"), "write 10MB");
         assert_eq!(size("10M"), "write 10MB");
         assert_eq!(size("10mib"), "write 10MiB");
         assert_eq!(size("10"), "add the unit: 10B, or 10MB");
+        assert_eq!(size("10485760"), "add the unit: 10485760B");
+        assert_eq!(size("8EB"), "the largest size is 7EB");
         assert!(size("big").contains("a number and a unit"));
     }
 }

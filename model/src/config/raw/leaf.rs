@@ -1,5 +1,6 @@
 //! Single values, lists and free maps.
 
+use std::fmt::Display;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use super::reader::Pair;
 use super::{At, FromNode, Given, Reader};
 use crate::config::Secret;
 use crate::config::hints;
-use crate::config::yaml::{Kind, Resolved, resolve};
+use crate::config::yaml::{Kind, Resolved, Scalar, resolve};
 use crate::duration::parse_duration;
 use crate::size::parse_size;
 
@@ -58,12 +59,12 @@ impl FromNode for u64 {
         };
         if value.is_none() {
             let spot = reader.spot(at);
-            let quoted = !scalar.plain && scalar.text.bytes().all(|b| b.is_ascii_digit());
+            let hint = whole_number(scalar, &Self::MAX);
             reader
                 .report
                 .error(spot, "this must be a whole number, 0 or more")
                 .value(&scalar.text)
-                .hint(if quoted { "remove the quotes" } else { "write digits only, such as 1000" });
+                .hint(hint);
         }
         value
     }
@@ -80,13 +81,23 @@ impl FromNode for i64 {
         };
         if value.is_none() {
             let spot = reader.spot(at);
-            reader
-                .report
-                .error(spot, "this must be a whole number")
-                .value(&scalar.text)
-                .hint("write digits only, such as 1000");
+            let hint = whole_number(scalar, &Self::MAX);
+            reader.report.error(spot, "this must be a whole number").value(&scalar.text).hint(hint);
         }
         value
+    }
+}
+
+/// How to write a whole number that could not be read.
+fn whole_number(scalar: &Scalar, max: &dyn Display) -> String {
+    let digits = scalar.text.strip_prefix('-').unwrap_or(&scalar.text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && !scalar.plain {
+        "remove the quotes".to_owned()
+    } else if is_number && digits.len() == scalar.text.len() {
+        format!("the largest number is {max}")
+    } else {
+        "write digits only, such as 1000".to_owned()
     }
 }
 
@@ -194,6 +205,8 @@ impl<T: FromNode> FromNode for List<T> {
     }
 }
 
+const MAP_WANTED: &str = "a map of names to values";
+
 /// A map whose keys are free.
 #[derive(Clone, Debug)]
 pub(crate) struct Map<T>(Vec<Pair<T>>);
@@ -214,6 +227,12 @@ impl<T> Deref for Map<T> {
 
 impl<T: FromNode> FromNode for Map<T> {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
-        reader.pairs(at, "a map of names to values").map(Self)
+        let mut pairs = Vec::new();
+        reader.fill_pairs(&mut pairs, at, MAP_WANTED).then_some(Self(pairs))
+    }
+
+    fn fill_up(&mut self, reader: &mut Reader<'_>, at: At) -> Option<()> {
+        reader.fill_pairs(&mut self.0, at, MAP_WANTED);
+        Some(())
     }
 }

@@ -71,12 +71,22 @@ pub(crate) trait FromNode: Sized {
 
     /// Reads a node that is not null. `None` where it is something else, after a report of that.
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self>;
+
+    /// Reads a map over what a merge key has brought: what it does not say stays. `None` where a value takes the place of the one
+    /// before as a whole.
+    fn fill_up(&mut self, _reader: &mut Reader<'_>, _at: At) -> Option<()> {
+        None
+    }
 }
 
 /// Sections that few others have stand in a box, so that jobs without them stay small.
 impl<T: FromNode> FromNode for Box<T> {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
         T::from_node(reader, at).map(Self::new)
+    }
+
+    fn fill_up(&mut self, reader: &mut Reader<'_>, at: At) -> Option<()> {
+        T::fill_up(self, reader, at)
     }
 }
 
@@ -125,7 +135,7 @@ macro_rules! section {
                 at: $crate::config::raw::At,
             ) -> bool {
                 $(if key == stringify!($key).trim_start_matches("r#") {
-                    self.$key = reader.given(at);
+                    reader.give(&mut self.$key, key, at);
                     return true;
                 })*
                 $($(if self.$inline.set(key, reader, at) {
@@ -141,6 +151,15 @@ macro_rules! section {
                 at: $crate::config::raw::At,
             ) -> Option<Self> {
                 reader.section(at)
+            }
+
+            fn fill_up(
+                &mut self,
+                reader: &mut $crate::config::raw::Reader<'_>,
+                at: $crate::config::raw::At,
+            ) -> Option<()> {
+                reader.fill_section(self, at);
+                Some(())
             }
         }
     };

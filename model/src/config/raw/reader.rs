@@ -58,6 +58,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads what a key says into its field, where a merge key may have brought something. Prometheus fills maps up then, but for
+    /// those that it begins anew.
+    pub(crate) fn give<T: FromNode>(&mut self, field: &mut Given<T>, key: &str, at: At) {
+        let spot = self.spot(at);
+        if let Given::Is(value, before) = field
+            && matches!(self.kind(at), Kind::Mapping(_))
+            && !BEGUN_ANEW.contains(&key)
+        {
+            if !self.step(at, spot, size_of::<T>()) {
+                *field = Given::Broken(spot);
+                return;
+            }
+            if value.fill_up(self, at).is_some() {
+                *before = spot;
+                return;
+            }
+        }
+        *field = self.given(at);
+    }
+
     /// The scalar here; a list or a map is reported, with `wanted` for what should be here.
     pub(crate) fn scalar(&mut self, at: At, wanted: &str) -> Option<&'a Scalar> {
         match self.kind(at) {
@@ -72,7 +92,12 @@ impl<'a> Reader<'a> {
     /// Reads a map whose keys are known.
     pub(crate) fn section<S: Section>(&mut self, at: At) -> Option<S> {
         let mut section = S::default();
-        self.fill(&mut section, at, at.path, 0).then_some(section)
+        self.fill_section(&mut section, at).then_some(section)
+    }
+
+    /// Reads a map whose keys are known over what is there.
+    pub(crate) fn fill_section<S: Section>(&mut self, section: &mut S, at: At) -> bool {
+        self.fill(section, at, at.path, 0)
     }
 
     fn fill<S: Section>(&mut self, section: &mut S, at: At, path: PathId, merges: usize) -> bool {
@@ -112,14 +137,13 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// The pairs of a map whose keys are free, merge keys resolved.
-    pub(crate) fn pairs<T: FromNode>(&mut self, at: At, wanted: &str) -> Option<Vec<Pair<T>>> {
-        let mut pairs = Vec::new();
-        let mut seen = HashMap::new();
-        self.fill_pairs(&mut pairs, &mut seen, at, at.path, wanted, 0).then_some(pairs)
+    /// The pairs of a map whose keys are free, merge keys resolved, behind those that are there.
+    pub(crate) fn fill_pairs<T: FromNode>(&mut self, pairs: &mut Vec<Pair<T>>, at: At, wanted: &str) -> bool {
+        let mut seen = pairs.iter().map(|pair| (pair.name.clone(), pair.spot.line)).collect();
+        self.fill_pairs_of(pairs, &mut seen, at, at.path, wanted, 0)
     }
 
-    fn fill_pairs<T: FromNode>(
+    fn fill_pairs_of<T: FromNode>(
         &mut self,
         out: &mut Vec<Pair<T>>,
         seen: &mut HashMap<Arc<str>, u32>,
@@ -137,7 +161,7 @@ impl<'a> Reader<'a> {
             let Some(key) = self.key(At { node: *key_node, path }) else { continue };
             if is_merge(key) {
                 for merged in self.merged(At { node: *value_node, path }, merges) {
-                    self.fill_pairs(out, seen, merged, path, wanted, merges + 1);
+                    self.fill_pairs_of(out, seen, merged, path, wanted, merges + 1);
                 }
                 continue;
             }
@@ -250,6 +274,9 @@ impl<'a> Reader<'a> {
         false
     }
 }
+
+/// Keys whose maps take the place of those that a merge key brought, as Prometheus decodes them into a new one.
+const BEGUN_ANEW: [&str; 3] = ["global", "external_labels", "namespaces"];
 
 /// Most merge keys inside merged maps.
 const MERGES_MAX: usize = 16;

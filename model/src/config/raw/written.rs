@@ -7,16 +7,29 @@ use crate::config::{Secret, Written};
 pub(crate) trait AsWritten {
     /// None for what nobody reads.
     fn written(&self) -> Option<Written>;
+
+    /// What a key without a value means, where that is not its default.
+    fn of_nothing() -> Option<Written> {
+        None
+    }
 }
 
 /// What a key says, if it says something.
 pub(crate) fn put<T: AsWritten>(key: &str, given: &Given<T>, out: &mut Vec<(String, Written)>) {
-    out.extend(given.get().and_then(T::written).map(|value| (key.to_owned(), value)));
+    let value = match given {
+        Given::Null(_) => T::of_nothing(),
+        given => given.get().and_then(T::written),
+    };
+    out.extend(value.map(|value| (key.to_owned(), value)));
 }
 
 impl AsWritten for bool {
     fn written(&self) -> Option<Written> {
         Some(Written::Bool(*self))
+    }
+
+    fn of_nothing() -> Option<Written> {
+        Some(Written::Bool(false))
     }
 }
 

@@ -233,11 +233,17 @@ impl<'t> Parser<'t> {
     }
 
     fn too_many_repeats(&self, start: usize) -> Error {
-        self.error(
-            "invalid repeat count",
-            start..self.at,
-            Some("RE2 repeats at most 1000 times, nested counts multiplied"),
-        )
+        let bounds = self.text[start..self.at].trim_matches(['{', '}']).split_once(',');
+        let is_turned = bounds.is_some_and(|(min, max)| {
+            max.parse::<u32>()
+                .is_ok_and(|max| max <= REPEAT_MAX && min.parse::<u32>().is_ok_and(|min| min > max))
+        });
+        let hint = if is_turned {
+            "the lower count goes first"
+        } else {
+            "RE2 repeats at most 1000 times, nested counts multiplied"
+        };
+        self.error("invalid repeat count", start..self.at, Some(hint))
     }
 
     /// Applies a repetition operator, which begins at `start` and ends here, to the last item.
