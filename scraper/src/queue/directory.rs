@@ -77,6 +77,9 @@ impl Directory {
             counters: Counters::default(),
             losses: Losses::default(),
             bad_records: News::default(),
+            write_errors: News::default(),
+            read_errors: News::default(),
+            sync_errors: News::default(),
             sync_seconds: metrics::histogram!(
                 "promring_queue_fsync_duration_seconds",
                 "remote_name" => destination.to_owned()
