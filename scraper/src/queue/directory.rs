@@ -243,9 +243,12 @@ impl Directory {
         if !bounds.press_back() {
             return true;
         }
-        if self.shared.overaged.load(Ordering::Relaxed)
-            || self.shared.memory_bytes.load(Ordering::Relaxed) > 0
-        {
+        let in_memory = || self.shared.memory_bytes.load(Ordering::Relaxed) > 0;
+        if in_memory() {
+            // What is acknowledged there is no reason to wait for the disk.
+            self.let_go();
+        }
+        if self.shared.overaged.load(Ordering::Relaxed) || in_memory() {
             return false;
         }
         // Scrapes that have begun bring theirs, so the last part is for them.
