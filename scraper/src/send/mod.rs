@@ -101,6 +101,8 @@ impl Senders {
     pub fn start(&self) {
         let mut running = self.running();
         if running.is_empty() && *self.phase.borrow() == Phase::Run {
+            // At once: until then a backlog of an earlier process looks like none.
+            self.link.metrics.update(&self.queue);
             let supervisor =
                 supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
             running.spawn(supervisor);
