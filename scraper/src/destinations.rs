@@ -380,7 +380,10 @@ fn queues_in(data_dir: &Path) -> impl Iterator<Item = (PathBuf, Inspection)> {
     dirs.filter_map(|dir| match Inspection::of_index(&dir) {
         Ok(found) => Some((dir, found)),
         Err(error) => {
-            tracing::debug!(dir = %dir.display(), %error, "no queue that could be sent");
+            // Whatever else lies there is none of ours.
+            if error.is_of_sick_disk() {
+                tracing::warn!(dir = %dir.display(), %error, "what may be a queue of an earlier run cannot be read");
+            }
             None
         }
     })

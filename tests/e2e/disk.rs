@@ -10,6 +10,7 @@ use crate::host::Disk;
 use crate::support::{Process, client, eventually, get, metric, metric_of, run};
 
 const DROPPED: &str = "promring_queue_dropped_samples_total";
+const UNREAD: &str = "promring_queue_unread";
 const MEMORY: &str = "promring_queue_memory_bytes";
 
 struct World {
@@ -104,6 +105,7 @@ async fn a_full_disk_costs_the_oldest_samples_of_the_largest_backlog_and_nothing
         metric_of(&base, DROPPED, "disk_full").await.filter(|samples| *samples > 5_000.0)
     })
     .await;
+    assert!(promring.log().contains("the queue has dropped samples: the disk is full"), "{}", promring.log());
     // It goes on like this for a while.
     eventually("more of it", async || {
         metric_of(&base, DROPPED, "disk_full").await.filter(|samples| *samples > gone + 30_000.0)
@@ -223,6 +225,48 @@ async fn a_read_only_disk_is_sent_from_and_used_again_when_it_takes_writes() {
     let summary = world.large.summary();
     assert_eq!((summary.duplicates, summary.out_of_order), (0, 0));
     assert_eq!(world.large.audit().last_samples("up").iter().map(|up| up.samples).sum::<u64>(), world.ups());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_the_disk_does_not_give_is_waited_for_and_costs_nobody_anything() {
+    let world = World::new(2, 200).await;
+    let disk = Disk::ext4(&world.data(), 24);
+    let (mut promring, base) = world.start("promring");
+    eventually("a backlog", async || {
+        metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples > 1_000.0)
+    })
+    .await;
+    assert!(promring.terminate().success(), "{}", promring.log());
+
+    let damage = disk.damage("queue/large");
+    world.small.clear_faults();
+    let scrapes = world.fleet.scrapes();
+    let (mut promring, base) = world.start("promring-unread");
+    eventually("scrapes go on", async || (world.fleet.scrapes() > scrapes + 4).then_some(())).await;
+    let sent = world.fleet.scrapes();
+    eventually("the other destination has all of it", async || (world.ups() >= sent).then_some(())).await;
+    assert_eq!(metric(&base, UNREAD).await, Some(1.0));
+    assert!(promring.log().contains("the directory of a queue cannot be read"), "{}", promring.log());
+    world.large.clear_faults();
+    eventually("records wait in memory", async || {
+        metric(&base, MEMORY).await.filter(|bytes| *bytes > 10_000.0)
+    })
+    .await;
+    assert_eq!(ups(&world.large), 0, "what is on the disk is older");
+
+    damage.mend();
+    eventually("it is taken up", async || (metric(&base, UNREAD).await? == 0.0).then_some(())).await;
+    eventually("all is on the disk", async || (metric(&base, MEMORY).await? == 0.0).then_some(())).await;
+    eventually("all is sent", async || {
+        metric(&base, "prometheus_remote_storage_samples_pending").await.filter(|samples| *samples < 2_000.0)
+    })
+    .await;
+    assert_eq!(metric(&base, DROPPED).await, Some(0.0));
+    assert!(promring.terminate().success(), "{}", promring.log());
+    world.assert_small_is_whole();
+    assert_eq!(ups(&world.large), world.ups());
+    let summary = world.large.summary();
+    assert_eq!((summary.duplicates, summary.out_of_order), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

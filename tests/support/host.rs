@@ -1,6 +1,8 @@
 //! What tests of faults ask of the machine, as root: small disks and memory limits. All of it is gone when the test ends,
 //! however it ends.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,7 +23,7 @@ impl Disk {
     pub fn ext4(path: &Path, mib: u32) -> Self {
         std::fs::create_dir_all(path).unwrap();
         let image = path.with_extension("img");
-        std::fs::File::create(&image).unwrap().set_len(u64::from(mib) << 20).unwrap();
+        File::create(&image).unwrap().set_len(u64::from(mib) << 20).unwrap();
         root("mkfs.ext4", &["-q", "-F", text(&image)]);
         root("mount", &["-o", "loop", text(&image), text(path)]);
         Self { path: path.to_owned() }
@@ -35,6 +37,43 @@ impl Disk {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Damages a small directory of an ext4 that nobody uses, by its path from the disk's root: it cannot be read until it is mended.
+    pub fn damage(&self, dir: &str) -> Damage {
+        let image = self.path.with_extension("img");
+        root("umount", &[text(&self.path)]);
+        let file = File::options().read(true).write(true).open(&image).unwrap();
+        // The superblock begins at 1024, and says at 24 how often 1024 is doubled for a block.
+        let mut doubled = [0; 4];
+        file.read_exact_at(&mut doubled, 1024 + 24).unwrap();
+        let block_bytes = 1024_u64 << u32::from_le_bytes(doubled);
+        let blocks = root("debugfs", &["-R", &format!("blocks /{dir}"), text(&image)]);
+        let block: u64 = blocks.split_whitespace().next().unwrap().parse().unwrap();
+        let at = block * block_bytes;
+        let mut bytes = vec![0; block_bytes as usize];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        file.write_all_at(&vec![7; bytes.len()], at).unwrap();
+        drop(file);
+        root("mount", &["-o", "loop", text(&image), text(&self.path)]);
+        let device = root("losetup", &["-j", text(&image)]);
+        Damage { device: device.split(':').next().unwrap().into(), at, bytes }
+    }
+}
+
+/// A block of a disk that holds something else than it should.
+pub struct Damage {
+    device: PathBuf,
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+impl Damage {
+    /// Puts back what was there, under whoever uses the disk.
+    pub fn mend(self) {
+        let device = File::options().write(true).open(&self.device).unwrap();
+        device.write_all_at(&self.bytes, self.at).unwrap();
+        device.sync_all().unwrap();
     }
 }
 
@@ -99,11 +138,13 @@ impl Drop for MemoryLimit {
 const ROOT: &str =
     "these tests mount disks and set memory limits: run them as root, on a machine that allows it";
 
-fn root(program: &str, arguments: &[&str]) {
+/// Gives what the program prints.
+fn root(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}: {ROOT}"));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {told}: {ROOT}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn text(path: &Path) -> &str {

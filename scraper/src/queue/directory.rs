@@ -77,6 +77,9 @@ impl Directory {
             counters: Counters::default(),
             losses: Losses::default(),
             bad_records: News::default(),
+            write_errors: News::default(),
+            read_errors: News::default(),
+            sync_errors: News::default(),
             sync_seconds: metrics::histogram!(
                 "promring_queue_fsync_duration_seconds",
                 "remote_name" => destination.to_owned()
@@ -240,9 +243,12 @@ impl Directory {
         if !bounds.press_back() {
             return true;
         }
-        if self.shared.overaged.load(Ordering::Relaxed)
-            || self.shared.memory_bytes.load(Ordering::Relaxed) > 0
-        {
+        let in_memory = || self.shared.memory_bytes.load(Ordering::Relaxed) > 0;
+        if in_memory() {
+            // What is acknowledged there is no reason to wait for the disk.
+            self.let_go();
+        }
+        if self.shared.overaged.load(Ordering::Relaxed) || in_memory() {
             return false;
         }
         // Scrapes that have begun bring theirs, so the last part is for them.

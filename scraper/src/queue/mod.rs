@@ -2,7 +2,8 @@
 //!
 //! One directory a destination, in it sets of lanes, in a lane segments of checksummed records, each a finished request
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
-//! `segment` and `cursor` know bytes, `lane` (with `recovery` and `reader`) an ordered stream, `directory` (with `ground`,
+//! `segment` and `cursor` know bytes, `lane` (with `appending`, `reader` and
+//! `reading`, `giving_way` and `recovery`) an ordered stream, `directory` (with `ground`,
 //! `making` and `late`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
@@ -15,10 +16,12 @@ use std::sync::{Arc, PoisonError};
 use promring_model::config::QueueSettings;
 use tokio::sync::watch;
 
+mod appending;
 mod cursor;
 mod directory;
 mod examine;
 mod files;
+mod giving_way;
 mod ground;
 mod inspect;
 mod lane;
@@ -30,6 +33,7 @@ mod memory;
 mod meta;
 mod persist;
 mod reader;
+mod reading;
 mod record;
 mod recovery;
 mod segment;
@@ -51,9 +55,9 @@ pub use shared::DropReason;
 pub use stats::{LaneStats, QueueStats, SetStats};
 pub use volume::Volume;
 
+use appending::AppendFailure;
 use directory::Directory;
 use files::{Files, OsFiles};
-use lane::AppendFailure;
 use limits::MAKE_ROOM_TRIES_MAX;
 use meta::SetMeta;
 use persist::Upkeep;
@@ -375,7 +379,7 @@ impl Queue {
         for _ in 0..MAKE_ROOM_TRIES_MAX {
             match lane.append(meta, body) {
                 Ok(()) => {
-                    lane::count_enqueued(shared, &meta, body);
+                    appending::count_enqueued(shared, &meta, body);
                     return Ok(());
                 }
                 Err(AppendFailure::Closed) => return Err(AppendError::Closed),
@@ -390,7 +394,7 @@ impl Queue {
         }
         shared.volume.make_memory_room(bytes);
         lane.append_to_memory(meta, body).map_err(|_| AppendError::Closed)?;
-        lane::count_enqueued(shared, &meta, body);
+        appending::count_enqueued(shared, &meta, body);
         Ok(())
     }
 }

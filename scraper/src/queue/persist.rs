@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -75,10 +74,7 @@ fn timed(shared: &Shared, sync: impl FnOnce() -> io::Result<()>) -> bool {
     add(&shared.counters.syncs, 1);
     add(&shared.counters.sync_us, u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
     if let Err(error) = &synced {
-        let before = shared.counters.sync_errors.fetch_add(1, Ordering::Relaxed);
-        if before == 0 {
-            tracing::error!(destination = shared.destination, %error, "the disk of a queue cannot be synced");
-        }
+        shared.sync_failed(error);
     }
     synced.is_ok()
 }

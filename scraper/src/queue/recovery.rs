@@ -18,6 +18,7 @@ use super::losses::Loss;
 use super::record::RECORD_HEADER_BYTES;
 use super::segment::{self, FOOTER_BYTES, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 use super::shared::{DropReason, Shared, add};
+use super::volume;
 
 const CURSOR: &str = "cursor";
 
@@ -170,7 +171,13 @@ impl<'s> Recovered<'s> {
             }
             Err(SegmentError::Io(error)) => {
                 self.shared.read_failed("opening a segment", &error);
-                self.put_aside(&path);
+                match self.put_aside(&path) {
+                    // It is not the segment that is ill: without it the lane would go on as if it had never been.
+                    Err(source) if volume::is_sick(&source) && !volume::takes_nothing(&source) => {
+                        return Err(QueueError::Io { path, source });
+                    }
+                    Ok(()) | Err(_) => {}
+                }
                 // Nobody knows what it holds: numbers go on behind what it could hold.
                 let most = SEGMENT_BYTES_MAX / RECORD_HEADER_BYTES as u64;
                 self.last_sequence = self.last_sequence.max(base.saturating_add(most));
@@ -179,7 +186,7 @@ impl<'s> Recovered<'s> {
         };
         if !begins {
             // Somebody else's file, or one that is damaged from its first byte on: it is not ours to delete.
-            self.put_aside(&path);
+            let _it_stays_where_it_is = self.put_aside(&path);
             return Ok(());
         }
         if torn_bytes > 0 {
@@ -228,17 +235,19 @@ impl<'s> Recovered<'s> {
         self.recent.push_back((last_ms, base, file));
     }
 
-    fn put_aside(&self, path: &Path) {
+    fn put_aside(&self, path: &Path) -> io::Result<()> {
         let mut aside = path.as_os_str().to_owned();
         aside.push(ASIDE);
-        tracing::error!(
-            destination = self.shared.destination,
-            file = %path.display(),
-            "a segment cannot be read, or is none, and is put aside"
-        );
-        if let Err(error) = self.shared.files.rename(path, aside.as_ref()) {
-            self.shared.write_failed("putting an unreadable segment aside", &error);
+        let put = self.shared.files.rename(path, aside.as_ref());
+        match &put {
+            Ok(()) => tracing::error!(
+                destination = self.shared.destination,
+                file = %path.display(),
+                "a segment cannot be read, or is none, and is put aside"
+            ),
+            Err(error) => self.shared.write_failed("putting an unreadable segment aside", error),
         }
+        put
     }
 
     /// Finds the place of the first record that is not acknowledged, and how much of its segment is.

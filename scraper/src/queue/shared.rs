@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 use promring_model::config::{QueueSettings, WhenFull};
 
@@ -127,8 +128,11 @@ pub(crate) struct Shared {
     pub(crate) bounds: RwLock<Bounds>,
     pub(crate) counters: Counters,
     pub(crate) losses: Losses,
-    /// What is logged of damaged records.
+    /// What is logged of damaged records, and of what the disk refuses.
     pub(crate) bad_records: News,
+    pub(crate) write_errors: News,
+    pub(crate) read_errors: News,
+    pub(crate) sync_errors: News,
     pub(crate) sync_seconds: metrics::Histogram,
     /// Bytes of segment files.
     pub(crate) disk_bytes: AtomicU64,
@@ -208,21 +212,23 @@ impl Shared {
     }
 
     pub(crate) fn write_failed(&self, what: &str, error: &io::Error) {
-        let before = self.counters.write_errors.fetch_add(1, Ordering::Relaxed);
-        // The first one is news; the metric tells of the others.
-        if before == 0 {
-            tracing::error!(destination = self.destination, what, %error, "queue cannot write to its disk");
-        } else {
-            tracing::debug!(destination = self.destination, what, %error, "queue cannot write to its disk");
+        add(&self.counters.write_errors, 1);
+        if let Some(untold) = self.write_errors.tell(Instant::now()) {
+            tracing::error!(destination = self.destination, what, %error, untold, "queue cannot write to its disk");
         }
     }
 
     pub(crate) fn read_failed(&self, what: &str, error: &io::Error) {
-        let before = self.counters.read_errors.fetch_add(1, Ordering::Relaxed);
-        if before == 0 {
-            tracing::error!(destination = self.destination, what, %error, "queue cannot read from its disk");
-        } else {
-            tracing::debug!(destination = self.destination, what, %error, "queue cannot read from its disk");
+        add(&self.counters.read_errors, 1);
+        if let Some(untold) = self.read_errors.tell(Instant::now()) {
+            tracing::error!(destination = self.destination, what, %error, untold, "queue cannot read from its disk");
+        }
+    }
+
+    pub(crate) fn sync_failed(&self, error: &io::Error) {
+        add(&self.counters.sync_errors, 1);
+        if let Some(untold) = self.sync_errors.tell(Instant::now()) {
+            tracing::error!(destination = self.destination, %error, untold, "the disk of a queue cannot be synced");
         }
     }
 }

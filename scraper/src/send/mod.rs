@@ -1,7 +1,7 @@
 //! Sending: what lies in the queues goes to the receivers, at least once, in order within a lane.
 //!
 //! One task a lane, one request in flight. The steady path sends a record's bytes as they lie; only a request that a
-//! receiver does not take as a whole is taken apart (`units`), and sent as 1.0 if it is of 2.0 and the receiver does not
+//! receiver does not take as a whole is taken apart (`apart`, `units`), and sent as 1.0 if it is of 2.0 and the receiver does not
 //! speak that. What an answer means stands in `answer`, when a request is sent again in `backoff`. A destination that is
 //! away holds up its own lanes and nobody else's.
 
@@ -101,6 +101,8 @@ impl Senders {
     pub fn start(&self) {
         let mut running = self.running();
         if running.is_empty() && *self.phase.borrow() == Phase::Run {
+            // At once: until then a backlog of an earlier process looks like none.
+            self.link.metrics.update(&self.queue);
             let supervisor =
                 supervise(Arc::clone(&self.link), Arc::clone(&self.queue), self.phase.subscribe());
             running.spawn(supervisor);

@@ -153,6 +153,22 @@ fn what_was_dropped_does_not_come_back_after_a_restart() {
 }
 
 #[test]
+fn what_memory_held_while_the_disk_failed_presses_back_until_it_is_sent_and_no_longer() {
+    let mut world = World::new();
+    world.settings.when_full = promring_model::config::WhenFull::BackPressure;
+    let queue = world.open(1);
+    let mut reader = reader(&queue, 0);
+    world.disk.set_faults(|faults| faults.writes = Some(std::io::ErrorKind::ReadOnlyFilesystem));
+    queue.append(0, samples(1), b"a").unwrap();
+    assert!(!queue.has_room());
+    drain(&mut reader);
+    assert!(queue.has_room(), "the disk still takes nothing");
+    queue.append(0, samples(1), b"b").unwrap();
+    assert_eq!(drain(&mut reader), [b"b"]);
+    assert_eq!(queue.stats().dropped_samples.iter().map(|(_, samples)| samples).sum::<u64>(), 0);
+}
+
+#[test]
 fn a_body_larger_than_the_bound_is_queued_alone() {
     let world = bounded(50_000);
     let queue = world.open(1);

@@ -44,6 +44,8 @@ pub(super) struct Faults {
     pub(super) looks_after: Option<u64>,
     /// This file cannot be opened.
     pub(super) unreadable: Option<PathBuf>,
+    /// No name can be changed: an input/output error.
+    pub(super) names_stuck: bool,
     /// Every sync fails with this.
     pub(super) syncs: Option<io::ErrorKind>,
     /// The process is gone after so many changing calls; of a write, half is done.
@@ -292,6 +294,9 @@ impl Files for Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.change()?;
         let mut state = self.state();
+        if state.faults.names_stuck {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let moved = |known: &Path| known.strip_prefix(from).ok().map(|rest| to.join(rest));
         let moved = |known: &Path| if known == from { Some(to.to_owned()) } else { moved(known) };
         let files: Vec<PathBuf> =

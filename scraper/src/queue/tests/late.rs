@@ -162,6 +162,25 @@ fn a_file_that_stays_unreadable_holds_a_directory_up_for_some_tries_only() {
 }
 
 #[test]
+fn a_disk_that_gives_names_and_nothing_else_is_waited_for_however_long_it_takes() {
+    let world = left_behind();
+    let segment = Path::new("/data/prod/set-00000001/lane-000/00000000000000000001.seg");
+    world.disk.set_faults(|faults| {
+        (faults.unreadable, faults.names_stuck) = (Some(segment.to_owned()), true);
+    });
+    let queue = world.open(2);
+    append(&queue, &[b"new"]);
+    for _ in 0..3 * READ_TRIES_MAX {
+        queue.directory.upkeep();
+        assert!(queue.is_unread());
+    }
+    world.disk.set_faults(|faults| (faults.unreadable, faults.names_stuck) = (None, false));
+    queue.directory.upkeep();
+    assert_eq!(drain_of(&queue, OLD), [b"old"]);
+    assert_eq!(drain_of(&queue, NEW), [b"new"]);
+}
+
+#[test]
 fn a_directory_that_another_process_uses_meanwhile_is_left_to_it_and_taken_up_after_it() {
     let world = left_behind();
     fails_after(&world, 0);

@@ -71,6 +71,22 @@ async fn what_a_killed_process_had_stored_is_already_stored_to_the_next_one() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_process_left_is_pending_from_the_first_moment_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", "http://127.0.0.1:9/", "");
+    let settings = QueueSettings::default();
+    let sending = Sending::open(dir.path(), std::slice::from_ref(&config), &settings);
+    sending.append(&[("a", 1), ("b", 1)]);
+    drop(sending);
+    let sending = Sending::open(dir.path(), &[config], &settings);
+    sending.start();
+    // Nobody has had a chance to run meanwhile.
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_pending", ""), 2);
+    assert_eq!(sending.metric("promring_queue_records", ""), 1);
+    sending.kill().await;
+}
+
+#[tokio::test]
 async fn a_stop_sends_what_is_queued_and_ends() {
     let receiver = Receiver::start(|_, _| Action::Store).await;
     let (sending, _dir) = sending_to(&receiver, ", max_samples_per_send: 1").await;
