@@ -12,6 +12,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
+use promring_model::membership::Member;
 use promring_model::placement::{Change, Move, Node, WOBBLE_PERCENT};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
@@ -91,6 +92,8 @@ pub(crate) struct Lead {
     /// Those of which it is known by now that they do not exist, and since when.
     ended: BTreeMap<TargetKey, i64>,
     ledgers: BTreeMap<Name, Ledger>,
+    /// A later counter than any that a scraper which is forgotten may have seen.
+    floor: u64,
     told: HashMap<TargetKey, Told>,
     /// What is told of jobs, and since which counter.
     jobs: BTreeMap<String, (JobTerms, u64)>,
@@ -104,6 +107,8 @@ pub(crate) struct Lead {
     in_flight: BTreeMap<MoveId, i64>,
     asked_ms: i64,
     forgot_ms: i64,
+    /// When it was looked for scrapers to forget.
+    looked_ms: i64,
     /// Another one is to lead soon.
     retiring: bool,
 }
@@ -118,6 +123,7 @@ impl Lead {
             orphans: BTreeSet::new(),
             ended: BTreeMap::new(),
             ledgers: BTreeMap::new(),
+            floor: 0,
             told: HashMap::new(),
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -127,6 +133,7 @@ impl Lead {
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
             forgot_ms: now_ms,
+            looked_ms: now_ms,
             retiring: false,
         }
     }
@@ -273,9 +280,10 @@ impl Lead {
         }
         for key in std::mem::take(&mut self.orphans) {
             // Nobody can name its targets, so that a difference could not say that they are gone.
-            for (name, _) in self.leader.participants(key) {
-                let ledger = self.ledgers.entry(name.clone()).or_default();
-                ledger.tell_whole(self.leader.version_of(name).counter);
+            let names: Vec<Name> = self.leader.participants(key).map(|(name, _)| name.clone()).collect();
+            for name in names {
+                let counter = self.leader.version_of(&name).counter;
+                self.ledger(&name).tell_whole(counter);
             }
             self.ended.insert(key, now_ms);
             self.leader.want_key(key, None, now_ms);
@@ -425,6 +433,29 @@ impl Lead {
         for name in gone {
             self.leader.left(&name);
         }
+    }
+
+    /// Forgets scrapers that have gone for good and left nothing, and returns them.
+    pub(crate) fn forget_gone(&mut self, intended: &Intended, reports: &Reports, now_ms: i64) -> Vec<Name> {
+        if now_ms - self.looked_ms < FORGET_INTERVAL_MS || !self.is_placed() || self.retiring {
+            return Vec::new();
+        }
+        self.looked_ms = now_ms;
+        let may_be_forgotten = |(name, member): &(&str, &Member)| {
+            member.lost && intended.may_be_forgotten(name, member, reports.has_backlog(name), now_ms)
+        };
+        let members = self.leader.membership().members().filter(may_be_forgotten);
+        let gone: Vec<Name> = members.map(|(name, _)| Name::from(name)).collect();
+        let forgotten: Vec<Name> = gone.into_iter().filter(|name| self.leader.forget(name)).collect();
+        for name in &forgotten {
+            tracing::info!(scraper = %name, "a scraper that has gone for good is forgotten");
+            self.ledgers.remove(name);
+            self.versions.remove(name);
+        }
+        if !forgotten.is_empty() {
+            self.floor = self.leader.version().counter;
+        }
+        forgotten
     }
 
     /// The newest version for a scraper; None while nothing is given out.
