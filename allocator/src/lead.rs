@@ -3,17 +3,17 @@
 //!
 //! A change goes through in one go ([`Lead::advance`]): what the leader concludes from reports; what discovery, members
 //! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
-//! concerned are told. Nothing here walks all targets but the first placement and a change of members, and those of a job only
-//! what is guessed of their weights.
+//! concerned are told. Nothing here walks all targets but the first placement and a change of members.
 
 mod answer;
+mod guesses;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
 use promring_model::membership::Member;
-use promring_model::placement::{Change, Move, Node, WOBBLE_PERCENT};
+use promring_model::placement::{Change, Move, Node};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
 
@@ -25,6 +25,7 @@ use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
 pub(crate) use answer::{Answer, whole};
+use guesses::Guesses;
 use told::Told;
 
 /// How often the ledgers forget what was long ago, in milliseconds.
@@ -100,8 +101,7 @@ pub(crate) struct Lead {
     /// The counters of what each is told, and since when.
     versions: BTreeMap<Name, (u64, i64)>,
     reasons: Reasons,
-    /// What a target of each job weighed of which nothing is known, when these were looked at last.
-    guesses: BTreeMap<String, f64>,
+    guesses: Guesses,
     /// What [`Lacking::changes`] said when keys were last diverted.
     diverted: u64,
     in_flight: BTreeMap<MoveId, i64>,
@@ -128,7 +128,7 @@ impl Lead {
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
             reasons: Reasons::default(),
-            guesses: BTreeMap::new(),
+            guesses: Guesses::default(),
             diverted: 0,
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
@@ -226,8 +226,7 @@ impl Lead {
             }
         }
         self.placing = Some(placing);
-        let jobs = seen.catalog.jobs().map(|job| &job.config.job_name);
-        self.guesses = jobs.map(|name| (name.clone(), seen.reports.guess(name))).collect();
+        self.guesses = Guesses::begin(seen);
         self.end_orphans(seen, now_ms);
     }
 
@@ -343,36 +342,16 @@ impl Lead {
 
     /// Loads have drifted apart.
     fn follow_weights(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        self.follow_guesses(seen, now_ms);
         let Some(placing) = &mut self.placing else { return };
+        let is_whole = self.guesses.follow(seen, placing, now_ms);
         let weight = |key| {
             let living = seen.catalog.living(key);
             (!living.is_empty()).then(|| (seen.weight(key), seen.node(key)))
         };
-        let moves = placing.rebalance(weight, now_ms);
+        let moves = placing.rebalance(weight, is_whole, now_ms);
         self.reasons
             .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
         self.want(seen, &moves, now_ms);
-    }
-
-    /// What is guessed of a job's targets has changed by more than placement passes over. Those of which nothing is known follow
-    /// those that are: otherwise whoever reports first would seem to have far more to carry than the others.
-    fn follow_guesses(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        let Some(placing) = self.placing.as_mut().filter(|placing| placing.is_due(now_ms)) else { return };
-        self.guesses.retain(|name, _| seen.catalog.has_job(name));
-        for job in seen.catalog.jobs() {
-            let name = &job.config.job_name;
-            let guess = seen.reports.guess(name);
-            let wobbles = |before: &f64| (guess - before).abs() * 100.0 <= before * WOBBLE_PERCENT as f64;
-            if self.guesses.get(name).is_some_and(wobbles) {
-                continue;
-            }
-            self.guesses.insert(name.clone(), guess);
-            if seen.reports.known(name) < job.active().len() {
-                let unknown = job.active().values().filter(|target| !seen.reports.knows(target.target.id));
-                unknown.for_each(|target| placing.reweighed(target.target.key));
-            }
-        }
     }
 
     fn want(&mut self, seen: &Seen<'_>, moves: &[Move], now_ms: i64) {
