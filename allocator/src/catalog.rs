@@ -157,6 +157,11 @@ impl Catalog {
         self.jobs.values()
     }
 
+    /// The job of this name.
+    pub(crate) fn job(&self, name: &str) -> Option<&JobTargets> {
+        self.jobs.get(name)
+    }
+
     /// What scrapers are told of the jobs beside their targets.
     pub(crate) fn terms(&self) -> BTreeMap<String, JobTerms> {
         let terms = |job: &JobTargets| JobTerms {

@@ -8,6 +8,9 @@ use promring_model::roster::{Presence, Roster};
 /// The API server may take so long to tell who the scrapers are, before whoever reports counts, in milliseconds.
 const ROSTER_PATIENCE_MS: i64 = 30_000;
 
+/// A scraper that nobody watches is forgotten when it has not been heard of for a day, in milliseconds.
+const FORGOTTEN_AFTER_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// The scrapers that there are to be.
 #[derive(Debug)]
 pub(crate) struct Intended {
@@ -80,6 +83,22 @@ impl Intended {
         match &self.roster {
             Some(roster) if self.watched => roster.is_gone(name),
             _ => self.is_leaving(name) && is_lost,
+        }
+    }
+
+    /// Whether nobody needs to remember a scraper that is lost and has no targets. Of one whose pods are watched that is so once
+    /// there is to be no such pod and it has left no backlog; any other may come back within a day.
+    pub(crate) fn may_be_forgotten(
+        &self,
+        name: &str,
+        member: &Member,
+        has_backlog: bool,
+        now_ms: i64,
+    ) -> bool {
+        match &self.roster {
+            Some(roster) if self.watched => roster.is_gone(name) && !has_backlog,
+            Some(roster) if roster.presence(name).is_some() => false,
+            _ => now_ms - member.reported_ms >= FORGOTTEN_AFTER_MS,
         }
     }
 

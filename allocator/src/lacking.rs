@@ -45,6 +45,11 @@ impl Lacking {
         self.changes += u64::from(came);
     }
 
+    /// Nobody needs to know any more what a scraper's file lacked.
+    pub(crate) fn forget(&mut self, scraper: &str) {
+        self.since.remove(scraper);
+    }
+
     /// Time has passed.
     pub(crate) fn tick(&mut self, now_ms: i64) {
         for (scraper, jobs) in &mut self.since {

@@ -3,16 +3,17 @@
 //!
 //! A change goes through in one go ([`Lead::advance`]): what the leader concludes from reports; what discovery, members
 //! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
-//! concerned are told. Nothing here walks all targets but the first placement and a change of members, and those of a job only
-//! what is guessed of their weights.
+//! concerned are told. Nothing here walks all targets but the first placement and a change of members.
 
 mod answer;
+mod guesses;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
-use promring_model::placement::{Change, Move, Node, WOBBLE_PERCENT};
+use promring_model::membership::Member;
+use promring_model::placement::{Change, Move, Node};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
 
@@ -24,6 +25,7 @@ use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
 pub(crate) use answer::{Answer, whole};
+use guesses::Guesses;
 use told::Told;
 
 /// How often the ledgers forget what was long ago, in milliseconds.
@@ -91,19 +93,22 @@ pub(crate) struct Lead {
     /// Those of which it is known by now that they do not exist, and since when.
     ended: BTreeMap<TargetKey, i64>,
     ledgers: BTreeMap<Name, Ledger>,
+    /// A later counter than any that a scraper which is forgotten may have seen.
+    floor: u64,
     told: HashMap<TargetKey, Told>,
     /// What is told of jobs, and since which counter.
     jobs: BTreeMap<String, (JobTerms, u64)>,
     /// The counters of what each is told, and since when.
     versions: BTreeMap<Name, (u64, i64)>,
     reasons: Reasons,
-    /// What a target of each job weighed of which nothing is known, when these were looked at last.
-    guesses: BTreeMap<String, f64>,
+    guesses: Guesses,
     /// What [`Lacking::changes`] said when keys were last diverted.
     diverted: u64,
     in_flight: BTreeMap<MoveId, i64>,
     asked_ms: i64,
     forgot_ms: i64,
+    /// When it was looked for scrapers to forget.
+    looked_ms: i64,
     /// Another one is to lead soon.
     retiring: bool,
 }
@@ -118,15 +123,17 @@ impl Lead {
             orphans: BTreeSet::new(),
             ended: BTreeMap::new(),
             ledgers: BTreeMap::new(),
+            floor: 0,
             told: HashMap::new(),
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
             reasons: Reasons::default(),
-            guesses: BTreeMap::new(),
+            guesses: Guesses::default(),
             diverted: 0,
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
             forgot_ms: now_ms,
+            looked_ms: now_ms,
             retiring: false,
         }
     }
@@ -219,8 +226,7 @@ impl Lead {
             }
         }
         self.placing = Some(placing);
-        let jobs = seen.catalog.jobs().map(|job| &job.config.job_name);
-        self.guesses = jobs.map(|name| (name.clone(), seen.reports.guess(name))).collect();
+        self.guesses = Guesses::begin(seen);
         self.end_orphans(seen, now_ms);
     }
 
@@ -273,9 +279,10 @@ impl Lead {
         }
         for key in std::mem::take(&mut self.orphans) {
             // Nobody can name its targets, so that a difference could not say that they are gone.
-            for (name, _) in self.leader.participants(key) {
-                let ledger = self.ledgers.entry(name.clone()).or_default();
-                ledger.tell_whole(self.leader.version_of(name).counter);
+            let names: Vec<Name> = self.leader.participants(key).map(|(name, _)| name.clone()).collect();
+            for name in names {
+                let counter = self.leader.version_of(&name).counter;
+                self.ledger(&name).tell_whole(counter);
             }
             self.ended.insert(key, now_ms);
             self.leader.want_key(key, None, now_ms);
@@ -335,36 +342,16 @@ impl Lead {
 
     /// Loads have drifted apart.
     fn follow_weights(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        self.follow_guesses(seen, now_ms);
         let Some(placing) = &mut self.placing else { return };
+        let is_whole = self.guesses.follow(seen, placing, now_ms);
         let weight = |key| {
             let living = seen.catalog.living(key);
             (!living.is_empty()).then(|| (seen.weight(key), seen.node(key)))
         };
-        let moves = placing.rebalance(weight, now_ms);
+        let moves = placing.rebalance(weight, is_whole, now_ms);
         self.reasons
             .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
         self.want(seen, &moves, now_ms);
-    }
-
-    /// What is guessed of a job's targets has changed by more than placement passes over. Those of which nothing is known follow
-    /// those that are: otherwise whoever reports first would seem to have far more to carry than the others.
-    fn follow_guesses(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        let Some(placing) = self.placing.as_mut().filter(|placing| placing.is_due(now_ms)) else { return };
-        self.guesses.retain(|name, _| seen.catalog.has_job(name));
-        for job in seen.catalog.jobs() {
-            let name = &job.config.job_name;
-            let guess = seen.reports.guess(name);
-            let wobbles = |before: &f64| (guess - before).abs() * 100.0 <= before * WOBBLE_PERCENT as f64;
-            if self.guesses.get(name).is_some_and(wobbles) {
-                continue;
-            }
-            self.guesses.insert(name.clone(), guess);
-            if seen.reports.known(name) < job.active().len() {
-                let unknown = job.active().values().filter(|target| !seen.reports.knows(target.target.id));
-                unknown.for_each(|target| placing.reweighed(target.target.key));
-            }
-        }
     }
 
     fn want(&mut self, seen: &Seen<'_>, moves: &[Move], now_ms: i64) {
@@ -430,6 +417,29 @@ impl Lead {
         for name in gone {
             self.leader.left(&name);
         }
+    }
+
+    /// Forgets scrapers that have gone for good and left nothing, and returns them.
+    pub(crate) fn forget_gone(&mut self, intended: &Intended, reports: &Reports, now_ms: i64) -> Vec<Name> {
+        if now_ms - self.looked_ms < FORGET_INTERVAL_MS || !self.is_placed() || self.retiring {
+            return Vec::new();
+        }
+        self.looked_ms = now_ms;
+        let may_be_forgotten = |(name, member): &(&str, &Member)| {
+            member.lost && intended.may_be_forgotten(name, member, reports.has_backlog(name), now_ms)
+        };
+        let members = self.leader.membership().members().filter(may_be_forgotten);
+        let gone: Vec<Name> = members.map(|(name, _)| Name::from(name)).collect();
+        let forgotten: Vec<Name> = gone.into_iter().filter(|name| self.leader.forget(name)).collect();
+        for name in &forgotten {
+            tracing::info!(scraper = %name, "a scraper that has gone for good is forgotten");
+            self.ledgers.remove(name);
+            self.versions.remove(name);
+        }
+        if !forgotten.is_empty() {
+            self.floor = self.leader.version().counter;
+        }
+        forgotten
     }
 
     /// The newest version for a scraper; None while nothing is given out.

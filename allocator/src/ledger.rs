@@ -65,6 +65,12 @@ pub struct Difference {
 }
 
 impl Ledger {
+    /// The ledger of a scraper that may hold what nobody here knows of, from versions before `counter`.
+    #[must_use]
+    pub fn after(counter: u64) -> Self {
+        Self { forgotten: counter, ..Self::default() }
+    }
+
     /// The scraper is told of this target with the version `counter`.
     pub fn tell(&mut self, id: TargetId, key: TargetKey, counter: u64) {
         self.removed.remove(&id);

@@ -129,22 +129,26 @@ impl Placing {
         now_ms - self.rebalanced_ms >= REBALANCE_INTERVAL_MS
     }
 
-    /// Takes weights as they are now, some thousand at a time. Every few seconds, once it has all of them, it holds loads
-    /// against each other: only what the allowance has left moves.
+    /// Takes weights as they are now, some thousand at a time. Every few seconds, once it has all of them (`is_whole`: no more are
+    /// being told), it holds loads against each other: only what the allowance has left moves.
     pub(crate) fn rebalance(
         &mut self,
         weight: impl Fn(TargetKey) -> Option<(f64, Option<Node>)>,
+        is_whole: bool,
         now_ms: i64,
     ) -> Vec<Move> {
         let since_ms = now_ms - self.rebalanced_ms;
         // By node every change looks at everything, so that they are taken together.
         let by_node = self.is_by_node();
+        if by_node && !is_whole && since_ms < REBALANCE_PATIENCE_MS {
+            return Vec::new();
+        }
         if since_ms < REBALANCE_INTERVAL_MS && (by_node || self.reweighed.is_empty()) {
             return Vec::new();
         }
         let rest = self.reweighed.iter().nth(REWEIGHED_MAX).copied().filter(|_| !by_node);
         let rest = rest.map(|first| self.reweighed.split_off(&first)).unwrap_or_default();
-        let is_whole = rest.is_empty() || since_ms >= REBALANCE_PATIENCE_MS;
+        let is_whole = is_whole && rest.is_empty() || since_ms >= REBALANCE_PATIENCE_MS;
         let reweighed = std::mem::replace(&mut self.reweighed, rest);
         let change = |key| weight(key).map(|(weight, node)| (Change::Set(key, weight), node));
         let changes: Vec<(Change, Option<Node>)> = reweighed.into_iter().filter_map(change).collect();

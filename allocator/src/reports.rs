@@ -140,6 +140,16 @@ impl Reports {
         self.targets.get(&id).map(|known| &known.report)
     }
 
+    /// Whether a scraper had something in its queues when it reported last.
+    pub(crate) fn has_backlog(&self, scraper: &str) -> bool {
+        self.of(scraper).is_some_and(|reported| reported.report.queues.iter().any(|queue| queue.samples > 0))
+    }
+
+    /// Nobody needs to know any more what a scraper reported.
+    pub(crate) fn forget_scraper(&mut self, scraper: &str) {
+        self.by_scraper.remove(scraper);
+    }
+
     /// What a scraper last reported.
     pub(crate) fn of(&self, scraper: &str) -> Option<&Reported> {
         self.by_scraper.get(scraper)

@@ -242,7 +242,12 @@ impl State {
             intended: &self.intended,
             lacking: &self.lacking,
         };
-        lead.advance(&seen, &changes, self.may_begin, now_ms)
+        let news = lead.advance(&seen, &changes, self.may_begin, now_ms);
+        for name in lead.forget_gone(&self.intended, &self.reports, now_ms) {
+            self.reports.forget_scraper(&name);
+            self.lacking.forget(&name);
+        }
+        news
     }
 
     /// Whether assignments are given out, and every source has synced or has failed for long; if not, why.

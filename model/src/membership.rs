@@ -48,7 +48,7 @@ pub struct Member {
     lost_with_all: bool,
 }
 
-/// All scrapers that ever reported.
+/// The scrapers that have reported, as long as nobody has them forgotten.
 #[derive(Clone, Debug)]
 pub struct Membership {
     options: MembershipOptions,
@@ -208,6 +208,11 @@ impl Membership {
         self.settled
     }
 
+    /// Nobody needs to know any more that there was a scraper of this name.
+    pub fn forget(&mut self, name: &str) {
+        self.members.remove(name);
+    }
+
     /// The scrapers that take targets, in order of their names.
     pub fn takers(&self) -> impl Iterator<Item = &str> {
         self.members.iter().filter(|(_, member)| member.takes_targets()).map(|(name, _)| name.as_str())
@@ -218,7 +223,7 @@ impl Membership {
         self.members.iter().map(|(name, member)| (name.as_str(), member))
     }
 
-    /// One scraper; None where it never reported.
+    /// One scraper; None where it never reported, or is forgotten.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Member> {
         self.members.get(name)

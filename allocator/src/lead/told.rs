@@ -82,13 +82,13 @@ impl Lead {
             for id in ended {
                 let why = self.removal(key, name, stays, is_replaced);
                 let counter = self.leader.version_of(name).counter;
-                self.ledgers.entry(name.clone()).or_default().end(*id, why, counter, now_ms);
+                self.ledger(name).end(*id, why, counter, now_ms);
             }
         }
         for (name, grant) in &holders {
             let is_same = holders_before.iter().any(|(known, before)| known == name && before == grant);
             let counter = self.leader.version_of(name).counter;
-            let ledger = self.ledgers.entry(name.clone()).or_default();
+            let ledger = self.ledger(name);
             for target in living.iter().map(|target| target.target.id) {
                 if !is_same || !ids_before.contains(&target) {
                     ledger.tell(target, key, counter);
@@ -99,6 +99,11 @@ impl Lead {
             let ids = living.iter().map(|target| target.target.id).collect();
             self.told.insert(key, Told::of((holders, ids)));
         }
+    }
+
+    pub(super) fn ledger(&mut self, name: &Name) -> &mut Ledger {
+        let floor = self.floor;
+        self.ledgers.entry(name.clone()).or_insert_with(|| Ledger::after(floor))
     }
 
     /// Why a target leaves a scraper, which has others of the key still where it `stays`.
@@ -115,7 +120,7 @@ impl Lead {
         if held == Some(version) {
             return None;
         }
-        let empty = Ledger::default();
+        let empty = Ledger::after(self.floor);
         let difference = self.ledgers.get(name).unwrap_or(&empty).since(held, version);
         let base = difference.base;
         let moves = self.leader.terms(name);

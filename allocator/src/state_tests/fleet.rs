@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use promring_model::config::{Config, ConfigSource, Discovery, load};
 use promring_model::handover::{Effect, Grant, Member, MemberOptions, Name, Progress, Reply, Saved, Told};
 use promring_model::target::{Target, TargetId, TargetKey};
-use promring_proto::api::{Assignment, Health, Report, ReportAnswer, TargetReport, Version};
+use promring_proto::api::{Assignment, Health, QueueReport, Report, ReportAnswer, TargetReport, Version};
 
 use crate::discovery::Found;
 use crate::state::State;
@@ -73,6 +73,8 @@ pub(super) struct Scraper {
     pub(super) samples: BTreeMap<String, u64>,
     /// Where it runs, as it says.
     pub(super) node: String,
+    /// Samples that wait in its queue.
+    pub(super) queued: u64,
 }
 
 impl Scraper {
@@ -91,6 +93,7 @@ impl Scraper {
             marked: Vec::new(),
             samples: BTreeMap::new(),
             node: String::new(),
+            queued: 0,
         }
     }
 
@@ -105,6 +108,7 @@ impl Scraper {
             full: true,
             targets: targets.collect(),
             node: self.node.clone(),
+            queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,
             ..Report::default()
         })
@@ -113,6 +117,7 @@ impl Scraper {
     /// As a scraper takes an answer: targets by id, grants by key.
     fn take(&mut self, config: &Config, answer: Assignment, now_ms: i64) {
         self.told = Some(answer.clone());
+        assert!(self.member.takes(answer.version), "{:?} after {:?}", answer.version, self.version);
         if let Some(base) = answer.base {
             assert_eq!(self.version, Some(base), "a difference to what is held");
         }

@@ -41,7 +41,7 @@ fn where_there_is_a_list_others_may_report_only_to_give_back_what_they_have() {
 }
 
 /// A set of this size whose pods are ready, but those named.
-fn set(replicas: u32, pods: u32, gone: &[&str]) -> Option<Roster> {
+pub(super) fn set(replicas: u32, pods: u32, gone: &[&str]) -> Option<Roster> {
     let mut set = StatefulSet::new("s");
     set.sized(Some((replicas, 0)));
     for pod in (0..pods).map(|n| format!("s-{n}")).filter(|pod| !gone.contains(&&**pod)) {
@@ -50,7 +50,7 @@ fn set(replicas: u32, pods: u32, gone: &[&str]) -> Option<Roster> {
     set.roster()
 }
 
-fn of_set(targets: usize) -> promring_model::config::Config {
+pub(super) fn of_set(targets: usize) -> promring_model::config::Config {
     let mut config = config(targets, "");
     config.allocator.members =
         promring_model::config::Members::StatefulSet(promring_model::config::StatefulSetMembers {

@@ -1,6 +1,7 @@
 //! What the allocator tells whom, and when: the state with scrapers' own state machines, and no socket in between.
 
 mod fleet;
+mod forgotten;
 mod handover;
 mod members;
 mod nodes;

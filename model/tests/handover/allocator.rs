@@ -11,6 +11,8 @@ use crate::world::{Lease, Message, Place, World, leader_options};
 /// A Lease that was not renewed for this long is free. Its holder gives up earlier.
 const LEASE_MS: i64 = 15_000;
 const RENEW_MAX_MS: i64 = 10_000;
+/// So often a leader forgets who is lost, in milliseconds.
+const FORGET_MS: i64 = 7_000;
 /// A poll waits so long, in milliseconds.
 const WAIT_MS: i64 = 6_000;
 
@@ -232,6 +234,9 @@ impl World {
             for name in gone {
                 leader.left(&name);
             }
+            if self.now_ms % FORGET_MS == 0 {
+                self.forget(&mut leader);
+            }
         }
         if leader.is_leading() {
             self.allocators[index].books.follow(&mut leader, self.targets.keys().copied());
@@ -259,6 +264,18 @@ impl World {
         allocator.counted = now;
         allocator.lost = lost;
         allocator.leader = Some(leader);
+    }
+
+    /// Forgets everyone who is lost, and may well be alive. The product does so after a day, or where a pod is gone for good.
+    fn forget(&mut self, leader: &mut Leader) {
+        let lost = leader.membership().members().filter(|(_, member)| member.lost);
+        let lost: Vec<Name> = lost.map(|(name, _)| Name::from(name)).collect();
+        for name in lost {
+            if leader.forget(&name) {
+                self.audit.totals.forgotten += 1;
+                self.say(|| format!("{name} is forgotten"));
+            }
+        }
     }
 
     /// The product's own placement, from where things are.

@@ -35,6 +35,8 @@ pub(crate) struct Totals {
     pub(crate) markers: u64,
     pub(crate) received: u64,
     pub(crate) resumed: u64,
+    /// Lost members that a leader forgot.
+    pub(crate) forgotten: u64,
 }
 
 impl Totals {
@@ -51,6 +53,7 @@ impl Totals {
         self.markers += other.markers;
         self.received += other.received;
         self.resumed += other.resumed;
+        self.forgotten += other.forgotten;
     }
 
     /// That the runs were not about nothing.
@@ -63,7 +66,7 @@ impl Totals {
         match mode {
             Mode::Planned => assert_eq!((self.excused_duplicates, self.excused_gaps), (0, 0), "{self:?}"),
             Mode::Lossy => assert_eq!(self.excused_duplicates, 0, "{self:?}"),
-            Mode::Chaos => assert!(self.keys_lost > runs / 4, "{self:?}"),
+            Mode::Chaos => assert!(self.keys_lost > runs / 4 && self.forgotten > runs / 4, "{self:?}"),
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `GET /metrics` | the exposition, text format 0.0.4 |
+//! | `GET /metrics`, and any path below it | the exposition, text format 0.0.4 |
 //! | `POST /-/behaviour` | applies a [`Change`] in JSON |
 //! | `GET /-/status` | scrapes so far, and the behaviour in force |
 //! | `GET /-/series` | what is exposed, as a JSON list of [`Exposed`] |

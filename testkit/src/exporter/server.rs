@@ -117,7 +117,9 @@ enum Then {
 
 async fn respond(stream: &mut TcpStream, shared: &Shared, request: &Request) -> io::Result<Then> {
     match (request.method.as_str(), request.path.as_str()) {
-        ("GET", "/metrics") => return metrics(stream, shared, request).await,
+        ("GET", path) if path == "/metrics" || path.starts_with("/metrics/") => {
+            return metrics(stream, shared, request).await;
+        }
         ("POST", "/-/behaviour") => match serde_json::from_slice::<Change>(&request.body) {
             Ok(change) => {
                 // First the answer: a change may close this very connection.

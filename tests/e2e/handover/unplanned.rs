@@ -12,8 +12,10 @@ use crate::support::{eventually, get_json};
 
 const LAPSE_MS: i64 = 4_000;
 const INTERVAL_MS: i64 = 1_000;
-/// What it may take until a loss is noticed, told and acted upon, beside the lapse and two intervals, on a busy machine.
-const SLACK_MS: i64 = 1_000;
+/// The longest that a loss may last. The lapse begins with the last report, which comes before the kill; one interval is that of
+/// the slot that is just over when another scraper begins. The other one covers what the scraper that is killed has scraped and not
+/// yet written (0.8 s), and what the allocator takes to notice that the lapse is over (it looks four times a second).
+const GAP_MAX_MS: i64 = LAPSE_MS + 2 * INTERVAL_MS;
 
 /// Slots of each series that an audit here must at least be of.
 const SLOTS_MIN: u64 = 4;
@@ -41,7 +43,7 @@ async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a
         let instance = gap.labels.get("instance").unwrap();
         assert!(mine.contains(instance), "{instance} was not its target: {gap:?}");
         assert!(gap.first_ms > killed_ms - 2 * INTERVAL_MS, "a gap from before the kill: {gap:?}");
-        assert!(gap.longest_ms <= LAPSE_MS + 2 * INTERVAL_MS + SLACK_MS, "{gap:?}");
+        assert!(gap.longest_ms <= GAP_MAX_MS, "{gap:?}");
     }
     eprintln!("longest gap: {} ms", report.gaps.iter().map(|gap| gap.longest_ms).max().unwrap());
 

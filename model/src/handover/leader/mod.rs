@@ -80,6 +80,8 @@ pub struct Leader {
     meant: BTreeMap<TargetKey, Name>,
     /// When what a member is told changed last. Also of members that are lost.
     changed: BTreeMap<Name, u64>,
+    /// A later counter than any that a member which is forgotten may have seen.
+    floor: u64,
     /// A change is being made, with the counter as it is.
     stamped: bool,
     /// Any key may not be where it is wanted.
@@ -253,6 +255,7 @@ impl Leader {
             moves: BTreeMap::new(),
             meant: BTreeMap::new(),
             changed: BTreeMap::new(),
+            floor: 0,
             stamped: false,
             restless: true,
             unsettled: BTreeSet::new(),
@@ -372,6 +375,27 @@ impl Leader {
         }
         self.advanced_ms = now_ms;
         self.counter != before
+    }
+
+    /// Forgets a member that is lost and concerns nobody any more: it has no key, ends none, and no move knows it. Should it come
+    /// back, it is new, and told everything with a later version than it can have. False: not now.
+    pub fn forget(&mut self, name: &str) -> bool {
+        let is = |other: &Name| **other == *name;
+        let has = |key: &Key| {
+            let marks = key.dead.as_ref().is_some_and(|(marker, _)| is(marker));
+            marks || key.owner.as_ref().is_some_and(is) || key.wanted.as_ref().is_some_and(is)
+        };
+        let knows = |m: &Move| is(&m.old) || is(&m.new) || m.holders.contains(name);
+        let is_over = self.leading && self.is_lost(name) && !self.membership.is_deaf();
+        if !is_over || self.moves.values().any(knows) || self.keys.values().any(has) {
+            return false;
+        }
+        self.membership.forget(name);
+        self.members.remove(name);
+        self.changed.remove(name);
+        self.stamped = false;
+        self.floor = self.stamp();
+        true
     }
 
     /// Whether it knows what there is and gives out assignments.

@@ -30,7 +30,7 @@ impl Leader {
     /// The version of what a member is told.
     #[must_use]
     pub fn version_of(&self, name: &str) -> Version {
-        Version { term: self.term, counter: self.changed.get(name).copied().unwrap_or(0) }
+        Version { term: self.term, counter: self.changed.get(name).copied().unwrap_or(self.floor) }
     }
 
     /// Keys of which somebody may be granted something else than when this was asked last, or which exist no more.

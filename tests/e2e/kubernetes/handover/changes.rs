@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use promring_cluster::Cluster;
+use promring_net::clock::now_ms;
 
 use super::super::failover::leader;
 use super::super::pods::{node, ready_pods};
 use super::conditions::Midst;
 use super::fleet::{Begun, Fleet, SCRAPERS, TARGETS, name};
-use super::watch::{SCRAPER_PODS, settled};
-use crate::owners::{moved, of, slots_pass};
+use super::watch::{SCRAPER_PODS, in_the_midst, scraped_at, settled};
+use crate::owners::{moved, of, slots_pass, standing};
 use crate::support::{eventually, scaled};
 
 const ALLOCATOR_PODS: &str = "app.kubernetes.io/component=allocator";
@@ -45,9 +46,23 @@ fn share_of_new() -> usize {
     TARGETS * (MORE - SCRAPERS) / MORE * 7 / 10
 }
 
+/// The pods that are scraped get another path while their targets move: whoever has a target by then scrapes it there.
 pub(super) async fn scaled_out(fleet: &mut Fleet<'_>) {
     let (begun, cluster) = (Begun::now(), fleet.cluster);
-    let (count, after) = fleet.make(MORE, Midst::HandOver, scale(cluster, MORE)).await;
+    let path = format!("/metrics/{}", now_ms());
+    let change = async {
+        scale(cluster, MORE).await;
+        in_the_midst(cluster).await;
+        let annotation = format!("prometheus.io/path={path}");
+        cluster
+            .kubectl(&["-n", "demo", "annotate", "--overwrite", "pods", "-l", "app=exporter", &annotation])
+            .await;
+        let (_, allocator, _) = leader(cluster).await.unwrap();
+        let steps = standing(&allocator).await.unwrap().steps;
+        assert!(!steps.is_empty(), "the hand-overs are over: the paths changed too late");
+    };
+    let (count, after) = fleet.make(MORE, Midst::HandOver, change).await;
+    scraped_at(cluster, MORE, &path).await;
     let new: usize = (SCRAPERS..MORE).map(|number| of(&after, &name(number)).count()).sum();
     assert!(count >= new && new >= share_of_new(), "{count} targets moved, {new} of them to the new ones");
     slots_pass(1, 10).await;

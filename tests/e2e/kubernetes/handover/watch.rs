@@ -8,7 +8,7 @@ use super::super::failover::leader;
 use super::super::pods::{address, ready_pods};
 use super::fleet::{TARGETS, name, names};
 use crate::owners::{Owners, listed, moved, standing};
-use crate::support::eventually;
+use crate::support::{eventually, get_json};
 
 /// What the chart's scrapers' pods are selected by.
 pub(super) const SCRAPER_PODS: &str = "app.kubernetes.io/component=scraper";
@@ -74,6 +74,22 @@ pub(super) async fn settled(cluster: &Cluster, scrapers: usize) -> Owners {
         (scraped == owners).then_some(owners)
     })
     .await
+}
+
+/// Waits until these scrapers scrape all targets at this path.
+pub(super) async fn scraped_at(cluster: &Cluster, scrapers: usize, path: &str) {
+    eventually("all targets are scraped at their new path", async || {
+        let pods = ready_pods(cluster, "metrics", SCRAPER_PODS).await;
+        let mut urls = Vec::new();
+        for number in 0..scrapers {
+            let base = format!("http://{}:8081", address(pods.get(&name(number))?));
+            let answer = get_json(&format!("{base}/api/v1/targets?state=active")).await?;
+            let targets = answer["data"]["activeTargets"].as_array()?;
+            urls.extend(targets.iter().map(|target| target["scrapeUrl"].to_string()));
+        }
+        (urls.len() == TARGETS && urls.iter().all(|url| url.contains(path))).then_some(())
+    })
+    .await;
 }
 
 /// Who has what at the start of a change.
