@@ -7,6 +7,7 @@ mod cli;
 mod demo;
 mod load;
 mod logging;
+mod malloc;
 mod queue;
 mod relabel;
 mod reload;
@@ -21,6 +22,9 @@ use cli::{Cli, Command, LogFormat};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Standalone(_) | Command::Scraper(_)) {
+        malloc::use_one_arena();
+    }
     // The demo talks by itself; a log between its lines would only hide them.
     let level_default = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
     logging::install(&cli.log, level_default);

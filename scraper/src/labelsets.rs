@@ -71,6 +71,8 @@ pub struct LabelSets {
     newest: usize,
     /// Numbers of a label set's values, while it is written down.
     values: Vec<Symbol>,
+    /// What new strings took since this was asked for last.
+    interned_bytes: usize,
 }
 
 /// So many shapes are compared before a label set's names are looked up.
@@ -89,7 +91,8 @@ impl LabelSets {
         };
         let base = base.map(label).collect();
         let (shapes, plain, values) = (Vec::new(), Vec::new(), Vec::new());
-        Self { shared: Arc::clone(shared), base, base_id: next_id(), shapes, plain, newest: 0, values }
+        let shared = Arc::clone(shared);
+        Self { shared, base, base_id: next_id(), shapes, plain, newest: 0, values, interned_bytes: 0 }
     }
 
     /// Writes down the label sets of a series, one a class; None for a class that drops it.
@@ -108,7 +111,7 @@ impl LabelSets {
         let slots = labels.iter().zip(&self.shapes[known].slots);
         let own = slots.filter(|(_, slot)| slot.own().is_some()).map(|((_, value), _)| value);
         self.values.clear();
-        self.shared.symbols.intern(own, &mut self.values);
+        self.interned_bytes += self.shared.symbols.intern(own, &mut self.values);
         push_varint(out, known as u64 + 1);
         self.values.iter().for_each(|value| push_varint(out, u64::from(*value)));
     }
@@ -136,7 +139,8 @@ impl LabelSets {
     /// Writes down a label set of any shape.
     fn add_any(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
         let mut symbols = Vec::with_capacity(labels.len() * 2);
-        self.shared.symbols.intern(labels.iter().flat_map(|(name, value)| [name, value]), &mut symbols);
+        let texts = labels.iter().flat_map(|(name, value)| [name, value]);
+        self.interned_bytes += self.shared.symbols.intern(texts, &mut symbols);
         let mut slots = Vec::with_capacity(labels.len());
         let mut values = Vec::with_capacity(labels.len());
         let mut spare = Vec::new();
@@ -249,6 +253,17 @@ impl LabelSets {
     #[must_use]
     pub fn reading(&self) -> Reading<'_> {
         self.shared.symbols.reading()
+    }
+
+    /// What strings that nobody had before took, in bytes, since [`LabelSets::begin_count`].
+    #[must_use]
+    pub fn interned_bytes(&self) -> usize {
+        self.interned_bytes
+    }
+
+    /// Begins to count new strings anew.
+    pub fn begin_count(&mut self) {
+        self.interned_bytes = 0;
     }
 
     /// What all targets share.

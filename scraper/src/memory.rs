@@ -1,24 +1,44 @@
-//! The memory budget of a scraper: what series and scrapes in flight hold is counted, so that near the limit scrapes
-//! wait for each other instead of ending the process.
+//! The memory budget of a scraper: what series and scrapes hold is counted, and what a scrape is about to take is
+//! charged before it takes it, so that near the limit scrapes wait for each other instead of ending the process.
+//!
+//! Three counts share the room that the limit leaves: what is kept (series and their strings), large scrapes in flight,
+//! and small ones. Large scrapes leave [`SMALL_SHARE`] of the room alone, so that small ones always find some. A large
+//! one may have half of the room, and a quarter while others wait: few targets cannot starve the rest.
 //!
 //! A scrape asks for what its last one took ([`Memory::admit`]) and for more as it grows ([`Hold::grow_to`]). Who cannot
-//! grow gives everything back and begins anew, with a larger claim: nobody waits while holding, so nobody waits for ever.
+//! grow gives everything back and begins anew, with a larger claim: nobody waits while holding, so nobody waits for
+//! ever. Counting is about right at best, so where much is in use a large scrape also has to fit beside what is resident.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod system;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
+
+use system::{resident_bytes, system_limit};
 
 /// For what is not counted: requests on their way, buffers of sockets, the allocator's own needs.
 const RESERVE_BYTES: u64 = 24 << 20;
 
-/// Control groups above the process's own that are looked at.
-const GROUPS_MAX: usize = 32;
+/// A scrape that holds no more than this is a small one: the buffer of a body that is read whole, and a little.
+pub(crate) const SMALL_BYTES_MAX: u64 = (1 << 20) + (256 << 10);
 
-/// A limit of this many bytes and more is none: what version 1 of control groups says for "unlimited" is one.
-const UNLIMITED_BYTES_MIN: u64 = 1 << 60;
+/// This part of the room is left to small scrapes.
+const SMALL_SHARE: u64 = 8;
+
+/// And at least so much: then scrapes are made one after the other even where the limit leaves no room at all.
+const SMALL_ROOM_MIN: u64 = 2 * SMALL_BYTES_MAX;
+
+/// The part of the room that one scrape may take.
+const SHARE: u64 = 2;
+
+/// The part of the room that one scrape may take while others wait.
+const CONTENDED_SHARE: u64 = 4;
+
+/// This part of the limit stays free when what is resident is looked at, as others are about to take what they were
+/// granted.
+const MARGIN_SHARE: u64 = 16;
 
 /// The memory of one scraper.
 #[derive(Debug)]
@@ -27,11 +47,24 @@ pub struct Memory {
     limit: AtomicU64,
     /// What the process takes before it scrapes.
     base: u64,
-    /// All holds together.
-    held: AtomicU64,
-    /// Those of scrapes in flight among them.
-    in_flight: AtomicU64,
+    /// What is held for long.
+    kept: AtomicU64,
+    /// What scrapes in flight hold, the small ones and the others.
+    small: AtomicU64,
+    large: AtomicU64,
+    /// Scrapes that wait for memory.
+    waiting: AtomicUsize,
     given_back: Notify,
+    /// What the process takes now.
+    resident: fn() -> u64,
+}
+
+/// What something is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Kept,
+    Small,
+    Large,
 }
 
 /// A part of the memory, given back when it is dropped.
@@ -39,14 +72,32 @@ pub struct Memory {
 pub struct Hold {
     memory: Arc<Memory>,
     bytes: u64,
-    in_flight: bool,
+    kind: Kind,
 }
 
 /// There is not enough memory for a scrape to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full {
-    /// No other scrape holds any: waiting is of no use.
-    pub alone: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// Others hold what is lacking: waiting helps.
+    #[error("scraper.memory_limit is reached")]
+    Others,
+    /// No other large scrape holds any: waiting is of no use.
+    #[error("what scraper.memory_limit ({}MB) leaves does not suffice for the scrape", .limit >> 20)]
+    Alone {
+        /// In bytes.
+        limit: u64,
+    },
+    /// It is more than one scrape may have.
+    #[error(
+        "the scrape takes more memory than one may have: {}MB by scraper.memory_limit ({}MB)",
+        .share >> 20, .limit >> 20
+    )]
+    Share {
+        /// In bytes.
+        share: u64,
+        /// In bytes.
+        limit: u64,
+    },
 }
 
 impl Memory {
@@ -56,9 +107,12 @@ impl Memory {
         let memory = Self {
             limit: AtomicU64::new(u64::MAX),
             base: resident_bytes() + RESERVE_BYTES,
-            held: AtomicU64::new(0),
-            in_flight: AtomicU64::new(0),
+            kept: AtomicU64::new(0),
+            small: AtomicU64::new(0),
+            large: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             given_back: Notify::new(),
+            resident: resident_bytes,
         };
         memory.set_limit(limit);
         Arc::new(memory)
@@ -79,31 +133,30 @@ impl Memory {
     /// Bytes in use, as far as they are counted.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.base + with_slack(self.held.load(Ordering::Relaxed))
+        self.base + with_slack(self.counted())
     }
 
     /// Something that is held for long, and without being asked: it is there already.
     #[must_use]
     pub fn keep(self: &Arc<Self>) -> Hold {
-        Hold { memory: Arc::clone(self), bytes: 0, in_flight: false }
+        Hold { memory: Arc::clone(self), bytes: 0, kind: Kind::Kept }
     }
 
-    /// Lets a scrape hold this many bytes, if they can be had or if it is the only one.
+    /// Lets a scrape hold this many bytes, if they can be had. Where no other large scrape is in flight, so that waiting is of
+    /// no use, it may begin as a small one.
     #[must_use]
     pub fn try_admit(self: &Arc<Self>, bytes: u64) -> Option<Hold> {
-        let mut hold = Hold { memory: Arc::clone(self), bytes: 0, in_flight: true };
-        match hold.grow_to(bytes) {
-            Ok(()) => Some(hold),
-            Err(Full { alone: true }) => {
-                hold.set(bytes);
-                Some(hold)
-            }
-            Err(Full { alone: false }) => None,
-        }
+        let mut hold = Hold { memory: Arc::clone(self), bytes: 0, kind: Kind::Small };
+        let granted = match hold.take(bytes, 0, false) {
+            Err(Full::Alone { .. } | Full::Share { .. }) => hold.take(bytes.min(SMALL_BYTES_MAX), 0, false),
+            granted => granted,
+        };
+        granted.is_ok().then_some(hold)
     }
 
-    /// Waits until a scrape may hold this many bytes, or until it is the only one.
+    /// Waits until a scrape may hold this many bytes.
     pub async fn admit(self: &Arc<Self>, bytes: u64) -> Hold {
+        let _waiting = Waiting::new(&self.waiting);
         loop {
             let mut given_back = std::pin::pin!(self.given_back.notified());
             // From here on nothing that is given back is missed.
@@ -114,29 +167,121 @@ impl Memory {
             given_back.await;
         }
     }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn counted(&self) -> u64 {
+        [&self.kept, &self.small, &self.large].iter().map(|count| count.load(Ordering::Acquire)).sum()
+    }
+
+    /// What may be counted in all.
+    fn room(&self) -> u64 {
+        without_slack(self.limit().saturating_sub(self.base))
+    }
+
+    fn small_room(&self) -> u64 {
+        (self.room() / SMALL_SHARE).max(SMALL_ROOM_MIN)
+    }
+
+    /// Whether small scrapes may have this in all.
+    fn has_small_room(&self, small: u64, more: u64) -> bool {
+        let others = self.kept.load(Ordering::Acquire) + self.large.load(Ordering::Acquire);
+        if others + small <= self.room() {
+            return true;
+        }
+        // Series that are kept are counted whatever the limit: where they have outgrown it, there is no room at all.
+        small <= self.small_room() && (others <= self.room() || self.fits_beside_resident(more))
+    }
+
+    /// Whether large scrapes may have this in all.
+    fn has_large_room(&self, large: u64, more: u64) -> bool {
+        let small = self.small.load(Ordering::Acquire).max(self.small_room());
+        let (used, room) = (self.kept.load(Ordering::Acquire) + small + large, self.room());
+        used <= room
+            && (used <= room / 2
+                || self.fits_beside_resident(more.saturating_add(self.limit() / MARGIN_SHARE)))
+    }
+
+    fn fits_beside_resident(&self, more: u64) -> bool {
+        (self.resident)().saturating_add(more) <= self.limit()
+    }
+
+    /// What one scrape may hold at most, in bytes.
+    #[must_use]
+    pub fn share(&self) -> u64 {
+        (self.room() / SHARE).max(SMALL_BYTES_MAX)
+    }
+
+    fn count(&self, kind: Kind) -> &AtomicU64 {
+        match kind {
+            Kind::Kept => &self.kept,
+            Kind::Small => &self.small,
+            Kind::Large => &self.large,
+        }
+    }
 }
 
 impl Hold {
-    /// Holds this many bytes instead; for a scrape, if they can be had.
+    /// Lets a scrape hold this many bytes, if they can be had. See [`Hold::grow_beside`].
     ///
     /// # Errors
     /// Where they cannot: what is held stays as it is.
     pub fn grow_to(&mut self, bytes: u64) -> Result<(), Full> {
-        if bytes <= self.bytes {
+        self.grow_beside(bytes, 0)
+    }
+
+    /// The same for a scrape that has added so many `shared` bytes to what is kept: they count for its share.
+    ///
+    /// # Errors
+    /// Where there is not enough: what is held stays as it is.
+    pub fn grow_beside(&mut self, bytes: u64, shared: u64) -> Result<(), Full> {
+        self.take(bytes, shared, true)
+    }
+
+    /// `yields`: it does not go past its part while others wait.
+    fn take(&mut self, bytes: u64, shared: u64, yields: bool) -> Result<(), Full> {
+        let (before, mine) = (self.bytes, bytes.saturating_add(shared));
+        let (is_granted, is_small) = (bytes <= before, mine <= SMALL_BYTES_MAX);
+        if is_granted && is_small {
             return Ok(());
         }
-        let memory = &self.memory;
-        let (limit, before) = (memory.limit.load(Ordering::Relaxed), self.bytes);
-        let more = bytes - before;
-        let room = |held: u64| {
-            let all = held.checked_add(more)?;
-            (memory.base + with_slack(all) <= limit).then_some(all)
-        };
-        if memory.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_err() {
-            return Err(Full { alone: memory.in_flight.load(Ordering::Acquire) <= before });
+        let memory = &*self.memory;
+        let limit = memory.limit();
+        if limit == u64::MAX {
+            self.set(bytes.max(before));
+            return Ok(());
         }
-        if self.in_flight {
-            memory.in_flight.fetch_add(more, Ordering::AcqRel);
+        let share = memory.share();
+        if mine > share {
+            return Err(Full::Share { share: with_slack(share), limit });
+        }
+        if is_granted {
+            return Ok(());
+        }
+        let more = bytes - before;
+        if is_small && self.kind == Kind::Small {
+            let fits = |small: u64| Some(small + more).filter(|&small| memory.has_small_room(small, more));
+            memory.small.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits).map_err(|_| Full::Others)?;
+            self.bytes = bytes;
+            return Ok(());
+        }
+        let is_contended = memory.waiting.load(Ordering::Acquire) > 0;
+        if yields && is_contended && mine > memory.room() / CONTENDED_SHARE {
+            return Err(Full::Others);
+        }
+        let held = if self.kind == Kind::Large { before } else { 0 };
+        let fits =
+            |large: u64| Some(large - held + bytes).filter(|&large| memory.has_large_room(large, more));
+        match memory.large.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits) {
+            Ok(_) => {}
+            Err(large) if large <= held => return Err(Full::Alone { limit }),
+            Err(_) => return Err(Full::Others),
+        }
+        if self.kind != Kind::Large {
+            memory.count(self.kind).fetch_sub(before, Ordering::AcqRel);
+            self.kind = Kind::Large;
         }
         self.bytes = bytes;
         Ok(())
@@ -145,21 +290,12 @@ impl Hold {
     /// Holds this many bytes instead, whatever the limit.
     pub fn set(&mut self, bytes: u64) {
         let before = std::mem::replace(&mut self.bytes, bytes);
-        let memory = &self.memory;
-        let counts = if self.in_flight {
-            [Some(&memory.held), Some(&memory.in_flight)]
+        let count = self.memory.count(self.kind);
+        if bytes >= before {
+            count.fetch_add(bytes - before, Ordering::AcqRel);
         } else {
-            [Some(&memory.held), None]
-        };
-        for count in counts.into_iter().flatten() {
-            if bytes > before {
-                count.fetch_add(bytes - before, Ordering::AcqRel);
-            } else {
-                count.fetch_sub(before - bytes, Ordering::AcqRel);
-            }
-        }
-        if bytes < before {
-            memory.given_back.notify_waiters();
+            count.fetch_sub(before - bytes, Ordering::AcqRel);
+            self.memory.given_back.notify_waiters();
         }
     }
 
@@ -176,115 +312,32 @@ impl Drop for Hold {
     }
 }
 
+/// Counts who waits, for as long as it does.
+struct Waiting<'m>(&'m AtomicUsize);
+
+impl<'m> Waiting<'m> {
+    fn new(count: &'m AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What the allocator takes for this many bytes: lists that grow are copied, and what is freed between others stays.
 fn with_slack(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 2)
 }
 
-/// The memory that the process takes now.
-fn resident_bytes() -> u64 {
-    let Ok(text) = fs::read_to_string("/proc/self/status") else { return 0 };
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-/// Nine tenths of what the process's control group, or one above it, allows.
-fn system_limit() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    limit_of(&groups, Path::new("/sys/fs/cgroup")).map(|bytes| bytes / 10 * 9)
-}
-
-/// The smallest limit of the groups that `/proc/self/cgroup` lists, under the root of their file system.
-fn limit_of(groups: &str, root: &Path) -> Option<u64> {
-    // `number:controllers:path`; version 2 has no controllers there.
-    let files = groups.lines().flat_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let (mount, file) = match controllers {
-            "" => (root.to_owned(), "memory.max"),
-            _ if controllers.split(',').any(|name| name == "memory") => {
-                (root.join("memory"), "memory.limit_in_bytes")
-            }
-            _ => return Vec::new(),
-        };
-        let own = mount.join(path.trim_start_matches('/'));
-        // In a container the path may be the host's, and its own group is the root.
-        let groups = own.ancestors().take_while(|group| group.starts_with(&mount)).take(GROUPS_MAX);
-        groups.map(|group| group.join(file)).collect::<Vec<PathBuf>>()
-    });
-    let limits = files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
-    limits.filter(|&bytes| bytes < UNLIMITED_BYTES_MIN).min()
+/// How many bytes can be counted in memory of this size.
+fn without_slack(bytes: u64) -> u64 {
+    bytes / 3 * 2
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn memory(room: u64) -> Arc<Memory> {
-        let memory = Memory::new(Some(u64::MAX));
-        memory.set_limit(Some(memory.base + with_slack(room)));
-        memory
-    }
-
-    #[tokio::test]
-    async fn who_finds_no_room_waits_until_another_gives_it_back() {
-        let memory = memory(100);
-        let first = memory.admit(60).await;
-        let waiting = tokio::spawn({
-            let memory = Arc::clone(&memory);
-            async move { memory.admit(50).await.bytes() }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        assert_eq!(waiting.await.unwrap(), 50);
-        assert_eq!(memory.used(), memory.base);
-    }
-
-    #[tokio::test]
-    async fn who_grows_past_the_limit_is_refused_and_keeps_what_it_has() {
-        let memory = memory(100);
-        let mut first = memory.admit(60).await;
-        assert_eq!(first.grow_to(101), Err(Full { alone: true }));
-        let second = memory.admit(30).await;
-        assert_eq!(first.grow_to(71), Err(Full { alone: false }));
-        assert_eq!(first.grow_to(70), Ok(()));
-        assert_eq!(first.grow_to(10), Ok(()), "less is no request to give back");
-        assert_eq!((first.bytes(), second.bytes()), (70, 30));
-    }
-
-    #[tokio::test]
-    async fn the_only_scrape_is_let_in_whatever_it_asks_for() {
-        let memory = memory(100);
-        let mut series = memory.keep();
-        series.set(500);
-        let mut only = memory.admit(10).await;
-        assert_eq!(only.grow_to(11), Err(Full { alone: true }));
-    }
-
-    #[tokio::test]
-    async fn without_a_limit_everything_is_let_in() {
-        let memory = Memory::new(Some(u64::MAX));
-        let mut hold = memory.admit(1 << 50).await;
-        assert_eq!(hold.grow_to(1 << 51), Ok(()));
-    }
-
-    #[test]
-    fn the_limit_is_the_smallest_of_the_control_groups() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        write("memory.max", "max\n");
-        write("a/memory.max", "1000\n");
-        write("a/b/memory.max", "2000\n");
-        assert_eq!(limit_of("0::/a/b\n", root.path()), Some(1000));
-        assert_eq!(limit_of("0::/\n", root.path()), None);
-        write("memory/x/memory.limit_in_bytes", "3000\n");
-        write("memory/memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(limit_of("5:cpu:/x\n4:memory:/x\n0::/\n", root.path()), Some(3000));
-        assert_eq!(limit_of("4:memory:/not/here\n", root.path()), None);
-    }
-}
+#[path = "memory_tests.rs"]
+mod tests;

@@ -38,6 +38,8 @@ pub struct ScrapeMetrics {
     pub skipped_slots: Counter,
     /// Slots in which no scrape could begin because of the memory limit.
     pub skipped_for_memory: Counter,
+    /// Scrapes that failed as they took more memory than one may have.
+    pub exceeded_memory: Counter,
     /// Slots in which it was not known whether the target still was this scraper's.
     pub doubted_slots: Counter,
     /// Targets whose last owner's series could not be had.
@@ -69,6 +71,10 @@ impl ScrapeMetrics {
         );
         describe_gauge!("promring_memory_used_bytes", "Memory that counts against the limit.");
         describe_counter!(
+            "promring_scrapes_exceeded_memory_total",
+            "Scrapes that failed as they took more memory than scraper.memory_limit allows one."
+        );
+        describe_counter!(
             "promring_assignment_resumed_total",
             "Times that scraping went on with the assignment held, after a start or a pause, as no allocator answered."
         );
@@ -97,6 +103,7 @@ impl ScrapeMetrics {
             exceeded_sample_limit: counter!("prometheus_target_scrapes_exceeded_sample_limit_total"),
             skipped_slots: counter!("promring_scrapes_skipped_total", "reason" => "slow"),
             skipped_for_memory: counter!("promring_scrapes_skipped_total", "reason" => "memory"),
+            exceeded_memory: counter!("promring_scrapes_exceeded_memory_total"),
             doubted_slots: counter!("promring_scrapes_skipped_total", "reason" => "doubt"),
             series_failed: counter!("promring_handover_series_failed_total"),
             exceeded_bucket_limit: counter!(

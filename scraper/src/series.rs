@@ -225,6 +225,7 @@ impl SeriesCache {
             self.turn = 1;
         }
         self.tally = Tally::default();
+        self.labels.begin_count();
         self.exemplars.begin();
         scratch.clear();
     }
@@ -534,7 +535,15 @@ impl SeriesCache {
     /// Memory held for series, in bytes, about, without the strings that they share.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.arena.capacity() + self.shared.capacity() * 16
+        self.entries.capacity() * size_of::<Entry>()
+            + self.arena.capacity()
+            + (self.shared.capacity() + self.timed.capacity()) * 20
+    }
+
+    /// What the strings take that the scrape at hand has brought into the world, in bytes, about.
+    #[must_use]
+    pub fn interned_bytes(&self) -> usize {
+        self.labels.interned_bytes()
     }
 
     /// A hash of an entry's labels that is the same in every cache of the process; None where no class has any.

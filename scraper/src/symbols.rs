@@ -5,9 +5,19 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use hashbrown::HashTable;
 use promring_model::hash::hash64;
+
+/// So many references are counted off at a time: who waits for the table meanwhile waits about a millisecond.
+const FREED_MAX: usize = 8_192;
+
+/// Who waits for the table gets it in this time. Letting go and taking again at once would leave them asleep.
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// Numbers that nobody uses, and room in tables, are given back where more than this many would stay.
+const SPARE_MAX: usize = 4_096;
 
 /// The number of a symbol. It means the same string for as long as one reference to it is held.
 pub type Symbol = u32;
@@ -19,9 +29,11 @@ pub struct Symbols {
     returned: Mutex<Returned>,
     /// Memory held, in bytes, about.
     bytes: AtomicUsize,
+    /// References that were given back and not counted off yet, about.
+    uncounted: AtomicUsize,
 }
 
-/// What was given back, and is freed with the next new string.
+/// What was given back, and is freed with the next new string, or when it is much.
 #[derive(Debug, Default)]
 struct Returned {
     /// References that still have to be counted off.
@@ -52,14 +64,47 @@ pub struct Reading<'s> {
 }
 
 impl Symbols {
-    /// The symbols of these strings, each with one more reference.
-    pub fn intern<'t>(&self, texts: impl IntoIterator<Item = &'t str>, out: &mut Vec<Symbol>) {
+    /// The symbols of these strings, each with one more reference. Returns what those that are new take, in bytes, about.
+    pub fn intern<'t>(&self, texts: impl IntoIterator<Item = &'t str>, out: &mut Vec<Symbol>) -> usize {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.free(&mut self.returned());
+        self.free(&mut table);
+        let before = table.used();
         for text in texts {
             out.push(table.intern(text));
         }
         self.bytes.store(table.bytes(), Ordering::Relaxed);
+        table.used() - before
+    }
+
+    /// Counts off some of what was given back. True: that was all.
+    fn free(&self, table: &mut Table) -> bool {
+        let mut returned = self.returned();
+        table.free(&mut returned);
+        self.uncounted.store(returned.references.len(), Ordering::Relaxed);
+        returned.references.is_empty() && returned.unused.is_empty()
+    }
+
+    /// Whether so much was given back that it is worth to [`Symbols::collect`].
+    #[must_use]
+    pub fn has_garbage(&self) -> bool {
+        self.uncounted.load(Ordering::Relaxed) >= FREED_MAX
+    }
+
+    /// Frees all that nobody uses, a little at a time, and gives back what the tables need no more.
+    pub fn collect(&self) {
+        loop {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let all = self.free(&mut table);
+            if all {
+                table.shrink();
+            }
+            self.bytes.store(table.bytes(), Ordering::Relaxed);
+            drop(table);
+            if all {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Memory held, in bytes, about.
@@ -68,9 +113,19 @@ impl Symbols {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Gives references back. This takes no lock that a reader holds, so it can be called while reading.
+    /// Gives references back. This waits for no lock that a reader holds, so it can be called while reading.
     pub fn release(&self, symbols: impl IntoIterator<Item = Symbol>) {
-        self.returned().references.extend(symbols);
+        let mut returned = self.returned();
+        returned.references.extend(symbols);
+        let uncounted = returned.references.len();
+        drop(returned);
+        self.uncounted.store(uncounted, Ordering::Relaxed);
+        if uncounted >= FREED_MAX
+            && let Ok(mut table) = self.table.try_write()
+        {
+            self.free(&mut table);
+            self.bytes.store(table.bytes(), Ordering::Relaxed);
+        }
     }
 
     /// Opens the strings for reading.
@@ -137,7 +192,34 @@ impl Table {
         let Self { slots, free, by_text, text_bytes } = self;
         let lists = slots.capacity() * size_of::<Slot>() + free.capacity() * size_of::<Symbol>();
         // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
-        lists + by_text.capacity() * 8 / 7 * (size_of::<Symbol>() + 1) + text_bytes
+        let table = by_text.capacity() * 8 / 7 * (size_of::<Symbol>() + 1);
+        // One that is nearly full is soon copied into one twice as large, and both are there for a while.
+        let copied = if by_text.len() > by_text.capacity() / 8 * 7 { table * 2 } else { 0 };
+        lists + table + copied + text_bytes
+    }
+
+    /// What the strings that are used take, without what is spare.
+    fn used(&self) -> usize {
+        self.text_bytes + self.by_text.len() * SYMBOL_BYTES
+    }
+
+    /// Gives back what is spare. Only while every reference that was given back is counted off.
+    fn shrink(&mut self) {
+        if self.by_text.capacity() > self.by_text.len() * 4 + SPARE_MAX {
+            let slots = &self.slots;
+            let hash_of = |&symbol: &Symbol| hash64(slots[symbol as usize].text.as_bytes());
+            self.by_text.shrink_to(self.by_text.len() * 2, hash_of);
+        }
+        if self.free.len() < self.slots.len() / 2 + SPARE_MAX {
+            return;
+        }
+        while self.slots.last_mut().is_some_and(|slot| *slot.references.get_mut() == 0) {
+            self.slots.pop();
+        }
+        let numbers = self.slots.len();
+        self.free.retain(|&symbol| (symbol as usize) < numbers);
+        self.slots.shrink_to(numbers + numbers / 8);
+        self.free.shrink_to(self.free.len() + SPARE_MAX);
     }
 
     fn intern(&mut self, text: &str) -> Symbol {
@@ -164,16 +246,20 @@ impl Table {
         symbol
     }
 
-    /// Frees what still nobody uses: a string may have been wanted again since.
+    /// Frees some of what still nobody uses: a string may have been wanted again since.
     fn free(&mut self, returned: &mut Returned) {
-        for symbol in returned.references.drain(..) {
+        let Returned { references, unused } = returned;
+        for symbol in references.drain(references.len().saturating_sub(FREED_MAX)..) {
             let references = self.slots[symbol as usize].references.get_mut();
             *references -= 1;
             if *references == 0 {
-                returned.unused.push(symbol);
+                unused.push(symbol);
             }
         }
-        for symbol in returned.unused.drain(..) {
+        if references.capacity() > 4 * FREED_MAX && references.len() < FREED_MAX {
+            references.shrink_to(FREED_MAX);
+        }
+        for symbol in unused.drain(unused.len().saturating_sub(FREED_MAX)..) {
             let slot = &mut self.slots[symbol as usize];
             if *slot.references.get_mut() > 0 {
                 continue;
@@ -189,6 +275,9 @@ impl Table {
         }
     }
 }
+
+/// What a symbol takes beside its text.
+const SYMBOL_BYTES: usize = size_of::<Slot>() + 2 * (size_of::<Symbol>() + 1);
 
 /// What a string takes, with what allocating it adds.
 fn allocated(text: &str) -> usize {
@@ -243,5 +332,54 @@ mod tests {
         symbols.release([a]);
         intern(&symbols, "b");
         assert_eq!(symbols.reading().kept(), 1);
+    }
+
+    fn many(symbols: &Symbols, count: usize) -> Vec<Symbol> {
+        let mut out = Vec::new();
+        for number in 0..count {
+            symbols.intern([format!("text {number}").as_str()], &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn what_a_new_string_takes_is_told_once() {
+        let symbols = Symbols::default();
+        let mut out = Vec::new();
+        assert_eq!(symbols.intern(["a", "a"], &mut out), allocated("a") + SYMBOL_BYTES);
+        assert_eq!(symbols.intern(["a"], &mut out), 0);
+        symbols.release([out[0]; 3]);
+        assert!(symbols.intern(["b"], &mut out) > 0, "what is freed is not taken off");
+    }
+
+    #[test]
+    fn what_is_released_in_numbers_is_freed_without_a_new_string() {
+        let symbols = Symbols::default();
+        let all = many(&symbols, 3 * FREED_MAX);
+        let before = symbols.bytes();
+        all.chunks(100).for_each(|some| symbols.release(some.iter().copied()));
+        assert!(symbols.reading().kept() <= FREED_MAX);
+        assert!(symbols.bytes() < before - FREED_MAX * allocated(""));
+    }
+
+    #[test]
+    fn collecting_leaves_only_what_is_used_even_after_a_reader_was_in_the_way() {
+        let symbols = Symbols::default();
+        let kept = intern(&symbols, "kept");
+        let idle = symbols.bytes();
+        let all = many(&symbols, 3 * FREED_MAX);
+        let reading = symbols.reading();
+        all.chunks(100).for_each(|some| symbols.release(some.iter().copied()));
+        assert_eq!(reading.kept(), all.len() + 1, "a reader is waited for by nobody");
+        drop(reading);
+        assert!(symbols.has_garbage());
+        symbols.collect();
+        assert!(!symbols.has_garbage());
+        assert_eq!((symbols.reading().kept(), symbols.reading().text(kept)), (1, "kept"));
+        assert!(symbols.reading().len() < SPARE_MAX, "numbers that nobody has are given back");
+        assert!(symbols.bytes() < idle + (1 << 20), "{} bytes", symbols.bytes());
+        let again = many(&symbols, 10);
+        assert_eq!(symbols.reading().text(again[9]), "text 9");
+        assert_eq!(intern(&symbols, "kept"), kept);
     }
 }

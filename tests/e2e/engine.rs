@@ -198,6 +198,19 @@ impl Group {
     fn read(&self, file: &str) -> String {
         std::fs::read_to_string(self.0.join(file)).unwrap()
     }
+
+    /// Starts promring standalone in the group; gives its URL as well.
+    fn standalone(&self, config: &Path, dir: &Path) -> (Process, String) {
+        let listen = format!("127.0.0.1:{}", free_port());
+        let command = format!(
+            "echo $$ >{}/cgroup.procs && exec {} standalone --config {} --data-dir {} --listen {listen}",
+            self.0.display(),
+            env!("CARGO_BIN_EXE_promring"),
+            config.display(),
+            dir.join("data").display()
+        );
+        (Process::start("promring", "/bin/sh", &["-c", &command], dir), format!("http://{listen}"))
+    }
 }
 
 impl Drop for Group {
@@ -214,16 +227,7 @@ async fn under_a_control_groups_limit_the_process_is_never_killed() {
     let group = Group::new(limit);
     let (_crowd, job) = crowd(8, series);
     let config = audited.configure(&job, "");
-    let listen = format!("127.0.0.1:{}", free_port());
-    let command = format!(
-        "echo $$ >{}/cgroup.procs && exec {} standalone --config {} --data-dir {} --listen {listen}",
-        group.0.display(),
-        env!("CARGO_BIN_EXE_promring"),
-        config.display(),
-        audited.dir.path().join("data").display()
-    );
-    let mut promring = Process::start("promring", "/bin/sh", &["-c", &command], audited.dir.path());
-    let base = format!("http://{listen}");
+    let (mut promring, base) = group.standalone(&config, audited.dir.path());
     eventually("the limit is known", async || {
         metric(&base, "promring_memory_limit_bytes").await.filter(|&bytes| bytes == (limit / 10 * 9) as f64)
     })
@@ -234,4 +238,47 @@ async fn under_a_control_groups_limit_the_process_is_never_killed() {
     eprintln!("{} bytes at the peak, page cache included", group.read("memory.max_usage_in_bytes").trim());
     assert!(promring.terminate().success(), "{}", promring.log());
     drop(promring);
+}
+
+/// More than the process can hold, again and again, of strings that nobody has had before; the limit is the group's.
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_never_end_neither_kill_the_process_nor_delay_the_others() {
+    let audited = Audited::new(20, 100, 1, 1).await;
+    let group = Group::new(300 << 20);
+    let endless: Vec<Generator> = (0..4).map(|_| Generator::start(0)).collect();
+    endless.iter().for_each(|generator| generator.set(Body::EverNew));
+    let addresses: Vec<String> =
+        endless.iter().map(|generator| format!("'{}'", generator.address())).collect();
+    let jobs = format!(
+        "
+- job_name: endless
+  scrape_interval: 2s
+  scrape_timeout: 2s
+  body_size_limit: 0
+  static_configs: [{{targets: [{}]}}]",
+        addresses.join(", ")
+    );
+    let config = audited.configure(&jobs, "");
+    let (mut promring, base) = group.standalone(&config, audited.dir.path());
+    eventually("a scrape took more than one may", async || {
+        assert!(promring.runs(), "{}", group.read("memory.oom_control"));
+        metric(&base, "promring_scrapes_exceeded_memory_total").await.filter(|&scrapes| scrapes > 0.0)
+    })
+    .await;
+    audited.every_slot_is_scraped(&base, scaled(8, 60)).await;
+    assert!(promring.runs(), "{}", promring.log());
+    assert!(group.read("memory.oom_control").contains("oom_kill 0"), "{}", group.read("memory.oom_control"));
+    let limit = metric(&base, "promring_memory_limit_bytes").await.unwrap();
+    let peak = promring.memory("VmHWM");
+    eprintln!("{peak} bytes at the peak, {limit} allowed");
+    assert!(peak as f64 <= limit, "{peak} bytes at the peak, {limit} allowed");
+    let answer = get_json(&format!("{base}/api/v1/targets")).await.unwrap();
+    let errors: Vec<&str> = answer["data"]["activeTargets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|target| target["lastError"].as_str().filter(|error| !error.is_empty()))
+        .collect();
+    assert!(errors.iter().any(|error| error.contains("scraper.memory_limit")), "{errors:?}");
+    assert!(promring.terminate().success(), "{}", promring.log());
 }

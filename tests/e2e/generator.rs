@@ -23,10 +23,12 @@ pub enum Body {
     Bomb,
     /// Ever new series, without end.
     Endless,
+    /// The same in short lines, of names that no other scrape of any target has.
+    EverNew,
 }
 
-const BODIES: [Body; 6] =
-    [Body::Empty, Body::Good, Body::MalformedEnd, Body::BrokenEnd, Body::Bomb, Body::Endless];
+const BODIES: [Body; 7] =
+    [Body::Empty, Body::Good, Body::MalformedEnd, Body::BrokenEnd, Body::Bomb, Body::Endless, Body::EverNew];
 
 /// The target. Its threads end with the test.
 pub struct Generator {
@@ -123,6 +125,14 @@ impl Shared {
             Body::Bomb => loop {
                 out.write_all(&b"a 1\n".repeat(16 << 10))?;
             },
+            Body::EverNew => {
+                static SCRAPES: AtomicU64 = AtomicU64::new(0);
+                let scrape = SCRAPES.fetch_add(1, Ordering::SeqCst);
+                for number in 0_u64.. {
+                    writeln!(out, "m{scrape}_{number}{{l=\"{number}\"}} 1")?;
+                }
+                Ok(())
+            }
             Body::Good | Body::MalformedEnd | Body::BrokenEnd | Body::Endless => {
                 writeln!(out, "# TYPE http_request_duration_seconds_count counter")?;
                 let series = if body == Body::Endless { usize::MAX } else { self.series };

@@ -23,8 +23,14 @@ pub(super) const PIECE_BYTES: usize = 512 << 10;
 /// What a scrape holds at least: room for the first read, and for some samples.
 pub(super) const SCRAPE_BYTES_MIN: u64 = 128 << 10;
 
-/// A byte of text becomes at most about this many bytes of series and samples: the shortest lines have a dozen bytes.
-const GROWTH_FACTOR: usize = 4;
+/// A series that is not known takes about this many bytes beside its strings: entry, sample, places in tables.
+const SERIES_BYTES: usize = 128;
+
+/// A byte of the text of a series that is not known becomes at most about this many: short strings take more than their text.
+const TEXT_FACTOR: usize = 4;
+
+/// The same for series that are known, of which only samples are staged: the shortest lines have a dozen bytes.
+const KNOWN_FACTOR: usize = 2;
 
 /// What an attempt needs of its loop.
 pub(super) struct Attempt<'a> {
@@ -39,13 +45,8 @@ pub(super) struct Attempt<'a> {
     pub(super) hold: &'a mut Hold,
     pub(super) body_rules: BodyRules,
     pub(super) time_ms: i64,
-}
-
-/// What an attempt held, in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Held {
-    series: usize,
-    symbols: usize,
+    /// The last scrape brought no new series, so that none is expected.
+    pub(super) is_steady: bool,
 }
 
 impl Attempt<'_> {
@@ -63,7 +64,7 @@ impl Attempt<'_> {
     }
 
     async fn read(&mut self, body: &mut Body, cores: &Cores) -> Result<(), Failure> {
-        let before = Held { series: self.cache.memory(), symbols: self.environment.labels.symbols.bytes() };
+        let before = self.cache.memory();
         if !body.has_ended() && body.bytes().len() < PIECE_BYTES {
             self.hold.grow_to((PIECE_BYTES * 2) as u64)?;
             body.fill(PIECE_BYTES, cores).await?;
@@ -87,15 +88,24 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks for what reading the bytes at hand may take.
-    fn grow(&mut self, body: &Body, before: Held) -> Result<(), Full> {
-        let symbols = self.environment.labels.symbols.bytes();
-        // What it has grown by so far, and what these bytes may add to it.
-        let grown =
-            self.cache.memory().saturating_sub(before.series) + symbols.saturating_sub(before.symbols);
-        let is_small_and_steady = body.has_ended() && grown == 0 && !self.cache.is_empty();
-        let coming = if is_small_and_steady { 0 } else { body.bytes().len() * GROWTH_FACTOR };
-        self.hold.grow_to((body.held() + self.scratch.bytes() + grown + coming) as u64)
+    /// Asks for what reading the bytes at hand may take, before it is taken. `before`: what the series took then.
+    fn grow(&mut self, body: &Body, before: usize) -> Result<(), Full> {
+        let (interned, grown) = (self.cache.interned_bytes(), self.cache.memory().saturating_sub(before));
+        let bytes = body.bytes();
+        let coming = if !self.is_steady || interned + grown > 0 {
+            // In protobuf, this byte begins most strings.
+            let lines = memchr::memchr_iter(b'\n', bytes).count();
+            lines * SERIES_BYTES + bytes.len() * TEXT_FACTOR + self.scratch.growth_bytes(lines)
+        } else if body.has_ended() {
+            0
+        } else {
+            bytes.len() * KNOWN_FACTOR
+        };
+        if interned > 0 {
+            self.environment.count_symbols();
+        }
+        let wanted = body.held() + self.scratch.bytes() + grown + coming;
+        self.hold.grow_beside(wanted as u64, interned as u64)
     }
 
     fn staging(&mut self) -> Staging<'_> {

@@ -27,14 +27,8 @@ pub(crate) enum Failure {
     #[error("sample limit exceeded")]
     SampleLimit,
     /// The scraper's memory does not suffice.
-    #[error("the scraper's memory_limit does not suffice for the scrape")]
-    Memory(Full),
-}
-
-impl From<Full> for Failure {
-    fn from(full: Full) -> Self {
-        Self::Memory(full)
-    }
+    #[error(transparent)]
+    Memory(#[from] Full),
 }
 
 impl Failure {

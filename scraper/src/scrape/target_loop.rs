@@ -67,6 +67,14 @@ pub struct Environment {
     pub stopping: Shutdown,
 }
 
+impl Environment {
+    /// Counts what the strings of all series take.
+    pub(super) fn count_symbols(&self) {
+        let bytes = self.labels.symbols.bytes() as u64;
+        self.symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(bytes);
+    }
+}
+
 /// What a loop is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -126,6 +134,8 @@ pub struct TargetLoop {
     last_start: Option<Instant>,
     /// What the next scrape asks for.
     expected_bytes: u64,
+    /// The last scrape knew all series.
+    is_steady: bool,
     /// What the series take.
     series_hold: Hold,
     /// No sample is newer than this, in Unix milliseconds.
@@ -160,6 +170,7 @@ impl TargetLoop {
             reported: false,
             last_start: None,
             expected_bytes: SCRAPE_BYTES_MIN,
+            is_steady: false,
             newest_ms: i64::MIN,
             shown: false,
         }
@@ -356,22 +367,27 @@ impl TargetLoop {
                         hold: &mut hold,
                         body_rules: self.body_rules,
                         time_ms,
+                        is_steady: self.is_steady,
                     };
                     attempt.run(&mut body_bytes).await
                 }
             };
             let environment = Arc::clone(&self.environment);
             let work = (self.cache.len() + scratch.staged()) * APPEND_BYTES;
-            if let Err(Failure::Memory(Full { alone: false })) = result {
+            if let Err(Failure::Memory(Full::Others)) = result {
                 // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
-                self.expected_bytes = hold.bytes().saturating_mul(2);
+                self.expected_bytes = hold.bytes().saturating_mul(2).min(environment.memory.share());
                 environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
-                self.keep_series();
+                drop(scratch);
+                self.keep_series().await;
                 continue;
             }
-            let used =
-                (scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2).max(SCRAPE_BYTES_MIN);
-            self.expected_bytes = used;
+            self.expected_bytes = match result {
+                // Who took too much has to find all of it free the next time, and takes it from nobody.
+                Err(Failure::Memory(_)) => hold.bytes(),
+                Ok(()) | Err(_) => scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2,
+            }
+            .max(SCRAPE_BYTES_MIN);
             let report = Report {
                 up: result.is_ok(),
                 seconds: started.elapsed().as_secs_f64(),
@@ -391,7 +407,8 @@ impl TargetLoop {
             let append = || self.append(&report, time_ms, &mut scratch, fence);
             let tally = environment.cores.run_sized(work, append).await;
             environment.scratches.give(scratch);
-            self.keep_series();
+            self.is_steady = report.up && tally.added == 0 && !self.cache.is_empty();
+            self.keep_series().await;
             self.tell(&result, started_ms, &Report { tally, ..report });
             return;
         }
@@ -414,12 +431,14 @@ impl TargetLoop {
         }
     }
 
-    /// Counts what the target's series take.
-    fn keep_series(&mut self) {
+    /// Counts what the target's series take, once what they no longer need is given back.
+    async fn keep_series(&mut self) {
         self.series_hold.set(self.cache.memory() as u64);
-        let Environment { labels, symbols_hold, .. } = &*self.environment;
-        let symbols = labels.symbols.bytes() as u64;
-        symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(symbols);
+        let Environment { labels, cores, .. } = &*self.environment;
+        if labels.symbols.has_garbage() {
+            cores.run(|| labels.symbols.collect()).await;
+        }
+        self.environment.count_symbols();
     }
 
     /// What the scrape yielded once it took effect.
@@ -485,6 +504,7 @@ impl TargetLoop {
         match result {
             Err(Failure::Series(Refusal::Limit(_))) => metrics.exceeded_label_limits.increment(1),
             Err(Failure::SampleLimit) => metrics.exceeded_sample_limit.increment(1),
+            Err(Failure::Memory(_)) => metrics.exceeded_memory.increment(1),
             Err(Failure::Series(Refusal::Buckets)) => metrics.exceeded_bucket_limit.increment(1),
             Ok(()) | Err(_) => {}
         }

@@ -64,10 +64,22 @@ impl Scratch {
     /// Memory held, in bytes, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
-        let slots = (self.by_text.capacity() + self.by_labels.capacity()) * 8 / 7;
-        self.staged.bytes() + self.extras.bytes() + self.current.bytes() + slots * 5
+        let tables = table_bytes(&self.by_text) + table_bytes(&self.by_labels);
+        self.staged.bytes() + self.extras.bytes() + self.current.bytes() + tables
     }
+
+    /// What the tables take beside that while so many more series come in: one that grows is copied into one twice as
+    /// large, and both are there for a while.
+    #[must_use]
+    pub fn growth_bytes(&self, more: usize) -> usize {
+        let grows = |table: &&HashTable<u32>| table.len() + more > table.capacity();
+        [&self.by_text, &self.by_labels].into_iter().filter(grows).map(table_bytes).sum::<usize>() * 2
+    }
+}
+
+/// A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
+fn table_bytes(table: &HashTable<u32>) -> usize {
+    table.capacity() * 8 / 7 * 5
 }
 
 /// The keys are hashes already.
