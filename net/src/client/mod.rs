@@ -9,7 +9,7 @@ mod tls;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use promring_model::config::{Auth, HttpClientConfig, ProxyConfig, SecretSource};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -21,8 +21,20 @@ use auth::Authenticator;
 /// A credential or certificate file may have this many bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Redirects followed before a request fails, as in Go's client.
+/// The redirect that is not followed any more, as in Go's client: a request is one of at most ten.
 pub const REDIRECTS_MAX: usize = 10;
+
+/// An answer's head may have this many header lines.
+const HEAD_LINES_MAX: usize = 1_000;
+
+/// By HTTP/2 an answer's head may have this many bytes.
+const HEAD_BYTES_MAX: u32 = 1 << 20;
+
+/// How long an HTTP/2 connection may be silent before it is asked whether it lives, as in Prometheus.
+const HTTP2_QUIET: Duration = Duration::from_secs(60);
+
+/// How long it may take to say so, as in Go's client.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What requests call their sender.
 pub const USER_AGENT: &str = concat!("promring/", env!("CARGO_PKG_VERSION"));
@@ -251,11 +263,10 @@ fn build(
     };
     let redirect = match redirects {
         _ if !config.follow_redirects => reqwest::redirect::Policy::none(),
-        Redirects::All => reqwest::redirect::Policy::limited(REDIRECTS_MAX),
+        Redirects::All => reqwest::redirect::Policy::custom(follow),
         Redirects::Unchanged => {
-            let limited = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
-            reqwest::redirect::Policy::custom(move |attempt| match attempt.status().as_u16() {
-                307 | 308 => limited.redirect(attempt),
+            reqwest::redirect::Policy::custom(|attempt| match attempt.status().as_u16() {
+                307 | 308 => follow(attempt),
                 _ => attempt.stop(),
             })
         }
@@ -265,6 +276,13 @@ fn build(
         .redirect(redirect)
         // The retry policy is the caller's.
         .retry(reqwest::retry::never())
+        // A connection on which nothing comes any more is asked whether it lives, and given up. Otherwise every request
+        // would wait on it for as long as the system holds it open.
+        .http2_keep_alive_interval(HTTP2_QUIET)
+        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .http1_max_headers(HEAD_LINES_MAX)
+        .http2_max_header_list_size(HEAD_BYTES_MAX)
         .tls_backend_preconfigured(tls);
     if !config.enable_http2 {
         builder = builder.http1_only();
@@ -297,6 +315,16 @@ fn set_proxy(
         .no_proxy(reqwest::NoProxy::from_string(&config.no_proxy))
         .headers(headers);
     Ok(builder.proxy(proxy))
+}
+
+/// Follows a redirect unless there were too many.
+fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    // The first of these is the request itself.
+    if attempt.previous().len() >= REDIRECTS_MAX {
+        attempt.error(format!("stopped after {REDIRECTS_MAX} redirects"))
+    } else {
+        attempt.follow()
+    }
 }
 
 /// An error with its causes, as one line: reqwest's own text leaves the cause out.
