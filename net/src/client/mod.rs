@@ -6,6 +6,7 @@
 
 mod auth;
 mod tls;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,7 +165,7 @@ impl HttpClient {
             match build(&self.inner.config, self.inner.redirects) {
                 Ok((client, tls)) => (held.client, held.tls) = (client, tls),
                 Err(error) => {
-                    tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
+                    tracing::warn!(%error, "changed TLS files cannot be used; the old ones stay");
                 }
             }
         }

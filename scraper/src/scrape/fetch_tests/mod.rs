@@ -1,6 +1,7 @@
 //! Fetching from real sockets.
 
 mod answers;
+mod certificates;
 mod connections;
 mod http2;
 mod proxies;
