@@ -6,6 +6,7 @@
 
 mod auth;
 mod oauth2;
+mod proxy;
 mod tls;
 mod verify;
 
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use promring_model::config::{Auth, HttpClientConfig, ProxyConfig, SecretSource};
+use promring_model::config::{Auth, HttpClientConfig, SecretSource};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::files::read_bounded;
@@ -289,34 +290,13 @@ fn build(
     if !config.enable_http2 {
         builder = builder.http1_only();
     }
-    builder = set_proxy(builder, &config.proxy)?;
+    // Otherwise the environment's proxies would apply, which Prometheus wants asked for.
+    builder = builder.no_proxy();
+    if let Some(proxy) = proxy::proxy(&config.proxy)? {
+        builder = builder.proxy(proxy);
+    }
     let client = builder.build().map_err(|error| ClientError::Build(describe(&error)))?;
     Ok((client, Arc::new(own)))
-}
-
-fn set_proxy(
-    builder: reqwest::ClientBuilder,
-    config: &ProxyConfig,
-) -> Result<reqwest::ClientBuilder, ClientError> {
-    if config.from_environment {
-        return Ok(builder);
-    }
-    // Without this the environment's proxies would apply, which Prometheus wants asked for.
-    let builder = builder.no_proxy();
-    let Some(url) = &config.url else { return Ok(builder) };
-    let mut headers = HeaderMap::new();
-    for (name, values) in &config.connect_headers {
-        let fail = || ClientError::Header { name: name.clone() };
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fail())?;
-        for value in values {
-            headers.append(parsed.clone(), HeaderValue::from_str(value.expose()).map_err(|_| fail())?);
-        }
-    }
-    let proxy = reqwest::Proxy::all(url.as_str())
-        .map_err(|error| ClientError::Proxy(describe(&error)))?
-        .no_proxy(reqwest::NoProxy::from_string(&config.no_proxy))
-        .headers(headers);
-    Ok(builder.proxy(proxy))
 }
 
 /// Follows a redirect unless there were too many.
