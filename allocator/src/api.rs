@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use promring_model::config::ScrapeConfig;
 use promring_model::duration::{format_duration, parse_duration};
 use promring_net::clock::{now_ms, rfc3339};
+use promring_net::hostname::global_url;
 use promring_proto::api::{
     ActiveTarget, ApiResponse, HandoverStatus, Health, NEVER, Report, ScraperList, ScraperState,
     ScraperStatus, TargetList, TargetQuery, Version,
@@ -239,7 +240,14 @@ async fn targets(
     let state = allocator.state();
     let owner = |key| pool.as_ref().map_or_else(|| state.owner(key), |pool| pool.owner(key));
     let mut list = TargetList::default();
-    for job in state.jobs().filter(|job| query.wants_pool(&job.config.job_name)) {
+    for job in state.jobs() {
+        if query.wants_dropped() {
+            // Of all jobs, as in Prometheus.
+            list.dropped_target_counts.insert(job.config.job_name.clone(), job.dropped_count());
+        }
+        if !query.wants_pool(&job.config.job_name) {
+            continue;
+        }
         list.sources.extend(job.sources());
         if query.wants_active() {
             let active = job
@@ -249,9 +257,7 @@ async fn targets(
             list.active_targets.extend(active);
         }
         if query.wants_dropped() {
-            let (dropped, count) = job.dropped();
-            list.dropped_targets.extend(dropped);
-            list.dropped_target_counts.insert(job.config.job_name.clone(), count);
+            list.dropped_targets.extend(job.dropped());
         }
     }
     Json(ApiResponse::success(list))
@@ -270,7 +276,7 @@ fn active_target(
         discovered_labels: discovered.discovered_labels(config),
         labels: target.labels.to_labels().public(),
         scrape_pool: target.job.to_string(),
-        global_url: scrape_url.clone(),
+        global_url: global_url(&scrape_url),
         scrape_url,
         scraper: owner.unwrap_or_default().to_owned(),
         health: health.map_or(Health::Unknown, |health| health.health),

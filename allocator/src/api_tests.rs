@@ -193,3 +193,21 @@ async fn who_does_not_lead_answers_neither_polls_nor_reports() {
     let (status, _, _) = ask(&routes, Request::get("/api/v1/targets").body(Body::empty()).unwrap()).await;
     assert_eq!(status, StatusCode::OK, "what was discovered is there all the same");
 }
+
+#[tokio::test]
+async fn a_pool_that_is_asked_for_leaves_the_counts_of_all_and_an_unknown_state_has_no_targets() {
+    let (_, routes) = joined().await;
+    for (query, active, counted) in
+        [("", 3, 1), ("scrapePool=other", 0, 1), ("state=active", 3, 0), ("state=x", 0, 0)]
+    {
+        let request = Request::get(format!("/api/v1/targets?{query}")).body(Body::empty()).unwrap();
+        let (_, _, body) = ask(&routes, request).await;
+        let list: ApiResponse<TargetList> = serde_json::from_slice(&body).unwrap();
+        let list = list.data;
+        assert_eq!(
+            (list.active_targets.len(), list.dropped_target_counts.len()),
+            (active, counted),
+            "{query}"
+        );
+    }
+}

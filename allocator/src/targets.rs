@@ -133,6 +133,7 @@ impl JobTargets {
     /// No source has synced yet.
     #[must_use]
     pub fn new(config: Arc<ScrapeConfig>) -> Self {
+        sync_failed(&config.job_name).increment(0);
         Self {
             name: Arc::from(config.job_name.as_str()),
             sources: config.discovery.iter().map(|_| Source::default()).collect(),
@@ -271,10 +272,7 @@ impl JobTargets {
                     // There may be thousands: the page and the API list them.
                     tracing::debug!(job = %self.config.job_name, group = %group.source, %error, "not a target");
                     metrics::counter!("promring_allocator_invalid_targets_total").increment(1);
-                    // What alerts for Prometheus look for.
-                    let job = self.config.job_name.clone();
-                    metrics::counter!("prometheus_target_sync_failed_total", "scrape_job" => job)
-                        .increment(1);
+                    sync_failed(&self.config.job_name).increment(1);
                     None
                 }
             }
@@ -420,16 +418,22 @@ impl JobTargets {
     }
 
     /// Targets that relabelling dropped and labels that made no target, as far as they are shown, each with the rule or
-    /// the error; and how many there are. The reasons are worked out anew: nobody looks most of the time.
+    /// the error. The reasons are worked out anew: nobody looks most of the time.
     #[must_use]
-    pub fn dropped(&self) -> (Vec<DroppedTarget>, u64) {
+    pub fn dropped(&self) -> Vec<DroppedTarget> {
         let shown_max = self.config.limits.keep_dropped_targets.unwrap_or(DROPPED_KEPT_MAX);
         let held = self.sources.iter().flat_map(|source| source.groups.values()).chain(&self.leftover);
         let dropped = held.flat_map(|held| {
             let gone = held.outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none());
             gone.map(|(index, _)| self.dropped_target(&held.group, index))
         });
-        (dropped.take(usize::try_from(shown_max).unwrap_or(usize::MAX)).collect(), self.dropped)
+        dropped.take(usize::try_from(shown_max).unwrap_or(usize::MAX)).collect()
+    }
+
+    /// How many there are of these in all.
+    #[must_use]
+    pub fn dropped_count(&self) -> u64 {
+        self.dropped
     }
 
     fn dropped_target(&self, group: &Group, index: usize) -> DroppedTarget {
@@ -459,6 +463,11 @@ impl JobTargets {
         (count as u64 > limit)
             .then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"))
     }
+}
+
+/// What alerts for Prometheus look for; there from the start, since they look at its growth.
+fn sync_failed(job: &str) -> metrics::Counter {
+    metrics::counter!("prometheus_target_sync_failed_total", "scrape_job" => job.to_owned())
 }
 
 fn before_relabelling<'a>(config: &'a ScrapeConfig, group: &'a Group, index: usize) -> DiscoveredLabels<'a> {

@@ -90,13 +90,13 @@ fn a_dropped_target_is_shown_with_the_rule_and_a_broken_one_with_its_error() {
     let rules = "  relabel_configs: [{source_labels: [x], regex: y, action: drop}, {source_labels: [__address__], regex: 'no.*', action: drop}]\n  keep_dropped_targets: 2\n";
     let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));
     job.update(0, changes(&[group("g", &["no:1", "a/b", "yes:1"])], &[], true));
-    let (dropped, count) = job.dropped();
+    let (dropped, count) = (job.dropped(), job.dropped_count());
     let reasons: Vec<_> = dropped.iter().map(|target| (target.dropped_by_rule, &*target.error)).collect();
     assert_eq!((reasons[0], count), ((Some(1), ""), 2));
     assert!(reasons[1].1.contains("a/b"), "{reasons:?}");
     assert_eq!(dropped[0].discovered_labels.get("group"), Some("g"));
     job.update(0, changes(&[group("h", &["no:2", "no:3"])], &[], false));
-    let (dropped, count) = job.dropped();
+    let (dropped, count) = (job.dropped(), job.dropped_count());
     assert_eq!((dropped.len(), count), (2, 4), "keep_dropped_targets bounds what is listed");
 }
 

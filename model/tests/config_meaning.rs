@@ -295,7 +295,7 @@ fn every_example_of_the_page_loads() {
     let page = page.unwrap();
     let examples: Vec<&str> =
         page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(examples.len(), 6);
+    assert_eq!(examples.len(), 7);
     for example in &examples {
         let loaded = loaded(example);
         assert!(loaded.diagnostics.is_empty(), "{example}\n{:?}", loaded.diagnostics);

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod clock;
 pub mod files;
+pub mod hostname;
 pub mod observe;
 mod pem;
 pub mod reload;

@@ -262,7 +262,7 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TargetQuery {
-    /// `active`, `dropped` or `any`; empty: any.
+    /// `active`, `dropped` or `any`; empty: any; anything else: none.
     pub state: String,
     /// A job; empty: all.
     pub scrape_pool: String,
@@ -272,13 +272,17 @@ impl TargetQuery {
     /// Whether targets that are scraped are wanted.
     #[must_use]
     pub fn wants_active(&self) -> bool {
-        !self.state.eq_ignore_ascii_case("dropped")
+        self.wants("active")
     }
 
     /// Whether targets that were dropped are wanted.
     #[must_use]
     pub fn wants_dropped(&self) -> bool {
-        !self.state.eq_ignore_ascii_case("active")
+        self.wants("dropped")
+    }
+
+    fn wants(&self, kind: &str) -> bool {
+        self.state.is_empty() || [kind, "any"].iter().any(|wanted| self.state.eq_ignore_ascii_case(wanted))
     }
 
     /// Whether this job's targets are wanted.
@@ -303,7 +307,7 @@ pub struct ActiveTarget {
     pub scrape_pool: String,
     /// The URL.
     pub scrape_url: String,
-    /// The same as seen from elsewhere, which here is no different.
+    /// The same as seen from elsewhere: with this machine's name where the host is `localhost` or the like.
     #[serde(default)]
     pub global_url: String,
     /// The scraper that has it; empty: none yet.
@@ -444,6 +448,20 @@ pub enum ScraperState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn targets_are_wanted_by_state_and_those_of_an_unknown_one_not_at_all() {
+        for (state, wanted) in [
+            ("", (true, true)),
+            ("ANY", (true, true)),
+            ("active", (true, false)),
+            ("Dropped", (false, true)),
+            ("x", (false, false)),
+        ] {
+            let query = TargetQuery { state: state.to_owned(), ..TargetQuery::default() };
+            assert_eq!((query.wants_active(), query.wants_dropped()), wanted, "{state}");
+        }
+    }
 
     #[test]
     fn a_version_reads_back_as_written_and_as_an_etag() {

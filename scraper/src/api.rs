@@ -7,6 +7,7 @@ use axum::{Json, Router};
 use promring_model::duration::format_duration;
 use promring_model::labels::Labels;
 use promring_net::clock::rfc3339;
+use promring_net::hostname::global_url;
 use promring_proto::api::{ActiveTarget, ApiResponse, QueueReport, TargetList, TargetQuery, TargetReport};
 
 use crate::{Scraper, page};
@@ -50,13 +51,14 @@ fn active(scraper: &Scraper, query: &TargetQuery) -> Vec<ActiveTarget> {
     let mut active: Vec<ActiveTarget> = wanted
         .map(|target| {
             let status = statuses.get(target.id).unwrap_or_else(|| TargetReport::unknown(target.id));
+            let scrape_url = target.scrape_url();
             ActiveTarget {
                 // Only the allocator knows what discovery said.
                 discovered_labels: Labels::default(),
                 labels: target.labels.public(),
                 scrape_pool: target.job.to_string(),
-                scrape_url: target.scrape_url(),
-                global_url: target.scrape_url(),
+                global_url: global_url(&scrape_url),
+                scrape_url,
                 scraper: scraper.shared.options.name.clone(),
                 health: status.health,
                 last_error: status.last_error,

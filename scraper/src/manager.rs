@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, counter, describe_counter, describe_gauge, gauge};
 use promring_model::config::{Config, ScrapeConfig};
 use promring_model::labels::Labels;
 use promring_model::target::{Target, TargetId, TargetKey};
@@ -238,7 +238,7 @@ impl Manager {
                 self.start(Arc::new(target), now_ms(), predecessor, Keep::Everything);
             }
             Err(error) => {
-                counter!("prometheus_target_sync_failed_total", "scrape_job" => job.to_owned()).increment(1);
+                sync_failed(job).increment(1);
                 tracing::error!(job, %error, "an assigned target cannot be scraped");
             }
         }
@@ -441,8 +441,14 @@ fn describe_metrics() {
     counter!("prometheus_target_scrape_pool_reloads_failed_total").increment(0);
 }
 
+/// Assigned targets of a job that cannot be scraped: there from the start, since alerts look at its growth.
+fn sync_failed(job: &str) -> Counter {
+    counter!("prometheus_target_sync_failed_total", "scrape_job" => job.to_owned())
+}
+
 impl Job {
     fn new(job: &Arc<ScrapeConfig>, config: &Config) -> Self {
+        sync_failed(&job.job_name).increment(0);
         let fetcher = Fetcher::new(job, config.scraper.body_size_limit);
         Self { config: Arc::clone(job), fetcher: fetcher.map(Arc::new).map_err(|error| error.to_string()) }
     }

@@ -27,6 +27,7 @@ struct Summary {
     newest: Vec<f64>,
     next: usize,
     sum_seconds: f64,
+    number: u64,
     count: Counter,
     sum: Gauge,
     quantiles: [Gauge; QUANTILES.len()],
@@ -62,13 +63,15 @@ impl<K: Ord + Clone> Summaries<K> {
         }
         summary.next = (summary.next + 1) % KEPT_MAX;
         summary.sum_seconds += seconds;
-        summary.count.increment(1);
+        summary.number += 1;
     }
 
     /// Brings the metrics up to date.
     pub fn publish(&self) {
         for summary in self.summaries.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            // Together, so that a page shows both of one moment.
             summary.sum.set(summary.sum_seconds);
+            summary.count.absolute(summary.number);
             let mut sorted = summary.newest.clone();
             sorted.sort_unstable_by(f64::total_cmp);
             for (quantile, gauge) in QUANTILES.iter().zip(&summary.quantiles) {
@@ -89,6 +92,7 @@ impl<K: Ord + Clone> Summaries<K> {
             newest: Vec::new(),
             next: 0,
             sum_seconds: 0.0,
+            number: 0,
             count: counter!(format!("{name}_count"), labels.clone()),
             sum: gauge!(format!("{name}_sum"), labels.clone()),
             quantiles: QUANTILES.map(of_quantile),
@@ -116,6 +120,8 @@ mod tests {
             }
             lengths.record(&Duration::from_secs(60), 59.0);
             lengths.publish();
+            // Not told before the next look.
+            lengths.record(&Duration::from_secs(60), 61.0);
         });
         let text = handle.render();
         for line in [
@@ -123,6 +129,7 @@ mod tests {
             "length_seconds{interval=\"1m\",quantile=\"0.5\"} 59",
             "length_seconds_count{interval=\"10s\"} 100",
             "length_seconds_sum{interval=\"1m\"} 59",
+            "length_seconds_count{interval=\"1m\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

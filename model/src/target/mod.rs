@@ -23,6 +23,8 @@ use crate::labels::Labels;
 
 /// Host and port of a target.
 pub const ADDRESS: &str = "__address__";
+/// The path of the unix socket that a target listens on. Its address is only what the request calls its host then.
+pub const UNIX_SOCKET: &str = "__unix_socket__";
 /// `http` or `https`.
 pub const SCHEME: &str = "__scheme__";
 /// The path of the URL.

@@ -1,22 +1,12 @@
 //! The `Authorization` header: basic, bearer and other types, OAuth2.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use promring_model::config::{Auth, HttpClientConfig, OAuth2, SecretSource};
+use promring_model::config::{Auth, SecretSource};
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
 
-use super::{ClientError, HttpClient, describe, read_secret};
-
-/// A token is renewed this long before it expires, as Go's oauth2 package does.
-const TOKEN_EXPIRY_MARGIN: Duration = Duration::from_secs(10);
-
-/// How long the token server may take.
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A token server's answer may have this many bytes.
-const TOKEN_BYTES_MAX: usize = 1 << 20;
+use super::oauth2::TokenSource;
+use super::{ClientError, read_secret};
 
 /// Makes the header of every request.
 #[derive(Debug)]
@@ -24,7 +14,7 @@ pub(super) enum Authenticator {
     None,
     Basic { username: Option<SecretSource>, password: Option<SecretSource> },
     Authorization { scheme: String, credentials: Option<SecretSource> },
-    OAuth2(Box<TokenSource>),
+    OAuth2(TokenSource),
 }
 
 impl Authenticator {
@@ -37,7 +27,7 @@ impl Authenticator {
             Some(Auth::Authorization { scheme, credentials }) => {
                 Self::Authorization { scheme: scheme.clone(), credentials: credentials.clone() }
             }
-            Some(Auth::OAuth2(config)) => Self::OAuth2(Box::new(TokenSource::new(config)?)),
+            Some(Auth::OAuth2(config)) => Self::OAuth2(TokenSource::new(config)?),
         })
     }
 
@@ -54,7 +44,7 @@ impl Authenticator {
                 let credentials = credentials.as_ref().map_or(Ok(String::new()), read_secret)?;
                 format!("{scheme} {credentials}")
             }
-            Self::OAuth2(tokens) => format!("Bearer {}", tokens.token().await?),
+            Self::OAuth2(tokens) => tokens.authorization().await?,
         };
         let mut value = HeaderValue::from_str(&text)
             .map_err(|_| ClientError::Header { name: "Authorization".to_owned() })?;
@@ -66,104 +56,8 @@ impl Authenticator {
     pub(super) fn expires(&self) -> Option<Instant> {
         match self {
             Self::None | Self::Basic { .. } | Self::Authorization { .. } => None,
-            Self::OAuth2(tokens) => tokens.held().as_ref().and_then(|(_, expires)| *expires),
+            Self::OAuth2(tokens) => tokens.expires(),
         }
-    }
-}
-
-/// Tokens by the client credentials grant (RFC 6749, section 4.4).
-pub(super) struct TokenSource {
-    config: OAuth2,
-    client: HttpClient,
-    held: Mutex<Option<(String, Option<Instant>)>>,
-    /// One fetches a token; the others wait for it.
-    fetching: tokio::sync::Mutex<()>,
-}
-
-impl std::fmt::Debug for TokenSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSource").field("token_url", &self.config.token_url).finish_non_exhaustive()
-    }
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    access_token: String,
-    #[serde(default)]
-    expires_in: Option<u64>,
-}
-
-impl TokenSource {
-    fn new(config: &OAuth2) -> Result<Self, ClientError> {
-        let client = HttpClient::new(&HttpClientConfig {
-            tls: config.tls.clone(),
-            proxy: config.proxy.clone(),
-            follow_redirects: true,
-            enable_http2: true,
-            ..HttpClientConfig::default()
-        })?;
-        Ok(Self {
-            config: config.clone(),
-            client,
-            held: Mutex::new(None),
-            fetching: tokio::sync::Mutex::new(()),
-        })
-    }
-
-    fn held(&self) -> std::sync::MutexGuard<'_, Option<(String, Option<Instant>)>> {
-        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The token that is held, as long as it is good.
-    fn good(&self) -> Option<String> {
-        let held = self.held();
-        let (token, expires) = held.as_ref()?;
-        expires.is_none_or(|at| Instant::now() < at).then(|| token.clone())
-    }
-
-    async fn token(&self) -> Result<String, ClientError> {
-        if let Some(token) = self.good() {
-            return Ok(token);
-        }
-        let _fetching = self.fetching.lock().await;
-        if let Some(token) = self.good() {
-            return Ok(token);
-        }
-        let answer = self.fetch().await?;
-        let expires = answer
-            .expires_in
-            .map(|seconds| Instant::now() + Duration::from_secs(seconds).saturating_sub(TOKEN_EXPIRY_MARGIN));
-        *self.held() = Some((answer.access_token.clone(), expires));
-        Ok(answer.access_token)
-    }
-
-    async fn fetch(&self) -> Result<TokenAnswer, ClientError> {
-        let fail = |reason: String| ClientError::Token(format!("{}: {reason}", self.config.token_url));
-        let secret = self.config.client_secret.as_ref().map_or(Ok(String::new()), read_secret)?;
-        let scopes = self.config.scopes.join(" ");
-        let mut form = vec![("grant_type", "client_credentials")];
-        if !scopes.is_empty() {
-            form.push(("scope", &scopes));
-        }
-        form.extend(self.config.endpoint_params.iter().map(|(k, v)| (k.as_str(), v.as_str())));
-        let response = self
-            .client
-            .connections()
-            .post(reqwest::Url::clone(&self.config.token_url))
-            .basic_auth(&self.config.client_id, Some(secret))
-            .timeout(TOKEN_TIMEOUT)
-            .form(&form)
-            .send()
-            .await
-            .map_err(|error| fail(describe(&error)))?;
-        if !response.status().is_success() {
-            return Err(fail(format!("it answered {}", response.status())));
-        }
-        let body = response.bytes().await.map_err(|error| fail(describe(&error)))?;
-        if body.len() > TOKEN_BYTES_MAX {
-            return Err(fail("its answer is too large".to_owned()));
-        }
-        serde_json::from_slice(&body).map_err(|error| fail(format!("its answer cannot be read: {error}")))
     }
 }
 
@@ -220,43 +114,6 @@ mod tests {
         std::fs::write(&path, "two\n").unwrap();
         assert_eq!(header().await.to_str().unwrap(), format!("Basic {}", base64(b"user:two")));
         assert!(header().await.is_sensitive());
-    }
-
-    #[tokio::test]
-    async fn many_requests_at_once_fetch_one_token() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/token", listener.local_addr().unwrap());
-        let server = tokio::spawn(async move {
-            let mut asked = 0;
-            while let Ok((mut socket, _)) = listener.accept().await {
-                asked += 1;
-                let mut request = [0; 4096];
-                let _ = socket.read(&mut request).await;
-                let body = format!("{{\"access_token\":\"token-{asked}\",\"expires_in\":3600}}");
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-                let _ = socket.write_all((head + &body).as_bytes()).await;
-            }
-        });
-        let config = OAuth2 {
-            client_id: "id".to_owned(),
-            client_secret: None,
-            scopes: Vec::new(),
-            token_url: reqwest::Url::parse(&url).unwrap().into(),
-            endpoint_params: Default::default(),
-            tls: Default::default(),
-            proxy: Default::default(),
-        };
-        let tokens = std::sync::Arc::new(TokenSource::new(&config).unwrap());
-        let mut requests = tokio::task::JoinSet::new();
-        for _ in 0..20 {
-            let tokens = std::sync::Arc::clone(&tokens);
-            requests.spawn(async move { tokens.token().await.unwrap() });
-        }
-        assert!(requests.join_all().await.iter().all(|token| token == "token-1"));
-        server.abort();
     }
 
     #[tokio::test]

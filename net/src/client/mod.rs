@@ -5,13 +5,16 @@
 //! Who speaks HTTP on a socket of its own takes [`HttpClient::tls`] and [`HttpClient::shared_headers`].
 
 mod auth;
+mod oauth2;
+mod proxy;
 mod tls;
+mod verify;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use promring_model::config::{Auth, HttpClientConfig, ProxyConfig, SecretSource};
+use promring_model::config::{Auth, HttpClientConfig, SecretSource};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::files::read_bounded;
@@ -21,8 +24,20 @@ use auth::Authenticator;
 /// A credential or certificate file may have this many bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Redirects followed before a request fails, as in Go's client.
+/// The redirect that is not followed any more, as in Go's client: a request is one of at most ten.
 pub const REDIRECTS_MAX: usize = 10;
+
+/// An answer's head may have this many header lines.
+const HEAD_LINES_MAX: usize = 1_000;
+
+/// By HTTP/2 an answer's head may have this many bytes.
+const HEAD_BYTES_MAX: u32 = 1 << 20;
+
+/// How long an HTTP/2 connection may be silent before it is asked whether it lives, as in Prometheus.
+const HTTP2_QUIET: Duration = Duration::from_secs(60);
+
+/// How long it may take to say so, as in Go's client.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What requests call their sender.
 pub const USER_AGENT: &str = concat!("promring/", env!("CARGO_PKG_VERSION"));
@@ -152,7 +167,7 @@ impl HttpClient {
             match build(&self.inner.config, self.inner.redirects) {
                 Ok((client, tls)) => (held.client, held.tls) = (client, tls),
                 Err(error) => {
-                    tracing::error!(%error, "changed TLS files cannot be used; the old ones stay");
+                    tracing::warn!(%error, "changed TLS files cannot be used; the old ones stay");
                 }
             }
         }
@@ -251,11 +266,10 @@ fn build(
     };
     let redirect = match redirects {
         _ if !config.follow_redirects => reqwest::redirect::Policy::none(),
-        Redirects::All => reqwest::redirect::Policy::limited(REDIRECTS_MAX),
+        Redirects::All => reqwest::redirect::Policy::custom(follow),
         Redirects::Unchanged => {
-            let limited = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
-            reqwest::redirect::Policy::custom(move |attempt| match attempt.status().as_u16() {
-                307 | 308 => limited.redirect(attempt),
+            reqwest::redirect::Policy::custom(|attempt| match attempt.status().as_u16() {
+                307 | 308 => follow(attempt),
                 _ => attempt.stop(),
             })
         }
@@ -265,38 +279,34 @@ fn build(
         .redirect(redirect)
         // The retry policy is the caller's.
         .retry(reqwest::retry::never())
+        // A connection on which nothing comes any more is asked whether it lives, and given up. Otherwise every request
+        // would wait on it for as long as the system holds it open.
+        .http2_keep_alive_interval(HTTP2_QUIET)
+        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .http1_max_headers(HEAD_LINES_MAX)
+        .http2_max_header_list_size(HEAD_BYTES_MAX)
         .tls_backend_preconfigured(tls);
     if !config.enable_http2 {
         builder = builder.http1_only();
     }
-    builder = set_proxy(builder, &config.proxy)?;
+    // Otherwise the environment's proxies would apply, which Prometheus wants asked for.
+    builder = builder.no_proxy();
+    if let Some(proxy) = proxy::proxy(&config.proxy)? {
+        builder = builder.proxy(proxy);
+    }
     let client = builder.build().map_err(|error| ClientError::Build(describe(&error)))?;
     Ok((client, Arc::new(own)))
 }
 
-fn set_proxy(
-    builder: reqwest::ClientBuilder,
-    config: &ProxyConfig,
-) -> Result<reqwest::ClientBuilder, ClientError> {
-    if config.from_environment {
-        return Ok(builder);
+/// Follows a redirect unless there were too many.
+fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
+    // The first of these is the request itself.
+    if attempt.previous().len() >= REDIRECTS_MAX {
+        attempt.error(format!("stopped after {REDIRECTS_MAX} redirects"))
+    } else {
+        attempt.follow()
     }
-    // Without this the environment's proxies would apply, which Prometheus wants asked for.
-    let builder = builder.no_proxy();
-    let Some(url) = &config.url else { return Ok(builder) };
-    let mut headers = HeaderMap::new();
-    for (name, values) in &config.connect_headers {
-        let fail = || ClientError::Header { name: name.clone() };
-        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fail())?;
-        for value in values {
-            headers.append(parsed.clone(), HeaderValue::from_str(value.expose()).map_err(|_| fail())?);
-        }
-    }
-    let proxy = reqwest::Proxy::all(url.as_str())
-        .map_err(|error| ClientError::Proxy(describe(&error)))?
-        .no_proxy(reqwest::NoProxy::from_string(&config.no_proxy))
-        .headers(headers);
-    Ok(builder.proxy(proxy))
 }
 
 /// An error with its causes, as one line: reqwest's own text leaves the cause out.

@@ -1,7 +1,8 @@
 //! Reading a body in pieces, as it arrives: the same items as from the whole body, wherever it is cut.
 //!
-//! A piece is read as far as its last whole item. What is left is carried: the caller puts it before the next piece. What
-//! cannot be read may only be incomplete (a label value may hold a newline), so it is carried too, up to
+//! A piece is read as far as its last whole item. What is left is carried: the caller puts it before the next piece. A line,
+//! or a metric of protobuf, is carried however long it is: only the body's own limit bounds it, as where the body comes as a
+//! whole. What cannot be read may only be incomplete (a label value may hold a newline), so it is carried too, up to
 //! [`CARRY_BYTES_MAX`]; what is malformed fails then, or at the end of the body.
 
 use memchr::memrchr;
@@ -13,8 +14,8 @@ use super::series::NumberLabel;
 use super::text::TextParser;
 use super::{Format, Item, ParseError, Parser};
 
-/// What is carried from piece to piece may have this many bytes. A longer line, or a metric of protobuf that is larger,
-/// fails the scrape where its body does not come as a whole.
+/// How many bytes of whole lines that cannot be read are carried from piece to piece, and of how many bytes on a family of
+/// protobuf is read metric by metric.
 pub const CARRY_BYTES_MAX: usize = 1 << 20;
 
 /// Where a parser of lines stands.
@@ -93,7 +94,7 @@ impl PieceParser {
         mark_of: impl Fn(&P) -> Mark,
         each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let whole = self.whole_lines(piece, last)?;
+        let whole = whole_lines(piece, last);
         if whole == 0 && !last {
             return Ok(0);
         }
@@ -105,22 +106,12 @@ impl PieceParser {
                 // `# EOF` is the end only where nothing follows it, which the next piece tells.
                 Ok(None) if self.format == Format::OpenMetrics => break mark,
                 Ok(None) => break mark_of(&parser),
-                Err(_) if !last && piece.len() - mark.at < CARRY_BYTES_MAX => break mark,
+                Err(_) if !last && whole - mark.at < CARRY_BYTES_MAX => break mark,
                 Err(error) => return Err(error.into()),
             }
         };
         self.mark = Mark { at: 0, ..mark };
         Ok(if last { piece.len() } else { mark.at })
-    }
-
-    /// How many bytes of the piece are whole lines.
-    fn whole_lines(&self, piece: &[u8], last: bool) -> Result<usize, ParseError> {
-        match memrchr(b'\n', piece) {
-            _ if last => Ok(piece.len()),
-            Some(end) => Ok(end + 1),
-            None if piece.len() < CARRY_BYTES_MAX => Ok(0),
-            None => Err(ParseError::new("line", self.mark.line + 1, "the line is too long", piece)),
-        }
     }
 
     /// The same where classic histograms become native ones: their series may not be cut apart, so a first look tells
@@ -131,7 +122,7 @@ impl PieceParser {
         last: bool,
         each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let whole = self.whole_lines(piece, last)?;
+        let whole = whole_lines(piece, last);
         let mut cut = Mark { at: piece.len(), ..self.mark };
         if !last {
             let mut ahead = self.converter(&piece[..whole]);
@@ -143,7 +134,7 @@ impl PieceParser {
                 }
             };
             cut = ahead.safe();
-            if piece.len() - cut.at >= CARRY_BYTES_MAX {
+            if whole.saturating_sub(cut.at) >= CARRY_BYTES_MAX {
                 let too_long =
                     || ParseError::new("line", cut.line + 1, "the histogram is too long", &piece[cut.at..]);
                 return Err(error.unwrap_or_else(too_long).into());
@@ -175,6 +166,11 @@ impl PieceParser {
         };
         Converter::resume(parser, self.options.always_classic, self.family.clone())
     }
+}
+
+/// How many bytes of the piece are whole lines.
+fn whole_lines(piece: &[u8], last: bool) -> usize {
+    if last { piece.len() } else { memrchr(b'\n', piece).map_or(0, |end| end + 1) }
 }
 
 #[cfg(test)]

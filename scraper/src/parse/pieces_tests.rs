@@ -199,12 +199,15 @@ fn a_family_larger_than_what_may_be_carried_is_read_metric_by_metric() {
 }
 
 #[test]
-fn a_line_longer_than_what_may_be_carried_fails() {
-    let body = [b"a 1\nb{x=\"", &vec![b'x'; 2 * CARRY_BYTES_MAX][..], b"\"} 1\n"].concat();
-    let error = in_pieces(Format::Text, &body, 100_000).err().unwrap_or_default();
-    assert!(error.contains("line 2: the line is too long"));
-    // As a whole, or where it is not the carry that is too long, it is good.
-    assert_eq!(in_pieces(Format::Text, &body, body.len()).unwrap().len(), 2);
+fn a_long_line_is_taken_wherever_it_lies() {
+    let long = [b"b{x=\"", &vec![b'x'; 2 * CARRY_BYTES_MAX][..], b"\"} 1\n"].concat();
+    for body in [[b"a 1\n", &long[..]].concat(), [&long[..], b"a 1\n"].concat()] {
+        for step in [100_000, 1 << 20, body.len()] {
+            assert_eq!(in_pieces(Format::Text, &body, step).unwrap().len(), 2, "{step}");
+        }
+        let body = [&body[..], b"# EOF\n"].concat();
+        assert_eq!(in_pieces(Format::OpenMetrics, &body, 100_000).unwrap().len(), 2);
+    }
 }
 
 #[test]
@@ -213,6 +216,6 @@ fn what_cannot_be_read_ends_the_scrape_once_it_is_more_than_may_be_carried() {
     let mut parser = PieceParser::new(Format::Text, OPTIONS);
     let each = |_: Item<'_>| Ok::<_, ParseError>(());
     assert_eq!(parser.read(&body[..100_000], false, each), Ok(4));
-    let error = parser.read(&body[4..4 + CARRY_BYTES_MAX], false, each).unwrap_err();
+    let error = parser.read(&body[4..8 + CARRY_BYTES_MAX], false, each).unwrap_err();
     assert_eq!((error.line, error.excerpt.as_str()), (2, "b{x=\"1\" y"));
 }

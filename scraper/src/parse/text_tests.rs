@@ -284,6 +284,7 @@ fn malformed_lines_are_refused() {
         "a-b 1",
         "é 1",
         "a 1 2 3",
+        "a.5 7",
         "a 1 -5",
         "a 1 1.5",
         "a 1 # comment",

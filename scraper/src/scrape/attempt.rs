@@ -84,7 +84,9 @@ impl Attempt<'_> {
             if last {
                 return Ok(());
             }
-            body.fill(body.bytes().len() + PIECE_BYTES, cores).await?;
+            // Of a line that is longer than this, twice as much: otherwise a long one would be looked at again and again.
+            let kept = body.bytes().len();
+            body.fill(kept + kept.max(PIECE_BYTES), cores).await?;
         }
     }
 

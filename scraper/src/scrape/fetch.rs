@@ -155,7 +155,7 @@ impl Fetcher {
         let mut here = Cow::Borrowed(url);
         let mut elsewhere = None;
         let mut credentials = true;
-        for _ in 0..=REDIRECTS_MAX {
+        for _ in 0..REDIRECTS_MAX {
             let is_own = redirect::same_origin(&here, url);
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
             // A credential never comes back on its way, whoever leads it there.

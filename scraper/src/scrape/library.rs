@@ -49,9 +49,11 @@ pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming,
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Status(response.status().to_string()));
     }
+    // The first one, where there are several.
     let gzip = match header(&response, &CONTENT_ENCODING) {
-        "" | "identity" => false,
-        "gzip" => true,
+        "" => false,
+        name if name.eq_ignore_ascii_case("identity") => false,
+        name if name.eq_ignore_ascii_case("gzip") => true,
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();

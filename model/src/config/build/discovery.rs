@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::duration::format_duration;
 use crate::glob;
-use crate::target::TargetGroup;
+use crate::target::{TargetGroup, UNIX_SOCKET};
 
 /// `refresh_interval` of `file_sd_configs` where nothing is said.
 const FILE_REFRESH: Duration = Duration::from_secs(300);
@@ -71,15 +71,19 @@ impl Builder<'_> {
         let https = raw.scheme.get().is_some_and(|scheme| &**scheme == "https");
         let mut groups = Vec::new();
         for (group, _) in self.filled_items::<RawTargetGroup>(&raw.static_configs) {
+            let labels = group.labels.get().map_or(&[][..], |labels| &**labels);
+            let by_socket = labels.iter().any(|label| &*label.name == UNIX_SOCKET);
             for target in self.items(&group.targets) {
                 let Given::Is(address, spot) = target else { continue };
                 remarks::unexpanded(self.report, *spot, address);
                 if !has_rules {
                     hints::static_target(self.report, *spot, address);
-                    remarks::static_target(self.report, *spot, address, https);
+                    if !by_socket {
+                        remarks::static_target(self.report, *spot, address, https);
+                    }
                 }
             }
-            for label in group.labels.get().map_or(&[][..], |labels| &**labels) {
+            for label in labels {
                 if let Given::Is(value, spot) = &label.value {
                     remarks::unexpanded(self.report, *spot, value);
                 }

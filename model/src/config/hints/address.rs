@@ -9,10 +9,19 @@ use url::form_urlencoded;
 use super::values::names_a_secret;
 use super::without_password;
 use crate::config::report::{Report, Spot};
+use crate::target::UNIX_SOCKET;
 
 /// Reports an address that cannot be one.
 pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str) {
     if !address.contains('/') {
+        return;
+    }
+    if let Some(path) = address.strip_prefix("unix:") {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        report.error(spot, "a target is HOST:PORT, not the path of a unix socket").value(address).hint(format!(
+            "write a name for the Host header, such as localhost, and the path as a label: labels: {{{UNIX_SOCKET}: {}}}",
+            quoted_where_needed(&path)
+        ));
         return;
     }
     let parts = Parts::of(address);

@@ -59,11 +59,7 @@ impl FamilyPieces {
                 if open.left > 0 {
                     // A field is whole unless it is longer than what there is.
                     let cut_off = last || available.len() as u64 - whole as u64 == open.left;
-                    return match (cut_off, available.len() - whole < CARRY_BYTES_MAX) {
-                        (true, _) => Err(fail(CUT_OFF).into()),
-                        (false, true) => Ok(used),
-                        (false, false) => Err(fail("a metric is too large").into()),
-                    };
+                    return if cut_off { Err(fail(CUT_OFF).into()) } else { Ok(used) };
                 }
                 self.open = None;
                 continue;

@@ -168,10 +168,14 @@ async fn interim_answers_are_passed_over_up_to_five() {
 async fn malformed_and_oversized_heads_fail_the_scrape() {
     let banner = fetch("", "SSH-2.0-OpenSSH_9.6\r\n").await.unwrap_err();
     assert!(banner.starts_with("malformed HTTP response"), "{banner}");
-    let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(70_000));
-    assert!(fetch("", large).await.unwrap_err().contains("more than 65536 bytes"));
-    let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(1 << 20));
-    assert!(fetch("", endless).await.unwrap_err().contains("more than 65536 bytes"));
+    let large = |bytes| {
+        let filler = "x".repeat(bytes);
+        format!("HTTP/1.1 200 OK\r\nX: {filler}\r\nContent-Length: 4\r\n\r\na 1\n")
+    };
+    assert_eq!(fetch("", large(1_000_000)).await, Ok("a 1\n".to_owned()));
+    assert!(fetch("", large(1_050_000)).await.unwrap_err().contains("more than 1048576 bytes"));
+    let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(1 << 21));
+    assert!(fetch("", endless).await.unwrap_err().contains("more than 1048576 bytes"));
 }
 
 #[tokio::test]

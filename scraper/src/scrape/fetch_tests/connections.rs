@@ -189,7 +189,9 @@ async fn a_token_of_oauth2_is_fetched_once_and_again_when_it_expires() {
             let mut asked = asked.lock().unwrap();
             asked.push(body);
             let number = asked.len();
-            format!(r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{lifetime}}}"#)
+            let token =
+                format!(r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{lifetime}}}"#);
+            ([("content-type", "application/json")], token)
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/token", listener.local_addr().unwrap());

@@ -1,7 +1,9 @@
 //! Fetching from real sockets.
 
 mod answers;
+mod certificates;
 mod connections;
+mod http2;
 mod proxies;
 mod redirects;
 mod server;

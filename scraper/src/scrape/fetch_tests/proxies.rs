@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -71,4 +71,31 @@ async fn a_target_with_tls_is_reached_through_a_tunnel_that_knows_none_of_its_se
     assert!(request.contains("authorization: Bearer hush\r\n"), "{request}");
     assert!(!request.to_ascii_lowercase().contains("x-pass"), "{request}");
     proxy.abort();
+}
+
+#[tokio::test]
+async fn a_proxy_may_speak_socks_and_look_up_the_name() {
+    for scheme in ["socks5", "socks5h"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // RFC 1928: the methods of authentication, the wish to connect, and what it leads to.
+        let proxy = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut methods = [0; 2];
+            socket.read_exact(&mut methods).await.unwrap();
+            socket.read_exact(&mut vec![0; usize::from(methods[1])]).await.unwrap();
+            socket.write_all(&[5, 0]).await.unwrap();
+            let mut wish = [0; 5 + "nowhere.invalid".len() + 2];
+            socket.read_exact(&mut wish).await.unwrap();
+            socket.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+            server::serve(socket, vec![text("a 1\n")], |_| ()).await;
+            wish
+        });
+        let mut client = Client::new(&format!("proxy_url: {scheme}://127.0.0.1:{port}"));
+        let url = "http://nowhere.invalid:9100/metrics".parse().unwrap();
+        assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
+        drop(client);
+        let expected = [&b"\x05\x01\x00\x03\x0fnowhere.invalid"[..], &9100_u16.to_be_bytes()].concat();
+        assert_eq!(proxy.await.unwrap().as_slice(), expected);
+    }
 }

@@ -19,11 +19,31 @@ async fn a_redirect_on_the_same_host_uses_the_same_connection() {
 }
 
 #[tokio::test]
-async fn a_loop_of_redirects_ends_after_ten() {
-    let mut server = Server::start([vec![to("/metrics"); 11]]).await;
+async fn the_tenth_redirect_is_not_followed() {
+    let mut server = Server::start([vec![to("/metrics"); 10]]).await;
     let error = Client::new("").fetch(&server.url("/metrics")).await.unwrap_err();
     assert_eq!(error, "stopped after 10 redirects");
     server.finished().await;
+    let mut script = vec![to("/metrics"); 9];
+    script.push(text("a 1\n"));
+    let server = Server::start([script]).await;
+    assert_eq!(Client::new("").fetch(&server.url("/metrics")).await, Ok("a 1\n".to_owned()));
+}
+
+#[tokio::test]
+async fn a_proxy_does_not_change_how_many_redirects_are_followed() {
+    // Whose URL the library asks for is the proxy's to answer.
+    let proxy = Server::start([vec![to("/metrics"); 10]]).await;
+    let url = "http://nowhere.invalid/metrics".parse().unwrap();
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    let error = client.fetch(&url).await.unwrap_err();
+    assert!(error.contains("stopped after 10 redirects"), "{error}");
+    assert_eq!(proxy.seen()[0].len(), 10);
+    let mut script = vec![to("/metrics"); 9];
+    script.push(text("a 1\n"));
+    let proxy = Server::start([script]).await;
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
 }
 
 #[tokio::test]

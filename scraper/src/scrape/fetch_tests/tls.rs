@@ -30,11 +30,23 @@ pub(super) struct Identity {
 
 impl Authority {
     pub(super) fn new() -> Self {
+        Self::named(&[])
+    }
+
+    /// One whose certificate could be these servers', too.
+    pub(super) fn named(names: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
         Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// Its own certificate, which a server may show as well.
+    pub(super) fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = PrivateKeyDer::Pkcs8(self.issuer.key().serialize_der().into());
+        (vec![self.certificate.der().clone()], key)
     }
 
     pub(super) fn sign(&self, name: &str) -> Identity {
@@ -53,7 +65,11 @@ impl Authority {
 }
 
 impl Identity {
-    fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    pub(super) fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    pub(super) fn der(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         (vec![self.certificate.der().clone()], PrivateKeyDer::Pkcs8(self.key.serialize_der().into()))
     }
 }
@@ -73,7 +89,7 @@ impl Files {
     }
 
     /// As whoever rotates certificates does it: never a half-written file.
-    fn put(&self, name: &str, content: &str) {
+    pub(super) fn put(&self, name: &str, content: &str) {
         let new = self.path("new");
         std::fs::write(&new, content).unwrap();
         std::fs::rename(&new, self.path(name)).unwrap();
@@ -103,14 +119,14 @@ struct Seen {
 }
 
 /// Answers on every connection twice.
-struct TlsServer {
+pub(super) struct TlsServer {
     port: u16,
     seen: Arc<Mutex<Vec<Seen>>>,
     task: JoinHandle<()>,
 }
 
 impl TlsServer {
-    async fn start(config: ServerConfig) -> Self {
+    pub(super) async fn start(config: ServerConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -131,7 +147,7 @@ impl TlsServer {
         Self { port, seen, task }
     }
 
-    fn url(&self, host: &str) -> Url {
+    pub(super) fn url(&self, host: &str) -> Url {
         format!("https://{host}:{}/metrics", self.port).parse().unwrap()
     }
 
@@ -161,7 +177,8 @@ fn mutual_config(identity: &Identity, clients: &Authority) -> ServerConfig {
     builder().with_client_cert_verifier(verifier).with_single_cert(chain, key).unwrap()
 }
 
-fn builder() -> tokio_rustls::rustls::ConfigBuilder<ServerConfig, tokio_rustls::rustls::WantsVerifier> {
+pub(super) fn builder()
+-> tokio_rustls::rustls::ConfigBuilder<ServerConfig, tokio_rustls::rustls::WantsVerifier> {
     let provider = Arc::new(ring::default_provider());
     ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap()
 }
@@ -254,9 +271,12 @@ async fn rotated_certificates_are_used_from_the_next_scrape_on() {
     assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
     let shown: Vec<_> = server.seen().into_iter().map(|seen| seen.client.unwrap()).collect();
     assert_eq!(shown, [first.certificate.der().clone(), second.certificate.der().clone()]);
-    // Files that cannot be used change nothing.
-    files.put("cert.pem", "half a certificate");
+    // Files that cannot be used change nothing: neither a certificate of another key nor what is none.
+    files.put("cert.pem", &first.pem());
     assert_eq!(client.fetch(&server.url("localhost")).await, Ok("b 2\n".to_owned()));
+    files.put("cert.pem", "half a certificate");
+    assert_eq!(client.fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
+    assert_eq!(server.seen()[2].client.as_ref(), Some(second.certificate.der()));
 }
 
 #[tokio::test]
@@ -301,52 +321,4 @@ async fn a_body_until_close_that_was_cut_by_another_is_no_body() {
     let files = Files::new(&authority);
     let error = Client::new(&files.job("")).fetch(&url).await.unwrap_err();
     assert!(error.contains("unexpected EOF"), "{error}");
-}
-
-#[tokio::test]
-async fn http_2_is_spoken_where_the_server_chooses_it() {
-    struct H2(TcpListener, TlsAcceptor);
-    impl axum::serve::Listener for H2 {
-        type Io = TlsStream<TcpStream>;
-        type Addr = ();
-
-        async fn accept(&mut self) -> (Self::Io, ()) {
-            loop {
-                let (socket, _) = self.0.accept().await.unwrap();
-                if let Ok(stream) = self.1.accept(socket).await {
-                    return (stream, ());
-                }
-            }
-        }
-
-        fn local_addr(&self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let authority = Authority::new();
-    let mut config = server_config(&authority.sign("localhost"));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
-    let answer = async |request: axum::extract::Request| {
-        let headers = request.headers();
-        let ours = headers["accept"].to_str().unwrap().starts_with("application/openmetrics-text")
-            && headers["x-prometheus-scrape-timeout-seconds"] == "10"
-            && headers["user-agent"].to_str().unwrap().starts_with("promring/")
-            && headers["authorization"] == "Bearer t";
-        format!("# {:?} {ours}\n", request.version())
-    };
-    let router = axum::Router::new().route("/", axum::routing::get(answer));
-    let listener = H2(listener, TlsAcceptor::from(Arc::new(config)));
-    let server = tokio::spawn(async move { axum::serve(listener, router).await });
-    let files = Files::new(&authority);
-    let job = files.job("");
-    let auth = "authorization: {credentials: t}";
-    let mut both = Client::new(&format!("{job}\n{auth}"));
-    for _ in 0..2 {
-        assert_eq!(both.fetch(&url).await, Ok("# HTTP/2.0 true\n".to_owned()));
-    }
-    let mut only_1 = Client::new(&format!("{job}\n{auth}\nenable_http2: false"));
-    assert_eq!(only_1.fetch(&url).await, Ok("# HTTP/1.1 true\n".to_owned()));
-    server.abort();
 }

@@ -10,13 +10,16 @@ use super::incoming::{Framing, reserve};
 use crate::scrape::fetch::FetchError;
 
 /// A head may have this many bytes.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+const HEAD_BYTES_MAX: usize = 1 << 20;
 
 /// The first read asks for this many bytes: a head, and a small body whole.
 const FIRST_BYTES: usize = 16 << 10;
 
 /// A head may have this many header lines.
-const HEAD_LINES_MAX: usize = 128;
+const HEAD_LINES_MAX: usize = 1_000;
+
+/// Few heads have more lines than this, so that the room for more is not made each time.
+const HEAD_LINES_USUAL: usize = 64;
 
 /// Bytes of what a server sent that a message shows.
 const SHOWN_BYTES_MAX: usize = 64;
@@ -38,6 +41,7 @@ pub(super) struct Head<'b> {
     pub(super) location: Option<&'b [u8]>,
     content_length: Option<&'b [u8]>,
     chunked: bool,
+    has_packing: bool,
 }
 
 /// How the body is packed.
@@ -90,14 +94,39 @@ pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, Fetch
     if seen > SHOWN_BYTES_MAX && !has_end(&bytes[seen.saturating_sub(3)..]) {
         return Ok(None);
     }
-    let mut lines = [httparse::EMPTY_HEADER; HEAD_LINES_MAX];
-    let mut response = httparse::Response::new(&mut lines);
+    let mut few = [httparse::EMPTY_HEADER; HEAD_LINES_USUAL];
+    match parse_lines(bytes, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut many = vec![httparse::EMPTY_HEADER; HEAD_LINES_MAX];
+            understood(parse_lines(bytes, &mut many), bytes)
+        }
+        parsed => understood(parsed, bytes),
+    }
+}
+
+/// A head's lines and how long it is, if it is complete.
+fn parse_lines<'h, 'b>(
+    bytes: &'b [u8],
+    lines: &'h mut [httparse::Header<'b>],
+) -> httparse::Result<(usize, httparse::Response<'h, 'b>)> {
+    let mut response = httparse::Response::new(lines);
     let mut config = httparse::ParserConfig::default();
     // Go's client reads these too.
     config.allow_obsolete_multiline_headers_in_responses(true);
     config.allow_multiple_spaces_in_response_status_delimiters(true);
-    let length = match config.parse_response(&mut response, bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
+    Ok(match config.parse_response(&mut response, bytes)? {
+        httparse::Status::Complete(length) => httparse::Status::Complete((length, response)),
+        httparse::Status::Partial => httparse::Status::Partial,
+    })
+}
+
+/// What the lines mean.
+fn understood<'b>(
+    parsed: httparse::Result<(usize, httparse::Response<'_, 'b>)>,
+    bytes: &'b [u8],
+) -> Result<Option<Head<'b>>, FetchError> {
+    let (length, response) = match parsed {
+        Ok(httparse::Status::Complete(parsed)) => parsed,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(malformed(&format!("more than {HEAD_LINES_MAX} header lines")));
@@ -116,6 +145,7 @@ pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, Fetch
         // HTTP/1.0 closes unless it says otherwise.
         keep_alive: response.version == Some(1),
         packing: Packing::Plain,
+        has_packing: false,
         content_type: b"",
         location: None,
         content_length: None,
@@ -141,12 +171,14 @@ impl<'b> Head<'b> {
             }
             self.content_length = Some(value);
         } else if is("content-encoding") {
-            self.packing = match value {
-                b"" => Packing::Plain,
-                _ if value.eq_ignore_ascii_case(b"identity") => Packing::Plain,
-                _ if value.eq_ignore_ascii_case(b"gzip") => Packing::Gzip,
-                _ => Packing::Other(value),
-            };
+            if !std::mem::replace(&mut self.has_packing, true) {
+                self.packing = match value {
+                    b"" => Packing::Plain,
+                    _ if value.eq_ignore_ascii_case(b"identity") => Packing::Plain,
+                    _ if value.eq_ignore_ascii_case(b"gzip") => Packing::Gzip,
+                    _ => Packing::Other(value),
+                };
+            }
         } else if is("transfer-encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(malformed(&format!("unsupported transfer encoding {:?}", shown(value))));
@@ -219,6 +251,19 @@ mod tests {
     }
 
     #[test]
+    fn many_lines_are_read_and_of_several_content_encodings_the_first_counts() {
+        let lines = "A: b\r\n".repeat(HEAD_LINES_MAX - 3);
+        let text = format!(
+            "HTTP/1.1 200 OK\r\n{lines}Content-Encoding: gzip\r\nContent-Encoding: br\r\nLocation: /x\r\n\r\n"
+        );
+        let head = parse(text.as_bytes(), 0).unwrap().unwrap();
+        assert_eq!((head.length, head.packing, head.location), (text.len(), Packing::Gzip, Some(&b"/x"[..])));
+        assert!(parse(&text.as_bytes()[..text.len() - 1], 0).unwrap().is_none());
+        let empty = b"HTTP/1.1 200 OK\r\nContent-Encoding: \r\nContent-Encoding: br\r\n\r\n";
+        assert_eq!(parse(empty, 0).unwrap().unwrap().packing, Packing::Plain);
+    }
+
+    #[test]
     fn a_long_content_type_is_cut() {
         let text = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n\r\n", "x".repeat(5_000));
         let head = parse(text.as_bytes(), 0).unwrap().unwrap();
@@ -243,6 +288,6 @@ mod tests {
                 .contains("transfer encoding")
         );
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(HEAD_LINES_MAX + 1));
-        assert!(error(many.as_bytes()).contains("more than 128 header lines"));
+        assert!(error(many.as_bytes()).contains("more than 1000 header lines"));
     }
 }

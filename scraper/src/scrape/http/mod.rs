@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use promring_model::target::Target;
+use promring_model::target::{Target, UNIX_SOCKET};
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -29,9 +29,6 @@ use connect::{Dialled, Stream};
 use head::{Head, Packing};
 use incoming::Framing;
 pub(super) use incoming::Incoming;
-
-/// The label with the path of the unix socket that a target listens on, as in Prometheus.
-pub const UNIX_SOCKET: &str = "__unix_socket__";
 
 /// Interim answers (status 1xx) that are read before one request's own answer, as Go allows.
 const INTERIM_MAX: usize = 5;

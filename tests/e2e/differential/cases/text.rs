@@ -66,6 +66,7 @@ const LINES: &[(&str, &str)] = &[
     ("labels-twice", "a{x=\"1\"}{y=\"2\"} 1\n"),
     ("no-value", "a\nb 1\n"),
     ("no-value-after-a-space", "a \nb 1\n"),
+    ("value-right-behind-the-name", "a.5 7\nb 1\n"),
     ("bad-line-last", "a 1\nb 2\nnot a line\n"),
     ("same-series-twice", "a 1\na 2\nb 3\n"),
     ("same-series-in-another-order", "a{x=\"1\",y=\"2\"} 1\na{y=\"2\",x=\"1\"} 2\n"),
