@@ -18,7 +18,7 @@ const REBALANCES_PER_MINUTE: u32 = (60_000 / REBALANCE_INTERVAL_MS) as u32;
 const REBALANCE_PATIENCE_MS: i64 = 60_000;
 
 /// Weights that are taken at once: with a million targets a millisecond or two of work.
-const REWEIGHED_MAX: usize = 1_000;
+pub(crate) const REWEIGHED_MAX: usize = 1_000;
 
 /// When keys move for their weight alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,6 +122,11 @@ impl Placing {
     /// The weight of a key may be another.
     pub(crate) fn reweighed(&mut self, key: TargetKey) {
         self.reweighed.insert(key);
+    }
+
+    /// How many keys wait for their weight to be taken.
+    pub(crate) fn waiting(&self) -> usize {
+        self.reweighed.len()
     }
 
     /// Whether loads are to be held against each other, as soon as all weights are taken.

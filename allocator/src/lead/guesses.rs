@@ -7,10 +7,10 @@ use promring_model::placement::WOBBLE_PERCENT;
 use promring_model::target::TargetId;
 
 use super::Seen;
-use crate::placing::Placing;
+use crate::placing::{Placing, REWEIGHED_MAX};
 
-/// Targets that are looked at at once: a millisecond or two of work.
-const LOOKED_AT_MAX: usize = 10_000;
+/// Targets that are looked at at once, as many as placement takes: a millisecond of work.
+const LOOKED_AT_MAX: usize = REWEIGHED_MAX;
 
 /// What a target of each job weighs of which nothing is known, as far as placement has been told.
 #[derive(Debug, Default)]
@@ -31,7 +31,9 @@ impl Guesses {
     /// Has placement weigh anew what nothing is known of, where a guess has changed by more than placement passes over. Returns
     /// whether there is no more of it; if there is, it comes with the next calls.
     pub(super) fn follow(&mut self, seen: &Seen<'_>, placing: &mut Placing, now_ms: i64) -> bool {
-        let mut left = LOOKED_AT_MAX;
+        // What placement has not taken yet comes first; by node it takes everything together.
+        let waiting = if placing.is_by_node() { 0 } else { placing.waiting() };
+        let mut left = LOOKED_AT_MAX.saturating_sub(waiting);
         while left > 0 {
             let Some((name, from)) = self.at.take().or_else(|| self.next(seen, placing, now_ms)) else {
                 return true;
