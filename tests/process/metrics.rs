@@ -139,7 +139,10 @@ async fn every_metric_that_is_shown_stands_on_the_page_with_its_type_and_labels(
         (sent > 0.0 && synced > 0.0).then_some(())
     })
     .await;
-    let shown = shown(&get(&format!("{base}/metrics")).await.unwrap());
+    let page = get(&format!("{base}/metrics")).await.unwrap();
+    // There before there is anything to count.
+    assert!(page.contains("prometheus_target_sync_failed_total{scrape_job=\"sample\"} 0\n"), "{page}");
+    let shown = shown(&page);
     let documented = documented();
     for (name, shape) in &shown {
         assert_eq!(documented.get(name), Some(shape), "{name}");

@@ -162,6 +162,9 @@ async fn interim_answers_are_passed_over_up_to_five() {
     let whole = String::from_utf8(text("a 1\n")).unwrap();
     assert_eq!(fetch("", early.repeat(5) + &whole).await, Ok("a 1\n".to_owned()));
     assert!(fetch("", early.repeat(6) + &whole).await.unwrap_err().contains("interim"));
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n";
+    let refused = "server returned HTTP status 101 Switching Protocols";
+    assert_eq!(fetch("", switched).await, Err(refused.to_owned()));
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ async fn redirects_are_followed_only_where_the_job_says_so_and_only_with_a_locat
         fetch("", answer("302 Found", b"")).await,
         Err("server returned HTTP status 302 Found".to_owned())
     );
+    assert_eq!(fetch("", to("")).await, Err("server returned HTTP status 302 Found".to_owned()));
     assert!(fetch("", to("file:///etc/passwd")).await.unwrap_err().contains("unsupported protocol scheme"));
 }
 

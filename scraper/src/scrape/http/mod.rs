@@ -283,7 +283,8 @@ impl Connection {
 
     fn answer(&mut self, head: &Head<'_>, redirects: bool) -> Result<Answer, FetchError> {
         Ok(match (head.status, head.location) {
-            (100..=199, _) => Answer::Interim,
+            // 101 is an answer: the server has left HTTP, unasked.
+            (100 | 102..=199, _) => Answer::Interim,
             (200, _) => {
                 let gzip = match head.packing {
                     Packing::Plain => false,
@@ -296,7 +297,7 @@ impl Connection {
                 let content_type = self.content_type(&String::from_utf8_lossy(head.content_type));
                 Answer::Body { content_type, gzip }
             }
-            (301 | 302 | 303 | 307 | 308, Some(location)) if redirects => {
+            (301 | 302 | 303 | 307 | 308, Some(location)) if redirects && !location.is_empty() => {
                 Answer::Redirect(String::from_utf8_lossy(location).into_owned())
             }
             (status, _) => {
