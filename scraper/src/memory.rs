@@ -328,14 +328,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What the allocator takes for this many bytes: lists that grow are copied, and what is freed between others stays.
+/// What the allocator takes for this many bytes: what is freed between others stays.
 fn with_slack(bytes: u64) -> u64 {
-    bytes.saturating_add(bytes / 2)
+    bytes.saturating_add(bytes / 4)
 }
 
 /// How many bytes can be counted in memory of this size.
 fn without_slack(bytes: u64) -> u64 {
-    bytes / 3 * 2
+    bytes / 5 * 4
 }
 
 #[cfg(test)]

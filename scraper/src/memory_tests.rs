@@ -57,8 +57,8 @@ async fn a_scrape_that_grows_past_its_share_is_told_so_and_keeps_what_it_has() {
     let mut hold = memory.admit(MB).await;
     assert_eq!(hold.grow_to(48 * MB), Ok(()));
     let full = hold.grow_to(48 * MB + 1).unwrap_err();
-    assert_eq!(full, Full::Share { share: 72 * MB, limit: memory.limit() });
-    assert!(full.to_string().contains("72MB by scraper.memory_limit ("), "{full}");
+    assert_eq!(full, Full::Share { share: 60 * MB, limit: memory.limit() });
+    assert!(full.to_string().contains("60MB by scraper.memory_limit ("), "{full}");
     assert_eq!(hold.grow_beside(40 * MB, 8 * MB), Ok(()));
     assert!(matches!(hold.grow_beside(40 * MB, 9 * MB), Err(Full::Share { .. })), "its strings count");
     assert_eq!(hold.grow_to(10), Ok(()), "less is no request to give back");
