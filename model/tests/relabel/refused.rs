@@ -67,6 +67,7 @@ fn a_refused_regex_shows_the_fragment_and_a_repair() {
         "a)",
         "[a",
         "[z-a]",
+        "[a-\\d]",
         "[[:foo:]]",
         "a\\",
         "\\Z",

@@ -81,7 +81,13 @@ fn range(parser: &mut Parser<'_>, bracket: usize) -> Result<Option<ClassItem>, E
     let mut rest = parser.rest().chars();
     if rest.next() == Some('-') && rest.next().is_some_and(|next| next != ']') {
         parser.at += 1;
-        high = class_character(parser, bracket)?;
+        let is_class = ["\\d", "\\D", "\\s", "\\S", "\\w", "\\W", "\\p", "\\P"]
+            .iter()
+            .any(|class| parser.rest().starts_with(class));
+        high = class_character(parser, bracket).map_err(|error| {
+            let hint = "a range ends in a single character: write `\\-` for a hyphen";
+            if is_class { Error { hint: Some(hint), ..error } } else { error }
+        })?;
     }
     if high < low {
         return Err(parser.error(
