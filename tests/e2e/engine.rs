@@ -244,7 +244,7 @@ async fn under_a_control_groups_limit_the_process_is_never_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_that_never_end_neither_kill_the_process_nor_delay_the_others() {
     let audited = Audited::new(20, 100, 1, 1).await;
-    let group = Group::new(300 << 20);
+    let group = Group::new(180 << 20);
     let endless: Vec<Generator> = (0..4).map(|_| Generator::start(0)).collect();
     endless.iter().for_each(|generator| generator.set(Body::EverNew));
     let addresses: Vec<String> =
