@@ -252,8 +252,8 @@ async fn targets_that_never_end_neither_kill_the_process_nor_delay_the_others() 
     let jobs = format!(
         "
 - job_name: endless
-  scrape_interval: 5s
-  scrape_timeout: 4s
+  scrape_interval: 10s
+  scrape_timeout: 9s
   enable_compression: false
   body_size_limit: 0
   static_configs: [{{targets: [{}]}}]",
