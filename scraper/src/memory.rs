@@ -2,7 +2,7 @@
 //! charged before it takes it, so that near the limit scrapes wait for each other instead of ending the process.
 //!
 //! Three counts share the room that the limit leaves: what is kept (series and their strings), large scrapes in flight,
-//! and small ones. Large scrapes leave [`SMALL_SHARE`] of the room alone, so that small ones always find some. A large
+//! and small ones. Large scrapes leave an eighth of the room alone, so that small ones always find some. A large
 //! one may have half of the room, and a quarter while others wait: few targets cannot starve the rest.
 //!
 //! A scrape asks for what its last one took ([`Memory::admit`]) and for more as it grows ([`Hold::grow_to`]). Who cannot
