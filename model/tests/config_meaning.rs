@@ -261,18 +261,6 @@ fn the_scrapers_hash_sees_what_the_scraper_owns_and_nothing_else() {
 }
 
 #[test]
-fn a_destination_without_a_name_gets_one_that_follows_its_settings() {
-    let name = |more: &str| {
-        config(&format!("remote_write: [{{url: 'http://a/w'{more}}}]")).remote_write[0].name.clone()
-    };
-    let plain = name("");
-    assert!(plain.len() == 6 && plain.bytes().all(|b| b.is_ascii_hexdigit()), "{plain}");
-    assert_eq!(name(""), plain);
-    assert_ne!(name(", remote_timeout: 5s"), plain);
-    assert_eq!(name(", name: own"), "own");
-}
-
-#[test]
 fn secrets_are_not_printed() {
     let text = "
 scrape_configs:
@@ -341,4 +329,40 @@ fn a_map_over_one_that_a_merge_key_brought_is_filled_up() {
     assert_eq!(tls(filled), (true, Some("two".to_owned())));
     assert_eq!((params(emptied), labels(emptied)), (vec![], "{}".to_owned()));
     assert_eq!(tls(emptied), (false, None));
+}
+
+#[test]
+fn a_destination_without_a_name_is_named_by_where_its_samples_go() {
+    let names = |entries: &str| -> Vec<String> {
+        let config = config(&format!("remote_write: [{entries}]"));
+        config.remote_write.iter().map(|write| write.name.clone()).collect()
+    };
+    let plain = names("{url: 'http://a/write'}");
+    assert!(plain[0].len() == 6 && plain[0].bytes().all(|b| b.is_ascii_hexdigit()), "{plain:?}");
+    assert_eq!(names("{url: 'http://a/write', name: own}"), ["own"]);
+    for changed in [
+        "remote_timeout: 20s",
+        "send_exemplars: true",
+        "queue_config: {max_backoff: 1s}",
+        "authorization: {credentials: secret}",
+        "protobuf_message: io.prometheus.write.v2.Request",
+        "write_relabel_configs: [{action: labeldrop, regex: a}]",
+        "tls_config: {insecure_skip_verify: true}",
+    ] {
+        assert_eq!(names(&format!("{{url: 'http://a/write', {changed}}}")), plain, "{changed}");
+    }
+    let user = |user: &str, password: &str| {
+        names(&format!("{{url: 'http://a/write', basic_auth: {{username: {user}, password: {password}}}}}"))
+    };
+    assert_eq!(user("a", "one"), user("a", "two"));
+    assert_eq!(names("{url: 'http://u:one@a/write'}"), names("{url: 'http://u:two@a/write'}"));
+    for other in [
+        user("b", "one"),
+        names("{url: 'http://b/write'}"),
+        names("{url: 'http://a/write', headers: {X-Scope-OrgID: a}}"),
+    ] {
+        assert!(other != plain && other != user("a", "one"));
+    }
+    let two = names("{url: 'http://a/write'}, {url: 'http://a/write', remote_timeout: 20s}");
+    assert_eq!(two, [plain[0].clone(), format!("{}-2", plain[0])]);
 }

@@ -138,7 +138,7 @@ pub struct TargetReport {
     pub last_scrape_ms: i64,
     /// How long it took, in seconds.
     pub last_scrape_duration: f64,
-    /// Samples it yielded before metric relabelling.
+    /// Samples it yielded before metric relabelling; of one that yielded none, what its last scrape that had any did.
     pub samples: u64,
 }
 

@@ -315,7 +315,7 @@ impl Destinations {
                 queue = %dir.display(),
                 destination,
                 samples = pending.samples,
-                "a queue of an earlier run has no destination in the configuration any more; it stays as it is (a destination keeps its queue over a changed URL if it has a name)"
+                "a queue of an earlier run has no destination in the configuration any more; it stays as it is (a destination keeps its queue over a changed URL, user or header if it has a name)"
             );
             let (samples, bytes, oldest_ms) = (pending.samples, pending.bytes, pending.oldest_ms);
             Parked { destination, samples, bytes, oldest_ms }.keep(&self.parked);

@@ -12,9 +12,24 @@ pub struct Statuses(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    reports: HashMap<TargetId, TargetReport>,
+    statuses: HashMap<TargetId, Status>,
     changed: HashSet<TargetId>,
     samples_total: u64,
+}
+
+#[derive(Debug)]
+struct Status {
+    report: TargetReport,
+    /// Samples of the last scrape that had any.
+    samples: u64,
+}
+
+impl Status {
+    /// What the allocator is told: a target that is down will be back with what it had, and an allocator that has just started
+    /// has to know how much that is.
+    fn told(&self) -> TargetReport {
+        TargetReport { samples: self.samples, ..self.report.clone() }
+    }
 }
 
 impl Statuses {
@@ -23,13 +38,15 @@ impl Statuses {
         let mut inner = self.lock();
         inner.changed.insert(report.id);
         inner.samples_total += report.samples;
-        inner.reports.insert(report.id, report);
+        let before = inner.statuses.get(&report.id).map_or(0, |status| status.samples);
+        let samples = if report.samples > 0 { report.samples } else { before };
+        inner.statuses.insert(report.id, Status { report, samples });
     }
 
     /// The target is no longer scraped here.
     pub fn remove(&self, id: TargetId) {
         let mut inner = self.lock();
-        inner.reports.remove(&id);
+        inner.statuses.remove(&id);
         inner.changed.remove(&id);
     }
 
@@ -42,26 +59,50 @@ impl Statuses {
     /// The newest report of a target.
     #[must_use]
     pub fn get(&self, id: TargetId) -> Option<TargetReport> {
-        self.lock().reports.get(&id).cloned()
+        self.lock().statuses.get(&id).map(|status| status.report.clone())
     }
 
-    /// The reports that came since this was last called.
+    /// What the allocator is told of a target.
+    #[must_use]
+    pub fn told(&self, id: TargetId) -> Option<TargetReport> {
+        self.lock().statuses.get(&id).map(Status::told)
+    }
+
+    /// What it is told of those that were scraped since this was last called.
     #[must_use]
     pub fn take_changed(&self) -> Vec<TargetReport> {
         let mut inner = self.lock();
         let changed = std::mem::take(&mut inner.changed);
-        changed.iter().filter_map(|id| inner.reports.get(id).cloned()).collect()
+        changed.iter().filter_map(|id| inner.statuses.get(id).map(Status::told)).collect()
     }
 
     /// These could not be told: they count as changed again.
     pub fn give_back(&self, reports: &[TargetReport]) {
         let mut inner = self.lock();
         let known: Vec<TargetId> =
-            reports.iter().map(|report| report.id).filter(|id| inner.reports.contains_key(id)).collect();
+            reports.iter().map(|report| report.id).filter(|id| inner.statuses.contains_key(id)).collect();
         inner.changed.extend(known);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_target_that_is_down_the_allocator_is_told_what_it_yielded_before() {
+        let statuses = Statuses::default();
+        let id = TargetId(1);
+        for samples in [0, 7, 9, 0] {
+            statuses.set(TargetReport { samples, ..TargetReport::unknown(id) });
+        }
+        assert_eq!(statuses.get(id).unwrap().samples, 0);
+        assert_eq!(statuses.told(id).unwrap().samples, 9);
+        assert_eq!(statuses.take_changed()[0].samples, 9);
+        assert_eq!(statuses.samples_total(), 16);
     }
 }

@@ -1,4 +1,4 @@
-//! Hashes over settings: what a scraper owns of a job, and the name of a destination that has none.
+//! Hashes over settings: what a scraper owns of a job, the name of a destination that has none, and whether two are alike.
 //!
 //! These hashes are shown and sent, so a secret goes into them with 16 bits only: enough to see that it
 //! changed (all but once in 65,536 times), too little to find it out by trying.
@@ -86,8 +86,24 @@ pub(crate) fn scraper_hash(job: &ScrapeConfig) -> u64 {
     out.0.finish64()
 }
 
-/// The name of a destination without one: six hexadecimal digits of a hash over its settings.
+/// The name of a destination without one: six hexadecimal digits of a hash over where its samples go and on whose behalf. Its
+/// queue goes by it, so that whatever else is changed (a password, a timeout, a rule) leaves the queue where it is.
 pub(crate) fn remote_write_name(write: &RemoteWrite) -> String {
+    let mut url = url::Url::clone(&write.url);
+    // Where a password cannot be taken off, there is none.
+    let _without = url.set_password(None);
+    let mut out = Settings::new();
+    out.text(url.as_str()).map(&write.headers).headers(&write.http.http_headers);
+    match &write.http.auth {
+        Some(Auth::Basic { username, .. }) => out.source(username.as_ref()),
+        Some(Auth::OAuth2(oauth2)) => out.text(&oauth2.client_id),
+        Some(Auth::Authorization { .. }) | None => &mut out,
+    };
+    format!("{:06x}", out.0.finish64() >> 40)
+}
+
+/// A hash over all settings of a destination but its name.
+pub(crate) fn remote_write_hash(write: &RemoteWrite) -> u64 {
     let RemoteWrite {
         name: _,
         url,
@@ -128,7 +144,7 @@ pub(crate) fn remote_write_name(write: &RemoteWrite) -> String {
     out.flag(*retry_on_http_429);
     let MetadataConfig { send, send_interval, max_samples_per_send } = metadata;
     out.flag(*send).duration(*send_interval).number(*max_samples_per_send as u64).http(http);
-    format!("{:06x}", out.0.finish64() >> 40)
+    out.0.finish64()
 }
 
 /// Settings as a sequence of fields.
@@ -239,9 +255,12 @@ impl Settings {
                 .tls(&oauth2.tls)
                 .proxy(&oauth2.proxy),
         };
-        self.tls(tls).flag(*follow_redirects).flag(*enable_http2).proxy(proxy);
-        self.number(http_headers.len() as u64);
-        for (name, values) in http_headers {
+        self.tls(tls).flag(*follow_redirects).flag(*enable_http2).proxy(proxy).headers(http_headers)
+    }
+
+    fn headers(&mut self, headers: &BTreeMap<String, Vec<SecretSource>>) -> &mut Self {
+        self.number(headers.len() as u64);
+        for (name, values) in headers {
             self.text(name).number(values.len() as u64);
             for value in values {
                 self.source(Some(value));

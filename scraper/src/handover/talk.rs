@@ -179,7 +179,7 @@ impl Scraper {
         let changed = statuses.take_changed();
         let manager = self.manager();
         let targets = if full {
-            let of = |id| statuses.get(id).unwrap_or_else(|| TargetReport::unknown(id));
+            let of = |id| statuses.told(id).unwrap_or_else(|| TargetReport::unknown(id));
             manager.targets().map(|target| of(target.id)).collect()
         } else {
             changed

@@ -1,6 +1,6 @@
 //! `remote_write`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ impl Builder<'_> {
     ) -> Vec<Arc<RemoteWrite>> {
         let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
         let mut names: HashMap<String, u32> = HashMap::new();
+        let mut unnamed = HashSet::new();
         for item in self.items(raw) {
             let (item, spot) = match item {
                 Given::Is(item, spot) => (item, *spot),
@@ -32,7 +33,17 @@ impl Builder<'_> {
                 }
                 Given::Absent | Given::Broken(_) => continue,
             };
-            let Some(write) = self.remote_write(item, spot, global) else { continue };
+            let Some(mut write) = self.remote_write(item, spot, global) else { continue };
+            if write.name.is_empty() {
+                let is_new = unnamed.insert(hash::remote_write_hash(&write));
+                let name = hash::remote_write_name(&write);
+                let mut numbered = (2..).map(|number| format!("{name}-{number}"));
+                write.name = match numbered.find(|numbered| !names.contains_key(numbered)) {
+                    // Several to the same place that differ in something else.
+                    Some(free) if is_new && names.contains_key(&name) => free,
+                    _ => name,
+                };
+            }
             let name_spot = item.name.spot().unwrap_or(spot);
             if let Some(line) = names.insert(write.name.clone(), name_spot.line) {
                 self.report
@@ -88,7 +99,7 @@ impl Builder<'_> {
             Given::Absent | Given::Broken(_) => None,
         };
         let write_relabel = self.rules(&raw.write_relabel_configs, global.validation, Stage::Write);
-        let mut write = RemoteWrite {
+        Some(RemoteWrite {
             name: self.text(&raw.name, ""),
             remote_timeout: self.duration(&raw.remote_timeout, REMOTE_TIMEOUT),
             headers,
@@ -100,11 +111,7 @@ impl Builder<'_> {
             metadata: self.metadata_config(&raw.metadata_config),
             http: self.http_client(&raw.http, HttpDefaults::REMOTE_WRITE, spot),
             url: url?,
-        };
-        if write.name.is_empty() {
-            write.name = hash::remote_write_name(&write);
-        }
-        Some(write)
+        })
     }
 
     /// What Prometheus has and we have not.
