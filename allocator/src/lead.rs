@@ -3,7 +3,8 @@
 //!
 //! A change goes through in one go ([`Lead::advance`]): what the leader concludes from reports; what discovery, members
 //! and weights want otherwise; what the leader makes of that; and for the keys that this touched, what the scrapers
-//! concerned are told. Nothing here walks all targets but the first placement and a change of members.
+//! concerned are told. Nothing here walks all targets but the first placement, a change of members and what follows one: that who has
+//! gone is forgotten.
 
 mod answer;
 mod guesses;
@@ -430,7 +431,10 @@ impl Lead {
         };
         let members = self.leader.membership().members().filter(may_be_forgotten);
         let gone: Vec<Name> = members.map(|(name, _)| Name::from(name)).collect();
-        let forgotten: Vec<Name> = gone.into_iter().filter(|name| self.leader.forget(name)).collect();
+        if gone.is_empty() {
+            return Vec::new();
+        }
+        let forgotten = self.leader.forget(gone);
         for name in &forgotten {
             tracing::info!(scraper = %name, "a scraper that has gone for good is forgotten");
             self.ledgers.remove(name);

@@ -9,7 +9,7 @@ mod moves;
 mod takeover;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::words::{MemberReport, MoveId, MoveReport, Name, Version};
@@ -377,25 +377,36 @@ impl Leader {
         self.counter != before
     }
 
-    /// Forgets a member that is lost and concerns nobody any more: it has no key, ends none, and no move knows it. Should it come
-    /// back, it is new, and told everything with a later version than it can have. False: not now.
-    pub fn forget(&mut self, name: &str) -> bool {
-        let is = |other: &Name| **other == *name;
-        let has = |key: &Key| {
-            let marks = key.dead.as_ref().is_some_and(|(marker, _)| is(marker));
-            marks || key.owner.as_ref().is_some_and(is) || key.wanted.as_ref().is_some_and(is)
-        };
-        let knows = |m: &Move| is(&m.old) || is(&m.new) || m.holders.contains(name);
-        let is_over = self.leading && self.is_lost(name) && !self.membership.is_deaf();
-        if !is_over || self.moves.values().any(knows) || self.keys.values().any(has) {
-            return false;
+    /// Forgets those of these members that are lost and concern nobody any more: they have no key, end none, and no move knows
+    /// them. Should one come back, it is new, and told everything with a later version than it can have. Returns who is forgotten.
+    /// It takes a look at every key.
+    pub fn forget(&mut self, names: Vec<Name>) -> Vec<Name> {
+        if !self.leading || self.membership.is_deaf() {
+            return Vec::new();
         }
-        self.membership.forget(name);
-        self.members.remove(name);
-        self.changed.remove(name);
-        self.stamped = false;
-        self.floor = self.stamp();
-        true
+        let mut over: HashSet<&str> = names.iter().map(|name| &**name).collect();
+        over.retain(|name| self.is_lost(name));
+        for m in self.moves.values() {
+            over.retain(|name| *m.old != **name && *m.new != **name && !m.holders.contains(*name));
+        }
+        for key in self.keys.values() {
+            if over.is_empty() {
+                break;
+            }
+            let marker = key.dead.as_ref().map(|(marker, _)| marker);
+            for name in [marker, key.owner.as_ref(), key.wanted.as_ref()].into_iter().flatten() {
+                over.remove(&**name);
+            }
+        }
+        let forgotten: Vec<Name> = names.iter().filter(|name| over.contains(&***name)).cloned().collect();
+        for name in &forgotten {
+            self.membership.forget(name);
+            self.members.remove(name);
+            self.changed.remove(name);
+            self.stamped = false;
+            self.floor = self.stamp();
+        }
+        forgotten
     }
 
     /// Whether it knows what there is and gives out assignments.
