@@ -230,7 +230,7 @@ fn relabel_refuses_a_label_that_stands_there_twice() {
 fn relabel_says_why_each_scrape_of_a_target_without_a_url_fails() {
     let (code, out) = relabelled("{__address__=\"my host\"}\n");
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains("each scrape fails: \"http://my host/metrics\" is not a valid URL"), "{out}");
+    assert!(out.contains("each scrape fails: \"http://my%20host/metrics\" is not a valid URL"), "{out}");
 }
 
 #[test]
