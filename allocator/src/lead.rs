@@ -434,7 +434,7 @@ impl Lead {
         if gone.is_empty() {
             return Vec::new();
         }
-        let forgotten = self.leader.forget(gone);
+        let forgotten = self.leader.forget(&gone);
         for name in &forgotten {
             tracing::info!(scraper = %name, "a scraper that has gone for good is forgotten");
             self.ledgers.remove(name);

@@ -271,7 +271,7 @@ impl World {
     fn forget(&mut self, leader: &mut Leader) {
         let lost = leader.membership().members().filter(|(_, member)| member.lost);
         let lost: Vec<Name> = lost.map(|(name, _)| Name::from(name)).collect();
-        for name in leader.forget(lost) {
+        for name in leader.forget(&lost) {
             self.audit.totals.forgotten += 1;
             self.say(|| format!("{name} is forgotten"));
         }

@@ -380,7 +380,7 @@ impl Leader {
     /// Forgets those of these members that are lost and concern nobody any more: they have no key, end none, and no move knows
     /// them. Should one come back, it is new, and told everything with a later version than it can have. Returns who is forgotten.
     /// It takes a look at every key.
-    pub fn forget(&mut self, names: Vec<Name>) -> Vec<Name> {
+    pub fn forget(&mut self, names: &[Name]) -> Vec<Name> {
         if !self.leading || self.membership.is_deaf() {
             return Vec::new();
         }
