@@ -300,6 +300,9 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
     let file = files.open(path)?;
     let found = segment::open(&*file)?;
     seen.bytes += file.len()?;
+    if !segment::has_good_header(&*file)? {
+        seen.problems.push(format!("{}: its header is damaged, which costs no record", path.display()));
+    }
     if found.torn_bytes > 0 {
         seen.problems.push(format!("{}: {} bytes of a torn tail", path.display(), found.torn_bytes));
     }

@@ -233,14 +233,27 @@ fn header_crc(bytes: &[u8]) -> u32 {
 
 /// Only an intact header can say that it is newer; a damaged one costs nothing, as the name has the same number.
 fn check_format(file: &dyn File, len: u64) -> Result<(), SegmentError> {
+    match format(file, len)? {
+        Some(format) if format > SEGMENT_FORMAT => Err(SegmentError::Newer(format)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the header's checksum is right, if there is one.
+pub(crate) fn has_good_header(file: &dyn File) -> io::Result<bool> {
+    let len = file.len()?;
+    Ok(len < SEGMENT_HEADER_BYTES || format(file, len)?.is_some())
+}
+
+/// The format that the header says; None: it is damaged, or not whole.
+fn format(file: &dyn File, len: u64) -> io::Result<Option<u16>> {
     if len < SEGMENT_HEADER_BYTES {
-        return Ok(());
+        return Ok(None);
     }
     let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
     file.read_exact_at(&mut bytes, 0)?;
-    let format = u16_at(&bytes, 8);
-    let intact = bytes[..8] == SEGMENT_MAGIC && u32_at(&bytes, 12) == header_crc(&bytes);
-    if intact && format > SEGMENT_FORMAT { Err(SegmentError::Newer(format)) } else { Ok(()) }
+    let is_intact = bytes[..8] == SEGMENT_MAGIC && u32_at(&bytes, 12) == header_crc(&bytes);
+    Ok(is_intact.then(|| u16_at(&bytes, 8)))
 }
 
 /// Whether a file in which no record was found can be a segment that was never filled, or whose records are torn: it begins as

@@ -80,6 +80,13 @@ fn an_inspection_finds_every_flipped_bit_of_a_record() {
         let lane = &seen.sets[0].lanes[0];
         assert_eq!((lane.good_records, lane.bad_records, seen.is_sound()), (1, 1, false), "bit {bit}");
     }
+    for bit in (0..32 * 8).chain((good.len() - 80) * 8..good.len() * 8) {
+        let mut bad = good.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        world.disk.put(&path, &bad);
+        let seen = look(&world);
+        assert_eq!((seen.sets[0].lanes[0].good_records, seen.is_sound()), (2, false), "bit {bit}");
+    }
     world.disk.put(&path, &good[..good.len() - 81]);
     assert!(look(&world).to_string().contains("bytes of a torn tail"));
 }
