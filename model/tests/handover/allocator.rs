@@ -246,11 +246,10 @@ impl World {
         for name in lost.difference(&self.allocators[index].lost) {
             self.audit.lost(name, self.now_ms);
         }
-        // Whoever was expected and did not report when it took over counts as lost too; not who is new and has yet to report.
+        // Whoever was expected and did not report when it took over counts as lost too.
         if leader.is_leading() {
             for name in self.scrapers.keys() {
-                let is_unknown = leader.membership().get(name).is_none() && self.audit.has_scraped(name);
-                if is_unknown && !self.audit.is_cut_off(name) {
+                if leader.membership().get(name).is_none() && !self.audit.is_cut_off(name) {
                     self.audit.lost(name, self.now_ms);
                 }
             }
