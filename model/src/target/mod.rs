@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::url::query_escaped;
 pub(crate) use self::url::{dialled, shown_host};
 pub use discovered::{Assembled, DiscoveredLabels};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

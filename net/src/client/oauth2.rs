@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use promring_model::config::{HttpClientConfig, OAuth2};
+use promring_model::target::query_escaped;
 use reqwest::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tokio::sync::watch;
@@ -185,7 +186,7 @@ impl Shared {
         }
         let mut request = self.client.connections().post(reqwest::Url::clone(&config.token_url));
         if place == Place::Header {
-            request = request.basic_auth(escaped(&config.client_id), Some(escaped(secret)));
+            request = request.basic_auth(query_escaped(&config.client_id), Some(query_escaped(secret)));
         }
         let unanswered = |error: reqwest::Error| Refusal::Unanswered(describe(&error.without_url()));
         let sent = request.timeout(TOKEN_TIMEOUT).form(&form).send().await;
@@ -273,20 +274,6 @@ impl Answer {
         });
         Ok(Token { header: format!("{kind} {token}"), secret: secret.to_owned(), expires })
     }
-}
-
-/// Escaped as Go's url.QueryEscape does it, since servers may compare what they get.
-fn escaped(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
-            b' ' => out.push('+'),
-            _ => _ = write!(out, "%{byte:02X}"),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

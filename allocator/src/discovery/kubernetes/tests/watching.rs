@@ -37,15 +37,20 @@ async fn a_streamed_list_goes_over_into_the_watch() {
     assert_eq!((server.requests("pods", "watch=true"), server.requests("pods", "limit=")), (1, 0));
 }
 
-#[tokio::test]
-async fn a_server_without_streaming_lists_is_listed_in_pages() {
-    let server = ApiServer::start().await;
-    server.without_streaming_lists();
+/// Three pages of pods, each with an address of its own.
+fn server_has_pages_of_pods(server: &ApiServer) {
     for n in 0..1_101 {
         let mut pod = pod(&format!("p{n:04}"), 1);
         pod["status"]["podIP"] = json!(format!("10.1.{}.{}", n / 256, n % 256));
         server.apply("pods", pod);
     }
+}
+
+#[tokio::test]
+async fn a_server_without_streaming_lists_is_listed_in_pages() {
+    let server = ApiServer::start().await;
+    server.without_streaming_lists();
+    server_has_pages_of_pods(&server);
     let mut following = Following::start(&server, PODS);
     following.until("all pods", |jobs| jobs.get("pods").is_some_and(|told| told.complete)).await;
     assert_eq!(following.addresses("pods").len(), 1_101);
@@ -61,11 +66,7 @@ async fn a_list_whose_pages_always_expire_is_asked_for_at_once() {
     let server = ApiServer::start().await;
     server.without_streaming_lists();
     server.expire_lists();
-    for n in 0..1_101 {
-        let mut pod = pod(&format!("p{n:04}"), 1);
-        pod["status"]["podIP"] = json!(format!("10.1.{}.{}", n / 256, n % 256));
-        server.apply("pods", pod);
-    }
+    server_has_pages_of_pods(&server);
     let mut following = Following::start(&server, PODS);
     following.until("all pods", |jobs| jobs.get("pods").is_some_and(|told| told.complete)).await;
     assert_eq!(following.addresses("pods").len(), 1_101);
