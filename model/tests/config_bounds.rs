@@ -55,6 +55,20 @@ fn aliases_of_aliases_are_refused_where_they_are_walked() {
 }
 
 #[test]
+fn maps_that_are_merged_again_and_again_count_although_their_keys_are_there_already() {
+    let pairs: Vec<_> = (0..4_000).map(|key| format!("k{key}: v")).collect();
+    let text = format!(
+        "scrape_configs: [{{job_name: a, static_configs: [{{labels: {{<<: [&m {{{}}}{}]}}}}]}}]",
+        pairs.join(", "),
+        ", *m".repeat(4_000)
+    );
+    let Loaded { diagnostics, .. } = load(Path::new("a.yml"), &One(text.into()));
+    let left_out = &diagnostics.last().unwrap().message;
+    let count: usize = left_out.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!(count < 600_000, "{left_out}, of sixteen millions");
+}
+
+#[test]
 fn a_regex_that_would_grow_beyond_measure_is_refused() {
     for regex in ["(((((a{30}){30}){30}){30}){30})", "(?i)[\\pL\\pN]{900}[\\pL]{900}"] {
         let text = format!(

@@ -1,12 +1,8 @@
 //! Target groups in files of their own, as `file_sd_configs` reads them, and in answers to `http_sd_configs`.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::Path;
+mod json;
 
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use std::path::Path;
 
 use super::raw::{At, Given, List, RawTargetGroup, Reader};
 use super::report::{PathId, Report, Spot};
@@ -54,118 +50,15 @@ pub fn target_groups(path: &Path, bytes: &[u8]) -> Result<GroupsOfFile, Vec<Diag
 /// # Errors
 /// What is wrong with it, with line and column.
 pub fn target_groups_json(name: &str, bytes: &[u8]) -> Result<Vec<TargetGroup>, String> {
-    let groups = json_groups(bytes).map_err(|JsonProblem { line, column, message }| {
+    let read = json::Groups::read(bytes).map_err(|json::Problem { line, column, message }| {
         if line == 0 { message } else { format!("line {line}, column {column}: {message}") }
     })?;
-    Ok(groups
-        .into_iter()
-        .enumerate()
-        .map(|(index, (labels, targets))| TargetGroup { source: format!("{name}:{index}"), labels, targets })
-        .collect())
-}
-
-/// What is wrong with JSON; line 0 for the whole.
-struct JsonProblem {
-    line: usize,
-    column: usize,
-    message: String,
-}
-
-/// Labels and targets of each group.
-fn json_groups(bytes: &[u8]) -> Result<Vec<(Labels, Vec<Labels>)>, JsonProblem> {
-    // Go's reader takes bytes that are no UTF-8, too.
-    let text = String::from_utf8_lossy(bytes);
-    let groups: Option<Vec<Option<JsonGroup>>> = serde_json::from_str(&text).map_err(|error| {
-        // The position stands in the text as well.
-        let text = error.to_string();
-        let message = text.split(" at line ").next().unwrap_or_default().to_owned();
-        JsonProblem { line: error.line(), column: error.column(), message }
-    })?;
-    let fail = |message: String| JsonProblem { line: 0, column: 0, message };
-    let group = |(index, group): (usize, Option<JsonGroup>)| {
-        let JsonGroup { targets, labels } =
-            group.ok_or_else(|| fail(format!("the group {index} is null")))?;
-        let labels = labels.unwrap_or_default();
-        if labels.contains_key("") {
-            return Err(fail(format!("the group {index} has a label without a name")));
-        }
-        let address = |address: &String| Labels::from_pairs([(ADDRESS, address)]);
-        let labels = labels.iter().map(|(name, value)| (name, value.as_deref().unwrap_or_default()));
-        Ok((Labels::from_pairs(labels), targets.as_slice().iter().map(address).collect()))
+    let group = |(index, group): (usize, json::Group)| TargetGroup {
+        source: format!("{name}:{index}"),
+        labels: group.labels,
+        targets: group.targets.into_iter().map(|(target, _)| target).collect(),
     };
-    groups.unwrap_or_default().into_iter().enumerate().map(group).collect()
-}
-
-/// A group as Go's reader takes it: keys in any case, and the last one counts where one is there twice.
-#[derive(Default)]
-struct JsonGroup {
-    targets: Texts,
-    labels: Option<BTreeMap<String, Option<String>>>,
-}
-
-/// A list of texts into which Go's reader reads: a list that comes again is put over the one before, and null leaves what was
-/// there, or is empty where nothing was.
-#[derive(Default)]
-struct Texts {
-    held: Vec<String>,
-    len: usize,
-}
-
-impl Texts {
-    fn as_slice(&self) -> &[String] {
-        &self.held[..self.len]
-    }
-
-    fn put(&mut self, list: Option<Vec<Option<String>>>) {
-        let list = list.unwrap_or_default();
-        self.len = list.len();
-        if list.is_empty() {
-            self.held.clear();
-        }
-        if self.held.len() < list.len() {
-            self.held.resize_with(list.len(), String::new);
-        }
-        for (held, text) in self.held.iter_mut().zip(list) {
-            if let Some(text) = text {
-                *held = text;
-            }
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for JsonGroup {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(GroupVisitor)
-    }
-}
-
-struct GroupVisitor;
-
-impl<'de> Visitor<'de> for GroupVisitor {
-    type Value = JsonGroup;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a target group")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonGroup, A::Error> {
-        let mut group = JsonGroup::default();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            if names(&key, "targets") {
-                group.targets.put(map.next_value()?);
-            } else if names(&key, "labels") {
-                group.labels = map.next_value()?;
-            } else {
-                return Err(A::Error::unknown_field(&key, &["targets", "labels"]));
-            }
-        }
-        Ok(group)
-    }
-}
-
-/// Whether a key stands for a field as Go compares them: in any case, and the long s (ſ) is one more of the letter's.
-fn names(key: &str, field: &str) -> bool {
-    key.replace('\u{17f}', "s").eq_ignore_ascii_case(field)
+    Ok(read.groups.into_iter().enumerate().map(group).collect())
 }
 
 /// Reads a file of target groups into a report. `None` where there is nothing to go on with.
@@ -186,18 +79,23 @@ pub(crate) fn read(report: &mut Report, path: &Path, bytes: &[u8]) -> Option<Vec
 }
 
 fn read_json(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<SpottedGroup>> {
-    match json_groups(bytes) {
-        Ok(groups) => {
-            let spotted = |(labels, targets): (Labels, Vec<Labels>)| SpottedGroup {
-                labels,
-                targets: targets.into_iter().map(|target| (target, whole)).collect(),
+    let spot = |(line, column): (usize, usize)| Spot { line: line as u32, column: column as u32, ..whole };
+    match json::Groups::read(bytes) {
+        Ok(mut read) => {
+            let groups = std::mem::take(&mut read.groups);
+            let spotted = |group: json::Group| SpottedGroup {
+                labels: group.labels,
+                targets: group
+                    .targets
+                    .into_iter()
+                    .map(|(target, at)| (target, spot(read.place(at))))
+                    .collect(),
             };
             Some(groups.into_iter().map(spotted).collect())
         }
-        Err(JsonProblem { line, column, message }) => {
-            let spot = Spot { line: line as u32, column: column as u32, ..whole };
+        Err(json::Problem { line, column, message }) => {
             report
-                .error(spot, format!("not a list of target groups: {message}"))
+                .error(spot((line, column)), format!("not a list of target groups: {message}"))
                 .hint("write [{\"targets\": [\"HOST:PORT\"], \"labels\": {\"NAME\": \"VALUE\"}}]");
             None
         }

@@ -171,6 +171,10 @@ impl<'a> Reader<'a> {
             // Prometheus refuses a free key that a merge brought and that is written again, too.
             if let Some(first) = seen.insert(name.clone(), spot.line) {
                 self.duplicate(spot, &name, first);
+                // Merge keys can bring it any number of times.
+                if !self.step(value, spot, 0) {
+                    return false;
+                }
                 continue;
             }
             out.push(Pair { name, spot, value: self.given(value) });
