@@ -369,8 +369,9 @@ impl Allocator {
         api::routes(self.clone())
     }
 
-    /// Says whether assignments are given out and discovery is through; of an allocator that follows another one, whether it
-    /// could go on in its place.
+    /// Says whether discovery is through, with scrapers or without: what waits for a fleet that is scaled to nothing would wait
+    /// for ever. Of an allocator that follows another one, it says whether it could go on in its place; of one with
+    /// drop-in clients, whether there is something to tell them.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let allocator = self.clone();
@@ -389,7 +390,7 @@ impl Allocator {
 
     fn is_ready_to_lead_or_follow(&self) -> Result<(), String> {
         match self.leadership() {
-            Leadership::Ours(_) => self.state().readiness(),
+            Leadership::Ours(_) => self.state().discovery_readiness(),
             Leadership::Theirs(_) if self.mirror().get().is_none() => {
                 Err("the leader has not told its state yet".to_owned())
             }

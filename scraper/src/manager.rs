@@ -262,22 +262,24 @@ impl Manager {
         };
         let rules = SeriesRules::new(&own.config, &target, &self.external, &self.classes);
         let body_rules = BodyRules::new(&own.config, &target);
-        let target_loop = TargetLoop::new(
+        let mut target_loop = Box::new(TargetLoop::new(
             Arc::clone(&target),
             fetcher,
             rules,
             body_rules,
             Arc::clone(&self.sink),
             Arc::clone(&self.environment),
-        );
+        ));
         let refusal = self.held.jobs().get(&*target.job).and_then(|terms| terms.refusal.clone());
         let (commands, received) = watch::channel(Command::Scrape(refusal));
         let task = tokio::spawn(async move {
-            let carried = match predecessor {
-                Some(task) => task.await.ok().flatten(),
-                None => None,
-            };
-            target_loop.run(from_ms, carried.map(|carried| (carried, keep)), received).await
+            let mut done_ms = from_ms;
+            if let Some(task) = predecessor
+                && let Some(carried) = task.await.ok().flatten()
+            {
+                done_ms = target_loop.take_over(carried, keep);
+            }
+            target_loop.run(done_ms, received).await
         });
         self.running.insert(target.id, Running { target, commands, task });
     }

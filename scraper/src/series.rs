@@ -182,12 +182,10 @@ impl SeriesCache {
         }
     }
 
-    /// The same for a target that had other rules before. Live series of `before` that the first successful scrape does not
-    /// bring again get their marker then.
-    #[must_use]
-    pub fn succeeding(mut self, before: Self) -> Self {
+    /// The target had other rules before: live series of `before` that the first successful scrape does not bring again get
+    /// their marker then.
+    pub fn supersede(&mut self, before: Self) {
         self.predecessor = before.live.then(|| Box::new(before));
-        self
     }
 
     /// How many series are held, dropped ones included.

@@ -256,13 +256,15 @@ fn under_new_rules_only_series_that_are_no_more_are_marked() {
         before.cache.labels.shared(),
     );
     after.now_ms = before.now_ms;
-    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared()).succeeding(before.cache);
+    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared());
+    after.cache.supersede(before.cache);
     assert_eq!(after.fail(""), ["a{} stale", "b{} stale", "c{} stale"]);
     assert_eq!(after.scrape("a 1\nb 2\nc 3\n"), ["a{} 1", "c{} 3"], "each is marked once");
 
     let mut before = Target::sharing("", after.cache.labels.shared());
     before.scrape("a 1\nb 2\nc 3\n");
-    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared()).succeeding(before.cache);
+    after.cache = SeriesCache::new(&after.rules, before.cache.labels.shared());
+    after.cache.supersede(before.cache);
     assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1", "b{} stale", "c{} stale"]);
     assert_eq!(after.scrape("a 1\nb 2\n"), ["a{} 1"]);
 }

@@ -31,6 +31,7 @@ mod spec;
 mod trace;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use action::{Order, Scratch};
 pub use remark::Remark;
@@ -52,10 +53,10 @@ pub enum Outcome {
     },
 }
 
-/// Compiled rules, in order. Two lists are equal when their rules were written alike.
+/// Compiled rules, in order, which copies share. Two lists are equal when their rules were written alike.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    rules: Arc<[Rule]>,
     /// A rule asks in which order labels were set.
     asks: bool,
     /// It stands behind one that sets labels.
@@ -73,7 +74,7 @@ impl Rules {
         let first_writer = rules.iter().position(Rule::writes).unwrap_or(rules.len());
         let asks = rules.iter().any(Rule::asks_for_order);
         let asks_of_rules = rules.iter().skip(first_writer + 1).any(Rule::asks_for_order);
-        Self { rules, asks, asks_of_rules }
+        Self { rules: rules.into(), asks, asks_of_rules }
     }
 
     /// How many rules there are.

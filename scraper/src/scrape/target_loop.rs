@@ -176,26 +176,29 @@ impl TargetLoop {
         }
     }
 
-    /// Scrapes every slot after `from_ms` until it is told to end. Where another loop had the target before it,
-    /// `carried` is what that left, and the slots go on from there.
+    /// Takes over what another loop left that had the target before it. Returns up to when slots are done with, in Unix
+    /// milliseconds: the slot that is due now belongs to whoever is there now.
+    #[must_use]
+    pub fn take_over(&mut self, carried: Carried, keep: Keep) -> i64 {
+        let Carried { cache, reported, spread, done_ms, newest_ms } = carried;
+        (self.reported, self.spread, self.newest_ms) = (reported, spread, newest_ms);
+        match keep {
+            Keep::Everything => self.cache = cache,
+            Keep::Markers => self.cache.supersede(cache),
+            Keep::Slots => {}
+        }
+        done_ms
+    }
+
+    /// Scrapes every slot after `done_ms` until it is told to end.
+    ///
+    /// There are thousands of these, nearly all of which wait: so what only a scrape needs is not part of the future, but
+    /// allocated while it lasts.
     pub async fn run(
-        mut self,
-        from_ms: i64,
-        carried: Option<(Carried, Keep)>,
+        mut self: Box<Self>,
+        mut done_ms: i64,
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
-        let mut done_ms = from_ms;
-        if let Some((carried, keep)) = carried {
-            // The slot that is due now belongs to whoever is there now: to us.
-            (self.reported, done_ms) = (carried.reported, carried.done_ms);
-            self.newest_ms = carried.newest_ms;
-            self.spread = carried.spread;
-            self.cache = match keep {
-                Keep::Everything => carried.cache,
-                Keep::Markers => self.cache.succeeding(carried.cache),
-                Keep::Slots => self.cache,
-            };
-        }
         let mut slot_ms = self.slots().next_after(done_ms);
         // Who was told to end is told nothing more: nobody is there to do so.
         let mut last_word = false;
@@ -213,7 +216,7 @@ impl TargetLoop {
             match command {
                 Command::Moved => {
                     self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, spread, newest_ms, .. } = self;
+                    let Self { cache, reported, spread, newest_ms, .. } = *self;
                     return Some(Carried { cache, reported, spread, done_ms, newest_ms });
                 }
                 Command::Gone(end) => {
@@ -232,13 +235,13 @@ impl TargetLoop {
                 Command::Scrape(_) if !due => {}
                 Command::Scrape(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
-                    let _counted = self.slot(slot_ms, refusal).await;
+                    let _counted = Box::pin(self.slot(slot_ms, refusal)).await;
                     done_ms = slot_ms;
                     slot_ms = self.slots().next_after(slot_ms);
                 }
                 Command::Show(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
-                    if self.slot(slot_ms, refusal).await == Err(Refused::NotOurs) {
+                    if Box::pin(self.slot(slot_ms, refusal)).await == Err(Refused::NotOurs) {
                         self.show();
                     }
                     done_ms = slot_ms;

@@ -54,7 +54,6 @@ pub(super) struct Batch {
     /// What of the labels' references need not be looked up again.
     known: KnownRefs,
     described: Described,
-    compressed: Vec<u8>,
 }
 
 /// The family that was last spoken of in the request, encoded: most series are of the same one as the series before.
@@ -207,16 +206,16 @@ impl Batch {
             self.labels.extend_from_slice(&self.body);
             std::mem::swap(&mut self.labels, &mut self.body);
         }
-        self.compressed.resize(snap::raw::max_compress_len(self.body.len()), 0);
-        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut self.compressed);
+        let mut record = destination.compressed.take();
+        record.resize(snap::raw::max_compress_len(self.body.len()), 0);
+        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut record);
         self.body.clear();
         let result = match compressed {
-            Ok(len) => {
-                destination.append(place, meta, &self.compressed[..len]).map_err(|error| error.to_string())
-            }
+            Ok(len) => destination.append(place, meta, &record[..len]).map_err(|error| error.to_string()),
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
             Err(error) => Err(error.to_string()),
         };
+        destination.compressed.give(record);
         if let Err(error) = result {
             let (name, samples) = (&destination.config.name, meta.points());
             metrics::counter!("promring_queue_append_failed_samples_total", "remote_name" => name.clone())

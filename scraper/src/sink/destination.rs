@@ -12,6 +12,7 @@ use promring_model::target::TargetKey;
 use super::batch::{Batch, Content};
 use super::fences::{Behind, Fences, WantedFence};
 use super::{BATCH_AGE_MAX, Way};
+use crate::buffers::Buffers;
 use crate::filling::Filling;
 use crate::labelsets::Shared;
 use crate::news::News;
@@ -34,6 +35,8 @@ pub struct Destination {
     not_carried: News,
     filling: Arc<Filling<Batch>>,
     fences: Arc<Fences>,
+    /// What requests are compressed into: seldom two at a time, however many lanes there are.
+    pub(super) compressed: Buffers,
 }
 
 /// Where a request becomes a record.
@@ -65,7 +68,8 @@ impl Destination {
     ) -> Self {
         let dropped_custom = send::dropped_custom(&config);
         let not_carried = News::default();
-        Self { content: Content::of(&config), dropped_custom, not_carried, config, queue, filling, fences }
+        let (content, compressed) = (Content::of(&config), Buffers::default());
+        Self { content, dropped_custom, not_carried, config, queue, filling, fences, compressed }
     }
 
     /// Whether a sample is sent there.
