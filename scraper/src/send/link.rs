@@ -22,6 +22,9 @@ const MESSAGE_BYTES_MAX: usize = 512;
 /// Of a message that names the samples that are not stored, a line each, so much is read.
 const REASONS_BYTES_MAX: usize = 1 << 20;
 
+/// This part of an attempt's time its connection may take.
+const CONNECT_SHARE: f64 = 0.75;
+
 /// A destination, as all its lanes share it.
 pub(super) struct Link {
     pub(super) config: std::sync::Arc<RemoteWrite>,
@@ -47,7 +50,8 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(config: std::sync::Arc<RemoteWrite>) -> Result<Self, ClientError> {
-        let http = HttpClient::for_posts(&config.http)?;
+        // Before the whole attempt is over, which does not say how far it came.
+        let http = HttpClient::for_posts(&config.http, config.remote_timeout.mul_f64(CONNECT_SHARE))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             let failed = || ClientError::Header { name: name.clone() };

@@ -108,17 +108,49 @@ async fn a_refused_copy_of_what_was_stored_is_no_loss() {
 
 #[tokio::test]
 async fn a_refusal_after_definite_answers_is_loss_and_counted_as_such() {
-    let receiver = Receiver::start(|number, _| match number {
-        // Not stored, and it says so.
-        1 => Action::Answer(429, ""),
-        _ => Action::Store,
-    })
-    .await;
-    let (sending, _dir) = sending_to(&receiver, "").await;
-    sending.append(&[("a", 10)]);
-    receiver.samples(1).await;
+    // Not stored, and it says so.
+    for status in [429, 401, 403, 404, 301] {
+        let receiver = Receiver::start(move |number, _| match number {
+            1 => Action::Answer(status, ""),
+            _ => Action::Store,
+        })
+        .await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.append(&[("a", 10)]);
+        receiver.samples(1).await;
+        sending.append(&[("a", 5)]);
+        sending.drained().await;
+        let counted = (sending.refused("out_of_order"), sending.refused("already_stored"));
+        assert_eq!(counted, (1, 0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_attempts_that_found_no_connection_is_loss_and_counted_as_such() {
+    // Nobody accepts, and a queue of connections that is full lets no further one come about; later somebody does.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let wait = Duration::from_millis(200);
+    while let Ok(connected) = tokio::time::timeout(wait, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
+        assert!(waiting.len() < 100, "connections come about though nobody accepts them");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = (*destination("prod", &format!("http://{address}/api/v1/write"), "")).clone();
+    config.remote_timeout = Duration::from_millis(300);
+    let sending = Sending::open(dir.path(), &[Arc::new(config)], &QueueSettings::default());
     sending.append(&[("a", 5)]);
+    sending.start();
+    while sending.metric("prometheus_remote_storage_samples_retried_total", "") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(waiting);
+    let receiver = Receiver::on(listener, |_, _| Action::Answer(400, "out of order sample"));
     sending.drained().await;
+    assert!(!receiver.received().is_empty());
     assert_eq!((sending.refused("out_of_order"), sending.refused("already_stored")), (1, 0));
 }
 
