@@ -23,7 +23,7 @@ pub(super) enum Phase {
     Run,
     /// Send what is there, then end.
     Drain,
-    /// End after the request that is under way: others send the rest.
+    /// End after the request that is under way: others send the rest, or nobody in this process does.
     Yield,
     /// End now.
     Stop,
