@@ -8,6 +8,7 @@
 mod answer;
 mod apart;
 mod backoff;
+mod body_size;
 mod gather;
 mod join;
 mod lane;

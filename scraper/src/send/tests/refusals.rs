@@ -66,6 +66,85 @@ async fn requests_that_are_too_large_are_halved() {
     assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
 }
 
+/// Four series with names of this many bytes that do not compress.
+fn large_names(bytes: usize) -> Vec<String> {
+    let text = noise(4 * bytes);
+    (0..4).map(|at| text[at * bytes..(at + 1) * bytes].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_remembered_and_goes_in_pieces_at_once() {
+    for (records, bytes) in [(20, 15_000), (200, 700)] {
+        let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&refused);
+        let receiver = Receiver::start(move |_, request| {
+            if request.body.len() <= 20_000 {
+                return Action::Store;
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Action::Answer(413, "")
+        })
+        .await;
+        let (sending, _dir) = queueing_for(&receiver, "");
+        let names = large_names(bytes);
+        for time in 1..=records {
+            let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+            sending.append(&samples);
+        }
+        sending.start();
+        sending.drained().await;
+        assert!(receiver.stored().values().all(|times| *times == (1..=records).collect::<Vec<_>>()));
+        assert_eq!(receiver.stored().len(), 4);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+        // Records of 60 kB go in four pieces each; small ones are joined to less from the beginning.
+        let refused = refused.load(Ordering::Relaxed);
+        assert!(refused <= 12, "{refused} of {} requests", receiver.received().len());
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_went_in_pieces_at_once_keeps_its_boundaries_over_a_restart() {
+    let mut seconds = 0;
+    let receiver = Receiver::start(move |_, request| {
+        if request.body.len() > 20_000 {
+            return Action::Answer(413, "");
+        }
+        seconds += usize::from(request.samples()[0].1 == 2);
+        // The second piece of the second record is stored, and nobody hears of it; the process ends then.
+        if seconds == 2 { Action::StoreAndWait(Arc::default()) } else { Action::Store }
+    })
+    .await;
+    let names = large_names(15_000);
+    let record = |time| -> Vec<(&str, i64)> { names.iter().map(|name| (name.as_str(), time)).collect() };
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, ", max_samples_per_send: 4");
+    let settings = QueueSettings::default();
+    let sending = Sending::open(dir.path(), std::slice::from_ref(&config), &settings);
+    sending.append(&record(1));
+    sending.append(&record(2));
+    sending.start();
+    receiver.samples(6).await;
+    sending.kill().await;
+    let first = receiver.received();
+    let sizes = |requests: &[receiver::Received]| -> Vec<(i64, usize)> {
+        requests.iter().map(|request| (request.samples()[0].1, request.samples().len())).collect()
+    };
+    let of_second = first.iter().position(|request| request.samples()[0].1 == 2).unwrap();
+    assert_eq!(sizes(&first[of_second..]), [(2, 1), (2, 1)], "in pieces at once");
+    let sending = Sending::open(dir.path(), &[config], &settings);
+    sending.start();
+    sending.drained().await;
+    let again = &receiver.received()[first.len()..];
+    // As a whole at first, as its first copy may have gone; then all of it in the pieces in which it had gone.
+    assert_eq!(again[0].samples().len(), 4);
+    let pieces: Vec<&receiver::Received> =
+        again.iter().filter(|request| request.samples().len() == 1).collect();
+    assert!(pieces[0].body == first[of_second].body && pieces[1].body == first[of_second + 1].body);
+    assert_eq!(pieces.len(), 4);
+    assert!(receiver.stored().values().all(|times| *times == [1, 2]));
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+}
+
 #[tokio::test]
 async fn a_sample_that_is_too_large_alone_is_given_up() {
     let receiver = Receiver::start(|_, request| {
