@@ -113,7 +113,8 @@ impl LaneSender {
                 continue;
             }
             // What waits for other lanes has its turn when these are sent.
-            if phase == Phase::Drain && !self.reader.waits_for_others() {
+            let more = self.reader.waits_for_others() || self.reader.is_searching();
+            if phase == Phase::Drain && !more {
                 return;
             }
             tokio::select! {
