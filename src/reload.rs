@@ -48,10 +48,13 @@ pub(crate) async fn follow(
                 ("a changed file", None)
             }
         };
-        let read = load::read(&path);
-        watched = read.watched.keeping(&watched);
+        // Files are read, and queues opened that may be large and damaged: others have this thread's work meanwhile.
+        let (read, result) = tokio::task::block_in_place(|| {
+            let read = load::read(&path);
+            (read.watched, read.config.and_then(&apply))
+        });
+        watched = read.keeping(&watched);
         settling = false;
-        let result = read.config.and_then(&apply);
         match &result {
             Ok(()) => {
                 told_success();

@@ -11,9 +11,10 @@ use promring_model::config::{Config, RemoteWrite, RemovedDestinations};
 use promring_model::handover::MoveId;
 use promring_net::clock::now_ms;
 use promring_proto::api::QueueReport;
+use tokio::time::Instant;
 
 use crate::labelsets::Shared;
-use crate::queue::{Hold, Inspection, SetStats, Volume};
+use crate::queue::{self, Hold, Inspection, QueueError, SetStats, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
 use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink, WantedFence};
@@ -31,6 +32,8 @@ struct Leaving {
     open: Open,
     /// Nothing more is sent.
     parked: bool,
+    /// Nothing is left to send, and its senders were told so.
+    emptied: bool,
 }
 
 /// A queue that nobody sends.
@@ -149,7 +152,7 @@ impl Destinations {
             } else {
                 tracing::info!(destination = name, "no longer configured; what is queued is still sent");
             }
-            left.push(Leaving { open, parked: park });
+            left.push(Leaving { open, parked: park, emptied: false });
         }
         for open in &next {
             let Destination { config: entry, queue, .. } = &*open.destination;
@@ -159,8 +162,7 @@ impl Destinations {
             }
             open.senders.start();
         }
-        let mut parked = lock(&self.parked);
-        parked.retain(|parked| {
+        lock(&self.parked).retain(|parked| {
             let back = next.iter().any(|open| open.destination.config.name == parked.destination);
             if back {
                 Parked::show(&parked.destination, 0);
@@ -210,28 +212,64 @@ impl Destinations {
         }
     }
 
-    /// Puts everything into the queues, and sends it as far as `time` allows; the rest stays on disk.
+    /// Puts everything into the queues, and sends it as far as `time` allows; the rest stays on disk. What is under way
+    /// then is cut off.
     pub async fn finish(&self, time: Duration) {
-        self.finish_each(|_| tokio::time::sleep(time)).await;
+        self.finish_each(Instant::now(), |_| tokio::time::sleep(time)).await;
+    }
+
+    /// The same, but requests that are under way when `time` is over are answered, as long as that is before `last`.
+    pub async fn finish_by(&self, time: Duration, last: Instant) {
+        self.finish_each(last, |_| tokio::time::sleep(time)).await;
     }
 
     /// Puts everything into the queues, and sends it for as long as receivers take it: a destination that has taken
-    /// nothing for `standstill` keeps the rest on disk.
-    pub async fn drain(&self, standstill: Duration) {
-        self.finish_each(|open| stands_still(Arc::clone(&open.destination), standstill)).await;
+    /// nothing for `standstill` keeps the rest on disk. What is under way then is waited for until `last`.
+    pub async fn drain(&self, standstill: Duration, last: Instant) {
+        self.finish_each(last, |open| stands_still(Arc::clone(&open.destination), standstill)).await;
     }
 
-    async fn finish_each<F: Future<Output = ()> + Send + 'static>(&self, overdue: impl Fn(&Open) -> F) {
+    async fn finish_each<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        last: Instant,
+        overdue: impl Fn(&Open) -> F,
+    ) {
         let mut ending = tokio::task::JoinSet::new();
         for open in self.all() {
             open.destination.flush(&self.labels);
             let overdue = overdue(&open);
             ending.spawn(async move {
-                open.senders.finish_until(overdue).await;
+                open.senders.finish_until(overdue, tokio::time::sleep_until(last)).await;
                 open.destination.queue.sync();
             });
         }
         while ending.join_next().await.is_some() {}
+    }
+
+    /// Says in the log what is not sent, as the process ends, and what becomes of it.
+    pub fn tell_what_stays(&self) {
+        let told = |open: &Open| send::queue_report(&open.destination.config, &open.destination.queue);
+        for QueueReport { destination, samples, .. } in
+            lock(&self.open).iter().map(told).filter(|report| report.samples > 0)
+        {
+            tracing::warn!(
+                destination,
+                samples,
+                "not sent in time; they stay on disk and are sent after the next start"
+            );
+        }
+        let leaving = lock(&self.leaving);
+        let leaving = leaving.iter().map(|leaving| told(&leaving.open));
+        let parked = lock(&self.parked);
+        for QueueReport { destination, samples, .. } in
+            leaving.chain(parked.iter().map(Parked::report)).filter(|report| report.samples > 0)
+        {
+            tracing::warn!(
+                destination,
+                samples,
+                "not sent, and not after the next start either: they stay on disk, as the destination is no longer configured, until remote_write has an entry of this name again"
+            );
+        }
     }
 
     /// Backlog by destination, those included that nobody sends any more.
@@ -261,32 +299,51 @@ impl Destinations {
         lock(&self.open).iter().chain(leaving.iter().map(|leaving| &leaving.open)).cloned().collect()
     }
 
-    /// Closes the queues of removed destinations that nobody fills any more and that are empty, or not sent.
+    /// Closes the queues of removed destinations that nobody fills any more and that are empty, or not sent. An empty one is
+    /// deleted. All of it under the lock, so that a reload finds it either whole or gone.
     fn close_leaving(&self) {
-        lock(&self.leaving).retain(|leaving| {
-            let Open { destination, senders } = &leaving.open;
-            if Arc::strong_count(destination) > 1 {
-                return true;
+        let mut leaving = lock(&self.leaving);
+        let (done, left): (Vec<Leaving>, Vec<Leaving>) =
+            std::mem::take(&mut *leaving).into_iter().partition(|leaving| self.is_done(leaving));
+        *leaving = left;
+        for leaving in leaving.iter_mut().filter(|leaving| !leaving.parked && !leaving.emptied) {
+            let queue = &leaving.open.destination.queue;
+            leaving.emptied = self.is_filled_no_more(&leaving.open)
+                && queue.stats().pending.records == 0
+                && !queue.is_unread();
+            if leaving.emptied {
+                let senders = Arc::clone(&leaving.open.senders);
+                tokio::spawn(async move { senders.yield_queue().await });
             }
+        }
+        for Leaving { open, .. } in done {
+            let name = open.destination.config.name.clone();
+            let pending = open.destination.queue.stats().pending;
+            // Closes its queue.
+            drop(open);
+            if pending.records == 0 {
+                delete_if_empty(&send::queue_dir(&self.data_dir, &name), &name);
+                continue;
+            }
+            let (samples, bytes, oldest_ms) = (pending.samples, pending.bytes, pending.oldest_ms);
+            Parked { destination: name, samples, bytes, oldest_ms }.keep(&self.parked);
+        }
+    }
+
+    /// Whether a removed destination can be closed: nobody fills its queue or reads it.
+    fn is_done(&self, Leaving { open, parked, emptied }: &Leaving) -> bool {
+        // The destination and its senders have the queue; senders of before a reload may not have ended yet.
+        let is_read_no_more = || open.senders.has_ended() && Arc::strong_count(&open.destination.queue) == 2;
+        (*parked || *emptied) && is_read_no_more() && self.is_filled_no_more(open)
+    }
+
+    /// Whether nothing more comes to a removed destination. What was being filled is in its queue then.
+    fn is_filled_no_more(&self, Open { destination, .. }: &Open) -> bool {
+        let alone = Arc::strong_count(destination) == 1;
+        if alone {
             destination.flush(&self.labels);
-            let pending = destination.queue.stats().pending;
-            let name = &destination.config.name;
-            if leaving.parked && senders.has_ended() {
-                let parked = Parked {
-                    destination: name.clone(),
-                    samples: pending.samples,
-                    bytes: pending.bytes,
-                    oldest_ms: pending.oldest_ms,
-                };
-                parked.keep(&self.parked);
-                return false;
-            }
-            let sent = !leaving.parked && pending.records == 0;
-            if sent {
-                tracing::info!(destination = name, "all that was queued for the removed destination is sent");
-            }
-            !sent
-        });
+        }
+        alone
     }
 
     /// Says when scrapes begin to be held back, and when they no longer are.
@@ -307,15 +364,16 @@ impl Destinations {
             configured.iter().map(|entry| send::queue_dir(&self.data_dir, &entry.name)).collect();
         for (dir, found) in queues_in(&self.data_dir).filter(|(dir, _)| !claimed.contains(dir)) {
             let pending = found.pending();
-            if pending.samples == 0 {
+            let destination = found.destination.unwrap_or_else(|| "unknown".to_owned());
+            if pending.records == 0 {
+                delete_if_empty(&dir, &destination);
                 continue;
             }
-            let destination = found.destination.unwrap_or_else(|| "unknown".to_owned());
             tracing::warn!(
                 queue = %dir.display(),
                 destination,
                 samples = pending.samples,
-                "a queue of an earlier run has no destination in the configuration any more; it stays as it is (a destination keeps its queue over a changed URL, user or header if it has a name)"
+                "a queue of an earlier run has no destination in the configuration any more, and is not sent until remote_write has an entry of this name again; without a name an entry is named by its URL, user and headers. To give its samples up, delete the directory"
             );
             let (samples, bytes, oldest_ms) = (pending.samples, pending.bytes, pending.oldest_ms);
             Parked { destination, samples, bytes, oldest_ms }.keep(&self.parked);
@@ -362,13 +420,33 @@ impl Parked {
 async fn stands_still(destination: Arc<Destination>, standstill: Duration) {
     let left = || destination.queue.stats().pending.records;
     let mut least = left();
-    let mut since = tokio::time::Instant::now();
+    let mut since = Instant::now();
     while since.elapsed() < standstill {
         tokio::time::sleep(FLUSH_INTERVAL.min(standstill)).await;
         let now = left();
         if now < least {
-            (least, since) = (now, tokio::time::Instant::now());
+            (least, since) = (now, Instant::now());
         }
+    }
+}
+
+/// Deletes a queue without a destination of which all was sent. Where it stays, there is no harm in that.
+fn delete_if_empty(dir: &Path, destination: &str) {
+    match queue::remove_if_empty(dir) {
+        Ok(true) => tracing::info!(
+            destination,
+            "all that was queued for the removed destination is sent; its queue is deleted"
+        ),
+        Ok(false) => tracing::warn!(
+            destination,
+            queue = %dir.display(),
+            "the queue of the removed destination has nothing to send and is not deleted: damaged or other files lie there, which `promring queue` names"
+        ),
+        Err(error) => tracing::warn!(
+            destination,
+            %error,
+            "the queue of the removed destination has nothing to send and cannot be deleted"
+        ),
     }
 }
 
@@ -376,12 +454,12 @@ async fn stands_still(destination: Arc<Destination>, standstill: Duration) {
 fn queues_in(data_dir: &Path) -> impl Iterator<Item = (PathBuf, Inspection)> {
     // Where there is no directory, there are no queues.
     let entries = std::fs::read_dir(data_dir.join("queue")).into_iter().flatten();
-    let dirs = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let dirs = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|dir| !queue::remove_rest(dir));
     dirs.filter_map(|dir| match Inspection::of_index(&dir) {
         Ok(found) => Some((dir, found)),
         Err(error) => {
             // Whatever else lies there is none of ours.
-            if error.is_of_sick_disk() {
+            if error.is_of_sick_disk() || matches!(error, QueueError::Newer { .. }) {
                 tracing::warn!(dir = %dir.display(), %error, "what may be a queue of an earlier run cannot be read");
             }
             None

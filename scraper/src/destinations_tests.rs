@@ -1,6 +1,6 @@
 //! Destinations with real queues and real receivers: what a reload, a bound and a second do to samples.
 
-use promring_model::config::{ConfigSource, QueueSettings, WhenFull, load};
+use promring_model::config::{ConfigSource, WhenFull, load};
 use promring_model::labels::{Labels, LabelsBuilder};
 use promring_model::target::TargetKey;
 
@@ -256,10 +256,36 @@ async fn a_removed_destination_is_sent_what_is_queued_and_its_queue_is_closed() 
     receiver.samples(4).await;
     world.until(|world| world.destinations.reports().is_empty()).await;
     assert!(receiver.stored().values().all(|times| *times == [1, 2]));
-    // Closed, as another process could have it now.
-    let config = config(&to("prod", &receiver.url, ""), "");
-    let dir = world.dir.path();
-    send::open_queue(&Volume::new(), &config.remote_write[0], &QueueSettings::default(), dir).unwrap();
+    let dir = send::queue_dir(world.dir.path(), "prod");
+    assert!(!dir.exists(), "an empty queue without a destination is deleted");
+    // It can be had again.
+    world.reload(&config(&to("prod", &receiver.url, ""), ""));
+    world.scrape(1, false, &names(2), 3);
+    receiver.samples(6).await;
+    assert!(dir.exists());
+}
+
+#[tokio::test]
+async fn a_destination_that_is_removed_and_comes_back_over_and_over_loses_nothing() {
+    let receiver =
+        Receiver::start(|number, _| if number % 4 == 1 { Action::Answer(503, "") } else { Action::Store })
+            .await;
+    let there = config(&to("prod", &receiver.url, ""), "");
+    let mut world = World::start(&there);
+    let destinations = Arc::clone(&world.destinations);
+    tokio::spawn(async move { destinations.flush_always().await });
+    for time in 1..=15 {
+        world.scrape(1, false, &names(2), time);
+        world.reload(&config("", ""));
+        if time % 3 > 0 {
+            // From a moment to all of the way to the end of its queue.
+            let pause = tokio::time::sleep(Duration::from_millis(time as u64 * 97 % 350));
+            pause.await;
+        }
+        world.reload(&there);
+    }
+    world.destinations.finish(Duration::from_secs(60)).await;
+    assert!(receiver.stored().values().all(|times| *times == (1..=15).collect::<Vec<_>>()));
 }
 
 #[tokio::test]
@@ -300,6 +326,25 @@ async fn a_queue_of_an_earlier_run_without_a_destination_is_shown() {
         [("new", 0), ("old", 5)]
     );
     assert!(!destinations.are_idle());
+}
+
+#[tokio::test]
+async fn a_queue_of_an_earlier_run_without_a_destination_goes_if_it_is_empty() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let world = World::start(&config(&to("old", &receiver.url, ""), ""));
+    world.scrape(1, false, &names(5), 1);
+    world.destinations.finish(Duration::from_secs(60)).await;
+    let World { dir, destinations, sink, .. } = world;
+    drop((destinations, sink));
+    let old = send::queue_dir(dir.path(), "old");
+    // As another one that was being deleted when its process ended.
+    let rest = old.with_file_name("older.gone");
+    std::fs::create_dir_all(rest.join("set-00000001")).unwrap();
+    assert!(old.exists());
+    let destinations = Destinations::new(dir.path().to_owned(), Arc::default());
+    destinations.apply(&config(&to("new", &receiver.url, ""), "")).unwrap();
+    assert!(!old.exists() && !rest.exists());
+    assert_eq!(destinations.reports().len(), 1);
 }
 
 #[tokio::test]
@@ -358,7 +403,7 @@ async fn a_drain_ends_when_all_is_sent_or_nothing_is_taken_any_more() {
     for time in 1..=30 {
         world.scrape(1, false, &names(3), time);
     }
-    world.destinations.drain(Duration::from_millis(400)).await;
+    world.destinations.drain(Duration::from_millis(400), Instant::now()).await;
     assert!(taking.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
     assert_eq!((world.report("taking").samples, world.report("stuck").samples), (0, 90));
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use promring_net::clock::now_ms;
 use promring_testkit::exporter::{Behaviour, Fleet, FleetOptions};
-use promring_testkit::receiver::Receiver;
+use promring_testkit::receiver::{Fault, Receiver};
 
-use crate::support::{Process, eventually, run};
+use crate::support::{Process, client, eventually, metric_of, run};
 
 struct World {
     dir: tempfile::TempDir,
@@ -20,16 +20,29 @@ impl World {
         let fleet = Fleet::start(FleetOptions { targets: 1, ..FleetOptions::default() }).await.unwrap();
         std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
         let config = dir.path().join("prometheus.yml");
+        let world = Self { dir, fleet, config };
+        world.write(&format!("{{url: '{write_url}', name: audit}}"), keys);
+        world
+    }
+
+    /// Writes its configuration.
+    fn write(&self, destinations: &str, keys: &str) {
         let text = format!(
             "
 global: {{scrape_interval: 3s, scrape_timeout: 3s}}
 scrape_configs: [{{job_name: sample, file_sd_configs: [{{files: [targets.json]}}]}}]
-remote_write: [{{url: '{write_url}', name: audit}}]
+remote_write: [{destinations}]
 {keys}
 "
         );
-        std::fs::write(&config, text).unwrap();
-        Self { dir, fleet, config }
+        std::fs::write(&self.config, text).unwrap();
+    }
+
+    /// What `promring queue` says of its queues.
+    fn queues(&self) -> String {
+        let (code, shown, _) = run(&["queue", self.dir.path().join("data").to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{shown}");
+        shown
     }
 
     /// A process with the same queues as the one before it.
@@ -65,8 +78,7 @@ async fn what_cannot_be_sent_stays_on_disk_and_is_sent_by_the_next_start() {
     eventually("two scrapes", async || (exporter.scrapes() >= 2).then_some(())).await;
     assert!(promring.terminate().success(), "{}", promring.log());
     assert!(promring.log().contains("stay on disk"), "{}", promring.log());
-    let (code, shown, _) = run(&["queue", world.dir.path().join("data").to_str().unwrap()]);
-    assert_eq!(code, Some(0), "{shown}");
+    world.queues();
     let series = exporter.series().len() as u64 + 5;
 
     receiver.reopen().await.unwrap();
@@ -79,4 +91,78 @@ async fn what_cannot_be_sent_stays_on_disk_and_is_sent_by_the_next_start() {
     let summary = receiver.summary();
     assert!(summary.samples >= 2 * series, "{} of {series} twice", summary.samples);
     assert_eq!((summary.duplicates, summary.out_of_order), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_under_way_is_answered_before_the_end() {
+    let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    receiver.add_fault(Fault::Slow { delay_ms: 1_500 }).unwrap();
+    let world = World::new(&receiver.write_url(), "scraper: {flush_timeout: 100ms}").await;
+    let mut promring = world.start("promring");
+    eventually("a scrape", async || (world.fleet.exporters()[0].scrapes() > 0).then_some(())).await;
+    // Whatever is in the queue goes out at once.
+    eventually("a request is under way", async || {
+        let shown = run(&["queue", world.dir.path().join("data").to_str().unwrap()]).1;
+        shown.contains("was in flight").then_some(())
+    })
+    .await;
+    assert!(promring.terminate().success(), "{}", promring.log());
+    let shown = world.queues();
+    assert!(!shown.contains("was in flight"), "{shown}");
+    assert!(receiver.summary().samples > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_destination_has_not_got_is_told_of_until_it_is_sent_and_then_its_queue_goes() {
+    const PARKED: &str = "promring_queue_parked_samples";
+    let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    // Nobody is there.
+    let nowhere = "url: 'http://127.0.0.1:1/'";
+    let world = World::new(&receiver.write_url(), "").await;
+    let keys = "scraper: {flush_timeout: 100ms}";
+    world.write(&format!("{{{nowhere}, name: stays}}, {{{nowhere}, name: goes}}"), keys);
+    let start = |name: &str| Process::standalone(name, &world.config, world.dir.path());
+    let reload = async |base: &str| {
+        let answer = client().post(format!("{base}/-/reload")).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    };
+    let (mut promring, base) = start("promring");
+    eventually("both have a backlog", async || {
+        let pending = async |name: &str| {
+            metric_of(&base, "prometheus_remote_storage_samples_pending", &format!("\"{name}\"")).await
+        };
+        (pending("stays").await? > 0.0 && pending("goes").await? > 0.0).then_some(())
+    })
+    .await;
+    world.write(&format!("{{{nowhere}, name: stays}}"), keys);
+    reload(&base).await;
+    assert!(promring.terminate().success(), "{}", promring.log());
+    let log = promring.log();
+    let line_of = |name: &str| {
+        log.lines()
+            .find(|line| line.contains("not sent") && line.contains(name))
+            .unwrap_or_else(|| panic!("{log}"))
+    };
+    assert!(line_of("stays").contains("sent after the next start"), "{log}");
+    assert!(line_of("goes").contains("until remote_write has an entry of this name again"), "{log}");
+    assert!(!line_of("goes").contains("are sent after the next start"), "{log}");
+
+    let (mut promring, base) = start("promring-again");
+    let parked = async || metric_of(&base, PARKED, "goes").await;
+    eventually("it is shown as parked", async || parked().await.filter(|samples| *samples > 0.0)).await;
+    assert!(
+        promring.log().contains("has no destination in the configuration any more"),
+        "{}",
+        promring.log()
+    );
+    assert!(world.queues().contains("queue of goes"));
+    world.write(&format!("{{url: '{}', name: goes}}", receiver.write_url()), keys);
+    reload(&base).await;
+    eventually("it is sent", async || (receiver.summary().samples > 0).then_some(())).await;
+    assert_eq!(parked().await, Some(0.0));
+    world.write("", keys);
+    reload(&base).await;
+    let dir = world.dir.path().join("data/queue/goes");
+    eventually("its queue is gone", async || (!dir.exists()).then_some(())).await;
+    assert!(promring.terminate().success(), "{}", promring.log());
 }

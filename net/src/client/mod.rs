@@ -82,18 +82,22 @@ pub struct HttpClient {
 #[derive(Debug)]
 struct Inner {
     config: HttpClientConfig,
-    redirects: Redirects,
+    purpose: Purpose,
     authenticator: Authenticator,
     connections: Mutex<Connections>,
     headers: Mutex<Option<HeldHeaders>>,
 }
 
-/// Which redirects are followed, where the block has them followed.
+/// What the requests are for.
 #[derive(Clone, Copy, Debug)]
-enum Redirects {
-    All,
-    /// 307 and 308.
-    Unchanged,
+enum Purpose {
+    /// Something is asked for: every redirect is followed, where the block has them followed.
+    Ask,
+    /// Something is brought, which is to arrive as it is: of redirects 307 and 308 are followed.
+    Bring {
+        /// How long a connection may take.
+        connect_max: Duration,
+    },
 }
 
 /// The client with its pool, and what would make it outdated.
@@ -118,29 +122,30 @@ impl HttpClient {
     /// # Errors
     /// Where certificates, proxy or headers cannot be used.
     pub fn new(config: &HttpClientConfig) -> Result<Self, ClientError> {
-        Self::with_redirects(config, Redirects::All)
+        Self::with_purpose(config, Purpose::Ask)
     }
 
     /// The same for requests that must not become others: of redirects only those are followed that keep method and body,
-    /// 307 and 308; any other one (301, 302 and 303 make a GET of a POST) is the answer.
+    /// 307 and 308; any other one (301, 302 and 303 make a GET of a POST) is the answer. A connection that is not there
+    /// after `connect_max` is an error of connecting, so that it is known that nothing was sent.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn for_posts(config: &HttpClientConfig) -> Result<Self, ClientError> {
-        Self::with_redirects(config, Redirects::Unchanged)
+    pub fn for_posts(config: &HttpClientConfig, connect_max: Duration) -> Result<Self, ClientError> {
+        Self::with_purpose(config, Purpose::Bring { connect_max })
     }
 
-    fn with_redirects(config: &HttpClientConfig, redirects: Redirects) -> Result<Self, ClientError> {
+    fn with_purpose(config: &HttpClientConfig, purpose: Purpose) -> Result<Self, ClientError> {
         // Looked at before they are read: what changes in between is read twice rather than never.
         let tls_files = Watched::new(tls::files(&config.tls), Vec::new());
-        let (client, tls) = build(config, redirects)?;
+        let (client, tls) = build(config, purpose)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 authenticator: Authenticator::new(config.auth.as_ref())?,
                 connections: Mutex::new(Connections { client, tls, tls_files }),
                 headers: Mutex::new(None),
                 config: config.clone(),
-                redirects,
+                purpose,
             }),
         })
     }
@@ -164,7 +169,7 @@ impl HttpClient {
         let mut held = self.inner.connections.lock().unwrap_or_else(PoisonError::into_inner);
         // A look costs about a microsecond a file.
         if held.tls_files.changed() {
-            match build(&self.inner.config, self.inner.redirects) {
+            match build(&self.inner.config, self.inner.purpose) {
                 Ok((client, tls)) => (held.client, held.tls) = (client, tls),
                 Err(error) => {
                     tracing::warn!(%error, "changed TLS files cannot be used; the old ones stay");
@@ -254,7 +259,7 @@ fn read_secret(source: &SecretSource) -> Result<String, ClientError> {
 
 fn build(
     config: &HttpClientConfig,
-    redirects: Redirects,
+    purpose: Purpose,
 ) -> Result<(reqwest::Client, Arc<rustls::ClientConfig>), ClientError> {
     // One set of authorities serves both.
     let own = tls::client_config(&config.tls)?;
@@ -264,10 +269,10 @@ fn build(
     } else {
         vec![b"http/1.1".to_vec()]
     };
-    let redirect = match redirects {
+    let redirect = match purpose {
         _ if !config.follow_redirects => reqwest::redirect::Policy::none(),
-        Redirects::All => reqwest::redirect::Policy::custom(follow),
-        Redirects::Unchanged => {
+        Purpose::Ask => reqwest::redirect::Policy::custom(follow),
+        Purpose::Bring { .. } => {
             reqwest::redirect::Policy::custom(|attempt| match attempt.status().as_u16() {
                 307 | 308 => follow(attempt),
                 _ => attempt.stop(),
@@ -289,6 +294,9 @@ fn build(
         .tls_backend_preconfigured(tls);
     if !config.enable_http2 {
         builder = builder.http1_only();
+    }
+    if let Purpose::Bring { connect_max } = purpose {
+        builder = builder.connect_timeout(connect_max);
     }
     // Otherwise the environment's proxies would apply, which Prometheus wants asked for.
     builder = builder.no_proxy();

@@ -19,6 +19,12 @@ const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
 /// On a stop, how long the allocator may take to say whether this scraper is leaving, and to hear the last of it.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a stop may take beside `scraper.fence_max`: the chart lets no grace period be shorter than both together.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// What is left of that for the last report and for closing the queues.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+
 /// How long who takes the targets may take to fetch their series.
 const FETCH_MAX: Duration = Duration::from_secs(3);
 
@@ -33,6 +39,7 @@ impl Scraper {
             () = &mut live => {}
             () = shared.stopping.wait() => {}
         }
+        let begun = Instant::now();
         tokio::select! {
             () = &mut live => {}
             () = self.hand_all_over() => {}
@@ -46,18 +53,12 @@ impl Scraper {
         }
         tokio::select! {
             () = &mut live => {}
-            () = self.empty_queues() => {}
+            () = self.empty_queues(begun) => {}
             () = shared.hurry.wait() => {}
         }
         // Whatever was cut short: the rest is on disk.
         shared.destinations.finish(Duration::ZERO).await;
-        for queue in self.queues().iter().filter(|queue| queue.samples > 0) {
-            tracing::warn!(
-                destination = queue.destination,
-                samples = queue.samples,
-                "not sent in time; they stay on disk and are sent after the next start"
-            );
-        }
+        shared.destinations.tell_what_stays();
         self.say_last(live).await;
     }
 
@@ -144,10 +145,12 @@ impl Scraper {
     }
 
     /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, for as long as
-    /// receivers take it.
-    async fn empty_queues(&self) {
+    /// receivers take it. `begun` is when the stop began.
+    async fn empty_queues(&self, begun: Instant) {
         let ScraperSettings { flush_timeout, fence_max, .. } = self.config().scraper.clone();
         let shared = &self.shared;
+        // A request that is under way is answered, whatever its receiver takes for that, as long as there is time.
+        let last = begun + (STOP_MAX - CLOSE_MAX) + fence_max;
         // A scale-in and the stop come together, so this may be news.
         let asked = self.report_once();
         if !matches!(tokio::time::timeout(LAST_REPORT_MAX, asked).await, Ok(true)) {
@@ -155,7 +158,7 @@ impl Scraper {
             shared.leaving.store(false, Ordering::Relaxed);
         }
         if !shared.leaving.load(Ordering::Relaxed) {
-            return shared.destinations.finish(flush_timeout).await;
+            return shared.destinations.finish_by(flush_timeout, last).await;
         }
         tracing::info!(
             standstill_max = ?fence_max,
@@ -163,11 +166,11 @@ impl Scraper {
         );
         shared.draining.store(true, Ordering::Relaxed);
         // What stands behind a fence can be sent once that is open, which the allocator says.
-        let begun = Instant::now();
-        while shared.destinations.holds_fenced() && begun.elapsed() < fence_max {
+        let waiting = Instant::now();
+        while shared.destinations.holds_fenced() && waiting.elapsed() < fence_max {
             tokio::time::sleep(INTERVAL).await;
         }
-        shared.destinations.drain(fence_max).await;
+        shared.destinations.drain(fence_max, last).await;
     }
 
     /// Reports. False: nobody heard it.

@@ -48,6 +48,7 @@ pub fn examine(bytes: Vec<u8>) -> Option<Examined> {
                 examined.bad += 1;
                 offset = next;
             }
+            Step::Search { next } => offset = next,
             Step::End => break,
         }
         debug_assert!(offset > before, "reading goes on");

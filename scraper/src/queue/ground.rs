@@ -99,7 +99,8 @@ fn has_sets(names: &[String]) -> bool {
     names.iter().any(|name| parse_set_name(name).is_some())
 }
 
-fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Lock>, QueueError> {
+/// Takes the lock of a queue's directory.
+pub(super) fn lock(files: &dyn Files, dir: &Path) -> Result<Box<dyn Lock>, QueueError> {
     let path = dir.join("lock");
     files.lock(&path).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => QueueError::Locked { dir: dir.to_owned(), holder: source.to_string() },

@@ -329,6 +329,7 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
                 seen.bad_records += 1;
                 offset = next;
             }
+            Step::Search { next } => offset = next,
             Step::End => return Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
 //! `segment` and `cursor` know bytes, `lane` (with `appending`, `reader` and
 //! `reading`, `giving_way` and `recovery`) an ordered stream, `directory` (with `ground`,
-//! `making` and `late`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
+//! `making`, `late` and `removal`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
 //! can take long: it happens on a thread of the queue's own, but for the policy `always`.
@@ -36,6 +36,7 @@ mod reader;
 mod reading;
 mod record;
 mod recovery;
+mod removal;
 mod segment;
 mod shared;
 mod stats;
@@ -51,6 +52,7 @@ pub use limits::{DESTINATION_BYTES_MAX, LANES_MAX, RECORD_BODY_BYTES_MAX};
 pub use meta::{Hold, SetKind};
 pub use reader::{LaneReader, RecordInfo, Wake};
 pub use record::{Beside, Encoding, RecordMeta};
+pub use removal::{remove_if_empty, remove_rest};
 pub use shared::DropReason;
 pub use stats::{LaneStats, QueueStats, SetStats};
 pub use volume::Volume;

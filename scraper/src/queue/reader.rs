@@ -11,7 +11,7 @@ use super::lane::{Lane, LaneId, Place};
 use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
 use super::reading::{Readiness, Spot};
 use super::record::{Encoding, RecordHeader, RecordMeta};
-use super::segment::{self, SEGMENT_HEADER_BYTES, Step};
+use super::segment::{self, SEGMENT_HEADER_BYTES, STEP_BYTES_MAX, Step};
 
 /// What is known of a record that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,16 @@ pub struct LaneReader {
     file: Option<(u64, Arc<dyn File>)>,
     /// Failed reads of the same spot.
     tries: u32,
+    /// Where a damaged stretch begins that is being searched.
+    stretch: Option<Spot>,
+    /// Reading goes on at once, after others had a turn.
+    is_searching: bool,
 }
 
 impl LaneReader {
     pub(crate) fn new(lane: Arc<Lane>) -> Option<Self> {
         let taken = lane.reader_taken.swap(true, Ordering::AcqRel);
-        (!taken).then(|| Self { lane, file: None, tries: 0 })
+        (!taken).then(|| Self { lane, file: None, tries: 0, stretch: None, is_searching: false })
     }
 
     /// Which lane this is.
@@ -75,7 +79,8 @@ impl LaneReader {
     }
 
     /// Reads the first record that is not acknowledged into `body`. None: there is none, or the lane must wait, or the
-    /// disk does not give it now; [`LaneReader::wait`] tells when to ask again.
+    /// disk does not give it now, or so much of it is damaged that others are to have a turn first; [`LaneReader::wait`] tells
+    /// when to ask again.
     pub fn peek(&mut self, body: &mut Vec<u8>) -> Option<RecordInfo> {
         self.lane.rewind();
         self.peek_next_if(body, |_| true)
@@ -87,10 +92,16 @@ impl LaneReader {
         body: &mut Vec<u8>,
         mut wanted: impl FnMut(&RecordInfo) -> bool,
     ) -> Option<RecordInfo> {
+        self.is_searching = false;
         if !self.lane.is_open() {
             return None;
         }
+        let mut passed = 0;
         loop {
+            if passed >= STEP_BYTES_MAX {
+                self.is_searching = true;
+                return None;
+            }
             let spot = self.spot()?;
             match self.read(&spot, body, &mut wanted) {
                 Ok(Outcome::Taken(header)) => {
@@ -103,7 +114,15 @@ impl LaneReader {
                 Ok(Outcome::NotWanted) => return None,
                 Ok(Outcome::Bad { next, sequence }) => {
                     self.tries = 0;
-                    self.lane.skip(&spot, next, sequence);
+                    passed += next - spot.offset;
+                    let begun = self.stretch.take().filter(|begun| begun.base == spot.base);
+                    self.lane.skip(&begun.unwrap_or(spot), next, sequence);
+                }
+                Ok(Outcome::Search { next }) => {
+                    self.tries = 0;
+                    passed += next - spot.offset;
+                    self.stretch = self.stretch.filter(|begun| begun.base == spot.base).or(Some(spot));
+                    self.lane.search_on(&spot, next);
                 }
                 Ok(Outcome::End) => {}
                 // Dropped while it was read: on to what is left.
@@ -173,8 +192,18 @@ impl LaneReader {
         !self.lane.held.load(Ordering::Acquire) && !self.lane.is_open() && !self.lane.is_empty()
     }
 
+    /// Whether there may be a record behind a damaged stretch that is being searched.
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        self.is_searching
+    }
+
     /// Waits until there may be a record after those that were read.
     pub async fn wait(&mut self) -> Wake {
+        if std::mem::take(&mut self.is_searching) {
+            tokio::task::yield_now().await;
+            return Wake::Ready;
+        }
         loop {
             let notified = self.lane.notify.notified();
             match self.lane.readiness() {
@@ -244,6 +273,7 @@ impl LaneReader {
         match segment::step(&*file, spot.offset, spot.end, spot.after)? {
             Step::End => Ok(Outcome::End),
             Step::Bad { next } => Ok(Outcome::Bad { next, sequence: spot.after }),
+            Step::Search { next } => Ok(Outcome::Search { next }),
             Step::Record(header) => {
                 if !wanted(&RecordInfo::new(&header)) {
                     return Ok(Outcome::NotWanted);
@@ -282,5 +312,6 @@ enum Outcome {
     Taken(RecordHeader),
     NotWanted,
     Bad { next: u64, sequence: u64 },
+    Search { next: u64 },
     End,
 }

@@ -137,6 +137,15 @@ impl Lane {
         }
     }
 
+    /// Nothing that can be used stands between `spot` and `next`, and what follows is to be looked at yet.
+    pub(super) fn search_on(&self, spot: &Spot, next: u64) {
+        let mut state = self.lock();
+        state.read.offset = next;
+        if state.read.in_hand.is_empty() {
+            (state.cursor.segment, state.cursor.offset) = (spot.base, next);
+        }
+    }
+
     pub(super) fn ack(&self, sequence: u64) {
         let mut state = self.lock();
         let state = &mut *state;

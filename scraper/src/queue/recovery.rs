@@ -306,7 +306,7 @@ impl<'s> Recovered<'s> {
                     offset += header.record_len();
                     resume = offset;
                 }
-                Ok(Step::Bad { next }) => offset = next,
+                Ok(Step::Bad { next } | Step::Search { next }) => offset = next,
                 Ok(Step::Record(header)) => {
                     segment.pending_since_ms = header.enqueued_ms;
                     break;

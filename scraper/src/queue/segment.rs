@@ -23,8 +23,11 @@ const FOOTER_MAGIC: [u8; 4] = *b"PEND";
 /// How many records at the end of an unfinished segment are checked body and all, at most.
 const TAIL_RECORDS_MAX: usize = 16;
 
-/// Bytes that are searched at a time for the next good record.
+/// Bytes that are read at a time in search of the next good record.
 const SEARCH_BYTES: usize = 64 << 10;
+
+/// Bytes that one step searches at most: bytes that look like records over and over take about 50 ms.
+pub(crate) const STEP_BYTES_MAX: u64 = 1 << 20;
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,6 +135,8 @@ pub(crate) enum Step {
     Record(RecordHeader),
     /// Nothing that can be used up to `next`.
     Bad { next: u64 },
+    /// The same, and what follows is to be searched on: it belongs to the same [`Step::Bad`], which comes in the end.
+    Search { next: u64 },
     /// The end of the records.
     End,
 }
@@ -164,7 +169,7 @@ pub(crate) fn step(file: &dyn File, offset: u64, end: u64, after: u64) -> io::Re
         }
         Err(BadHeader::Damaged) => {}
     }
-    Ok(Step::Bad { next: search(file, offset + 1, end, after)?.unwrap_or(end) })
+    search(file, offset + 1, end, after)
 }
 
 /// Reads the body that belongs to `header` at `offset`; false where its checksum fails.
@@ -307,7 +312,7 @@ fn walk(file: &dyn File, len: u64) -> io::Result<Found> {
                 end = offset;
             }
             // A bad record between good ones is the reader's to count; after the last one it is a torn tail.
-            Step::Bad { next } => offset = next,
+            Step::Bad { next } | Step::Search { next } => offset = next,
             Step::End => break,
         }
     }
@@ -328,8 +333,9 @@ fn walk(file: &dyn File, len: u64) -> io::Result<Found> {
     })
 }
 
-/// The next place from `offset` on where a record with a right header begins.
-fn search(file: &dyn File, mut offset: u64, end: u64, after: u64) -> io::Result<Option<u64>> {
+/// The way to the next place from `offset` on where a record with a right header begins.
+fn search(file: &dyn File, mut offset: u64, end: u64, after: u64) -> io::Result<Step> {
+    let from = offset;
     let mut buffer = vec![0; SEARCH_BYTES.min(usize::try_from(end).unwrap_or(SEARCH_BYTES))];
     while end.saturating_sub(offset) >= RECORD_HEADER_BYTES as u64 {
         let want = usize::try_from(end - offset).unwrap_or(usize::MAX).min(buffer.len());
@@ -346,11 +352,15 @@ fn search(file: &dyn File, mut offset: u64, end: u64, after: u64) -> io::Result<
             };
             let begin = offset + at as u64;
             if sequence > after && begin + RECORD_HEADER_BYTES as u64 + u64::from(body_len) <= end {
-                return Ok(Some(begin));
+                return Ok(Step::Bad { next: begin });
             }
         }
         // The last bytes may be the beginning of a header: they are looked at again.
         offset += (chunk.len() - (RECORD_HEADER_BYTES - 1)) as u64;
+        if offset - from >= STEP_BYTES_MAX {
+            // Where nothing begins, as was just seen: so the next step does not take a record for the end of nothing.
+            return Ok(Step::Search { next: offset - 1 });
+        }
     }
-    Ok(None)
+    Ok(Step::Bad { next: end })
 }

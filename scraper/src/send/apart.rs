@@ -17,6 +17,8 @@ pub(super) enum Why {
     TooOld,
     /// The receiver does not take 2.0.
     NoV2,
+    /// It has refused less as too large.
+    TooLarge,
     /// It does not take this; with the reason for what it refuses alone.
     Refused(Refusal, Reason),
 }
@@ -56,7 +58,7 @@ impl LaneSender {
             let message = "the queued request cannot be decoded".to_owned();
             let refusal = match why {
                 Why::Refused(refusal, _) => refusal,
-                Why::TooOld | Why::NoV2 => Refusal { status: 0, message },
+                Why::TooOld | Why::NoV2 | Why::TooLarge => Refusal { status: 0, message },
             };
             self.refused(Reason::Rejected, &request.counts, &refusal);
             self.reader.ack(request.upto);
@@ -72,7 +74,7 @@ impl LaneSender {
         };
         let whole = Piece { units, maybe_stored: request.maybe_stored };
         match why {
-            Why::TooOld | Why::NoV2 => rest.stack.push(whole),
+            Why::TooOld | Why::NoV2 | Why::TooLarge => rest.stack.push(whole),
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest.stack),
         }
         self.deliver_rest(request, rest).await
@@ -93,6 +95,16 @@ impl LaneSender {
                 continue;
             }
             let body = units::put_together(&piece.units);
+            if self.is_to_be_split(body.len(), piece.maybe_stored) {
+                match halves(piece) {
+                    Ok(both) => {
+                        rest.stack.extend(both);
+                        continue;
+                    }
+                    // Only the receiver gives a sample up.
+                    Err(alone) => piece = alone,
+                }
+            }
             let (counts, last_ms) = (piece.counts(), piece.newest_ms());
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
@@ -143,19 +155,14 @@ impl LaneSender {
     }
 
     /// Puts both halves of a refused piece on the stack; a sample that was refused alone is given up.
-    fn split(&self, mut piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
-        if let [unit] = &*piece.units {
-            match units::one_sample_each(unit) {
-                Some(units) => piece.units = units,
-                None => {
-                    self.answered(unit.newest_ms.unwrap_or(i64::MIN));
-                    return self.refused(alone, &unit.counts, refusal);
-                }
+    fn split(&self, piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
+        match halves(piece) {
+            Ok(both) => stack.extend(both),
+            Err(piece) => {
+                self.answered(piece.newest_ms());
+                self.refused(alone, &piece.counts(), refusal);
             }
         }
-        let second = piece.units.split_off(piece.units.len() / 2);
-        stack.push(Piece { units: second, maybe_stored: piece.maybe_stored });
-        stack.push(piece);
     }
 
     /// What is not past sample_age_limit, and how much is.
@@ -201,4 +208,16 @@ impl LaneSender {
             );
         }
     }
+}
+
+/// Both halves of a piece, the second one first, as on the stack; the piece, where it is a single sample.
+fn halves(mut piece: Piece) -> Result<[Piece; 2], Piece> {
+    if let [unit] = &*piece.units {
+        match units::one_sample_each(unit) {
+            Some(units) => piece.units = units,
+            None => return Err(piece),
+        }
+    }
+    let second = piece.units.split_off(piece.units.len() / 2);
+    Ok([Piece { units: second, maybe_stored: piece.maybe_stored }, piece])
 }

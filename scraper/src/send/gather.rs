@@ -36,8 +36,14 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    /// The next request; None: the lane has no record now.
-    pub(super) fn gather(&mut self, reader: &mut LaneReader, samples_max: u64) -> Option<Request> {
+    /// The next request; None: the lane has no record now. Records are joined to at most so many samples, and less than so
+    /// many bytes as they go over the wire.
+    pub(super) fn gather(
+        &mut self,
+        reader: &mut LaneReader,
+        samples_max: u64,
+        bytes_max: usize,
+    ) -> Option<Request> {
         let resumed = reader.in_flight();
         let info = reader.peek(&mut self.first)?;
         let mut request = Request {
@@ -57,18 +63,24 @@ impl Gatherer {
             request.body = Bytes::from(std::mem::take(&mut self.first));
             return Some(request);
         };
+        let mut bytes = info.body_bytes;
         loop {
             let points = request.counts.points();
             let fits = |info: &RecordInfo| match resumed {
                 // The same records as the first time, whatever the limits say now.
                 Some(upto) => info.sequence <= upto,
                 None if info.sequence <= self.alone_upto || request.upto <= self.alone_upto => false,
-                None => info.encoding() == request.encoding && points + info.meta.points() <= samples_max,
+                None => {
+                    info.encoding() == request.encoding
+                        && points + info.meta.points() <= samples_max
+                        && bytes + info.body_bytes < bytes_max
+                }
             };
             let Some(info) = reader.peek_next_if(&mut self.next, fits) else { break };
             if !joined.add(&self.first, &self.next, resumed.is_none()) {
                 break;
             }
+            bytes += info.body_bytes;
             request.counts.add(counts(&info));
             request.records += 1;
             request.upto = info.sequence;

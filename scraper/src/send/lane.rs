@@ -23,7 +23,7 @@ pub(super) enum Phase {
     Run,
     /// Send what is there, then end.
     Drain,
-    /// End after the request that is under way: others send the rest.
+    /// End after the request that is under way: others send the rest, or nobody in this process does.
     Yield,
     /// End now.
     Stop,
@@ -105,14 +105,16 @@ impl LaneSender {
             if matches!(phase, Phase::Yield | Phase::Stop) {
                 return;
             }
-            if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max) {
+            let bytes_max = self.link.body_size.joined_max(Instant::now());
+            if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.deliver(request).await == Next::End {
                     return;
                 }
                 continue;
             }
             // What waits for other lanes has its turn when these are sent.
-            if phase == Phase::Drain && !self.reader.waits_for_others() {
+            let more = self.reader.waits_for_others() || self.reader.is_searching();
+            if phase == Phase::Drain && !more {
                 return;
             }
             tokio::select! {
@@ -148,6 +150,9 @@ impl LaneSender {
         if request.counts.points() > 0 && request.first_ms < cutoff_ms && request.last_ms >= cutoff_ms {
             // The rest goes piece by piece.
             return self.deliver_pieces(request, Why::TooOld).await;
+        }
+        if self.is_to_be_split(request.body.len(), request.maybe_stored) {
+            return self.deliver_pieces(request, Why::TooLarge).await;
         }
         let (encoding, counts, last_ms) = (request.encoding, request.counts, request.last_ms);
         let Request { body, maybe_stored, .. } = request;
@@ -256,7 +261,10 @@ impl LaneSender {
                 }
                 Answer::NoV1 { why } => (why, None),
                 Answer::Refused(refusal, _) => return Fate::Refused(refusal),
-                Answer::TooLarge(refusal) => return Fate::TooLarge(refusal),
+                Answer::TooLarge(refusal) => {
+                    link.refused_as_too_large(offer.body.len());
+                    return Fate::TooLarge(refusal);
+                }
                 Answer::Unwanted(refusal) => return Fate::Unwanted(refusal),
                 Answer::Again { why, after, maybe_stored: stored } => {
                     *maybe_stored |= stored;
@@ -296,6 +304,12 @@ impl LaneSender {
             () = tokio::time::sleep(backoff.longest()) => true,
             () = reached(&mut self.phase, Phase::Yield) => false,
         }
+    }
+
+    /// Whether a body of so many bytes goes in pieces though nobody has refused it. One of which a copy may have been stored
+    /// goes as that went.
+    pub(super) fn is_to_be_split(&self, bytes: usize, maybe_stored: bool) -> bool {
+        !maybe_stored && bytes >= self.link.body_size.least_refused(Instant::now())
     }
 
     /// The receiver has taken samples up to this time, or refused them for good: it is not behind, whatever it thinks of them.

@@ -10,6 +10,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 
 use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
+use super::body_size::BodySize;
 use super::metrics::SendMetrics;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
@@ -22,6 +23,9 @@ const MESSAGE_BYTES_MAX: usize = 512;
 /// Of a message that names the samples that are not stored, a line each, so much is read.
 const REASONS_BYTES_MAX: usize = 1 << 20;
 
+/// This part of an attempt's time its connection may take.
+const CONNECT_SHARE: f64 = 0.75;
+
 /// A destination, as all its lanes share it.
 pub(super) struct Link {
     pub(super) config: std::sync::Arc<RemoteWrite>,
@@ -32,6 +36,8 @@ pub(super) struct Link {
     pub(super) refusals: News,
     /// What is logged about samples past sample_age_limit.
     pub(super) aged: News,
+    /// What is logged about requests that are too large.
+    large: News,
     /// What is logged about histograms that 1.0 cannot carry.
     pub(super) not_carried: News,
     /// What is logged about versions.
@@ -43,11 +49,14 @@ pub(super) struct Link {
     versions: Versions,
     /// It stores what it can of a request that it refuses.
     stores_in_part: AtomicBool,
+    /// How large a body it takes; the same.
+    pub(super) body_size: BodySize,
 }
 
 impl Link {
     pub(super) fn new(config: std::sync::Arc<RemoteWrite>) -> Result<Self, ClientError> {
-        let http = HttpClient::for_posts(&config.http)?;
+        // Before the whole attempt is over, which does not say how far it came.
+        let http = HttpClient::for_posts(&config.http, config.remote_timeout.mul_f64(CONNECT_SHARE))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &config.headers {
             let failed = || ClientError::Header { name: name.clone() };
@@ -59,20 +68,22 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        let (retries, refusals, aged, not_carried, news) = Default::default();
-        let (versions, stores_in_part) = Default::default();
+        let (retries, refusals, aged, large, not_carried, news) = Default::default();
+        let (versions, stores_in_part, body_size) = Default::default();
         Ok(Self {
             config,
             metrics,
             retries,
             refusals,
             aged,
+            large,
             not_carried,
             news,
             http,
             headers,
             versions,
             stores_in_part,
+            body_size,
         })
     }
 
@@ -118,6 +129,20 @@ impl Link {
             );
         }
         follows
+    }
+
+    /// The receiver has refused a body of so many bytes as too large.
+    pub(super) fn refused_as_too_large(&self, bytes: usize) {
+        let now = Instant::now();
+        self.body_size.refused(bytes, now);
+        if let Some(untold) = self.large.tell(now) {
+            tracing::warn!(
+                destination = self.config.name,
+                bytes,
+                untold,
+                "a request is too large for the receiver and goes in smaller ones; a lower max_samples_per_send saves taking requests apart"
+            );
+        }
     }
 
     /// Whether a refused request need not be looked into: the receiver stores what it can, and says that this is so much.

@@ -8,6 +8,7 @@
 mod answer;
 mod apart;
 mod backoff;
+mod body_size;
 mod gather;
 mod join;
 mod lane;
@@ -116,8 +117,7 @@ impl Senders {
     /// Sends what is queued as far as `time` allows, then ends. A request that is in flight then is abandoned: it is not
     /// acknowledged, and is sent again with the same boundaries after a restart.
     pub async fn finish(&self, time: Duration) {
-        self.end(tokio::time::sleep(time)).await;
-        self.ended.store(true, Ordering::Release);
+        self.finish_until(tokio::time::sleep(time), async {}).await;
     }
 
     /// Ends after the requests that are under way, so that others send the rest, or this stays on disk.
@@ -128,16 +128,17 @@ impl Senders {
             *phase = Phase::Yield.max(*phase);
             earlier
         });
-        let ended = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(YIELD_MAX, ended).await.is_err() {
+        if tokio::time::timeout(YIELD_MAX, all_ended(&mut running)).await.is_err() {
             self.stop(running).await;
         }
         self.ended.store(true, Ordering::Release);
     }
 
-    /// The same as [`Senders::finish`] until `overdue` returns.
-    pub async fn finish_until(&self, overdue: impl Future<Output = ()>) {
-        self.end(overdue).await;
+    /// Sends what is queued until `overdue` returns. From then on no request begins, and none is tried again; what is
+    /// under way, a request in pieces as a whole, is ended and acknowledged, unless `last` returns before: then it is
+    /// abandoned, as by [`Senders::finish`].
+    pub async fn finish_until(&self, overdue: impl Future<Output = ()>, last: impl Future<Output = ()>) {
+        self.end(overdue, last).await;
         self.ended.store(true, Ordering::Release);
     }
 
@@ -147,25 +148,29 @@ impl Senders {
         self.ended.load(Ordering::Acquire)
     }
 
-    async fn end(&self, overdue: impl Future<Output = ()>) {
+    async fn end(&self, overdue: impl Future<Output = ()>, last: impl Future<Output = ()>) {
         // What was never started has something to send all the same.
         self.start();
         let mut running = std::mem::take(&mut *self.running());
         self.queue.send_unread();
         self.phase.send_replace(Phase::Drain);
-        let ended = async { while running.join_next().await.is_some() {} };
         tokio::select! {
             biased;
-            () = ended => return,
+            () = all_ended(&mut running) => return,
             () = overdue => {}
+        }
+        self.phase.send_replace(Phase::Yield);
+        tokio::select! {
+            biased;
+            () = all_ended(&mut running) => return,
+            () = last => {}
         }
         self.stop(running).await;
     }
 
     async fn stop(&self, mut running: JoinSet<()>) {
         self.phase.send_replace(Phase::Stop);
-        let ended = async { while running.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_MAX, ended).await.is_err() {
+        if tokio::time::timeout(STOP_MAX, all_ended(&mut running)).await.is_err() {
             tracing::warn!("senders do not end in time and are cut off");
         }
         running.shutdown().await;
@@ -174,6 +179,10 @@ impl Senders {
     fn running(&self) -> MutexGuard<'_, JoinSet<()>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn all_ended(running: &mut JoinSet<()>) {
+    while running.join_next().await.is_some() {}
 }
 
 /// Opens the queue of a destination under `data_dir`. `volume` is what its disk's other queues share with it.

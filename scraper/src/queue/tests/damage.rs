@@ -240,6 +240,10 @@ fn read_through(bytes: &[u8]) -> usize {
                 assert!(next > offset && next <= found.end);
                 offset = next;
             }
+            Step::Search { next } => {
+                assert!(next > offset);
+                offset = next;
+            }
             Step::End => return records,
         }
     }
@@ -293,4 +297,44 @@ fn a_good_record_after_noise_longer_than_the_search_buffer_is_found() {
         writer.append(&header, b"x").unwrap();
         assert_eq!(read_through(&file.bytes()), 1, "{noise}");
     }
+}
+
+#[test]
+fn a_long_damaged_stretch_is_searched_in_steps_and_is_one_bad_record() {
+    const MIB: usize = 1 << 20;
+    let world = World::new();
+    let queue = world.open(1);
+    queue.append(0, samples(1), b"before").unwrap();
+    // What looks like the beginning of a record over and over is the slowest to search.
+    queue.append(0, samples(2), &b"PREC".repeat(MIB)).unwrap();
+    queue.append(0, samples(4), b"after").unwrap();
+    drop(queue);
+    let path = Path::new("/data/prod/set-00000001/lane-000/00000000000000000001.seg");
+    let mut bytes = world.disk.bytes(path);
+    let second = 32 + 72 + b"before".len();
+    bytes[second + 20] ^= 1;
+    world.disk.put(path, &bytes);
+    let queue = world.open(1);
+    let mut reader = reader(&queue, 0);
+    assert_eq!(drain(&mut reader), [b"before"]);
+    let mut steps = 1;
+    let after = loop {
+        let mut body = Vec::new();
+        if let Some(info) = reader.peek(&mut body) {
+            reader.ack(info.sequence);
+            break body;
+        }
+        assert!(reader.is_searching());
+        steps += 1;
+    };
+    assert_eq!(after, b"after");
+    // A step is a little more than so many bytes, and the last one finds it.
+    let steps_max = 4 * MIB / segment::STEP_BYTES_MAX as usize;
+    assert!((steps_max - 1..=steps_max).contains(&steps), "{steps}");
+    assert!(reader.peek(&mut Vec::new()).is_none() && !reader.is_searching());
+    let stats = queue.stats();
+    assert_eq!((stats.corrupt_records, stats.pending.records), (1, 0));
+    drop((reader, queue));
+    let found = inspect::inspect(&world.disk, Path::new("/data/prod"), inspect::Depth::Bodies).unwrap();
+    assert!(found.pending().records == 0);
 }

@@ -10,6 +10,7 @@ mod lanes;
 pub(crate) mod late;
 mod losses;
 mod model;
+mod removal;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -285,7 +285,7 @@ impl Run {
                         self.lanes[lane].uncertain.push(number as usize);
                     }
                 }
-                segment::Step::Bad { next } => offset = next,
+                segment::Step::Bad { next } | segment::Step::Search { next } => offset = next,
                 segment::Step::End => break,
             }
         }

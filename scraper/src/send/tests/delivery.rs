@@ -164,3 +164,26 @@ async fn what_the_queue_drops_during_an_outage_is_not_waited_for() {
     let dropped = sending.queues[0].stats().dropped(DropReason::Size);
     assert_eq!(dropped as usize, 1 + 2 * (59 - stored["a"].len()));
 }
+
+#[tokio::test]
+async fn a_record_behind_a_long_damaged_stretch_arrives_at_a_stop_too() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, "");
+    let settings = QueueSettings::default();
+    let sending = Sending::open(dir.path(), std::slice::from_ref(&config), &settings);
+    sending.append(&[("a", 1)]);
+    let meta = RecordMeta { samples: 1, ..RecordMeta::default() };
+    sending.queues[0].append(0, meta, &vec![7; 5 << 20]).unwrap();
+    sending.append(&[("a", 3)]);
+    drop(sending);
+    let path = queue_dir(dir.path(), "prod").join("set-00000001/lane-000/00000000000000000001.seg");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[32 + 72 + body(&[("a", 1)]).len()] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let sending = Sending::open(dir.path(), &[config], &settings);
+    sending.senders[0].finish(Duration::from_secs(60)).await;
+    assert_eq!(receiver.stored()["a"], [1, 3]);
+    let stats = sending.queues[0].stats();
+    assert_eq!((stats.corrupt_records, stats.dropped(DropReason::Corrupt)), (1, 1));
+}

@@ -9,7 +9,7 @@ use promring_proto::remote_write::v2;
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// A request as it came in.
 #[derive(Clone, Debug)]
@@ -70,6 +70,8 @@ pub(crate) enum Action {
     StoreAndReset,
     /// Stores it and answers with something else.
     StoreAndAnswer(u16),
+    /// Stores it, and answers once it is told to.
+    StoreAndWait(Arc<Notify>),
     /// Never answers.
     Hang,
 }
@@ -95,7 +97,14 @@ struct State {
 impl Receiver {
     /// Starts one. The script is asked for each request, with the number of those before it.
     pub(crate) async fn start(script: impl FnMut(usize, &Received) -> Action + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").await.unwrap(), script)
+    }
+
+    /// The same on a socket that is there already.
+    pub(crate) fn on(
+        listener: TcpListener,
+        script: impl FnMut(usize, &Received) -> Action + Send + 'static,
+    ) -> Self {
         let state = State { script: Box::new(script), received: Vec::new(), stored: Stored::new() };
         let receiver = Self {
             url: format!("http://{}/api/v1/write", listener.local_addr().unwrap()),
@@ -135,8 +144,11 @@ impl Receiver {
     async fn serve(self, mut stream: TcpStream) {
         let mut buffer = Vec::new();
         while let Some(request) = read_request(&mut stream, &mut buffer).await {
-            let (answer, number) = self.handle(request);
+            let (answer, number, wait) = self.handle(request);
             self.changed.send_replace(number);
+            if let Some(told) = wait {
+                told.notified().await;
+            }
             match answer {
                 Some(answer) if answer.is_empty() => return,
                 Some(answer) => stream.write_all(answer.as_bytes()).await.unwrap_or_default(),
@@ -145,18 +157,20 @@ impl Receiver {
         }
     }
 
-    /// The answer to write; empty: the connection is closed; None: there is none. And how many requests there were.
-    fn handle(&self, request: Received) -> (Option<String>, usize) {
+    /// The answer to write; empty: the connection is closed; None: there is none. And how many requests there were, and
+    /// what the answer waits for.
+    fn handle(&self, request: Received) -> (Option<String>, usize, Option<Arc<Notify>>) {
         let mut state = self.state.lock().unwrap();
         let number = state.received.len();
         let action = (state.script)(number, &request);
+        let wait = if let Action::StoreAndWait(told) = &action { Some(Arc::clone(told)) } else { None };
         let answer = match action {
             Action::Store if request.is_v2() => {
                 let (written, refused) = state.store_v2(&request);
                 let status = if refused.is_empty() { 204 } else { 400 };
                 Some(answer(status, &written_headers(written), &refused))
             }
-            Action::Store => Some(match state.store(&request) {
+            Action::Store | Action::StoreAndWait(_) => Some(match state.store(&request) {
                 Ok(()) => answer(204, "", ""),
                 Err(reason) => answer(400, "", reason),
             }),
@@ -179,7 +193,7 @@ impl Receiver {
             Action::Hang => None,
         };
         state.received.push(request);
-        (answer, number + 1)
+        (answer, number + 1, wait)
     }
 }
 

@@ -66,6 +66,85 @@ async fn requests_that_are_too_large_are_halved() {
     assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
 }
 
+/// Four series with names of this many bytes that do not compress.
+fn large_names(bytes: usize) -> Vec<String> {
+    let text = noise(4 * bytes);
+    (0..4).map(|at| text[at * bytes..(at + 1) * bytes].to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_remembered_and_goes_in_pieces_at_once() {
+    for (records, bytes) in [(20, 15_000), (200, 700)] {
+        let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&refused);
+        let receiver = Receiver::start(move |_, request| {
+            if request.body.len() <= 20_000 {
+                return Action::Store;
+            }
+            count.fetch_add(1, Ordering::Relaxed);
+            Action::Answer(413, "")
+        })
+        .await;
+        let (sending, _dir) = queueing_for(&receiver, "");
+        let names = large_names(bytes);
+        for time in 1..=records {
+            let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+            sending.append(&samples);
+        }
+        sending.start();
+        sending.drained().await;
+        assert!(receiver.stored().values().all(|times| *times == (1..=records).collect::<Vec<_>>()));
+        assert_eq!(receiver.stored().len(), 4);
+        assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+        // Records of 60 kB go in four pieces each; small ones are joined to less from the beginning.
+        let refused = refused.load(Ordering::Relaxed);
+        assert!(refused <= 12, "{refused} of {} requests", receiver.received().len());
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_went_in_pieces_at_once_keeps_its_boundaries_over_a_restart() {
+    let mut seconds = 0;
+    let receiver = Receiver::start(move |_, request| {
+        if request.body.len() > 20_000 {
+            return Action::Answer(413, "");
+        }
+        seconds += usize::from(request.samples()[0].1 == 2);
+        // The second piece of the second record is stored, and nobody hears of it; the process ends then.
+        if seconds == 2 { Action::StoreAndWait(Arc::default()) } else { Action::Store }
+    })
+    .await;
+    let names = large_names(15_000);
+    let record = |time| -> Vec<(&str, i64)> { names.iter().map(|name| (name.as_str(), time)).collect() };
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, ", max_samples_per_send: 4");
+    let settings = QueueSettings::default();
+    let sending = Sending::open(dir.path(), std::slice::from_ref(&config), &settings);
+    sending.append(&record(1));
+    sending.append(&record(2));
+    sending.start();
+    receiver.samples(6).await;
+    sending.kill().await;
+    let first = receiver.received();
+    let sizes = |requests: &[receiver::Received]| -> Vec<(i64, usize)> {
+        requests.iter().map(|request| (request.samples()[0].1, request.samples().len())).collect()
+    };
+    let of_second = first.iter().position(|request| request.samples()[0].1 == 2).unwrap();
+    assert_eq!(sizes(&first[of_second..]), [(2, 1), (2, 1)], "in pieces at once");
+    let sending = Sending::open(dir.path(), &[config], &settings);
+    sending.start();
+    sending.drained().await;
+    let again = &receiver.received()[first.len()..];
+    // As a whole at first, as its first copy may have gone; then all of it in the pieces in which it had gone.
+    assert_eq!(again[0].samples().len(), 4);
+    let pieces: Vec<&receiver::Received> =
+        again.iter().filter(|request| request.samples().len() == 1).collect();
+    assert!(pieces[0].body == first[of_second].body && pieces[1].body == first[of_second + 1].body);
+    assert_eq!(pieces.len(), 4);
+    assert!(receiver.stored().values().all(|times| *times == [1, 2]));
+    assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 0);
+}
+
 #[tokio::test]
 async fn a_sample_that_is_too_large_alone_is_given_up() {
     let receiver = Receiver::start(|_, request| {
@@ -108,17 +187,49 @@ async fn a_refused_copy_of_what_was_stored_is_no_loss() {
 
 #[tokio::test]
 async fn a_refusal_after_definite_answers_is_loss_and_counted_as_such() {
-    let receiver = Receiver::start(|number, _| match number {
-        // Not stored, and it says so.
-        1 => Action::Answer(429, ""),
-        _ => Action::Store,
-    })
-    .await;
-    let (sending, _dir) = sending_to(&receiver, "").await;
-    sending.append(&[("a", 10)]);
-    receiver.samples(1).await;
+    // Not stored, and it says so.
+    for status in [429, 401, 403, 404, 301] {
+        let receiver = Receiver::start(move |number, _| match number {
+            1 => Action::Answer(status, ""),
+            _ => Action::Store,
+        })
+        .await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.append(&[("a", 10)]);
+        receiver.samples(1).await;
+        sending.append(&[("a", 5)]);
+        sending.drained().await;
+        let counted = (sending.refused("out_of_order"), sending.refused("already_stored"));
+        assert_eq!(counted, (1, 0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_after_attempts_that_found_no_connection_is_loss_and_counted_as_such() {
+    // Nobody accepts, and a queue of connections that is full lets no further one come about; later somebody does.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let wait = Duration::from_millis(200);
+    while let Ok(connected) = tokio::time::timeout(wait, tokio::net::TcpStream::connect(address)).await {
+        waiting.push(connected.unwrap());
+        assert!(waiting.len() < 100, "connections come about though nobody accepts them");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = (*destination("prod", &format!("http://{address}/api/v1/write"), "")).clone();
+    config.remote_timeout = Duration::from_millis(300);
+    let sending = Sending::open(dir.path(), &[Arc::new(config)], &QueueSettings::default());
     sending.append(&[("a", 5)]);
+    sending.start();
+    while sending.metric("prometheus_remote_storage_samples_retried_total", "") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(waiting);
+    let receiver = Receiver::on(listener, |_, _| Action::Answer(400, "out of order sample"));
     sending.drained().await;
+    assert!(!receiver.received().is_empty());
     assert_eq!((sending.refused("out_of_order"), sending.refused("already_stored")), (1, 0));
 }
 

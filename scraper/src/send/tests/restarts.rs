@@ -100,6 +100,82 @@ async fn a_stop_sends_what_is_queued_and_ends() {
 }
 
 #[tokio::test]
+async fn a_stop_ends_the_request_that_is_under_way_and_begins_no_other() {
+    let answer = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&answer);
+    let receiver = Receiver::start(move |number, _| match number {
+        0 => Action::StoreAndWait(Arc::clone(&told)),
+        _ => Action::Store,
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, ", max_samples_per_send: 1");
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    sending.append(&[("a", 1)]);
+    sending.append(&[("a", 2)]);
+    sending.start();
+    receiver.requests(1).await;
+    // The time to send is over before the answer comes.
+    let overdue = async {};
+    let ended = sending.senders[0].finish_until(overdue, std::future::pending());
+    tokio::join!(ended, async { answer.notify_one() });
+    assert_eq!(receiver.received().len(), 1);
+    drop(sending);
+    let left = crate::queue::Inspection::of(&queue_dir(dir.path(), "prod")).unwrap();
+    let lane = &left.sets[0].lanes[0];
+    assert_eq!((lane.acknowledged, lane.in_flight, lane.pending.records), (1, None, 1));
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_request_that_is_in_pieces_as_a_whole() {
+    let answer = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&answer);
+    let receiver = Receiver::start(move |number, _| match number {
+        0 => Action::Answer(413, ""),
+        1 => Action::StoreAndWait(Arc::clone(&told)),
+        _ => Action::Store,
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, "");
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    sending.append(&[("a", 1), ("b", 1)]);
+    sending.start();
+    receiver.requests(2).await;
+    let ended = sending.senders[0].finish_until(async {}, std::future::pending());
+    tokio::join!(ended, async { answer.notify_one() });
+    assert_eq!(receiver.stored().len(), 2);
+    assert_eq!(sending.queues[0].stats().pending.records, 0);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_no_answer_beyond_its_time_and_tries_nothing_again() {
+    let receiver = Receiver::start(|number, _| match number {
+        0 => Action::Answer(500, ""),
+        _ => Action::Hang,
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = (*destination("prod", &receiver.url, "")).clone();
+    (config.queue.min_backoff, config.queue.max_backoff) =
+        (Duration::from_secs(3600), Duration::from_secs(3600));
+    let sending = Sending::open(dir.path(), &[Arc::new(config)], &QueueSettings::default());
+    sending.append(&[("a", 1)]);
+    sending.start();
+    receiver.requests(1).await;
+    // It waits before it is tried again, which it is not.
+    sending.senders[0].finish_until(async {}, std::future::pending()).await;
+    assert_eq!(receiver.received().len(), 1);
+    drop(sending);
+    let config = destination("prod", &receiver.url, "");
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    sending.start();
+    receiver.requests(2).await;
+    sending.senders[0].finish_until(async {}, async {}).await;
+    assert_eq!(sending.queues[0].stats().pending.records, 1);
+}
+
+#[tokio::test]
 async fn a_stop_leaves_to_the_next_process_what_a_dead_receiver_does_not_take() {
     let receiver = Receiver::start(|_, _| Action::Answer(429, "")).await;
     let dir = tempfile::tempdir().unwrap();
