@@ -295,7 +295,7 @@ impl Leader {
             return reply(false);
         }
         if report.promised > self.term && self.options.raises_term && !self.leading {
-            self.term = report.promised + 1;
+            self.term = report.promised.saturating_add(1);
             self.members.values_mut().for_each(|seen| seen.full = false);
             return self.report(name, report, now_ms);
         }
