@@ -356,6 +356,7 @@ impl Leader {
         let lost = self.count_lost();
         self.restless |= self.membership.tick(now_ms) | (lost != self.count_lost());
         if !self.leading {
+            self.pass_over_silence(now_ms);
             if !self.has_collected(now_ms) {
                 return false;
             }
