@@ -301,10 +301,10 @@ impl World {
         if drained == Drain::InVain {
             // Nobody else was there.
             self.audit.nobody_left(now_ms);
-            if self.mode == Mode::Chaos {
-                // It may have been in vain because no allocator could be reached: then others have its keys once one can be.
-                self.audit.fault(&s.name, now_ms, now_ms);
-            }
+        }
+        if self.mode != Mode::Planned {
+            // Nobody it could reach may know yet when it stopped, nor can ask it any more: then it is as lost as any other.
+            self.audit.fault(&s.name, now_ms, now_ms);
         }
         s.stop();
         match back {
