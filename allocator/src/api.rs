@@ -29,6 +29,11 @@ use crate::targets::Discovered;
 /// A poll waits this long unless it says otherwise, and at most twice as long.
 const POLL_WAIT: Duration = Duration::from_secs(30);
 
+/// How far a term may be ahead of the clock, in milliseconds: five centuries. Terms are small numbers, or, without a Lease, Unix times
+/// in milliseconds. A leader takes a higher one than any that a scraper has seen, so that one which was made up would leave no
+/// room for those to come.
+const TERM_AHEAD_MAX: u64 = 1 << 44;
+
 pub(crate) fn routes(allocator: Allocator) -> Router {
     let for_scrapers = Router::new()
         .route("/api/v1/assignments/{scraper}", get(assignment))
@@ -160,7 +165,12 @@ async fn report(
         return refusal;
     }
     metrics::counter!("promring_allocator_reports_total").increment(1);
-    allocator.heard(report.handover.promised);
+    let promised = report.handover.promised;
+    if promised > now_ms().max(0).unsigned_abs() + TERM_AHEAD_MAX {
+        let text = format!("handover.promised: no allocator can have led in the term {promised}\n");
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
+    allocator.heard(promised);
     // One that was paused may find out here that it leads no more.
     let result = if allocator.leads() {
         allocator.state().report(&scraper, report, now_ms())

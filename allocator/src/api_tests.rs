@@ -182,6 +182,26 @@ async fn whoever_is_none_of_the_scrapers_is_refused_and_a_flood_is_held_up() {
 }
 
 #[tokio::test]
+async fn a_term_that_nobody_can_have_had_is_refused_and_raises_nothing() {
+    let (allocator, routes) = running();
+    let term = || allocator.state().version().unwrap().term;
+    let before = term();
+    let made_up = now_ms().unsigned_abs() + 2 * TERM_AHEAD_MAX;
+    for promised in [made_up, u64::MAX] {
+        let report = MemberReport { run: 1, sequence: 1, full: true, promised, ..MemberReport::default() };
+        let (status, _, body) = ask(&routes, reporting("a", report)).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(String::from_utf8_lossy(&body).contains("handover.promised"));
+        assert_eq!(term(), before);
+    }
+    // A clock that was ahead of this one is another matter.
+    let promised = before + 1_000_000;
+    let report = MemberReport { run: 1, sequence: 1, full: true, promised, ..MemberReport::default() };
+    let (status, _, _) = ask(&routes, reporting("a", report)).await;
+    assert_eq!((status, term()), (StatusCode::OK, promised + 1));
+}
+
+#[tokio::test]
 async fn who_does_not_lead_answers_neither_polls_nor_reports() {
     let (allocator, routes) = joined().await;
     let held = whole(&routes, "a").await.version;

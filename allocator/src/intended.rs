@@ -8,7 +8,7 @@ use promring_model::roster::{Presence, Roster};
 /// The API server may take so long to tell who the scrapers are, before whoever reports counts, in milliseconds.
 const ROSTER_PATIENCE_MS: i64 = 30_000;
 
-/// A scraper that nobody watches is forgotten when it has not been heard of for a day, in milliseconds.
+/// A scraper that may or may not come back is forgotten when it has not been heard of for a day, in milliseconds.
 const FORGOTTEN_AFTER_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The scrapers that there are to be.
@@ -87,7 +87,9 @@ impl Intended {
     }
 
     /// Whether nobody needs to remember a scraper that is lost and has no targets. Of one whose pods are watched that is so once
-    /// there is to be no such pod and it has left no backlog; any other may come back within a day.
+    /// there is to be no such pod and it has left no backlog. What an ordinal has left waits on its volume for as long as that may
+    /// be; what another pod has left is shown for a day, as nobody can say whether such a pod comes back. Neither can they of one
+    /// that nobody watches.
     pub(crate) fn may_be_forgotten(
         &self,
         name: &str,
@@ -95,10 +97,13 @@ impl Intended {
         has_backlog: bool,
         now_ms: i64,
     ) -> bool {
+        let is_long_ago = now_ms - member.reported_ms >= FORGOTTEN_AFTER_MS;
         match &self.roster {
-            Some(roster) if self.watched => roster.is_gone(name) && !has_backlog,
+            Some(roster) if self.watched => {
+                roster.is_gone(name) && (!has_backlog || !roster.has_ordinals() && is_long_ago)
+            }
             Some(roster) if roster.presence(name).is_some() => false,
-            _ => now_ms - member.reported_ms >= FORGOTTEN_AFTER_MS,
+            _ => is_long_ago,
         }
     }
 

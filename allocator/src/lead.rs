@@ -25,6 +25,7 @@ use crate::ledger::{JobTerms, Ledger};
 use crate::placing::{Drift, Placed, Placing, Taker};
 use crate::reasons::{Reason, Reasons};
 use crate::reports::Reports;
+use crate::targets::Discovered;
 pub(crate) use answer::{Answer, whole};
 use guesses::Guesses;
 use told::Told;
@@ -172,6 +173,20 @@ impl Lead {
             self.leader.lead_if_claimed(catalog.keys().map(|(key, _)| key));
         }
         self.leader.is_leading() && may_begin && !self.retiring && self.placing.is_none()
+    }
+
+    /// The living targets of the keys that scrapers have, by what they have told of it. Of several who have to do with a key, its owner
+    /// comes last.
+    pub(crate) fn claimed<'a>(
+        &'a self,
+        catalog: &'a Catalog,
+    ) -> impl Iterator<Item = (&'a Name, &'a Discovered)> {
+        self.leader.placed().flat_map(move |(key, _)| {
+            let mut names: Vec<&Name> = self.leader.participants(key).map(|(name, _)| name).collect();
+            names.reverse();
+            let of_key = move |name| catalog.living(key).iter().map(move |target| (name, &**target));
+            names.into_iter().flat_map(of_key)
+        })
     }
 
     /// Time has passed, or something has come: to be called after [`Lead::is_about_to_place`]. Returns the scrapers that are told

@@ -1,6 +1,6 @@
 //! What scrapers report beside hand-over: health and weight of targets, queues, rates.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use promring_model::target::TargetId;
 use promring_proto::api::{Report, TargetReport};
@@ -11,7 +11,7 @@ use crate::targets::Discovered;
 /// A weight that is another by less than this part is the same: samples come and go with every scrape.
 const SAME_PART: u64 = 20;
 
-/// So many targets may be told of before it is known which there are; nobody has as many.
+/// So many targets may be told of before it is known whose they are; nobody has as many.
 const TARGETS_MAX: usize = 2_000_000;
 
 /// What a scraper last reported, beside its targets.
@@ -43,9 +43,46 @@ pub(crate) struct Reports {
     by_scraper: BTreeMap<String, Reported>,
     targets: HashMap<TargetId, Known>,
     means: Means,
+    /// What scrapers told of targets before it was known whose these are.
+    early: BTreeMap<String, HashMap<TargetId, TargetReport>>,
 }
 
 impl Reports {
+    /// Keeps apart what a scraper tells of targets as long as nobody knows whose these are (see [`Reports::believe`]).
+    pub(crate) fn put_by(&mut self, name: &str, told: Vec<TargetReport>) {
+        let mut room = TARGETS_MAX.saturating_sub(self.early.values().map(HashMap::len).sum());
+        if told.is_empty() {
+            return;
+        }
+        let early = self.early.entry(name.to_owned()).or_default();
+        for report in told {
+            if early.contains_key(&report.id) || room > 0 {
+                room -= usize::from(early.insert(report.id, report).is_none());
+            }
+        }
+    }
+
+    /// Whether something was put by.
+    pub(crate) fn has_put_by(&self) -> bool {
+        !self.early.is_empty()
+    }
+
+    /// A target turns out to be this scraper's: takes what was put by of it. The last word counts, but for its weight, which only
+    /// a word with samples has.
+    pub(crate) fn believe(&mut self, name: &str, target: &Discovered) {
+        let told = self.early.get_mut(name).and_then(|early| early.remove(&target.target.id));
+        if let Some(report) = told {
+            self.learn(report);
+            self.count(target);
+        }
+    }
+
+    /// It is known whose all targets are: nobody is believed what is still put by.
+    pub(crate) fn drop_put_by(&mut self) {
+        let ignored: usize = std::mem::take(&mut self.early).values().map(HashMap::len).sum();
+        count_ignored(ignored);
+    }
+
     /// Takes a report. Calls `changed` for each target whose weight is another than before, which is then to be counted (see
     /// [`Reports::count`]), and returns whether the health of all targets is wanted: there is only what changed.
     pub(crate) fn take(
@@ -57,17 +94,9 @@ impl Reports {
     ) -> bool {
         for report in std::mem::take(&mut report.targets) {
             let id = report.id;
-            let before = self.targets.remove(&id);
-            if before.is_none() && self.targets.len() >= TARGETS_MAX {
-                continue;
-            }
-            let (known, counted) = before.map_or((0, None), |before| (before.samples, before.counted));
-            let is_other = report.samples.abs_diff(known) > known / SAME_PART;
-            let samples = if report.samples > 0 && is_other { report.samples } else { known };
-            if samples != known {
+            if self.learn(report) {
                 changed(id);
             }
-            self.targets.insert(id, Known { report, samples, counted });
         }
         report.handover.claims = Vec::new();
         report.handover.moves = Vec::new();
@@ -80,17 +109,22 @@ impl Reports {
         reported.health_of_run != Some(run)
     }
 
+    /// Takes what is told of a target. Returns whether its weight is another than before.
+    fn learn(&mut self, report: TargetReport) -> bool {
+        let id = report.id;
+        let before = self.targets.remove(&id);
+        let (known, counted) = before.map_or((0, None), |before| (before.samples, before.counted));
+        let is_other = report.samples.abs_diff(known) > known / SAME_PART;
+        let samples = if report.samples > 0 && is_other { report.samples } else { known };
+        self.targets.insert(id, Known { report, samples, counted });
+        samples != known
+    }
+
     /// These targets are no more.
     pub(crate) fn forget(&mut self, gone: &[TargetId]) {
         for known in gone.iter().filter_map(|id| self.targets.remove(id)) {
             known.counted.iter().for_each(|counted| self.means.remove(counted));
         }
-    }
-
-    /// There are no targets but these.
-    pub(crate) fn retain(&mut self, living: &HashSet<TargetId>) {
-        let gone: Vec<TargetId> = self.targets.keys().filter(|id| !living.contains(id)).copied().collect();
-        self.forget(&gone);
     }
 
     /// Whether anything is known of any target.
@@ -148,6 +182,7 @@ impl Reports {
     /// Nobody needs to know any more what a scraper reported.
     pub(crate) fn forget_scraper(&mut self, scraper: &str) {
         self.by_scraper.remove(scraper);
+        self.early.remove(scraper);
     }
 
     /// What a scraper last reported.
@@ -170,6 +205,11 @@ impl Reported {
         }
         (self.report, self.at_ms) = (report, now_ms);
     }
+}
+
+/// Counts targets that somebody told of who does not have them.
+pub(crate) fn count_ignored(targets: usize) {
+    metrics::counter!("promring_allocator_report_targets_ignored_total").increment(targets as u64);
 }
 
 #[cfg(test)]

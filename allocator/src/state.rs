@@ -20,7 +20,7 @@ use crate::lead::{Answer, Lead, Seen, whole};
 use crate::patience::PATIENCE_MS;
 use crate::placing::Drift;
 pub use crate::reports::Reported;
-use crate::reports::Reports;
+use crate::reports::{self, Reports};
 use crate::targets::{Discovered, JobTargets};
 
 /// Scrapers that may be known at once; a report under a further name is refused.
@@ -191,8 +191,9 @@ impl State {
             let told = report.targets.len();
             let is_own = |id| lead.key_of(name, id).is_some_and(|key| self.catalog.target(key, id).is_some());
             report.targets.retain(|target| is_own(target.id));
-            let ignored = told - report.targets.len();
-            metrics::counter!("promring_allocator_report_targets_ignored_total").increment(ignored as u64);
+            reports::count_ignored(told - report.targets.len());
+        } else if !is_old {
+            self.reports.put_by(name, std::mem::take(&mut report.targets));
         }
         let mut reweighed = Vec::new();
         let full = !is_old && self.reports.take(name, report, now_ms, |id| reweighed.push(id));
@@ -230,11 +231,11 @@ impl State {
             return Vec::new();
         }
         self.lacking.tick(now_ms);
-        if lead.is_about_to_place(&self.catalog, self.may_begin, now_ms) {
-            // What scrapers told before it was known whose targets these are.
-            let living = || self.catalog.keys().flat_map(|(_, living)| living);
-            self.reports.retain(&living().map(|target| target.target.id).collect());
-            living().for_each(|target| self.reports.count(target));
+        if lead.is_about_to_place(&self.catalog, self.may_begin, now_ms) && self.reports.has_put_by() {
+            for (name, target) in lead.claimed(&self.catalog) {
+                self.reports.believe(name, target);
+            }
+            self.reports.drop_put_by();
         }
         let seen = Seen {
             catalog: &self.catalog,

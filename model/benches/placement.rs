@@ -5,12 +5,11 @@
 //! `cargo bench -p promring-model --bench placement`; with `-- quick` without the table's million targets.
 #![allow(clippy::print_stdout, missing_docs)]
 
-use std::collections::HashMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use promring_model::hash::hash64;
-use promring_model::placement::{Change, Held, Placement, PlacementOptions, Placer, Previous, place};
+use promring_model::placement::{Change, Placement, PlacementOptions, Placer, Previous, place};
 use promring_model::target::TargetKey;
 
 const FROM_NOTHING_MAX: Duration = Duration::from_secs(1);
@@ -57,9 +56,9 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "| targets | scrapers | weights | heaviest/mean | max/mean | min/mean | moved on +1 | ideal | moved on −1 | its own | +1 from nothing | ms |"
+        "| targets | scrapers | weights | heaviest/mean | max/mean | min/mean | moved on +1 | ideal | moved on −1 | its own | +1 from nothing | anew after +1 | ms |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for count in [10_000, 100_000, 1_000_000] {
         if quick && count == 1_000_000 {
             continue;
@@ -87,13 +86,21 @@ fn row(weights: Weights, targets: &Targets, scrapers: usize) {
     let heaviest = targets.iter().map(|target| target.1).fold(0.0, f64::max);
     let (least, most) =
         loads.iter().fold((f64::MAX, 0.0_f64), |(low, high), &load| (low.min(load), high.max(load)));
-    let up = changed(targets, &before, &one_more, &held);
-    let down = changed(targets, &before, &one_less, &held);
+    let after = |scrapers: &[String]| {
+        let previous = Previous { scrapers: &before, held: &|key| held.get(&key).copied() };
+        place(targets, scrapers, Some(&previous), &options)
+    };
+    let moved = |placed: &Placement, scrapers: &[String]| {
+        share(targets, |at| before[held[&targets[at].0].scraper] != scrapers[placed.owners[at] as usize])
+    };
+    let grown = after(&one_more);
+    let (up, down) = (moved(&grown, &one_more), moved(&after(&one_less), &one_less));
     let own = share(targets, |at| before[placed.owners[at] as usize].ends_with("-2"));
     let fresh = place(targets, &one_more, None, &options);
     let reshuffled = share(targets, |at| fresh.owners[at] != placed.owners[at]);
+    let anew = share(targets, |at| fresh.owners[at] != grown.owners[at]);
     println!(
-        "| {} | {scrapers} | {} | {:.2} | {:.3} | {:.3} | {:.2}% | {:.2}% | {:.2}% | {:.2}% | {:.1}% | {} |",
+        "| {} | {scrapers} | {} | {:.2} | {:.3} | {:.3} | {:.2}% | {:.2}% | {:.2}% | {:.2}% | {:.1}% | {:.1}% | {} |",
         targets.len(),
         weights.name(),
         heaviest / mean,
@@ -104,6 +111,7 @@ fn row(weights: Weights, targets: &Targets, scrapers: usize) {
         down,
         own,
         reshuffled,
+        anew,
         took.as_millis(),
     );
 }
@@ -116,13 +124,7 @@ fn loads(targets: &Targets, placement: &Placement, scrapers: usize) -> Vec<f64> 
     loads
 }
 
-/// The percentage of the targets that are elsewhere after the change of scrapers.
-fn changed(targets: &Targets, before: &[String], after: &[String], held: &HashMap<TargetKey, Held>) -> f64 {
-    let previous = Previous { scrapers: before, held: &|key| held.get(&key).copied() };
-    let placed = place(targets, after, Some(&previous), &PlacementOptions::default());
-    share(targets, |at| before[held[&targets[at].0].scraper] != after[placed.owners[at] as usize])
-}
-
+/// The percentage of the targets of which this holds.
 fn share(targets: &Targets, counts: impl Fn(usize) -> bool) -> f64 {
     (0..targets.len()).filter(|&at| counts(at)).count() as f64 * 100.0 / targets.len() as f64
 }

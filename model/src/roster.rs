@@ -28,6 +28,8 @@ pub struct Roster {
     members: BTreeMap<String, Seen>,
     /// Those who are not to be, and whose pods are there all the same; None where nobody watches pods.
     lingering: Option<BTreeSet<String>>,
+    /// Names are those of ordinals: who is no more may be again, with its volume.
+    has_ordinals: bool,
 }
 
 /// What is known of one member.
@@ -44,13 +46,13 @@ impl Roster {
     pub fn of_names<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Self {
         let seen = Seen { presence: Presence::Unknown, node: None };
         let members = names.into_iter().map(|name| (name.into(), seen.clone())).collect();
-        Self { members, lingering: None }
+        Self { members, lingering: None, has_ordinals: false }
     }
 
     /// Members that are pods, whatever made them.
     pub fn of_pods(pods: impl IntoIterator<Item = (String, Seen)>) -> Self {
         let members = pods.into_iter().take(REPLICAS_MAX as usize).collect();
-        Self { members, lingering: Some(BTreeSet::new()) }
+        Self { members, lingering: Some(BTreeSet::new()), has_ordinals: false }
     }
 
     /// Whether this one is not to be (any more) and has no pod either: what it has left on its volume, nobody will send
@@ -59,6 +61,13 @@ impl Roster {
     pub fn is_gone(&self, name: &str) -> bool {
         let pods = self.lingering.as_ref();
         !self.members.contains_key(name) && pods.is_some_and(|pods| !pods.contains(name))
+    }
+
+    /// Whether the members are a StatefulSet's ordinals: one that is gone returns under its name, with its volume, when the set grows
+    /// again. A pod that a Deployment has lost does not.
+    #[must_use]
+    pub fn has_ordinals(&self) -> bool {
+        self.has_ordinals
     }
 
     /// What is known of this member; None for one that is not to be.
@@ -150,7 +159,7 @@ impl StatefulSet {
         };
         let members: BTreeMap<String, Seen> = ordinals.map(member).collect();
         let lingering = self.pods.keys().filter(|name| !members.contains_key(*name)).cloned().collect();
-        Some(Roster { members, lingering: Some(lingering) })
+        Some(Roster { members, lingering: Some(lingering), has_ordinals: true })
     }
 }
 

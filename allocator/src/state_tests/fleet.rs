@@ -75,6 +75,8 @@ pub(super) struct Scraper {
     pub(super) node: String,
     /// Samples that wait in its queue.
     pub(super) queued: u64,
+    /// What it tells of targets beside those that it has.
+    pub(super) beside: Vec<TargetReport>,
 }
 
 impl Scraper {
@@ -94,6 +96,7 @@ impl Scraper {
             samples: BTreeMap::new(),
             node: String::new(),
             queued: 0,
+            beside: Vec::new(),
         }
     }
 
@@ -106,7 +109,7 @@ impl Scraper {
         });
         Some(Report {
             full: true,
-            targets: targets.collect(),
+            targets: targets.chain(self.beside.iter().cloned()).collect(),
             node: self.node.clone(),
             queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,

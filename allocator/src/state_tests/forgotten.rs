@@ -1,11 +1,57 @@
 //! Scrapers that are remembered no longer.
 
-use promring_model::roster::{Presence, StatefulSet};
+use promring_model::config::{Config, Members, SelectorMembers};
+use promring_model::roster::{Presence, Roster, Seen, StatefulSet};
 
 use super::members::{of_set, set};
 use super::*;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// A pool of pods that a selector finds, with a lapse that is long, so that a day has few steps.
+fn of_pods(targets: usize) -> Config {
+    let mut config = config(targets, "");
+    config.allocator.lapse = std::time::Duration::from_secs(600);
+    config.allocator.members = Members::Selector(SelectorMembers {
+        namespace: Some("n".to_owned()),
+        selector: "app=scraper".to_owned(),
+        kubeconfig_file: None,
+    });
+    config
+}
+
+/// What the API server tells of these pods, which are all ready.
+fn pods(names: &[&str]) -> Option<Roster> {
+    let seen = || Seen { presence: Presence::Ready, node: None };
+    Some(Roster::of_pods(names.iter().map(|name| ((*name).to_owned(), seen()))))
+}
+
+#[test]
+fn a_pod_that_no_selector_finds_any_more_is_forgotten_after_a_day_though_it_has_left_something() {
+    for queued in [0, 7] {
+        let mut fleet = Fleet::unsettled(&of_pods(20), &["x-7f", "x-9c"]);
+        fleet.state.set_roster(pods(&["x-7f", "x-9c"]));
+        fleet.run(3_000);
+        fleet.scraper("x-9c").queued = queued;
+        fleet.run(4_000);
+        // It dies, and the Deployment has another one for it.
+        fleet.silent.insert("x-9c".to_owned());
+        let died_ms = fleet.now_ms;
+        fleet.join("x-b2");
+        fleet.state.set_roster(pods(&["x-7f", "x-b2"]));
+        fleet.run(700_000);
+        assert_eq!(is_known(&fleet, "x-9c"), queued > 0, "nothing is left of it");
+        while fleet.now_ms < died_ms + DAY_MS - 200_000 {
+            fleet.now_ms += 100_000;
+            fleet.run(1_000);
+        }
+        assert_eq!(is_known(&fleet, "x-9c"), queued > 0, "it is not a day yet");
+        fleet.run(360_000);
+        assert!(!is_known(&fleet, "x-9c"));
+        let shares: Vec<usize> = ["x-7f", "x-b2"].iter().map(|name| fleet.scrapes(name).len()).collect();
+        assert!(shares.iter().all(|share| *share > 0) && shares.iter().sum::<usize>() == 20, "{shares:?}");
+    }
+}
 
 fn is_known(fleet: &Fleet, name: &str) -> bool {
     let known = fleet.state.membership().unwrap().contains(name);

@@ -49,6 +49,52 @@ fn nobody_tells_of_targets_that_are_not_its_own() {
 }
 
 #[test]
+fn what_a_scraper_tells_a_new_leader_of_others_targets_counts_for_nothing() {
+    const FORGED: u64 = 60_000_000;
+    for restarts in [false, true] {
+        let mut fleet = Fleet::unsettled(&config(40, ""), &["a", "b", "c"]);
+        // Half of the targets have never yielded anything, so that their owners have no word against a forged one.
+        for number in 1..=40 {
+            let samples = if number % 2 == 0 { 0 } else { 3_000 };
+            for scraper in fleet.scrapers.values_mut() {
+                scraper.samples.insert(format!("t:{number}"), samples);
+            }
+        }
+        fleet.run(20_000);
+        let before = fleet.shares();
+        let active = fleet.state.jobs().flat_map(|job| job.active().values());
+        let ids: Vec<(TargetId, String)> = active
+            .map(|target| (target.target.id, fleet.state.owner(target.target.key).unwrap().to_owned()))
+            .collect();
+        let others = ids.iter().filter(|(_, owner)| owner != "b").map(|(id, _)| *id);
+        let told = others.clone().chain([TargetId(7)]);
+        fleet.scraper("b").beside =
+            told.map(|id| TargetReport { samples: FORGED, ..TargetReport::unknown(id) }).collect();
+        if restarts {
+            fleet.restart_allocator();
+        } else {
+            let term = fleet.state.version().unwrap().term + 1;
+            fleet.state.step_down();
+            fleet.state.lead(term, false, fleet.now_ms);
+        }
+        // It tells that after all others as well.
+        fleet.run(4_000);
+        assert!(fleet.state.assigns().is_err() || !restarts);
+        fleet.talk("b");
+        fleet.run(200_000);
+        fleet.settle();
+        assert_eq!(fleet.shares(), before, "nothing moves");
+        for id in others {
+            assert_ne!(fleet.state.health(id).map(|report| report.samples), Some(FORGED));
+        }
+        let loads = fleet.state.leading().unwrap().loads();
+        assert_eq!(loads.iter().map(|load| load.weight).sum::<f64>(), 40.0 * 50.0);
+        let own = ids.iter().filter(|(_, owner)| owner == "b");
+        assert!(own.clone().count() > 0 && own.clone().all(|(id, _)| fleet.state.health(*id).is_some()));
+    }
+}
+
+#[test]
 fn every_run_is_asked_for_everything() {
     let mut fleet = Fleet::new(&config(3, ""), &["a"]);
     let answer = fleet.scraper("a").answer.clone();

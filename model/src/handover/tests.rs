@@ -228,6 +228,32 @@ fn a_new_leader_gives_out_nothing_before_everyone_has_told_or_is_lost() {
 }
 
 #[test]
+fn a_new_leader_that_was_stopped_takes_nobody_for_lost_who_has_yet_to_tell() {
+    for stopped_ms in [20_000, 100_000] {
+        let mut fleet = Fleet::new(&["a", "b"]);
+        fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+        fleet.talk(&name("b"));
+        // It reports, and the answer that asks it for everything is lost.
+        let now_ms = fleet.now_ms;
+        let report = fleet.member("a").report(now_ms).unwrap();
+        assert!(fleet.leader.report("a", report, now_ms).full);
+        fleet.leader.advance(now_ms);
+        fleet.now_ms += stopped_ms;
+        fleet.leader.advance(fleet.now_ms);
+        assert!(!fleet.leader.is_leading(), "all seem lost");
+        fleet.talk(&name("b"));
+        assert!(!fleet.leader.is_leading(), "one has not told yet, and may be alive");
+        fleet.run(2_000);
+        assert!(fleet.leader.is_leading());
+        assert_eq!(fleet.leader.owner(KEY), Some(&name("a")));
+        // One that is lost is waited for no longer than the lapse.
+        fleet.leader = leader(3, fleet.now_ms, &["a", "b"]);
+        fleet.run_without(17_000, &["a"]);
+        assert!(fleet.leader.is_leading());
+    }
+}
+
+#[test]
 fn nothing_of_a_lower_term_is_taken() {
     let mut fleet = Fleet::new(&["a", "b"]);
     let mut old = fleet.leader.clone();

@@ -13,6 +13,8 @@ const LEASE_MS: i64 = 15_000;
 const RENEW_MAX_MS: i64 = 10_000;
 /// So often a leader forgets who is lost, in milliseconds.
 const FORGET_MS: i64 = 7_000;
+/// A leader that has heard of nobody for so long concludes nothing, in milliseconds: a third of the lapse.
+const DEAF_MS: i64 = 5_000;
 /// A poll waits so long, in milliseconds.
 const WAIT_MS: i64 = 6_000;
 
@@ -240,6 +242,10 @@ impl World {
         }
         if leader.is_leading() {
             self.allocators[index].books.follow(&mut leader, self.targets.keys().copied());
+            for key in self.targets.keys() {
+                let names = leader.participants(*key).map(|(name, _)| name.clone());
+                self.audit.concern(*key, names.collect(), self.now_ms);
+            }
         }
         let lost: BTreeSet<Name> =
             leader.membership().members().filter(|(_, m)| m.lost).map(|(name, _)| Name::from(name)).collect();
@@ -264,6 +270,26 @@ impl World {
         allocator.counted = now;
         allocator.lost = lost;
         allocator.leader = Some(leader);
+    }
+
+    /// Whether an allocator leads that could have somebody replace one who is lost: one that hears somebody, and has somebody to give
+    /// targets to.
+    pub(crate) fn is_able(&self) -> bool {
+        let now_ms = self.now_ms;
+        let Some(index) = self.lease.holder else { return false };
+        let (place, allocator) = (Place::Allocator(index), &self.allocators[index]);
+        let Some(leader) = allocator.leader.as_ref().filter(|leader| leader.is_leading()) else {
+            return false;
+        };
+        let heard_ms = leader.membership().members().map(|(_, member)| member.reported_ms).max();
+        let is_deaf = heard_ms.is_none_or(|heard_ms| now_ms + allocator.skew_ms - heard_ms > DEAF_MS);
+        let is_up = |taker: &str| {
+            let taker_place = Place::Scraper(Name::from(taker));
+            self.scrapers.get(taker).is_some_and(|s| s.member.is_some())
+                && self.faults.paused(&taker_place, now_ms).is_none()
+                && !self.faults.is_cut(&place, &taker_place, now_ms)
+        };
+        self.faults.paused(&place, now_ms).is_none() && !is_deaf && leader.membership().takers().any(is_up)
     }
 
     /// Forgets everyone who is lost, and may well be alive. The product does so after a day, or where a pod is gone for good.

@@ -57,7 +57,6 @@ impl Faults {
 
 impl World {
     pub(crate) fn calm_down(&mut self) {
-        let now_ms = self.now_ms;
         if self.faults.cut.is_empty() && self.faults.lease_cut.is_empty() && self.faults.away.is_empty() {
             return;
         }
@@ -65,13 +64,6 @@ impl World {
         self.faults.lease_cut.clear();
         self.faults.away.clear();
         self.say(|| "calm".to_owned());
-        self.audit_calm(now_ms);
-    }
-
-    fn audit_calm(&mut self, now_ms: i64) {
-        if self.mode == Mode::Chaos {
-            self.audit.fault(now_ms, now_ms);
-        }
     }
 
     /// Something happens, now and then.
@@ -174,7 +166,7 @@ impl World {
             let pair = (Place::Allocator(index), Place::Scraper(s.name.clone()));
             self.faults.cut.insert(pair, until_ms);
         }
-        self.audit.fault(self.now_ms, until_ms);
+        self.audit.fault(&s.name, self.now_ms, until_ms);
     }
 
     fn fault(&mut self) {
@@ -185,9 +177,13 @@ impl World {
             true => self.chance.between(200, 8_000),
             false => self.chance.between(8_000, 45_000),
         };
-        let mut until_ms = (now_ms + long_ms).min(self.calm_ms);
+        let until_ms = (now_ms + long_ms).min(self.calm_ms);
         let what = self.chance.between(0, 8);
         self.say(|| format!("FAULT {what} {name} allocator {allocator} until {until_ms}"));
+        // What befalls an allocator excuses nobody's gap: scraping goes on.
+        if what < 6 {
+            self.audit.fault(&name, now_ms, until_ms);
+        }
         match what {
             0 | 1 => {
                 if let Some(s) = self.scrapers.get_mut(&name).filter(|s| s.member.is_some()) {
@@ -208,6 +204,7 @@ impl World {
             }
             5 => {
                 if let Some(other) = self.chance.pick(&names).cloned() {
+                    self.audit.fault(&other, now_ms, until_ms);
                     let pair = (Place::Scraper(name), Place::Scraper(other));
                     self.faults.cut.insert(pair, until_ms);
                 }
@@ -217,10 +214,8 @@ impl World {
                 // It is killed: nobody releases the Lease.
                 self.allocators[allocator].step_down();
                 self.allocators[allocator].down_until_ms = until_ms;
-                until_ms += 15_000;
             }
             _ => drop(self.faults.paused.insert(Place::Allocator(allocator), until_ms)),
         }
-        self.audit.fault(now_ms, until_ms);
     }
 }

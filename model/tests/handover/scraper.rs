@@ -302,6 +302,10 @@ impl World {
             // Nobody else was there.
             self.audit.nobody_left(now_ms);
         }
+        if self.mode != Mode::Planned {
+            // Nobody it could reach may know yet when it stopped, nor can ask it any more: then it is as lost as any other.
+            self.audit.fault(&s.name, now_ms, now_ms);
+        }
         s.stop();
         match back {
             Some(pause_ms) => s.starts_ms = Some(now_ms + pause_ms),
@@ -390,7 +394,8 @@ impl World {
         let clock_ms = self.now_ms + s.skew_ms;
         let Some(member) = &s.member else { return };
         for (key, _) in member.keys().filter(|(key, _)| !before.contains(key)) {
-            if member.window(key).is_some_and(|(from, _)| from <= clock_ms + 1) {
+            let comes = member.grant_of(key).is_some_and(|grant| grant.incoming.is_some());
+            if comes && member.window(key).is_some_and(|(from, _)| from <= clock_ms + 1) {
                 self.audit.late(self.mode, key, self.now_ms);
             }
         }

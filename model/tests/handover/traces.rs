@@ -231,7 +231,7 @@ fn a_scraper_killed_and_back_in_three_seconds() {
         let (own, killed_ms) = (trace.keys_of(&name(1)), trace.world.now_ms);
         assert!(!own.is_empty());
         trace.kill(&name(1), Some(3_000));
-        trace.world.audit.fault(killed_ms, killed_ms + 3_000);
+        trace.world.audit.fault(&name(1), killed_ms, killed_ms + 3_000);
         trace.pass(30_000);
         assert_eq!(trace.keys_of(&name(1)), own, "nothing moves");
         let (of_own, of_others) = trace.missing(&own);
@@ -308,7 +308,7 @@ fn a_new_owner_lost_after_t() {
         trace.pass(2_000);
         let (own, killed_ms) = (trace.owned_by(&name(2)), trace.world.now_ms);
         trace.kill(&name(2), None);
-        trace.world.audit.fault(killed_ms, killed_ms + LOSS_MS);
+        trace.world.audit.fault(&name(2), killed_ms, killed_ms + LOSS_MS);
         trace.pass(LOSS_MS + 5_000);
         assert!(trace.keys_of(&name(2)).is_empty(), "others have them");
         let (of_own, of_others) = trace.missing(&own);

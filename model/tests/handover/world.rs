@@ -169,6 +169,7 @@ impl World {
         self.step_lease();
         self.step_allocators();
         self.step_scrapers();
+        self.audit.pass(STEP_MS, self.is_able(), self.now_ms);
         self.audit.step(self.mode, self.now_ms);
     }
 

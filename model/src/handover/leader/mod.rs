@@ -295,7 +295,7 @@ impl Leader {
             return reply(false);
         }
         if report.promised > self.term && self.options.raises_term && !self.leading {
-            self.term = report.promised + 1;
+            self.term = report.promised.saturating_add(1);
             self.members.values_mut().for_each(|seen| seen.full = false);
             return self.report(name, report, now_ms);
         }
@@ -356,6 +356,7 @@ impl Leader {
         let lost = self.count_lost();
         self.restless |= self.membership.tick(now_ms) | (lost != self.count_lost());
         if !self.leading {
+            self.pass_over_silence(now_ms);
             if !self.has_collected(now_ms) {
                 return false;
             }

@@ -113,7 +113,8 @@ impl Leader {
     /// When T is history for all, the giver need not hold the keys any longer.
     fn close(&mut self, id: MoveId, at: i64, now_ms: i64) {
         let Some(m) = self.moves.get(&id) else { return };
-        let history = now_ms >= at + self.options.settled_after.as_millis() as i64;
+        // The giver says what T is, whatever was proposed: it may be any number.
+        let history = now_ms >= at.saturating_add(self.options.settled_after.as_millis() as i64);
         let taken = m.begun.is_some_and(|begun| self.in_force(&m.new) >= begun);
         if m.closing || !history || !taken {
             return;

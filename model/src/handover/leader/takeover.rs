@@ -9,6 +9,9 @@ use crate::target::TargetKey;
 /// A member that reports but does not tell what it has is waited for so many lapses.
 const LAPSES_MAX: i64 = 4;
 
+/// A leader that was not asked for longer than this part of the lapse was stopped.
+const LAPSE_PARTS: i64 = 3;
+
 /// What one member says of one key, and how new its word is.
 struct Said {
     name: Name,
@@ -17,8 +20,21 @@ struct Said {
 }
 
 impl Leader {
+    /// Time in which this leader was stopped itself, or heard of nobody, is none in which somebody could have told.
+    pub(super) fn pass_over_silence(&mut self, now_ms: i64) {
+        let elapsed_ms = (now_ms - self.advanced_ms).max(0);
+        let usual_ms = self.options.membership.lapse.as_millis() as i64 / LAPSE_PARTS;
+        let passed_over_ms = if self.membership.is_deaf() { elapsed_ms } else { elapsed_ms - usual_ms };
+        self.started_ms += passed_over_ms.max(0);
+        self.advanced_ms = now_ms;
+    }
+
     /// Whether everyone has told everything, or is lost.
     pub(super) fn has_collected(&self, now_ms: i64) -> bool {
+        if self.membership.is_deaf() {
+            // All seem lost, so that all have something that nobody else may be given.
+            return false;
+        }
         let waited_ms = now_ms - self.started_ms;
         let lapse_ms = self.options.membership.lapse.as_millis() as i64;
         let told = |name: &Name| self.members.get(name).is_some_and(|seen| seen.full);
