@@ -1,5 +1,6 @@
 //! What is allowed, and probably does not do what was meant.
 
+mod names;
 mod rules;
 mod sources;
 mod values;

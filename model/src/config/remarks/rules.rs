@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::sources;
+use super::{names, sources};
 use crate::config::raw::{Given, RawRule};
 use crate::config::report::{Report, Spot};
 use crate::labels::{Labels, LabelsBuilder};
@@ -44,6 +44,7 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
         let later = &rules[at + 1..rules.len().min(at + 1 + NEIGHBOURS_MAX)];
         let earlier = &rules[at.saturating_sub(NEIGHBOURS_MAX)..at];
         copies(report, written, later);
+        names::lost_name(report, written, stage, later);
         sources::labels_of_another_stage(report, written.raw, stage, earlier);
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
@@ -127,16 +128,18 @@ fn copied(rule: &RawRule) -> Option<(&str, &str)> {
 
 /// Whether a rule removes this label, or sets it to something else.
 fn removes(written: &Written<'_>, label: &str) -> bool {
-    match &*action(written.raw) {
-        "labeldrop" | "labelkeep" => written.rule.as_ref().is_some_and(|rule| {
-            let labels = Labels::from_pairs([(label, "x")]);
-            let mut labels = LabelsBuilder::from_labels(&labels);
-            Rules::new(vec![rule.clone()]).apply(&mut labels);
-            labels.is_empty()
-        }),
-        "replace" => written.raw.target_label.get().is_some_and(|target| &**target == label),
-        _ => false,
-    }
+    let sets = || written.raw.target_label.get().is_some_and(|target| &**target == label);
+    drops(written, label) || (action(written.raw) == "replace" && sets())
+}
+
+/// Whether this is a `labeldrop` or `labelkeep` that removes this label.
+pub(super) fn drops(written: &Written<'_>, label: &str) -> bool {
+    let by_name = matches!(&*action(written.raw), "labeldrop" | "labelkeep");
+    let Some(rule) = written.rule.as_ref().filter(|_| by_name) else { return false };
+    let labels = Labels::from_pairs([(label, "x")]);
+    let mut labels = LabelsBuilder::from_labels(&labels);
+    Rules::new(vec![rule.clone()]).apply(&mut labels);
+    labels.is_empty()
 }
 
 /// `regex:` without a value is the empty regex, not the default.
