@@ -77,6 +77,14 @@ fn version_and_kind<'t>(tree: &'t Tree, map: &Node) -> Option<(&'t str, &'t str)
 }
 
 fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
+    // `{{ .Values.x }}` is a map whose key is a map.
+    if let Kind::Mapping(pairs) = &root.kind
+        && pairs
+            .iter()
+            .any(|(key, _)| matches!(&tree.node(*key).kind, Kind::Mapping(inner) if !inner.is_empty()))
+    {
+        return Some(("this looks like an unrendered template ({{ … }})".to_owned(), "render it first"));
+    }
     let has = |key| value(tree, root, key).is_some();
     if has("scrape_configs") || has("global") {
         return None;
@@ -94,6 +102,14 @@ fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
             "this is a configuration of the Alertmanager".to_owned(),
             "promring reads a Prometheus configuration",
         ));
+    }
+    if let Some(modules) = value(tree, root, "modules") {
+        let Kind::Mapping(pairs) = &modules.kind else { return None };
+        let is_prober = |module: &Node| value(tree, module, "prober").is_some();
+        let blackbox = pairs.iter().any(|(_, module)| is_prober(tree.node(*module)));
+        let whose = if blackbox { "the blackbox exporter" } else { "an exporter" };
+        let hint = "give it to the exporter; a job names one of its modules: params: {module: [NAME]}";
+        return Some((format!("this is a configuration of {whose}"), hint));
     }
     if has("server") && has("clients") && has("positions") {
         return Some((

@@ -48,6 +48,7 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
         sources::labels_of_another_stage(report, written.raw, stage, earlier);
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
+        backslash_references(report, written.raw);
     }
     if matches!(stage, Stage::Target { .. }) {
         sharding(report, rules);
@@ -162,6 +163,35 @@ fn eaten_references(report: &mut Report, rule: &RawRule) {
             .value(text)
             .hint("if a shell or envsubst wrote this file, it took $1 for a variable; quote the dollar sign there");
     }
+}
+
+/// `\1` in a replacement, as other tools write a group.
+fn backslash_references(report: &mut Report, rule: &RawRule) {
+    let Given::Is(text, spot) = &rule.replacement else { return };
+    let repaired = with_dollar_signs(text);
+    if repaired != **text && matches!(&*action(rule), "replace" | "labelmap") {
+        report
+            .warning(
+                *spot,
+                "a backslash and a number stand for themselves; what a group matched is $1, $2 and so on",
+            )
+            .value(text)
+            .hint(format!("write {repaired}"));
+    }
+}
+
+/// The text with `${1}` for `\1`.
+fn with_dollar_signs(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut repaired = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        match part.split_at(digits) {
+            ("", rest) => repaired.extend(["\\", rest]),
+            (number, rest) => repaired.extend(["${", number, "}", rest]),
+        }
+    }
+    repaired
 }
 
 /// `hashmod` into a label, and then `keep` of one value of it: a shard of a Prometheus that was split by hand.

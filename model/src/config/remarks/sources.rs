@@ -45,7 +45,15 @@ pub(super) fn labels_of_another_stage(
                     .value(name)
                     .hint("copy it to a label without __ in relabel_configs, and use that here");
             }
-            Stage::Target { .. } | Stage::Metric | Stage::Write => {}
+            Stage::Target { .. } => {
+                if let Some(made) = as_discovery_makes_it(name) {
+                    report
+                        .warning(*spot, "discovery makes no label of this name, so this is always empty")
+                        .value(name)
+                        .hint(format!("write {made}"));
+                }
+            }
+            Stage::Metric | Stage::Write => {}
         }
     }
 }
@@ -71,6 +79,21 @@ fn may_set_instance(earlier: &[Written<'_>]) -> bool {
         action(rule) == "labelmap" || rule.target_label.get().is_some_and(|target| target.contains('$'))
     };
     earlier.len() >= NEIGHBOURS_MAX || earlier.iter().any(|earlier| makes_names(earlier.raw))
+}
+
+/// How discovery on Kubernetes writes a name that it does not make as it stands: all but ASCII letters and digits are
+/// underscores, and `label` and `annotation` are in the singular.
+fn as_discovery_makes_it(name: &str) -> Option<String> {
+    let (object, rest) = name.strip_prefix("__meta_kubernetes_")?.split_once('_')?;
+    let mut rest = rest.to_owned();
+    for of in ["label", "annotation"] {
+        if let Some(key) = rest.strip_prefix(of).and_then(|rest| rest.strip_prefix("s_")) {
+            rest = format!("{of}_{key}");
+        }
+    }
+    let sanitized = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let made = format!("__meta_kubernetes_{object}_{}", rest.chars().map(sanitized).collect::<String>());
+    (made != name).then_some(made)
 }
 
 /// Whether only targets have such a label.
