@@ -49,7 +49,7 @@ pub(crate) async fn follow(
             }
         };
         let read = load::read(&path);
-        watched = read.watched.keeping(&watched);
+        watched = read.watched;
         settling = false;
         let result = read.config.and_then(&apply);
         match &result {
