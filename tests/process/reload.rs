@@ -170,6 +170,8 @@ async fn a_bad_file_is_refused_whole_and_told_and_the_old_one_stays() {
     four_rounds().await;
     let reloads = || world.promring.log().matches("configuration reloaded").count();
     assert_eq!(reloads(), 1, "{}", world.promring.log());
+    let answer = client().put(format!("{}/-/reload", world.base)).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), reloads()), (200, 2), "PUT is as good as POST");
 }
 
 #[tokio::test(flavor = "multi_thread")]
