@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use promring_model::config::{Config, Severity, load};
-use promring_net::files::Disk;
-use promring_net::reload::Watched;
+use promring_net::reload::{NotingDisk, Watched};
 
 /// The configuration in `path`. Warnings and remarks are logged.
 ///
@@ -23,7 +22,8 @@ pub(crate) struct Read {
 
 /// The same, with all files that were read or should have been.
 pub(crate) fn read(path: &Path) -> Read {
-    let loaded = load(path, &Disk);
+    let disk = NotingDisk::default();
+    let loaded = load(path, &disk);
     let mut errors = Vec::new();
     for diagnostic in &loaded.diagnostics {
         match diagnostic.severity {
@@ -36,5 +36,5 @@ pub(crate) fn read(path: &Path) -> Read {
         errors.push("the configuration cannot be used".to_owned());
         errors.join("\n")
     });
-    Read { config, watched: Watched::new(loaded.files, loaded.patterns) }
+    Read { config, watched: disk.watched(loaded.files, loaded.patterns) }
 }

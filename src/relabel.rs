@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::process::ExitCode;
 
 use promring_model::config::ScrapeConfig;
-use promring_model::labels::Labels;
+use promring_model::labels::{Labels, METRIC_NAME};
 use promring_model::relabel::{Rules, Step};
 use promring_model::target::{Assembled, DiscoveredLabels};
 use promring_scraper::parse::text::label_set;
@@ -153,7 +153,14 @@ fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
         Some(step) if step.dropped => {
             text.push_str(&format!("  dropped by metric_relabel_configs[{}]\n", step.rule));
         }
-        Some(step) => text.push_str(&format!("  series {}\n", step.after)),
+        Some(step) => {
+            text.push_str(&format!("  series {}\n", step.after));
+            if labels.get(METRIC_NAME).is_some() && step.after.get(METRIC_NAME).is_none() {
+                text.push_str(
+                    "  note: the metric's name is gone: a scrape with such a series fails as a whole\n",
+                );
+            }
+        }
         None => text.push_str(&format!("  series {labels}\n")),
     }
     let names: Vec<&str> = labels.iter().map(|(name, _)| name).collect();

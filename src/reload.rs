@@ -49,11 +49,11 @@ pub(crate) async fn follow(
             }
         };
         // Files are read, and queues opened that may be large and damaged: others have this thread's work meanwhile.
-        let (read, result) = tokio::task::block_in_place(|| {
+        let (noted, result) = tokio::task::block_in_place(|| {
             let read = load::read(&path);
             (read.watched, read.config.and_then(&apply))
         });
-        watched = read.keeping(&watched);
+        watched = noted;
         settling = false;
         match &result {
             Ok(()) => {

@@ -4,13 +4,15 @@
 //! every second instead of by inotify: that also sees a ConfigMap's symlink swap, network file systems, and a file
 //! that an editor replaces.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use promring_model::config::ConfigSource;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::files::glob_paths;
+use crate::files::{Disk, glob_paths};
 
 /// How often watched files are looked at.
 pub const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -74,17 +76,6 @@ impl Watched {
         Self { files, matches: matches(&patterns), patterns }
     }
 
-    /// Counts as a change what has changed since `before` was last asked: what was read in between may be older.
-    #[must_use]
-    pub fn keeping(mut self, before: &Self) -> Self {
-        for (path, seen) in &mut self.files {
-            if let Some(earlier) = before.files.get(path) {
-                seen.clone_from(earlier);
-            }
-        }
-        self
-    }
-
     /// Whether any of them looks different from when this was last asked (or created).
     pub fn changed(&mut self) -> bool {
         let mut changed = false;
@@ -99,6 +90,53 @@ impl Watched {
         changed |= matches != self.matches;
         self.matches = matches;
         changed
+    }
+}
+
+/// The disk, which notes how each file looks just before it is read: what changes while it is read is a change afterwards, and
+/// what was read is none.
+#[derive(Debug, Default)]
+pub struct NotingDisk {
+    files: RefCell<BTreeMap<PathBuf, Option<Stamp>>>,
+    matches: RefCell<BTreeMap<PathBuf, Vec<PathBuf>>>,
+}
+
+impl NotingDisk {
+    /// Watches these files and patterns from when they were read here; those that were not, from now on.
+    #[must_use]
+    pub fn watched(self, paths: impl IntoIterator<Item = PathBuf>, patterns: Vec<PathBuf>) -> Watched {
+        let (mut noted, mut found) = (self.files.into_inner(), self.matches.into_inner());
+        let mut as_read = |path: PathBuf| {
+            let seen = noted.remove(&path).unwrap_or_else(|| stamp(&path));
+            (path, seen)
+        };
+        let files = paths.into_iter().map(&mut as_read).collect();
+        let mut as_found = |pattern: &PathBuf| {
+            found.remove(pattern).unwrap_or_else(|| matches(std::slice::from_ref(pattern)))
+        };
+        let matches = patterns.iter().flat_map(&mut as_found).collect();
+        Watched { files, patterns, matches }
+    }
+}
+
+impl ConfigSource for NotingDisk {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.files.borrow_mut().entry(path.to_owned()).or_insert_with(|| stamp(path));
+        Disk.read(path)
+    }
+
+    fn read_targets(&self, path: &Path) -> Result<Vec<u8>, String> {
+        Disk.read_targets(path)
+    }
+
+    fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        let found = Disk.glob(pattern)?;
+        self.matches.borrow_mut().entry(pattern.to_owned()).or_insert_with(|| found.clone());
+        Ok(found)
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        Disk.env(name)
     }
 }
 
@@ -136,6 +174,28 @@ mod tests {
         std::fs::write(dir.path().join("a.yml"), "").unwrap();
         assert!(watched.changed());
         assert!(!watched.changed());
+    }
+
+    #[test]
+    fn what_was_read_is_no_change_and_what_came_while_it_was_read_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, pattern) = (dir.path().join("f"), dir.path().join("*.yml"));
+        std::fs::write(&path, "1").unwrap();
+        let read = || {
+            let disk = NotingDisk::default();
+            assert!(disk.read(&path).is_ok() && disk.glob(&pattern).is_ok());
+            disk
+        };
+        let watched = |disk: NotingDisk| disk.watched([path.clone()], vec![pattern.clone()]);
+        assert!(!watched(read()).changed());
+        let disk = read();
+        std::fs::write(&path, "22").unwrap();
+        assert_eq!(disk.read(&path).unwrap(), b"22");
+        assert!(watched(disk).changed(), "the first reading counts");
+        let disk = read();
+        std::fs::write(dir.path().join("a.yml"), "").unwrap();
+        assert!(watched(disk).changed());
+        assert!(!watched(read()).changed());
     }
 
     #[test]

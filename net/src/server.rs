@@ -76,7 +76,7 @@ pub enum Admin {
 const HEALTH: [&str; 4] = ["/livez", "/readyz", "/-/healthy", "/-/ready"];
 
 /// The routes that every role has: `/livez`, `/readyz` (and Prometheus's `/-/healthy`, `/-/ready`), `/metrics`,
-/// `POST /-/reload`.
+/// `POST /-/reload` (or PUT).
 pub fn common_routes(ready: Readiness, admin: Admin) -> Router {
     let readiness = {
         move || {
@@ -112,7 +112,7 @@ pub fn common_routes(ready: Readiness, admin: Admin) -> Router {
         .route("/readyz", get(readiness.clone()))
         .route("/-/ready", get(readiness))
         .route("/metrics", get(serve_metrics))
-        .route("/-/reload", post(reload))
+        .route("/-/reload", post(reload.clone()).put(reload))
 }
 
 async fn serve_metrics() -> impl IntoResponse {

@@ -129,6 +129,19 @@ fn relabel_names_the_rule_that_dropped_a_target_or_a_series() {
     assert!(out.contains(r#"- pod_ip="1""#) && out.contains(r#"series {__name__="up"}"#), "{out}");
 }
 
+#[test]
+fn relabel_notes_that_a_series_lost_its_name() {
+    let (_dir, path) = config(
+        "scrape_configs:\n- job_name: pods\n  metric_relabel_configs: [{regex: '__name__|a|unnamed', action: labelkeep}, \
+         {source_labels: [unnamed], regex: .+, target_label: __name__, replacement: ''}]\n",
+    );
+    let run = |series: &str| run(&["relabel", "--config", &path, "--job", "pods", "--metric", series]).1;
+    let note = "note: the metric's name is gone: a scrape with such a series fails as a whole";
+    assert!(run(r#"m{a="1", unnamed="yes"}"#).contains(note));
+    assert!(!run(r#"m{a="1"}"#).contains("note:"), "the name stays");
+    assert!(!run(r#"{a="1", unnamed="yes"}"#).contains("note:"), "there was no name");
+}
+
 /// What `relabel` says of these lines on its standard input.
 fn relabelled(lines: impl AsRef<[u8]>) -> (Option<i32>, String) {
     use std::io::Write;

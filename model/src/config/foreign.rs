@@ -20,6 +20,9 @@ fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
                 let hint = "put this list under the key scrape_configs";
                 return Some(("this is a list of jobs without the key scrape_configs".to_owned(), hint));
             }
+            if let Some((version, kind)) = version_and_kind(tree, first) {
+                return Some(resource(version, kind, true));
+            }
             value(tree, first, "targets")?;
             let hint = "name this file under file_sd_configs: [{files: […]}] of a job";
             Some((
@@ -33,8 +36,24 @@ fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
 }
 
 fn manifest(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
-    let version = text(tree, root, "apiVersion")?;
-    let kind = text(tree, root, "kind")?;
+    let (version, kind) = version_and_kind(tree, root)?;
+    // `kubectl get -o yaml` prints a List of all kinds, and the API has a list of its own for each.
+    let Some(kind_of_items) = kind.strip_suffix("List") else { return Some(resource(version, kind, false)) };
+    let first = match value(tree, root, "items").map(|items| &items.kind) {
+        Some(Kind::Sequence(items)) => {
+            items.first().and_then(|item| version_and_kind(tree, tree.node(*item)))
+        }
+        _ => None,
+    };
+    let named = (version, kind_of_items);
+    Some(match first.or(Some(named).filter(|_| !kind_of_items.is_empty())) {
+        Some((version, kind)) => resource(version, kind, true),
+        None => resource(version, kind, false),
+    })
+}
+
+/// What a resource is, or a list of them, and what to do instead of giving it here.
+fn resource(version: &str, kind: &str, is_list: bool) -> (String, &'static str) {
     let group = version.split('/').next().unwrap_or_default();
     let operator = group == "monitoring.coreos.com" || group == "monitoring.rhobs";
     let hint = match (operator, kind) {
@@ -49,10 +68,23 @@ fn manifest(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
         (false, _) => "promring reads a Prometheus configuration",
     };
     let whose = if operator { "prometheus-operator" } else { "Kubernetes" };
-    Some((format!("this is a {kind} of {whose} ({version}), not a Prometheus configuration"), hint))
+    let what = if is_list { format!("list whose first item is a {kind}") } else { kind.to_owned() };
+    (format!("this is a {what} of {whose} ({version}), not a Prometheus configuration"), hint)
+}
+
+fn version_and_kind<'t>(tree: &'t Tree, map: &Node) -> Option<(&'t str, &'t str)> {
+    Some((text(tree, map, "apiVersion")?, text(tree, map, "kind")?))
 }
 
 fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
+    // `{{ .Values.x }}` is a map whose key is a map.
+    if let Kind::Mapping(pairs) = &root.kind
+        && pairs
+            .iter()
+            .any(|(key, _)| matches!(&tree.node(*key).kind, Kind::Mapping(inner) if !inner.is_empty()))
+    {
+        return Some(("this looks like an unrendered template ({{ … }})".to_owned(), "render it first"));
+    }
     let has = |key| value(tree, root, key).is_some();
     if has("scrape_configs") || has("global") {
         return None;
@@ -70,6 +102,14 @@ fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
             "this is a configuration of the Alertmanager".to_owned(),
             "promring reads a Prometheus configuration",
         ));
+    }
+    if let Some(modules) = value(tree, root, "modules") {
+        let Kind::Mapping(pairs) = &modules.kind else { return None };
+        let is_prober = |module: &Node| value(tree, module, "prober").is_some();
+        let blackbox = pairs.iter().any(|(_, module)| is_prober(tree.node(*module)));
+        let whose = if blackbox { "the blackbox exporter" } else { "an exporter" };
+        let hint = "give it to the exporter; a job names one of its modules: params: {module: [NAME]}";
+        return Some((format!("this is a configuration of {whose}"), hint));
     }
     if has("server") && has("clients") && has("positions") {
         return Some((

@@ -66,6 +66,16 @@ impl Report {
         PathId(self.paths.len() as u32)
     }
 
+    /// How many paths there are.
+    pub(crate) fn paths(&self) -> usize {
+        self.paths.len()
+    }
+
+    /// Forgets all paths but so many. No spot below one of those forgotten may be in use any more.
+    pub(crate) fn forget_paths(&mut self, kept: usize) {
+        self.paths.truncate(kept);
+    }
+
     /// A path as text: `scrape_configs[2].relabel_configs[0].regex`.
     pub(crate) fn path(&self, path: PathId) -> String {
         let mut steps = Vec::new();

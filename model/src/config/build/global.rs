@@ -120,6 +120,7 @@ impl Builder<'_> {
             for name in &expansion.names {
                 remarks::varying_external_label(self.report, *spot, value, name);
             }
+            remarks::unfilled_external_label(self.report, *spot, value);
             pairs.push((pair.name.to_string(), expansion.text));
         }
         Labels::from_pairs(pairs)

@@ -109,7 +109,11 @@ impl Builder<'_> {
         let mut jobs = Vec::new();
         for item in self.items(raw) {
             match item {
-                Given::Is(job, spot) => jobs.extend(self.job(job, *spot, global).map(Arc::new)),
+                Given::Is(job, spot) => {
+                    let built = self.job(job, *spot, global);
+                    // Of a file with an error nothing is used.
+                    jobs.extend(built.filter(|_| !self.report.has_errors()).map(Arc::new));
+                }
                 Given::Null(spot) => self.empty_item(*spot, RawScrapeConfig::NAME),
                 Given::Absent | Given::Broken(_) => {}
             }

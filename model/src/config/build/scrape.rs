@@ -36,7 +36,8 @@ impl Builder<'_> {
         if let Some(spot) = super::http::filled(&shared.scrape_failure_log_file) {
             self.server_keys.push(("scrape_configs.scrape_failure_log_file", spot));
         }
-        let relabel = self.rules(&raw.relabel_configs, validation, Stage::Target);
+        let with_instance = remarks::may_come_with_instance(raw);
+        let relabel = self.rules(&raw.relabel_configs, validation, Stage::Target { with_instance });
         let mut job = ScrapeConfig {
             job_name: job_name.unwrap_or_default(),
             scrape_interval,

@@ -189,8 +189,16 @@ impl<T: FromNode> FromNode for List<T> {
                     if reader.is_exhausted() {
                         break;
                     }
+                    // Where nothing more is shown, an item is read for the number of its mistakes and not kept: what
+                    // aliases bring a hundred thousand times would fill the memory for a file that is refused.
+                    let (is_kept, paths) = (!reader.report.is_full(), reader.report.paths());
                     let path = reader.report.index(at.path, index);
-                    list.push(reader.given(At { node: *item, path }));
+                    let item = reader.given(At { node: *item, path });
+                    if is_kept {
+                        list.push(item);
+                    } else {
+                        reader.report.forget_paths(paths);
+                    }
                 }
                 Some(Self(list))
             }

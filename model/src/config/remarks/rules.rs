@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::{names, sources};
 use crate::config::raw::{Given, RawRule};
 use crate::config::report::{Report, Spot};
 use crate::labels::{Labels, LabelsBuilder};
@@ -12,7 +13,10 @@ use crate::relabel::{Rule, RuleField, RuleSpec, Rules};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Targets: `relabel_configs`.
-    Target,
+    Target {
+        /// Whether a target may come with a label `instance` of its own.
+        with_instance: bool,
+    },
     /// Samples of a scrape: `metric_relabel_configs`.
     Metric,
     /// Samples on their way out: `write_relabel_configs`.
@@ -20,7 +24,7 @@ pub(crate) enum Stage {
 }
 
 /// Rules before and after one that are looked at for it: a longer list gets fewer remarks, not more time.
-const NEIGHBOURS_MAX: usize = 200;
+pub(super) const NEIGHBOURS_MAX: usize = 200;
 
 /// A rule as it is written and as it is compiled. `None`: it is refused, which is reported.
 pub(crate) struct Written<'r> {
@@ -40,11 +44,13 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
         let later = &rules[at + 1..rules.len().min(at + 1 + NEIGHBOURS_MAX)];
         let earlier = &rules[at.saturating_sub(NEIGHBOURS_MAX)..at];
         copies(report, written, later);
-        labels_of_another_stage(report, written.raw, stage, earlier);
+        names::lost_name(report, written, stage, later);
+        sources::labels_of_another_stage(report, written.raw, stage, earlier);
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
+        backslash_references(report, written.raw);
     }
-    if stage == Stage::Target {
+    if matches!(stage, Stage::Target { .. }) {
         sharding(report, rules);
     }
 }
@@ -85,10 +91,16 @@ pub(crate) fn place(raw: &RawRule, field: RuleField, rule: Spot) -> (Spot, Optio
     (spot.unwrap_or(rule), value)
 }
 
+/// Labels that tell series of targets and buckets apart, which would collide without them: a copy is what was meant.
+const TELLING_APART: [&str; 4] = ["job", "instance", "le", "quantile"];
+
 /// A rule that copies one whole label to another name, where no later rule removes the first one. Labels that
 /// begin with `__` go by themselves, and a copy of one is the usual way to keep it.
 fn copies(report: &mut Report, written: &Written<'_>, later: &[Written<'_>]) {
     let Some((from, to)) = copied(written.raw) else { return };
+    if TELLING_APART.contains(&from) {
+        return;
+    }
     let removed = later.iter().any(|later| removes(later, from));
     if !from.starts_with("__") && !to.starts_with("__") && from != to && !removed {
         let removal = RuleSpec {
@@ -117,50 +129,18 @@ fn copied(rule: &RawRule) -> Option<(&str, &str)> {
 
 /// Whether a rule removes this label, or sets it to something else.
 fn removes(written: &Written<'_>, label: &str) -> bool {
-    match &*action(written.raw) {
-        "labeldrop" | "labelkeep" => written.rule.as_ref().is_some_and(|rule| {
-            let labels = Labels::from_pairs([(label, "x")]);
-            let mut labels = LabelsBuilder::from_labels(&labels);
-            Rules::new(vec![rule.clone()]).apply(&mut labels);
-            labels.is_empty()
-        }),
-        "replace" => written.raw.target_label.get().is_some_and(|target| &**target == label),
-        _ => false,
-    }
+    let sets = || written.raw.target_label.get().is_some_and(|target| &**target == label);
+    drops(written, label) || (action(written.raw) == "replace" && sets())
 }
 
-/// Labels that are not there yet, or no more, when this rule runs.
-fn labels_of_another_stage(report: &mut Report, rule: &RawRule, stage: Stage, earlier: &[Written<'_>]) {
-    if action(rule).starts_with("label") {
-        return;
-    }
-    let sources = rule.source_labels.get().map_or(&[][..], |list| &**list);
-    for source in sources {
-        let Given::Is(name, spot) = source else { continue };
-        let sets = |rule: &RawRule| rule.target_label.get().is_some_and(|target| **target == **name);
-        let set_here = earlier.iter().any(|earlier| sets(earlier.raw));
-        if set_here {
-            continue;
-        }
-        if stage == Stage::Target && &**name == "__name__" {
-            report
-                .warning(*spot, "targets have no metric name yet, so this is always empty")
-                .value(name)
-                .hint("move the rule to metric_relabel_configs, where samples are relabelled");
-        }
-        let of_targets = name.starts_with("__meta_")
-            || name.starts_with("__param_")
-            || matches!(&**name, "__address__" | "__scheme__" | "__metrics_path__");
-        if stage != Stage::Target && of_targets {
-            report
-                .warning(
-                    *spot,
-                    "samples do not have the labels of discovery any more, so this is always empty",
-                )
-                .value(name)
-                .hint("copy it to a label without __ in relabel_configs, and use that here");
-        }
-    }
+/// Whether this is a `labeldrop` or `labelkeep` that removes this label.
+pub(super) fn drops(written: &Written<'_>, label: &str) -> bool {
+    let by_name = matches!(&*action(written.raw), "labeldrop" | "labelkeep");
+    let Some(rule) = written.rule.as_ref().filter(|_| by_name) else { return false };
+    let labels = Labels::from_pairs([(label, "x")]);
+    let mut labels = LabelsBuilder::from_labels(&labels);
+    Rules::new(vec![rule.clone()]).apply(&mut labels);
+    labels.is_empty()
 }
 
 /// `regex:` without a value is the empty regex, not the default.
@@ -183,6 +163,35 @@ fn eaten_references(report: &mut Report, rule: &RawRule) {
             .value(text)
             .hint("if a shell or envsubst wrote this file, it took $1 for a variable; quote the dollar sign there");
     }
+}
+
+/// `\1` in a replacement, as other tools write a group.
+fn backslash_references(report: &mut Report, rule: &RawRule) {
+    let Given::Is(text, spot) = &rule.replacement else { return };
+    let repaired = with_dollar_signs(text);
+    if repaired != **text && matches!(&*action(rule), "replace" | "labelmap") {
+        report
+            .warning(
+                *spot,
+                "a backslash and a number stand for themselves; what a group matched is $1, $2 and so on",
+            )
+            .value(text)
+            .hint(format!("write {repaired}"));
+    }
+}
+
+/// The text with `${1}` for `\1`.
+fn with_dollar_signs(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut repaired = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
+        match part.split_at(digits) {
+            ("", rest) => repaired.extend(["\\", rest]),
+            (number, rest) => repaired.extend(["${", number, "}", rest]),
+        }
+    }
+    repaired
 }
 
 /// `hashmod` into a label, and then `keep` of one value of it: a shard of a Prometheus that was split by hand.
@@ -210,7 +219,7 @@ fn sharding(report: &mut Report, rules: &[Written<'_>]) {
     }
 }
 
-fn action(rule: &RawRule) -> String {
+pub(super) fn action(rule: &RawRule) -> String {
     match &rule.action {
         Given::Absent => "replace".to_owned(),
         Given::Is(action, _) => action.to_ascii_lowercase(),

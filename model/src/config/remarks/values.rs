@@ -10,15 +10,38 @@ use crate::target::dialled;
 /// Variables whose value is another one on every pod, as parts of longer names too.
 const POD_VARIABLES: [&str; 6] = ["HOSTNAME", "POD_NAME", "POD_IP", "POD_UID", "NODE_NAME", "HOST_IP"];
 
+/// What to do about an external label that differs from pod to pod.
+const SAME_EVERYWHERE: &str = "remove it: external_labels must be the same on every scraper; for replication run two releases, each with its own replica label";
+
 /// Warns of an external label that differs from scraper to scraper.
 pub(crate) fn varying_external_label(report: &mut Report, spot: Spot, value: &str, variable: &str) {
-    let upper = variable.to_ascii_uppercase();
-    if POD_VARIABLES.iter().any(|name| upper.contains(name)) || upper == "SHARD" {
+    if differs_from_pod_to_pod(variable) {
         report
             .warning(spot, format!("${variable} differs from pod to pod, and external labels are part of every series: a series would become another one when its target moves to another scraper"))
             .value(value)
-            .hint("remove it: external_labels must be the same on every scraper; for replication run two releases, each with its own replica label");
+            .hint(SAME_EVERYWHERE);
     }
+}
+
+/// Warns of `$(NAME)` in an external label: Kubernetes and the reloader of prometheus-operator fill in such a variable, and
+/// nobody does where the file is read.
+pub(crate) fn unfilled_external_label(report: &mut Report, spot: Spot, value: &str) {
+    let Some(name) = variable_in_parentheses(value) else { return };
+    let finding = report.warning(
+        spot,
+        format!("$({name}) stands for itself here, in every series: only prometheus-operator's config-reloader fills it in, before Prometheus reads the file"),
+    );
+    finding.value(value);
+    if differs_from_pod_to_pod(name) {
+        finding.hint(SAME_EVERYWHERE);
+    } else {
+        finding.hint(format!("write ${{{name}}} for the environment variable"));
+    }
+}
+
+fn differs_from_pod_to_pod(variable: &str) -> bool {
+    let upper = variable.to_ascii_uppercase();
+    POD_VARIABLES.iter().any(|name| upper.contains(name)) || upper == "SHARD"
 }
 
 /// Warns of a variable where none is expanded.
@@ -39,12 +62,20 @@ pub(crate) fn unexpanded_secret(report: &mut Report, spot: Spot, secret: &Secret
     }
 }
 
+/// The name in the first `$(NAME)` whose dollar sign is not written twice.
+fn variable_in_parentheses(text: &str) -> Option<&str> {
+    let (before, rest) = text.split_once("$(")?;
+    let name = rest.split_once(')')?.0;
+    (is_name(name) && !before.ends_with('$')).then_some(name)
+}
+
+fn is_name(name: &str) -> bool {
+    name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
 /// `${NAME}` anywhere, or a text that is `$NAME` and nothing else.
 fn variable(text: &str) -> Option<&str> {
-    let is_name = |name: &str| {
-        name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
     if let Some((name, _)) = text.split_once("${").and_then(|(_, rest)| rest.split_once('}')) {
         return is_name(name).then_some(name);
     }

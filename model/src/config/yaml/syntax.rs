@@ -27,7 +27,7 @@ pub(super) fn too_deep(line: u32, column: u32) -> Problem {
 
 fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<u32>) -> String {
     let indent_has_tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
-    let is_template = line.contains("{{");
+    let template = [("{{", "{{ … }}"), ("{%", "{% … %}")].iter().find(|(mark, _)| line.contains(mark));
     let hint = match kind {
         _ if indent_has_tab => "YAML is indented by spaces; replace each tab",
         ErrorKind::TabNotAllowed
@@ -44,8 +44,11 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
         | ErrorKind::InvalidUnicodeEscape => {
             "in double quotes a backslash begins an escape; put regular expressions into single quotes: '\\d+'"
         }
-        _ if is_template => {
-            "this looks like an unrendered template ({{ … }}); render it first, or quote the value"
+        _ if template.is_some() => {
+            let shown = template.map_or("", |(_, shown)| shown);
+            return format!(
+                "this looks like an unrendered template ({shown}); render it first, or quote the value"
+            );
         }
         ErrorKind::UnexpectedCharacter { character } => {
             return format!("put quotes around a value that begins with {character}");
