@@ -207,7 +207,7 @@ readinessProbe:
 {{- else -}}
 {{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
 {{- $of := dict "pod" (list "pods") "service" (list "services") "endpoints" (list "endpoints" "services" "pods") "endpointslice" (list "endpointslices" "services" "pods") "node" (list "nodes") "ingress" (list "ingresses") -}}
-{{- range ($text | fromYaml).scrape_configs }}{{ range .kubernetes_sd_configs }}
+{{- range $job := ($text | fromYaml).scrape_configs }}{{ range $job.kubernetes_sd_configs }}
 {{- if not (or .api_server .kubeconfig_file) -}}
 {{- $role := .role | default "" -}}
 {{- $kinds := get $of $role | default list -}}
@@ -219,6 +219,10 @@ readinessProbe:
 {{- if and $attach.cronjob $pods }}{{ $kinds = append $kinds "jobs" }}{{ end -}}
 {{- $within := .namespaces | default dict -}}
 {{- $names := $within.names | default list -}}
+{{- /* What a number was written as (010, 1e3) is not to be found out any more. */ -}}
+{{- range $names }}{{ if not (kindIs "string" .) -}}
+{{- fail (printf "the value config: a name in kubernetes_sd_configs.namespaces.names of the job %v is a number or another value that is no text: write it in quotes" $job.job_name) -}}
+{{- end }}{{ end -}}
 {{- if $within.own_namespace }}{{ $names = append $names $.Release.Namespace }}{{ end -}}
 {{- $asked = append $asked (dict "kinds" $kinds "namespaces" $names) -}}
 {{- end -}}

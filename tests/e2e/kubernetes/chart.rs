@@ -274,6 +274,28 @@ fn names_that_look_like_numbers_stay_texts() {
     }
 }
 
+/// Helm does not tell how a number was written (`010`, `1e3`), so a namespace whose name looks like one has to stand in quotes.
+#[test]
+fn a_namespace_of_the_configuration_that_is_no_text_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    let render = |name: &str| {
+        let discovery = format!("[{{role: pod, namespaces: {{names: [shop, {name}]}}}}]");
+        let job = format!("{{job_name: numbers, kubernetes_sd_configs: {discovery}}}");
+        std::fs::write(&path, format!("scrape_configs:\n- {job}\n")).unwrap();
+        let file = format!("config={}", path.display());
+        template(dir.path(), &["--show-only", "templates/rbac.yaml", "--set-file", &file])
+    };
+    for name in ["1234", "1e3", "010", "12345678901234567890", "1.5", "true", "~", "[a]"] {
+        let error = render(name).expect_err(name);
+        assert!(error.contains("of the job numbers is a number or another value"), "{name}: {error}");
+    }
+    for name in ["1234", "1e3", "010", "12345678901234567890"] {
+        let granted = granted(&objects(&render(&format!("'{name}'")).unwrap()));
+        assert!(granted.contains(&right("watch", "pods", name)), "{name}: {granted:?}");
+    }
+}
+
 /// What a scraper that ends may take has to be as long as what its configuration lets it wait.
 #[test]
 fn the_grace_period_covers_what_a_scraper_may_take_to_end() {
