@@ -68,6 +68,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.config (or .Values.remoteWrite .Values.externalLabels) -}}
 {{- fail "remoteWrite and externalLabels go with the default config only: write remote_write and global.external_labels into the value config" -}}
 {{- end -}}
+{{- if and .Values.discovery.namespaces (not .Values.config) -}}
+{{- $within := printf "      - role: pod\n        namespaces: {names: %s}\n" (toJson .Values.discovery.namespaces) -}}
+{{- $text = replace "      - role: pod\n" $within $text -}}
+{{- end -}}
 {{- with .Values.externalLabels -}}
 {{- $labels := printf "  external_labels:\n%s\n\nscrape_configs:\n" (toYaml . | indent 4) -}}
 {{- $text = replace "\nscrape_configs:\n" $labels $text -}}

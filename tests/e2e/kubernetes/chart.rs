@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::oracle::DISCOVERY_ALONE;
 use super::{Right, granted, right};
@@ -37,6 +37,20 @@ fn cases() -> Vec<PathBuf> {
 /// The objects of a rendering.
 pub(super) fn objects(text: &str) -> Vec<Value> {
     text.split("\n---\n").filter_map(|part| serde_saphyr::from_str::<Option<Value>>(part).unwrap()).collect()
+}
+
+/// The configuration that a rendering has.
+fn configuration(objects: &[Value]) -> String {
+    let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    map["data"]["prometheus.yml"].as_str().unwrap().to_owned()
+}
+
+/// What `promring check` says of a configuration.
+fn check(dir: &Path, config: &str) -> (Option<i32>, String) {
+    let path = dir.join("prometheus.yml");
+    std::fs::write(&path, config).unwrap();
+    let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
+    (code, stdout + &stderr)
 }
 
 #[test]
@@ -72,11 +86,8 @@ fn promring_finds_nothing_wrong_with_the_configurations_of_the_chart() {
     let dir = tempfile::tempdir().unwrap();
     for case in cases() {
         let rendered = template(dir.path(), &["--values", case.to_str().unwrap()]).unwrap();
-        let config = objects(&rendered).into_iter().find(|object| object["kind"] == "ConfigMap").unwrap();
-        let path = dir.path().join("prometheus.yml");
-        std::fs::write(&path, config["data"]["prometheus.yml"].as_str().unwrap()).unwrap();
-        let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
-        assert_eq!(code, Some(0), "{}: {stdout}{stderr}", case.display());
+        let (code, said) = check(dir.path(), &configuration(&objects(&rendered)));
+        assert_eq!(code, Some(0), "{}: {said}", case.display());
     }
 }
 
@@ -139,6 +150,34 @@ fn the_roles_follow_the_configuration() {
             wanted.extend(["pods", "statefulsets"].map(|resource| right(verb, resource, "metrics")));
         }
         assert_eq!(granted(&rendered), wanted, "{config} {set}");
+    }
+}
+
+/// Where the roles are for some namespaces alone, the default configuration looks into these.
+#[test]
+fn the_default_configuration_asks_for_what_the_roles_allow() {
+    let dir = tempfile::tempdir().unwrap();
+    let others = ["--set", "externalLabels.cluster=north,remoteWrite[0].url=http://receiver/api/v1/write"];
+    for (set, names) in [
+        ("discovery.namespaces=null", Value::Null),
+        ("discovery.namespaces={shop}", json!(["shop"])),
+        ("discovery.namespaces={shop,bank}", json!(["shop", "bank"])),
+    ] {
+        let arguments = [&["--set", set], &others[..], &DISCOVERY_ALONE[..]].concat();
+        let rendered = objects(&template(dir.path(), &arguments).unwrap());
+        let text = configuration(&rendered);
+        let config: Value = serde_saphyr::from_str(&text).unwrap();
+        let discovery = &config["scrape_configs"][0]["kubernetes_sd_configs"];
+        assert_eq!(discovery[0]["namespaces"]["names"], names, "{set}");
+        let (code, said) = check(dir.path(), &text);
+        assert_eq!(code, Some(0), "{set}: {said}");
+        let seen = names.as_array().map_or(vec![""], |names| names.iter().filter_map(Value::as_str).collect());
+        let mut wanted: BTreeSet<Right> = BTreeSet::new();
+        for verb in ["list", "watch"] {
+            wanted.extend(seen.iter().map(|namespace| right(verb, "pods", namespace)));
+            wanted.extend(["pods", "statefulsets"].map(|resource| right(verb, resource, "metrics")));
+        }
+        assert_eq!(granted(&rendered), wanted, "{set}");
     }
 }
 
@@ -225,7 +264,7 @@ fn names_that_look_like_numbers_stay_texts() {
     let dir = tempfile::tempdir().unwrap();
     for odd in ["123", "1.5", "1e3", "true", "null", "0x1f"] {
         let path = dir.path().join("values.json");
-        let values = serde_json::json!({
+        let values = json!({
             "secrets": [odd],
             "security": {"tls": {"secret": odd}},
             "image": {"repository": odd, "tag": odd},
