@@ -1,4 +1,7 @@
 {{- define "promring.name" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) -}}
+{{- fail (printf "the release's name %q cannot begin the name of a Service, as the chart has it: use one that begins with a letter and has only lower-case letters, digits and -" .Release.Name) -}}
+{{- end -}}
 {{- if contains .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
@@ -10,6 +13,9 @@
 {{- define "promring.peers" -}}{{ include "promring.name" . }}-allocators{{- end -}}
 {{- define "promring.elected" -}}{{ if gt (int .Values.allocator.replicas) 1 }}yes{{ end }}{{- end -}}
 {{- define "promring.scraper" -}}{{ include "promring.name" . }}-scraper{{- end -}}
+
+{{- /* What names of the whole cluster begin with. No namespace and no release has a colon, so no two begin alike. */ -}}
+{{- define "promring.clusterwide" -}}{{ .Release.Namespace }}:{{ include "promring.allocator" . }}{{- end -}}
 
 {{- /* What selects pods: may never change. */ -}}
 {{- define "promring.selector" -}}

@@ -171,7 +171,8 @@ fn the_default_configuration_asks_for_what_the_roles_allow() {
         assert_eq!(discovery[0]["namespaces"]["names"], names, "{set}");
         let (code, said) = check(dir.path(), &text);
         assert_eq!(code, Some(0), "{set}: {said}");
-        let seen = names.as_array().map_or(vec![""], |names| names.iter().filter_map(Value::as_str).collect());
+        let seen =
+            names.as_array().map_or(vec![""], |names| names.iter().filter_map(Value::as_str).collect());
         let mut wanted: BTreeSet<Right> = BTreeSet::new();
         for verb in ["list", "watch"] {
             wanted.extend(seen.iter().map(|namespace| right(verb, "pods", namespace)));
@@ -276,8 +277,9 @@ fn names_that_look_like_numbers_stay_texts() {
             "log": {"level": odd},
         });
         std::fs::write(&path, values.to_string()).unwrap();
-        // Helm takes some of them for a release's name, and all for a namespace's.
-        let arguments = ["template", odd, CHART, "--namespace", odd, "--values"];
+        // All are names of namespaces for Helm, and some of releases for the chart.
+        let release = if odd.starts_with(|first: char| first.is_ascii_digit()) { "yes" } else { odd };
+        let arguments = ["template", release, CHART, "--namespace", odd, "--values"];
         let rendered = helm(dir.path(), &[&arguments[..], &[path.to_str().unwrap()]].concat()).expect(odd);
         let rendered = objects(&rendered);
         for object in &rendered {
@@ -311,6 +313,45 @@ fn names_that_look_like_numbers_stay_texts() {
             (&Value::from(odd), &Value::from("10"))
         );
     }
+}
+
+/// A Service's name begins with a letter and has no dot (DNS-1035), while Helm takes both for a release's name.
+#[test]
+fn a_release_whose_name_makes_no_service_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let render = |name: &str| helm(dir.path(), &["template", name, CHART, "--namespace", "metrics"]);
+    for name in ["1rel", "my.rel", "my.promring", "0"] {
+        let error = render(name).expect_err(name);
+        assert!(error.contains(&format!("the release's name \"{name}\" cannot begin")), "{name}: {error}");
+    }
+    let longest = format!("a{}z", "-1".repeat(25));
+    for name in ["r", "rel-1", "my-promring", &longest] {
+        let rendered = objects(&render(name).expect(name));
+        for service in rendered.iter().filter(|object| object["kind"] == "Service") {
+            let name = service["metadata"]["name"].as_str().unwrap();
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+            assert!(name.chars().all(fits) && !name.ends_with('-'), "{name}");
+        }
+    }
+}
+
+/// What is the whole cluster's must not be that of another release, whatever namespaces and releases are called.
+#[test]
+fn no_two_releases_have_a_name_of_the_cluster_in_common() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = |namespace: &str, release: &str| -> BTreeSet<(String, String)> {
+        let rendered = helm(dir.path(), &["template", release, CHART, "--namespace", namespace]).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        objects(&rendered)
+            .iter()
+            .filter(|object| object["kind"].as_str().unwrap().starts_with("ClusterRole"))
+            .map(|object| (text(&object["kind"]), text(&object["metadata"]["name"])))
+            .collect()
+    };
+    let (one, other) = (names("a", "b-c"), names("a-b", "c"));
+    assert_eq!((one.len(), other.len()), (4, 4), "roles and bindings for discovery and callers");
+    assert!(one.is_disjoint(&other), "{one:?}");
 }
 
 /// Helm does not tell how a number was written (`010`, `1e3`), so a namespace whose name looks like one has to stand in quotes.
