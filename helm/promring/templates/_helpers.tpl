@@ -92,7 +92,10 @@ allocator:
   members: statefulset
   statefulset: {{ .Release.Namespace }}/{{ include "promring.scraper" . }}
 {{- with .Values.allocator.settings }}
-{{ toYaml . | indent 2 }}
+{{- $settings := deepCopy . }}
+{{- /* Helm's --set makes a text of a number with a fraction. */}}
+{{- if kindIs "string" .rebalance_band }}{{ $_ := set $settings "rebalance_band" (float64 .rebalance_band) }}{{ end }}
+{{ toYaml $settings | indent 2 }}
 {{- end }}
 {{- end -}}
 

@@ -190,7 +190,7 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("scraper.replicas=many", "got string, want integer"),
         ("config=scrape_configs: [", "the value config is no YAML"),
         ("config=allocator: {}", "which the chart writes"),
-        ("allocator.settings.members=reporting", "allocator"),
+        ("allocator.settings.members=reporting", "additional properties 'members' not allowed"),
         ("discovery.resources={secrets}", "discovery"),
         ("listenAddress=localhost", "listenAddress"),
         ("scraper.disruptionBudget.maxUnavailable=0", "want 1"),
@@ -205,6 +205,72 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
     let error = template(dir.path(), &arguments).unwrap_err();
     assert!(error.contains("default config only"), "{error}");
+}
+
+/// What promring takes for a key of `allocator:` the chart takes, and what it refuses fails before anything is installed.
+#[test]
+fn the_settings_of_the_allocator_are_checked_as_promring_checks_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let of_durations =
+        (&["20s", "1m30s", "null"][..], &["20", "1x", "''", "s", "0s", "0", "1s1m", "true"][..]);
+    let cases = [
+        ("lapse", of_durations),
+        ("settle", (&["0", "0s", "1h1ms", "null"], &["20", "1x", "-1s"])),
+        ("kubeconfig_file", (&["/etc/kubeconfig", "null"], &["[a]"])),
+        ("replicas", (&["1", "4294967295", "null"], &["0", "-1", "4294967296", "many", "1.5"])),
+        ("clients", (&["promring", "drop-in", "null"], &["prometheus", "''"])),
+        ("strategy", (&["consistent-hashing", "per-node", "null"], &["per_node", "1"])),
+        ("scraper_capacity", (&["1", "20000000", "null"], &["0", "1.5", "a"])),
+        ("serve_secrets", (&["true", "false", "null"], &["1", "''"])),
+        ("rebalance_moves_per_minute", (&["0", "600", "4294967295", "null"], &["-1", "1.5", "4294967296"])),
+        (
+            "rebalance_band",
+            (
+                &["1.05", "1.3", "1.1234", "2", "2.5", "10.5", "99.99", "100", "null"],
+                &["1.04", "1", "100.5", "0.5", "a"],
+            ),
+        ),
+        ("handover_lead", of_durations),
+        ("handover_settle", of_durations),
+        ("handover_prepare_max", of_durations),
+    ];
+    let schema: Value =
+        serde_json::from_slice(&std::fs::read(format!("{CHART}/values.schema.json")).unwrap()).unwrap();
+    let keys = &schema["properties"]["allocator"]["properties"]["settings"]["properties"];
+    let keys: BTreeSet<&str> = keys.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(cases.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>(), keys);
+    let file = dir.path().join("values.yaml");
+    let render = |arguments: &[&str]| {
+        let only = ["--show-only", "templates/config.yaml"];
+        Ok::<_, String>(configuration(&objects(&template(dir.path(), &[&only, arguments].concat())?)))
+    };
+    for (key, (good, bad)) in cases {
+        for (value, is_good) in
+            good.iter().map(|value| (value, true)).chain(bad.iter().map(|value| (value, false)))
+        {
+            // Given in a file, and on the command line, where a fraction is a text for Helm.
+            std::fs::write(&file, format!("allocator: {{settings: {{{key}: {value}}}}}")).unwrap();
+            let set = format!("allocator.settings.{key}={}", value.trim_matches('\''));
+            for arguments in [["--values", file.to_str().unwrap()], ["--set", &set]] {
+                let rendered = render(&arguments);
+                if is_good {
+                    let (code, said) = check(dir.path(), &rendered.expect(&set));
+                    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+                } else if arguments[0] == "--values" || *value != "[a]" {
+                    let error = rendered.expect_err(&set);
+                    assert!(error.contains(&format!("/allocator/settings/{key}")), "{arguments:?}: {error}");
+                }
+            }
+            let statefulset = "allocator: {members: statefulset, statefulset: metrics/scraper";
+            let (code, said) =
+                check(dir.path(), &format!("scrape_configs: []\n{statefulset}, {key}: {value}}}\n"));
+            assert_eq!(code == Some(0), is_good, "{key}: {value}: {said}");
+        }
+    }
+    for other in ["bad", "selector", "statefulset"] {
+        let error = render(&["--set", &format!("allocator.settings.{other}=a")]).unwrap_err();
+        assert!(error.contains(&format!("additional properties '{other}' not allowed")), "{error}");
+    }
 }
 
 /// A value that is null is one that the chart does not have: it is as if it were empty, or the schema names it.
