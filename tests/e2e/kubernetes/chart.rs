@@ -217,12 +217,12 @@ fn the_settings_of_the_allocator_are_checked_as_promring_checks_them() {
         ("lapse", of_durations),
         ("settle", (&["0", "0s", "1h1ms", "null"], &["20", "1x", "-1s"])),
         ("kubeconfig_file", (&["/etc/kubeconfig", "null"], &["[a]"])),
-        ("replicas", (&["1", "4294967295", "null"], &["0", "-1", "4294967296", "many", "1.5"])),
+        ("replicas", (&["1", "4294967295", "null"], &["0", "-1", "4294967296", "many"])),
         ("clients", (&["promring", "drop-in", "null"], &["prometheus", "''"])),
         ("strategy", (&["consistent-hashing", "per-node", "null"], &["per_node", "1"])),
-        ("scraper_capacity", (&["1", "20000000", "null"], &["0", "1.5", "a"])),
+        ("scraper_capacity", (&["1", "20000000", "null"], &["0", "-1", "a"])),
         ("serve_secrets", (&["true", "false", "null"], &["1", "''"])),
-        ("rebalance_moves_per_minute", (&["0", "600", "4294967295", "null"], &["-1", "1.5", "4294967296"])),
+        ("rebalance_moves_per_minute", (&["0", "600", "4294967295", "null"], &["-1", "4294967296"])),
         (
             "rebalance_band",
             (
