@@ -71,3 +71,25 @@ scrape_configs:
     assert!(["called", "filed"].iter().all(|job| source(&list, job)["lastError"] == ""), "{list}");
     assert!(promring.terminate().success(), "{}", promring.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_away_is_told_of_once_a_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = json!({"server": format!("http://127.0.0.1:{}", free_port())});
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "test",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "user", "user": {}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
+    });
+    std::fs::write(dir.path().join("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let path = dir.path().join("prometheus.yml");
+    let discovery = "[{role: node, kubeconfig_file: kubeconfig}]";
+    let text = format!("scrape_configs: [{{job_name: nodes, kubernetes_sd_configs: {discovery}}}]\n");
+    std::fs::write(&path, text).unwrap();
+    let (promring, _url) = Process::standalone("promring", &path, dir.path());
+    let warnings = |log: &str| log.matches("watch failed").count();
+    eventually("it is told of", async || (warnings(&promring.log()) >= 2).then_some(())).await;
+    let log = promring.log();
+    assert!(!log.contains("ERROR") && !log.contains("failed with"), "{log}");
+}

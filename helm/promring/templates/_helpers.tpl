@@ -1,4 +1,7 @@
 {{- define "promring.name" -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) -}}
+{{- fail (printf "the release's name %q cannot begin the name of a Service, as the chart has it: use one that begins with a letter and has only lower-case letters, digits and -" .Release.Name) -}}
+{{- end -}}
 {{- if contains .Chart.Name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
@@ -10,6 +13,9 @@
 {{- define "promring.peers" -}}{{ include "promring.name" . }}-allocators{{- end -}}
 {{- define "promring.elected" -}}{{ if gt (int .Values.allocator.replicas) 1 }}yes{{ end }}{{- end -}}
 {{- define "promring.scraper" -}}{{ include "promring.name" . }}-scraper{{- end -}}
+
+{{- /* What names of the whole cluster begin with. No namespace and no release has a colon, so no two begin alike. */ -}}
+{{- define "promring.clusterwide" -}}{{ .Release.Namespace }}:{{ include "promring.allocator" . }}{{- end -}}
 
 {{- /* What selects pods: may never change. */ -}}
 {{- define "promring.selector" -}}
@@ -68,6 +74,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.config (or .Values.remoteWrite .Values.externalLabels) -}}
 {{- fail "remoteWrite and externalLabels go with the default config only: write remote_write and global.external_labels into the value config" -}}
 {{- end -}}
+{{- if and .Values.discovery.namespaces (not .Values.config) -}}
+{{- $within := printf "      - role: pod\n        namespaces: {names: %s}\n" (toJson .Values.discovery.namespaces) -}}
+{{- $text = replace "      - role: pod\n" $within $text -}}
+{{- end -}}
 {{- with .Values.externalLabels -}}
 {{- $labels := printf "  external_labels:\n%s\n\nscrape_configs:\n" (toYaml . | indent 4) -}}
 {{- $text = replace "\nscrape_configs:\n" $labels $text -}}
@@ -82,7 +92,10 @@ allocator:
   members: statefulset
   statefulset: {{ .Release.Namespace }}/{{ include "promring.scraper" . }}
 {{- with .Values.allocator.settings }}
-{{ toYaml . | indent 2 }}
+{{- $settings := deepCopy . }}
+{{- /* Helm's --set makes a text of a number with a fraction. */}}
+{{- if kindIs "string" .rebalance_band }}{{ $_ := set $settings "rebalance_band" (float64 .rebalance_band) }}{{ end }}
+{{ toYaml $settings | indent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -207,7 +220,7 @@ readinessProbe:
 {{- else -}}
 {{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
 {{- $of := dict "pod" (list "pods") "service" (list "services") "endpoints" (list "endpoints" "services" "pods") "endpointslice" (list "endpointslices" "services" "pods") "node" (list "nodes") "ingress" (list "ingresses") -}}
-{{- range ($text | fromYaml).scrape_configs }}{{ range .kubernetes_sd_configs }}
+{{- range $job := ($text | fromYaml).scrape_configs }}{{ range $job.kubernetes_sd_configs }}
 {{- if not (or .api_server .kubeconfig_file) -}}
 {{- $role := .role | default "" -}}
 {{- $kinds := get $of $role | default list -}}
@@ -219,6 +232,10 @@ readinessProbe:
 {{- if and $attach.cronjob $pods }}{{ $kinds = append $kinds "jobs" }}{{ end -}}
 {{- $within := .namespaces | default dict -}}
 {{- $names := $within.names | default list -}}
+{{- /* What a number was written as (010, 1e3) is not to be found out any more. */ -}}
+{{- range $names }}{{ if not (kindIs "string" .) -}}
+{{- fail (printf "the value config: a name in kubernetes_sd_configs.namespaces.names of the job %v is a number or another value that is no text: write it in quotes" $job.job_name) -}}
+{{- end }}{{ end -}}
 {{- if $within.own_namespace }}{{ $names = append $names $.Release.Namespace }}{{ end -}}
 {{- $asked = append $asked (dict "kinds" $kinds "namespaces" $names) -}}
 {{- end -}}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::oracle::DISCOVERY_ALONE;
 use super::{Right, granted, right};
@@ -37,6 +37,20 @@ fn cases() -> Vec<PathBuf> {
 /// The objects of a rendering.
 pub(super) fn objects(text: &str) -> Vec<Value> {
     text.split("\n---\n").filter_map(|part| serde_saphyr::from_str::<Option<Value>>(part).unwrap()).collect()
+}
+
+/// The configuration that a rendering has.
+fn configuration(objects: &[Value]) -> String {
+    let map = objects.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    map["data"]["prometheus.yml"].as_str().unwrap().to_owned()
+}
+
+/// What `promring check` says of a configuration.
+fn check(dir: &Path, config: &str) -> (Option<i32>, String) {
+    let path = dir.join("prometheus.yml");
+    std::fs::write(&path, config).unwrap();
+    let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
+    (code, stdout + &stderr)
 }
 
 #[test]
@@ -72,11 +86,8 @@ fn promring_finds_nothing_wrong_with_the_configurations_of_the_chart() {
     let dir = tempfile::tempdir().unwrap();
     for case in cases() {
         let rendered = template(dir.path(), &["--values", case.to_str().unwrap()]).unwrap();
-        let config = objects(&rendered).into_iter().find(|object| object["kind"] == "ConfigMap").unwrap();
-        let path = dir.path().join("prometheus.yml");
-        std::fs::write(&path, config["data"]["prometheus.yml"].as_str().unwrap()).unwrap();
-        let (code, stdout, stderr) = crate::support::run(&["check", path.to_str().unwrap()]);
-        assert_eq!(code, Some(0), "{}: {stdout}{stderr}", case.display());
+        let (code, said) = check(dir.path(), &configuration(&objects(&rendered)));
+        assert_eq!(code, Some(0), "{}: {said}", case.display());
     }
 }
 
@@ -142,6 +153,35 @@ fn the_roles_follow_the_configuration() {
     }
 }
 
+/// Where the roles are for some namespaces alone, the default configuration looks into these.
+#[test]
+fn the_default_configuration_asks_for_what_the_roles_allow() {
+    let dir = tempfile::tempdir().unwrap();
+    let others = ["--set", "externalLabels.cluster=north,remoteWrite[0].url=http://receiver/api/v1/write"];
+    for (set, names) in [
+        ("discovery.namespaces=null", Value::Null),
+        ("discovery.namespaces={shop}", json!(["shop"])),
+        ("discovery.namespaces={shop,bank}", json!(["shop", "bank"])),
+    ] {
+        let arguments = [&["--set", set], &others[..], &DISCOVERY_ALONE[..]].concat();
+        let rendered = objects(&template(dir.path(), &arguments).unwrap());
+        let text = configuration(&rendered);
+        let config: Value = serde_saphyr::from_str(&text).unwrap();
+        let discovery = &config["scrape_configs"][0]["kubernetes_sd_configs"];
+        assert_eq!(discovery[0]["namespaces"]["names"], names, "{set}");
+        let (code, said) = check(dir.path(), &text);
+        assert_eq!(code, Some(0), "{set}: {said}");
+        let seen =
+            names.as_array().map_or(vec![""], |names| names.iter().filter_map(Value::as_str).collect());
+        let mut wanted: BTreeSet<Right> = BTreeSet::new();
+        for verb in ["list", "watch"] {
+            wanted.extend(seen.iter().map(|namespace| right(verb, "pods", namespace)));
+            wanted.extend(["pods", "statefulsets"].map(|resource| right(verb, resource, "metrics")));
+        }
+        assert_eq!(granted(&rendered), wanted, "{set}");
+    }
+}
+
 #[test]
 fn the_chart_refuses_values_that_cannot_be_meant() {
     let dir = tempfile::tempdir().unwrap();
@@ -150,7 +190,7 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("scraper.replicas=many", "got string, want integer"),
         ("config=scrape_configs: [", "the value config is no YAML"),
         ("config=allocator: {}", "which the chart writes"),
-        ("allocator.settings.members=reporting", "allocator"),
+        ("allocator.settings.members=reporting", "additional properties 'members' not allowed"),
         ("discovery.resources={secrets}", "discovery"),
         ("listenAddress=localhost", "listenAddress"),
         ("scraper.disruptionBudget.maxUnavailable=0", "want 1"),
@@ -165,6 +205,73 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
     let error = template(dir.path(), &arguments).unwrap_err();
     assert!(error.contains("default config only"), "{error}");
+}
+
+/// What promring takes for a key of `allocator:` the chart takes, and what it refuses fails before anything is installed.
+#[test]
+fn the_settings_of_the_allocator_are_checked_as_promring_checks_them() {
+    let dir = tempfile::tempdir().unwrap();
+    // What is taken, and what is refused.
+    type Values<'a> = (&'a [&'a str], &'a [&'a str]);
+    let cases: [(&str, Values<'_>); 13] = [
+        ("lapse", (&["20s", "1m30s", "null"], &["20", "1x", "''", "s", "0s", "0", "1s1m", "true"])),
+        ("settle", (&["0", "0s", "1h1ms", "null"], &["20", "1x", "-1s"])),
+        ("kubeconfig_file", (&["/etc/kubeconfig", "null"], &["[a]"])),
+        ("replicas", (&["1", "4294967295", "null"], &["0", "-1", "4294967296", "many"])),
+        ("clients", (&["promring", "drop-in", "null"], &["prometheus", "''"])),
+        ("strategy", (&["consistent-hashing", "per-node", "null"], &["per_node", "1"])),
+        ("scraper_capacity", (&["1", "20000000", "null"], &["0", "-1", "a"])),
+        ("serve_secrets", (&["true", "false", "null"], &["1", "''"])),
+        ("rebalance_moves_per_minute", (&["0", "600", "4294967295", "null"], &["-1", "4294967296"])),
+        (
+            "rebalance_band",
+            (
+                &["1.05", "1.3", "1.1234", "2", "2.5", "10.5", "99.99", "100", "null"],
+                &["1.04", "1", "100.5", "0.5", "a"],
+            ),
+        ),
+        ("handover_lead", (&["20s"], &["20", "0s"])),
+        ("handover_settle", (&["20s"], &["20", "0s"])),
+        ("handover_prepare_max", (&["20s"], &["20", "0s"])),
+    ];
+    let schema: Value =
+        serde_json::from_slice(&std::fs::read(format!("{CHART}/values.schema.json")).unwrap()).unwrap();
+    let keys = &schema["properties"]["allocator"]["properties"]["settings"]["properties"];
+    let keys: BTreeSet<&str> = keys.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(cases.iter().map(|(key, _)| *key).collect::<BTreeSet<_>>(), keys);
+    let file = dir.path().join("values.yaml");
+    let render = |arguments: &[&str]| {
+        let only = ["--show-only", "templates/config.yaml"];
+        Ok::<_, String>(configuration(&objects(&template(dir.path(), &[&only, arguments].concat())?)))
+    };
+    for (key, (good, bad)) in cases {
+        for (value, is_good) in
+            good.iter().map(|value| (value, true)).chain(bad.iter().map(|value| (value, false)))
+        {
+            std::fs::write(&file, format!("allocator: {{settings: {{{key}: {value}}}}}")).unwrap();
+            let set = format!("allocator.settings.{key}={value}");
+            // On the command line a fraction is a text for Helm.
+            let ways = [["--values", file.to_str().unwrap()], ["--set", &set]];
+            for arguments in &ways[..if key == "rebalance_band" { 2 } else { 1 }] {
+                let rendered = render(arguments);
+                if is_good {
+                    let (code, said) = check(dir.path(), &rendered.expect(&set));
+                    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+                } else {
+                    let error = rendered.expect_err(&set);
+                    assert!(error.contains(&format!("/allocator/settings/{key}")), "{arguments:?}: {error}");
+                }
+            }
+            let statefulset = "allocator: {members: statefulset, statefulset: metrics/scraper";
+            let (code, said) =
+                check(dir.path(), &format!("scrape_configs: []\n{statefulset}, {key}: {value}}}\n"));
+            assert_eq!(code == Some(0), is_good, "{key}: {value}: {said}");
+        }
+    }
+    for other in ["bad", "selector", "statefulset"] {
+        let error = render(&["--set", &format!("allocator.settings.{other}=a")]).unwrap_err();
+        assert!(error.contains(&format!("additional properties '{other}' not allowed")), "{error}");
+    }
 }
 
 /// A value that is null is one that the chart does not have: it is as if it were empty, or the schema names it.
@@ -225,7 +332,7 @@ fn names_that_look_like_numbers_stay_texts() {
     let dir = tempfile::tempdir().unwrap();
     for odd in ["123", "1.5", "1e3", "true", "null", "0x1f"] {
         let path = dir.path().join("values.json");
-        let values = serde_json::json!({
+        let values = json!({
             "secrets": [odd],
             "security": {"tls": {"secret": odd}},
             "image": {"repository": odd, "tag": odd},
@@ -237,8 +344,9 @@ fn names_that_look_like_numbers_stay_texts() {
             "log": {"level": odd},
         });
         std::fs::write(&path, values.to_string()).unwrap();
-        // Helm takes some of them for a release's name, and all for a namespace's.
-        let arguments = ["template", odd, CHART, "--namespace", odd, "--values"];
+        // All are names of namespaces for Helm, and some of releases for the chart.
+        let release = if odd.starts_with(|first: char| first.is_ascii_digit()) { "yes" } else { odd };
+        let arguments = ["template", release, CHART, "--namespace", odd, "--values"];
         let rendered = helm(dir.path(), &[&arguments[..], &[path.to_str().unwrap()]].concat()).expect(odd);
         let rendered = objects(&rendered);
         for object in &rendered {
@@ -271,6 +379,67 @@ fn names_that_look_like_numbers_stay_texts() {
             (&claim["storageClassName"], &claim["resources"]["requests"]["storage"]),
             (&Value::from(odd), &Value::from("10"))
         );
+    }
+}
+
+/// A Service's name begins with a letter and has no dot (DNS-1035), while Helm takes both for a release's name.
+#[test]
+fn a_release_whose_name_makes_no_service_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let render = |name: &str| helm(dir.path(), &["template", name, CHART, "--namespace", "metrics"]);
+    for name in ["1rel", "my.rel", "my.promring", "0"] {
+        let error = render(name).expect_err(name);
+        assert!(error.contains(&format!("the release's name \"{name}\" cannot begin")), "{name}: {error}");
+    }
+    let longest = format!("a{}z", "-1".repeat(25));
+    for name in ["r", "rel-1", "my-promring", &longest] {
+        let rendered = objects(&render(name).expect(name));
+        for service in rendered.iter().filter(|object| object["kind"] == "Service") {
+            let name = service["metadata"]["name"].as_str().unwrap();
+            let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(name.len() <= 63 && name.starts_with(|c: char| c.is_ascii_lowercase()), "{name}");
+            assert!(name.chars().all(fits) && !name.ends_with('-'), "{name}");
+        }
+    }
+}
+
+/// What is the whole cluster's must not be that of another release, whatever namespaces and releases are called.
+#[test]
+fn no_two_releases_have_a_name_of_the_cluster_in_common() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = |namespace: &str, release: &str| -> BTreeSet<(String, String)> {
+        let rendered = helm(dir.path(), &["template", release, CHART, "--namespace", namespace]).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        objects(&rendered)
+            .iter()
+            .filter(|object| object["kind"].as_str().unwrap().starts_with("ClusterRole"))
+            .map(|object| (text(&object["kind"]), text(&object["metadata"]["name"])))
+            .collect()
+    };
+    let (one, other) = (names("a", "b-c"), names("a-b", "c"));
+    assert_eq!((one.len(), other.len()), (4, 4), "roles and bindings for discovery and callers");
+    assert!(one.is_disjoint(&other), "{one:?}");
+}
+
+/// Helm does not tell how a number was written (`010`, `1e3`), so a namespace whose name looks like one has to stand in quotes.
+#[test]
+fn a_namespace_of_the_configuration_that_is_no_text_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.yml");
+    let render = |name: &str| {
+        let discovery = format!("[{{role: pod, namespaces: {{names: [shop, {name}]}}}}]");
+        let job = format!("{{job_name: numbers, kubernetes_sd_configs: {discovery}}}");
+        std::fs::write(&path, format!("scrape_configs:\n- {job}\n")).unwrap();
+        let file = format!("config={}", path.display());
+        template(dir.path(), &["--show-only", "templates/rbac.yaml", "--set-file", &file])
+    };
+    for name in ["1234", "1e3", "010", "12345678901234567890", "1.5", "true", "~", "[a]"] {
+        let error = render(name).expect_err(name);
+        assert!(error.contains("of the job numbers is a number or another value"), "{name}: {error}");
+    }
+    for name in ["1234", "1e3", "010", "12345678901234567890"] {
+        let granted = granted(&objects(&render(&format!("'{name}'")).unwrap()));
+        assert!(granted.contains(&right("watch", "pods", name)), "{name}: {granted:?}");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::support::{PATIENCE, Process, client, eventually, get_json, scaled};
 
 /// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
 /// shows is nobody's business.
-const JOBS: [(&str, &str, &str); 14] = [
+const JOBS: [(&str, &str, &str); 16] = [
     ("pods", "pod", ""),
     (
         "pods-attached",
@@ -44,6 +44,13 @@ const JOBS: [(&str, &str, &str); 14] = [
     ),
     ("endpointslices", "endpointslice", "attach_metadata: {node: true, namespace: true}"),
     ("slices-payment", "endpointslice", "namespaces: {names: [payment]}"),
+    // Each namespace by itself: an address of the one may lead to a pod of the other.
+    ("slices-of-two", "endpointslice", "namespaces: {names: [shop, payment]}"),
+    (
+        "endpoints-of-two",
+        "endpoints",
+        "namespaces: {names: [shop, payment]}\n    attach_metadata: {node: true, namespace: true, deployment: true, cronjob: true}",
+    ),
     (
         "slices-selected",
         "endpointslice",

@@ -44,10 +44,6 @@ impl<K: Kind> Followed<K> {
     }
 }
 
-fn find<K: Kind>(followed: &[Followed<K>], key: &str) -> Option<Arc<K::Stored>> {
-    followed.iter().find_map(|followed| followed.watch.store.get(key))
-}
-
 /// The objects that the role is about.
 enum Main {
     Pods(Vec<Followed<Pods>>),
@@ -343,22 +339,25 @@ impl View {
 
     /// The group of the object `key`; None where there is no object, or it has no targets.
     fn build(&mut self, key: &Arc<str>) -> Option<Arc<Group>> {
-        let mut lookup = Recorder { others: &self.others, looked: Vec::new() };
+        let mut lookup = Recorder { others: &self.others, namespace: 0, looked: Vec::new() };
         let attach = self.attach;
         let group = match &self.main {
-            Main::Pods(followed) => find(followed, key).and_then(|pod| pod::group(&pod, &mut lookup, attach)),
+            Main::Pods(followed) => {
+                lookup.begin(followed, key).and_then(|pod| pod::group(&pod, &mut lookup, attach))
+            }
             Main::Services(followed) => {
-                find(followed, key).map(|service| service::group(&service, &mut lookup, attach))
+                lookup.begin(followed, key).map(|service| service::group(&service, &mut lookup, attach))
             }
-            Main::Endpoints(followed) => find(followed, key)
+            Main::Endpoints(followed) => lookup
+                .begin(followed, key)
                 .map(|endpoints| Arc::new(endpoints::group(&endpoints, &mut lookup, attach))),
-            Main::Slices(followed) => {
-                find(followed, key).map(|slice| Arc::new(endpointslice::group(&slice, &mut lookup, attach)))
-            }
-            Main::Nodes(followed) => find(followed, key),
-            Main::Ingresses(followed) => {
-                find(followed, key).map(|ingress| service::with_namespace(&ingress, &mut lookup, attach))
-            }
+            Main::Slices(followed) => lookup
+                .begin(followed, key)
+                .map(|slice| Arc::new(endpointslice::group(&slice, &mut lookup, attach))),
+            Main::Nodes(followed) => lookup.begin(followed, key),
+            Main::Ingresses(followed) => lookup
+                .begin(followed, key)
+                .map(|ingress| service::with_namespace(&ingress, &mut lookup, attach)),
         };
         let looked = lookup.looked;
         self.remember(key, looked);
@@ -395,43 +394,66 @@ impl View {
 /// Looks objects up and keeps a list of them.
 struct Recorder<'a> {
     others: &'a Others,
+    /// Where the configuration names namespaces, the place in the list of the one that the group is of. Others are looked up in
+    /// it alone: a pod that a `targetRef` names elsewhere is none, as in Prometheus, which looks at each namespace by itself.
+    namespace: usize,
     looked: Vec<Looked>,
 }
 
 impl Recorder<'_> {
-    fn note(&mut self, kind: Other, key: &str) {
+    /// The object that the group is about.
+    fn begin<K: Kind>(&mut self, followed: &[Followed<K>], key: &str) -> Option<Arc<K::Stored>> {
+        let mut stores = followed.iter().map(|followed| &followed.watch.store).enumerate();
+        let (namespace, object) = stores.find_map(|(at, store)| Some((at, store.get(key)?)))?;
+        self.namespace = namespace;
+        Some(object)
+    }
+
+    /// An object of the group's namespace.
+    fn beside<K: Kind>(
+        &mut self,
+        kind: Other,
+        followed: &[Followed<K>],
+        key: &str,
+    ) -> Option<Arc<K::Stored>> {
         self.looked.push((kind, Arc::from(key)));
+        followed.get(self.namespace)?.watch.store.get(key)
+    }
+
+    /// An object of the cluster.
+    fn of_cluster<K: Kind>(
+        &mut self,
+        kind: Other,
+        followed: &[Followed<K>],
+        key: &str,
+    ) -> Option<Arc<K::Stored>> {
+        self.looked.push((kind, Arc::from(key)));
+        followed.first()?.watch.store.get(key)
     }
 }
 
 impl Lookup for Recorder<'_> {
     fn pod(&mut self, key: &str) -> Option<Arc<Group>> {
-        self.note(Other::Pod, key);
-        find(&self.others.pods, key)
+        self.beside(Other::Pod, &self.others.pods, key)
     }
 
     fn service(&mut self, key: &str) -> Option<Arc<ServiceObject>> {
-        self.note(Other::Service, key);
-        find(&self.others.services, key)
+        self.beside(Other::Service, &self.others.services, key)
     }
 
     fn node(&mut self, name: &str) -> Option<Arc<Group>> {
-        self.note(Other::Node, name);
-        find(&self.others.nodes, name)
+        self.of_cluster(Other::Node, &self.others.nodes, name)
     }
 
     fn namespace(&mut self, name: &str) -> Option<Arc<Packed>> {
-        self.note(Other::Namespace, name);
-        find(&self.others.namespaces, name)
+        self.of_cluster(Other::Namespace, &self.others.namespaces, name)
     }
 
     fn deployment_of(&mut self, key: &str) -> Option<Arc<str>> {
-        self.note(Other::ReplicaSet, key);
-        find(&self.others.replica_sets, key)?.as_ref().clone()
+        self.beside(Other::ReplicaSet, &self.others.replica_sets, key)?.as_ref().clone()
     }
 
     fn cronjob_of(&mut self, key: &str) -> Option<Arc<str>> {
-        self.note(Other::Job, key);
-        find(&self.others.jobs, key)?.as_ref().clone()
+        self.beside(Other::Job, &self.others.jobs, key)?.as_ref().clone()
     }
 }

@@ -91,6 +91,22 @@ mod tests {
         assert_eq!(rows().into_keys().collect::<Vec<_>>(), keys);
     }
 
+    /// The keys by which the allocator knows the scrapers are the chart's own, and those of other kinds of members an error there.
+    #[test]
+    fn the_chart_takes_every_key_that_is_left_to_its_users_and_no_other() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../helm/promring/values.schema.json")).unwrap();
+        let settings = &schema["properties"]["allocator"]["properties"]["settings"];
+        assert_eq!(settings["additionalProperties"], false);
+        let mut taken: Vec<&str> =
+            settings["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        taken.sort_unstable();
+        let mut keys = RawAllocator::keys();
+        keys.retain(|key| !["members", "statefulset", "selector", "namespace", "scrapers"].contains(key));
+        keys.sort_unstable();
+        assert_eq!(taken, keys);
+    }
+
     #[test]
     fn the_page_has_the_defaults_that_the_types_have() {
         let AllocatorSettings {

@@ -147,3 +147,68 @@ async fn targets_follow_the_objects_that_were_looked_up_for_them() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn where_namespaces_are_named_others_are_looked_up_in_the_objects_own() {
+    let server = ApiServer::start().await;
+    let owner = |kind: &str, name: &str| json!([{"kind": kind, "name": name, "controller": true}]);
+    for (n, namespace) in [(1, "alpha"), (2, "beta")] {
+        let mut pod = pod("p", n);
+        pod["metadata"]["namespace"] = json!(namespace);
+        pod["metadata"]["ownerReferences"] = owner("ReplicaSet", "rs");
+        server.apply("pods", pod);
+        let named =
+            json!({"name": "rs", "namespace": namespace, "ownerReferences": owner("Deployment", namespace)});
+        server.apply("replicasets", json!({"metadata": named}));
+    }
+    let address = |ip: &str, namespace: &str| {
+        let referred = json!({"kind": "Pod", "name": "p", "namespace": namespace});
+        json!({"ip": ip, "addresses": [ip], "targetRef": referred})
+    };
+    let addresses = [address("10.1.0.1", "alpha"), address("10.1.0.2", "beta")];
+    let (meta, ports) = (json!({"name": "s", "namespace": "alpha"}), json!([{"port": 8080}]));
+    let slice =
+        json!({"metadata": meta, "addressType": "IPv4", "endpoints": addresses.clone(), "ports": ports});
+    server.apply("endpointslices", slice);
+    let subset = json!({"addresses": addresses, "ports": ports});
+    server.apply("endpoints", json!({"metadata": meta, "subsets": [subset]}));
+    let mut jobs = String::new();
+    for role in ["endpoints", "endpointslice"] {
+        for (name, namespaces) in [("all", "[]"), ("several", "[beta, alpha]"), ("one", "[alpha]")] {
+            let keys = format!(
+                "role: {role}, API, namespaces: {{names: {namespaces}}}, attach_metadata: {{deployment: true}}"
+            );
+            jobs += &format!("- job_name: {role}-{name}\n  kubernetes_sd_configs: [{{{keys}}}]\n");
+        }
+    }
+    let mut following = Following::start(&server, &jobs);
+    // A pod that is found gives the port that no endpoint covers, too.
+    let (own, other) = (["10.0.0.1:80", "10.1.0.1:8080", "10.1.0.2:8080"], "10.0.0.2:80");
+    for role in ["endpoints", "endpointslice"] {
+        let all = [&own[..], &[other]].concat();
+        following.until_addresses(&format!("{role}-all"), &all).await;
+        for name in ["several", "one"] {
+            let job = format!("{role}-{name}");
+            following.until_addresses(&job, &own).await;
+            let targets = following.jobs[&job].groups.values().flat_map(|group| &group.targets);
+            let deployments: BTreeMap<&str, Option<&str>> = targets
+                .map(|target| {
+                    (target.get("__address__").unwrap(), target.get("__meta_kubernetes_pod_deployment_name"))
+                })
+                .collect();
+            let alpha = Some("alpha");
+            assert_eq!(
+                deployments,
+                BTreeMap::from([(own[0], alpha), (own[1], alpha), (own[2], None)]),
+                "{job}"
+            );
+        }
+    }
+    // The other namespace's own objects still have what they had.
+    server.apply(
+        "endpointslices",
+        json!({"metadata": {"name": "s", "namespace": "beta"}, "addressType": "IPv4", "ports": ports,
+        "endpoints": [address("10.2.0.1", "beta")]}),
+    );
+    following.until_addresses("endpointslice-several", &[&own[..], &["10.2.0.1:8080", other]].concat()).await;
+}
