@@ -108,6 +108,12 @@ impl Sink {
         self.destinations.iter().all(|(destination, _)| destination.queue.has_room())
     }
 
+    /// Whether nothing is in the queues that an earlier process has left.
+    #[must_use]
+    pub fn is_past_earlier(&self) -> bool {
+        self.destinations.iter().all(|(destination, _)| destination.is_past_earlier())
+    }
+
     /// Remembers what the queues hold now, to tell later when all of it has been sent.
     #[must_use]
     pub fn passed(&self) -> Passed {

@@ -2,12 +2,13 @@
 //! of their labels.
 //!
 //! A series that changes its lane could overtake itself, so a target is spread only once everything is sent that was queued
-//! while it was not. It stays spread, over restarts too: the keys stand in a small file beside the queues.
+//! while it was not: a target that nothing was queued of, before its first sample. It stays spread, over restarts too: the
+//! keys stand in a small file beside the queues.
 
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use promring_model::target::TargetKey;
 
@@ -19,6 +20,9 @@ pub const TARGET_SAMPLES_PER_SECOND_MAX: f64 = 20_000.0;
 /// Keys that are remembered. A target that would be one more is not spread.
 const KEYS_MAX: usize = 10_000;
 
+/// Keys that are known to have used the lane of their own. Where there are more, none counts as one that has not.
+const SETTLED_MAX: usize = 1_000_000;
+
 /// The name of the file in the data directory.
 const FILE: &str = "spread";
 
@@ -28,6 +32,8 @@ pub struct SpreadTargets {
     /// None: not written down.
     file: Option<PathBuf>,
     keys: RwLock<HashSet<TargetKey>>,
+    /// Those of which this process has queued samples in the lane of the key.
+    settled: Mutex<HashSet<TargetKey>>,
 }
 
 impl SpreadTargets {
@@ -45,7 +51,22 @@ impl SpreadTargets {
         };
         let key = |line: &str| Some(TargetKey(u64::from_str_radix(line, 16).ok()?));
         let keys = text.lines().filter_map(key).take(KEYS_MAX).collect();
-        Self { file: Some(file), keys: RwLock::new(keys) }
+        Self { file: Some(file), keys: RwLock::new(keys), settled: Mutex::default() }
+    }
+
+    /// Samples of a target go into the lane of its key.
+    pub fn settle(&self, key: TargetKey) {
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled.len() < SETTLED_MAX {
+            settled.insert(key);
+        }
+    }
+
+    /// Whether this process has queued nothing of a target in the lane of its key.
+    #[must_use]
+    pub fn is_unsettled(&self, key: TargetKey) -> bool {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.len() < SETTLED_MAX && !settled.contains(&key)
     }
 
     /// Whether the target's series go to all lanes.
@@ -122,6 +143,13 @@ mod tests {
         assert!(again.contains(TargetKey(7)) && again.contains(TargetKey(u64::MAX)));
         assert!(!SpreadTargets::open(dir.path(), true).contains(TargetKey(7)));
         assert!(!SpreadTargets::open(dir.path(), false).contains(TargetKey(7)), "nor ever again");
+    }
+
+    #[test]
+    fn a_key_is_unsettled_until_something_is_queued_in_its_lane() {
+        let spread = SpreadTargets::default();
+        spread.settle(TargetKey(7));
+        assert!(!spread.is_unsettled(TargetKey(7)) && spread.is_unsettled(TargetKey(8)));
     }
 
     #[test]

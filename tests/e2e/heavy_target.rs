@@ -13,9 +13,10 @@ async fn a_heavy_target_is_spread_over_lanes_and_stays_so_over_a_restart() {
     let options = FleetOptions { targets: 1, series: Some(25_000), ..FleetOptions::default() };
     let fleet = Fleet::start(options).await.unwrap();
     let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    // Lanes are not equally fast.
-    let slow = Fault::Slow { delay_ms: 10 };
-    receiver.add_fault(FaultRule { probability: Some(0.3), ..slow.into() }).unwrap();
+    // One lane would carry 20,000 samples a second at most, and never keep up; and lanes are not equally fast.
+    let slower = Fault::Slow { delay_ms: 130 };
+    receiver.add_fault(FaultRule { probability: Some(0.3), ..slower.into() }).unwrap();
+    receiver.add_fault(Fault::Slow { delay_ms: 100 }).unwrap();
     std::fs::write(dir.path().join("targets.json"), fleet.file_sd_json()).unwrap();
     let config = dir.path().join("prometheus.yml");
     let text = format!(

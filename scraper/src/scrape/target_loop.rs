@@ -452,9 +452,9 @@ impl TargetLoop {
         scratch: &mut Scratch,
         fence: Option<MoveId>,
     ) -> Tally {
-        if self.spread_after.take().is_some_and(|passed| passed.is_past()) {
-            self.spread = self.environment.spread.add(self.target.key);
-        }
+        let per_second = report.tally.kept as f64 / self.target.interval.as_secs_f64();
+        let is_heavy = report.up && per_second > TARGET_SAMPLES_PER_SECOND_MAX;
+        self.choose_lanes(is_heavy);
         let way = self.way(fence);
         self.newest_ms = self.newest_ms.max(time_ms);
         let mut appender = Appender::new(&self.sink, way, &self.environment.labels);
@@ -468,12 +468,28 @@ impl TargetLoop {
         let values = report.values().map(f64::to_bits);
         self.cache.report(values, time_ms).for_each(|outgoing| appender.push(&outgoing));
         self.reported = true;
-        let per_second = tally.kept as f64 / self.target.interval.as_secs_f64();
-        if per_second > TARGET_SAMPLES_PER_SECOND_MAX && !self.spread {
+        if is_heavy && !self.spread {
             appender.flush();
             self.spread_after = Some(self.sink.passed());
         }
         tally
+    }
+
+    /// A scrape is about to go to the lane of the target's key, or, where it is spread, to all. It is spread from now on where
+    /// none of its samples can be overtaken: those that were queued are sent, or there were none.
+    fn choose_lanes(&mut self, is_heavy: bool) {
+        let (spread, key) = (&self.environment.spread, self.target.key);
+        if self.spread {
+            return;
+        }
+        let is_clear = match self.spread_after.take() {
+            Some(queued) => queued.is_past(),
+            None => is_heavy && spread.is_unsettled(key) && self.sink.is_past_earlier(),
+        };
+        self.spread = is_clear && spread.add(key);
+        if !self.spread {
+            spread.settle(key);
+        }
     }
 
     fn way(&self, fence: Option<MoveId>) -> Way {

@@ -19,6 +19,7 @@ use crate::news::News;
 use crate::payload::{Outgoing, Value};
 use crate::queue::{AppendError, Encoding, LaneId, Queue, QueueError, RecordMeta, SetKind};
 use crate::send;
+use crate::spread::Passed;
 use crate::symbols::Reading;
 
 /// One destination: its queue on disk, and the request that each lane of it is filling.
@@ -35,6 +36,8 @@ pub struct Destination {
     not_carried: News,
     filling: Arc<Filling<Batch>>,
     fences: Arc<Fences>,
+    /// What an earlier process has left in the queue; None: that could not be read yet.
+    left: Arc<Option<Passed>>,
     /// What requests are compressed into: seldom two at a time, however many lanes there are.
     pub(super) compressed: Buffers,
 }
@@ -57,7 +60,13 @@ impl Destination {
     pub fn new(config: Arc<RemoteWrite>, queue: Arc<Queue>) -> Self {
         let filling = Arc::new(Filling::new(queue.lane_count()));
         let fences = Arc::new(Fences::of_earlier_process(&queue));
-        Self::sharing(config, queue, filling, fences)
+        let left = (!queue.is_unread()).then(|| Passed::new(std::iter::once(&queue)));
+        Self::sharing(config, queue, filling, fences, Arc::new(left))
+    }
+
+    /// Whether nothing is in the queue that an earlier process has left.
+    pub(super) fn is_past_earlier(&self) -> bool {
+        self.left.as_ref().as_ref().is_some_and(Passed::is_past)
     }
 
     fn sharing(
@@ -65,11 +74,12 @@ impl Destination {
         queue: Arc<Queue>,
         filling: Arc<Filling<Batch>>,
         fences: Arc<Fences>,
+        left: Arc<Option<Passed>>,
     ) -> Self {
         let dropped_custom = send::dropped_custom(&config);
         let not_carried = News::default();
         let (content, compressed) = (Content::of(&config), Buffers::default());
-        Self { content, dropped_custom, not_carried, config, queue, filling, fences, compressed }
+        Self { content, dropped_custom, not_carried, config, queue, filling, fences, left, compressed }
     }
 
     /// Whether a sample is sent there.
@@ -100,7 +110,8 @@ impl Destination {
     /// still being appended by the old one is not left behind.
     #[must_use]
     pub fn with_config(&self, config: Arc<RemoteWrite>) -> Self {
-        Self::sharing(config, Arc::clone(&self.queue), Arc::clone(&self.filling), Arc::clone(&self.fences))
+        let (queue, filling) = (Arc::clone(&self.queue), Arc::clone(&self.filling));
+        Self::sharing(config, queue, filling, Arc::clone(&self.fences), Arc::clone(&self.left))
     }
 
     /// Puts every request that has waited long enough into the queue, and gives up fences that are open and empty.

@@ -463,7 +463,10 @@ async fn a_reload_changes_members_strategy_and_the_kind_of_clients() {
     allocator.advance();
     assert_eq!(ask(&allocator, "/jobs/web/targets?collector_id=a").await.0, StatusCode::NOT_FOUND);
     assert!(allocator.state().assigns().is_err(), "promring's scrapers have to report");
-    assert!(allocator.readiness()().is_ok(), "whoever waits for it before it makes scrapers would wait for ever");
+    assert!(
+        allocator.readiness()().is_ok(),
+        "whoever waits for it before it makes scrapers would wait for ever"
+    );
 }
 
 #[tokio::test]
