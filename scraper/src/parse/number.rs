@@ -89,8 +89,30 @@ pub fn parse_timestamp_seconds(text: &[u8]) -> Option<i64> {
 /// Writes a bucket's bound or a quantile in the one way that Prometheus writes it: `1` becomes `1.0`.
 /// None where the text is no number or is written so already.
 pub fn normalise_float(text: &str) -> Option<String> {
+    if is_written_so(text.as_bytes()) {
+        return None;
+    }
     let written = format_float(parse_float(text.as_bytes())?);
     (written != text).then_some(written)
+}
+
+/// Whether a number is surely written as Prometheus writes it, which most bounds are: digits, a point, and decimals of which the
+/// last is no zero unless it is the only one. So few digits are the shortest of the float that they are read as.
+fn is_written_so(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let Some(point) = text.iter().position(|&byte| byte == b'.') else { return text == b"+Inf" };
+    let (whole, decimals) = (&text[..point], &text[point + 1..]);
+    let is_plain = match whole {
+        // With more zeros it has an exponent.
+        b"0" => !decimals.starts_with(b"0000"),
+        [first, ..] => *first != b'0' && whole.len() <= 6,
+        [] => false,
+    };
+    is_plain
+        && text.len() <= EXACT_DIGITS_MAX
+        && digits(whole)
+        && digits(decimals)
+        && (decimals == b"0" || !decimals.ends_with(b"0"))
 }
 
 /// A bucket's bound or a quantile as Prometheus writes it in a label.
@@ -150,6 +172,13 @@ mod tests {
             let expected: Option<f64> = text.parse().ok();
             prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), expected.map(f64::to_bits));
         }
+
+        #[test]
+        fn what_is_taken_to_be_written_in_the_one_way_is(text in "-?0?[0-9]{0,7}\\.?0{0,5}[0-9]{0,9}(e[0-9])?") {
+            if is_written_so(text.as_bytes()) {
+                prop_assert_eq!(&format_float(parse_float(text.as_bytes()).unwrap()), &text);
+            }
+        }
     }
 
     #[test]
@@ -181,6 +210,16 @@ mod tests {
             ("x", None),
         ] {
             assert_eq!(normalise_float(text).as_deref(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_as_clients_print_them_need_no_formatting() {
+        for text in ["0.005", "0.0001", "0.25", "1.0", "10.0", "2.5", "123456.0", "0.0", "+Inf"] {
+            assert!(is_written_so(text.as_bytes()), "{text}");
+        }
+        for text in ["1", "01.0", "1.50", "0.00001", "1234567.5", "-0.0", ".5", "1.", "", "."] {
+            assert!(!is_written_so(text.as_bytes()), "{text}");
         }
     }
 
