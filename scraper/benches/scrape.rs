@@ -22,7 +22,7 @@ use promring_model::target::{Assembled, DiscoveredLabels, Target};
 use promring_proto::exposition::encode_delimited;
 use promring_scraper::labelsets::Shared;
 use promring_scraper::parse::protobuf::HistogramOptions;
-use promring_scraper::parse::{Format, Item, Parser};
+use promring_scraper::parse::{Format, Found, Item, Parser};
 use promring_scraper::queue::{RecordMeta, Volume};
 use promring_scraper::rules::{Classes, SeriesRules};
 use promring_scraper::send::open_queue;
@@ -112,12 +112,19 @@ impl Way {
     ) -> u64 {
         cache.begin(scratch);
         let mut parser = Parser::of(format, HistogramOptions::default(), body);
-        while let Some(item) = parser.next_item().expect("a good body") {
-            match item {
-                Item::Sample(sample) => cache.stage(&sample, time_ms, rules, scratch).expect("a good series"),
-                Item::Metadata(metadata) => cache.describe(&metadata, scratch),
-                Item::Histogram(_) | Item::Converted(_) => {}
+        let mut expected = cache.expected(scratch);
+        while let Some(found) = parser.next_expecting(expected).expect("a good body") {
+            match found {
+                Found::Expected { value, timestamp_ms } => {
+                    cache.stage_expected(value, timestamp_ms, time_ms, rules, scratch);
+                }
+                Found::Item(Item::Sample(sample)) => {
+                    cache.stage(&sample, time_ms, rules, scratch).expect("a good series");
+                }
+                Found::Item(Item::Metadata(metadata)) => cache.describe(&metadata, scratch),
+                Found::Item(Item::Histogram(_) | Item::Converted(_)) => {}
             }
+            expected = cache.expected(scratch);
         }
         let mut lanes = self.sink.lanes(sink::Way::of(self.target.key), &self.labels);
         cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing)).kept

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::*;
 use crate::parse::text::TextParser;
+use crate::parse::{Found, Item};
 use crate::rules::{Classes, SeriesRules};
 use crate::testing::{config_in, job, rules_for, target_of};
 
@@ -41,8 +42,15 @@ impl Target {
     fn stage(&mut self, body: &str) -> Result<(), Refusal> {
         self.cache.begin(&mut self.scratch);
         let mut parser = TextParser::new(body.as_bytes());
-        while let Some(sample) = parser.next_sample().unwrap() {
-            self.cache.stage(&sample, self.now_ms, &self.rules, &mut self.scratch)?;
+        while let Some(found) = parser.next_expecting(self.cache.expected(&self.scratch)).unwrap() {
+            let Self { cache, scratch, rules, now_ms } = self;
+            match found {
+                Found::Expected { value, timestamp_ms } => {
+                    cache.stage_expected(value, timestamp_ms, *now_ms, rules, scratch);
+                }
+                Found::Item(Item::Sample(sample)) => cache.stage(&sample, *now_ms, rules, scratch)?,
+                Found::Item(_) => {}
+            }
         }
         Ok(())
     }

@@ -179,6 +179,17 @@ impl<'b> SeriesText<'b> {
         }
     }
 
+    /// Bytes of the text, if it stands in one line that could be expected; otherwise 0.
+    #[must_use]
+    pub fn line_bytes(&self) -> u16 {
+        match self.0 {
+            Form::Text { bytes, .. } if memchr(b'\n', bytes).is_none() => {
+                u16::try_from(bytes.len()).unwrap_or(0)
+            }
+            Form::Text { .. } | Form::Classic { .. } | Form::Message(_) => 0,
+        }
+    }
+
     /// Name and labels as they come in the body, with the name as `__name__`; labels with an empty value are left out,
     /// since that is what an absent label is.
     ///
