@@ -1,6 +1,7 @@
 //! What the series cache keeps, marks and forgets.
 
 use promring_model::labels::Labels;
+use promring_proto::pen;
 use promring_proto::remote_write::is_stale_marker;
 use promring_proto::remote_write::v1::{self, WriteRequest};
 use prost::Message;
@@ -76,7 +77,8 @@ fn written(outgoing: &Outgoing<'_>, shared: &Shared) -> String {
     let (mut labels, mut body) = (Vec::new(), Vec::new());
     let Value::Float(bits) = outgoing.value else { panic!("not a float: {outgoing:?}") };
     let time_ms = outgoing.timestamp_ms;
-    outgoing.series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
+    let set = outgoing.series.class(0).unwrap();
+    pen::append(&mut labels, |pen| set.write_v1(&shared.symbols.reading(), pen));
     v1::push_series(&labels, f64::from_bits(bits), time_ms, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();
