@@ -67,6 +67,8 @@ pub fn append(out: &mut Vec<u8>, write: impl FnMut(&mut Pen<'_>) -> Option<()>) 
 }
 
 /// Writes from the front of a slice on. What is written gives None where there is no room for it.
+///
+/// What is not inlined gets the slice and the place, and never the pen: whose address is given away lives in memory.
 #[derive(Debug)]
 pub struct Pen<'b> {
     out: &'b mut [u8],
@@ -108,7 +110,8 @@ impl Pen<'_> {
     #[inline]
     pub fn varint(&mut self, value: u64) -> Option<()> {
         if value >= 1 << 14 {
-            return self.long_varint(value);
+            self.at = long_varint(self.out, self.at, value)?;
+            return Some(());
         }
         // Two bytes at once, of which the second may be written over.
         let is_long = value >= 0x80;
@@ -120,14 +123,6 @@ impl Pen<'_> {
         }
         self.at += 1 + usize::from(is_long);
         Some(())
-    }
-
-    fn long_varint(&mut self, mut value: u64) -> Option<()> {
-        while value >= 0x80 {
-            self.byte(value as u8 | 0x80)?;
-            value >>= 7;
-        }
-        self.byte(value as u8)
     }
 
     /// Leaves room for the length of what follows, which most often takes so many bytes: one or two.
@@ -148,21 +143,9 @@ impl Pen<'_> {
         } else if BYTES == 2 && (0x80..1 << 14).contains(&len) {
             *place.first_chunk_mut()? = [len as u8 | 0x80, (len >> 7) as u8];
         } else {
-            self.make_length(length.at, BYTES, len)?;
+            self.at = make_length(self.out, length.at, BYTES, len)?;
         }
         Some(len)
-    }
-
-    /// The length takes more bytes than it was given, or fewer.
-    #[cold]
-    fn make_length(&mut self, at: usize, left: usize, len: usize) -> Option<()> {
-        let (from, to) = (at + left, at + varint_len(len as u64));
-        self.out.get(..to + len)?;
-        self.out.copy_within(from..from + len, to);
-        self.at = at;
-        self.long_varint(len as u64)?;
-        self.at = to + len;
-        Some(())
     }
 
     /// Takes back a tag and the length behind it, where nothing follows them.
@@ -170,6 +153,28 @@ impl Pen<'_> {
     pub fn take_back<const BYTES: usize>(&mut self, length: Length<BYTES>) {
         self.at = length.at.saturating_sub(1);
     }
+}
+
+/// Writes a number of any length; gives the place behind it.
+fn long_varint(out: &mut [u8], mut at: usize, mut value: u64) -> Option<usize> {
+    while value >= 0x80 {
+        *out.get_mut(at)? = value as u8 | 0x80;
+        value >>= 7;
+        at += 1;
+    }
+    *out.get_mut(at)? = value as u8;
+    Some(at + 1)
+}
+
+/// Writes a length that takes more bytes than it was given, or fewer, before the `len` bytes that it is of, and gives the place
+/// behind them.
+#[cold]
+fn make_length(out: &mut [u8], at: usize, left: usize, len: usize) -> Option<usize> {
+    let (from, to) = (at + left, at + varint_len(len as u64));
+    out.get(..to + len)?;
+    out.copy_within(from..from + len, to);
+    long_varint(out, at, len as u64)?;
+    Some(to + len)
 }
 
 /// Copies between slices of one length. Most texts have a few dozen bytes: what calling the C library costs is more than

@@ -323,7 +323,7 @@ pub struct LabelSet<'s> {
 
 impl LabelSet<'_> {
     /// Writes the label fields of a remote write 1.0 `TimeSeries`. None: there is no room.
-    #[inline]
+    #[inline(always)]
     pub fn write_v1(&self, symbols: &Reading<'_>, pen: &mut Pen<'_>) -> Option<()> {
         let (mut heads, mut values) = (self.shape.heads.iter(), self.values);
         for slot in &self.shape.slots {
@@ -379,7 +379,7 @@ impl KnownRefs {
 impl LabelSet<'_> {
     /// Writes the packed references of a remote write 2.0 `TimeSeries`. `reference` gives a symbol's place in the request.
     /// None: there is no room.
-    #[inline]
+    #[inline(always)]
     pub fn write_refs(
         &self,
         known: &mut KnownRefs,
