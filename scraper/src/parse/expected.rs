@@ -40,7 +40,7 @@ impl Expected {
 
     /// What follows the text in `rest`, from the blank on, if it begins with it.
     #[inline]
-    pub(super) fn after<'b>(self, rest: &'b [u8], dialect: Dialect, number: NumberLabel) -> Option<&'b [u8]> {
+    pub(super) fn after(self, rest: &[u8], dialect: Dialect, number: NumberLabel) -> Option<&[u8]> {
         let (series, after) = rest.split_at_checked(self.len.into())?;
         if after.first() != Some(&b' ')
             || SeriesText::text(series, dialect, number).identity() != self.identity

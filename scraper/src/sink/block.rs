@@ -23,9 +23,9 @@ impl Block {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         let mut length = Vec::with_capacity(LENGTH_BYTES_MAX);
         push_varint(&mut length, total as u64);
-        let mut end = length.len();
+        let (mut end, mut encoder) = (length.len(), Encoder::new());
         for part in parts {
-            let len = Encoder::new().compress(part, &mut self.bytes[end..])?;
+            let len = encoder.compress(part, &mut self.bytes[end..])?;
             // Elements follow elements, under one length that goes before them all.
             let own = varint_len(part.len() as u64);
             self.bytes.copy_within(end + own..end + len, end);
