@@ -141,7 +141,7 @@ pub fn label_head(name: &str) -> Box<[u8]> {
 }
 
 /// Writes a label of a `TimeSeries`; `head` is what [`label_head`] made.
-#[inline]
+#[inline(always)]
 pub fn put_label(head: &[u8], value: &str, pen: &mut Pen<'_>) -> Option<()> {
     let inner = head.len() + varint_len(value.len() as u64) + value.len();
     pen.byte(0x0a)?; // TimeSeries.labels = 1, length-delimited
