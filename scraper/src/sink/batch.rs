@@ -53,6 +53,8 @@ pub(super) struct Batch {
     labels: Vec<u8>,
     /// Exemplars of the series at hand; of a native histogram, metadata too.
     tail: Vec<u8>,
+    /// The native histogram at hand, as a series.
+    histogram: Vec<u8>,
     /// Labels of the exemplar at hand.
     exemplar: Vec<u8>,
     /// What of the labels' references need not be looked up again.
@@ -107,7 +109,7 @@ impl Batch {
         if content.exemplars && !sample.exemplars.is_empty() {
             self.push_exemplars_v1(&sample.exemplars, symbols);
         }
-        let Self { body, time, tail, .. } = self;
+        let Self { body, time, tail, histogram, .. } = self;
         match sample.value {
             Value::Float(bits) => body.write(|pen| {
                 let labels = |pen: &mut Pen<'_>| labels.write_v1(symbols, pen);
@@ -116,9 +118,9 @@ impl Batch {
             Value::Histogram { content, .. } => {
                 self.labels.clear();
                 append(&mut self.labels, |pen| labels.write_v1(symbols, pen));
-                let mut series = Vec::new();
-                v1::push_histogram_series(&self.labels, content, &self.tail, &mut series);
-                self.body.write(|pen| pen.bytes(&series));
+                histogram.clear();
+                v1::push_histogram_series(&self.labels, content, tail, histogram);
+                body.write(|pen| pen.bytes(histogram));
             }
         }
     }
@@ -130,7 +132,7 @@ impl Batch {
         symbols: &Reading<'_>,
         content: &Content,
     ) {
-        let Self { body, table, time, tail, exemplar, known, described, meta, .. } = self;
+        let Self { body, table, time, tail, histogram, exemplar, known, described, meta, .. } = self;
         let family = sample.family.filter(|_| content.metadata);
         meta.metadata += u32::from(family.is_some());
         tail.clear();
@@ -163,9 +165,9 @@ impl Batch {
                 if let Some(family) = family {
                     tail.extend_from_slice(described.of(family, table, symbols));
                 }
-                let mut series = Vec::new();
-                v2::push_histogram_series(&self.labels, content, sample.start_ms, tail, &mut series);
-                body.write(|pen| pen.bytes(&series));
+                histogram.clear();
+                v2::push_histogram_series(&self.labels, content, sample.start_ms, tail, histogram);
+                body.write(|pen| pen.bytes(histogram));
             }
         }
     }
