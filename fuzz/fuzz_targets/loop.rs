@@ -7,7 +7,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use promring_fuzz::shown;
 use promring_scraper::parse::protobuf::HistogramOptions;
-use promring_scraper::parse::{Format, ParseError, Parser, PieceParser};
+use promring_scraper::parse::{Format, Found, ParseError, Parser, PieceParser};
 use promring_scraper::scrape::cores::Cores;
 use promring_scraper::scrape::download::Body;
 use promring_scraper::scrape::replay;
@@ -87,9 +87,10 @@ async fn read_pieces(
     let format = Format::choose(&body.content_type, Some(Format::Text)).map_err(|error| error.to_string())?;
     let mut parser = PieceParser::new(format, options);
     loop {
-        let used = parser.read(body.bytes(), last, |item| {
+        let used = parser.read(body.bytes(), last, |found| {
+            let Found::Item(item) = found else { unreachable!("nothing is expected") };
             out.push(shown(&item));
-            Ok::<_, ParseError>(())
+            Ok::<_, ParseError>(None)
         });
         body.consume(used.map_err(|error| error.to_string())?);
         if last {

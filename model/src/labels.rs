@@ -190,6 +190,21 @@ impl<'a> LabelsBuilder<'a> {
         Self { pairs: labels.iter().map(|(n, v)| (Cow::Borrowed(n), Cow::Borrowed(v))).collect() }
     }
 
+    /// Starts from pairs in any order, none of them with an empty value. None: a name stands there twice.
+    #[must_use]
+    pub fn from_pairs(mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Option<Self> {
+        debug_assert!(pairs.iter().all(|(_, value)| !value.is_empty()), "an empty value is an absent label");
+        let order = |a: &str, b: &str| compare(a.as_bytes(), b.as_bytes());
+        // Exporters print most labels in order.
+        if !pairs.is_sorted_by(|(a, _), (b, _)| order(a, b).is_lt()) {
+            pairs.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+            if pairs.array_windows().any(|[(a, _), (b, _)]| a == b) {
+                return None;
+            }
+        }
+        Some(Self { pairs })
+    }
+
     /// Removes all labels and keeps the memory.
     pub fn clear(&mut self) {
         self.pairs.clear();
@@ -244,6 +259,26 @@ impl<'a> LabelsBuilder<'a> {
         }
     }
 
+    /// Sets `name` to `value`, which is not empty, and gives the value that it had.
+    pub fn replace(&mut self, name: &'a str, value: &'a str) -> Option<Cow<'a, str>> {
+        match self.position(name) {
+            Ok(at) => Some(std::mem::replace(&mut self.pairs[at].1, value.into())),
+            Err(at) => {
+                self.pairs.insert(at, (name.into(), value.into()));
+                None
+            }
+        }
+    }
+
+    /// Sets `name` to `value`, which is not empty, where there is no such label; tells whether there was none.
+    pub fn add(&mut self, name: &'a str, value: &'a str) -> bool {
+        let absent = self.position(name);
+        if let Err(at) = absent {
+            self.pairs.insert(at, (name.into(), value.into()));
+        }
+        absent.is_err()
+    }
+
     /// As [`LabelsBuilder::set`], for a name that is borrowed for less long: it is copied only where the label is new.
     pub(crate) fn put(&mut self, name: &str, value: Cow<'a, str>) {
         match self.position(name) {
@@ -288,20 +323,38 @@ impl<'a> LabelsBuilder<'a> {
     }
 }
 
+/// Bytes that a label name could have before UTF-8 names, digits included.
+const NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        bytes[at] = (at as u8).is_ascii_alphanumeric() || at as u8 == b'_';
+        at += 1;
+    }
+    bytes
+};
+
+/// Bytes of the label name at the beginning of `text`, as label names were before UTF-8 names:
+/// `[a-zA-Z_][a-zA-Z0-9_]*`. 0: there is none.
+#[must_use]
+pub fn legacy_label_name_len(text: &[u8]) -> usize {
+    if text.first().is_none_or(u8::is_ascii_digit) {
+        return 0;
+    }
+    text.iter().position(|&byte| !NAME_BYTES[usize::from(byte)]).unwrap_or(text.len())
+}
+
 /// `[a-zA-Z_][a-zA-Z0-9_]*`: a label name as it was before UTF-8 names.
 #[must_use]
 pub fn is_legacy_label_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !name.is_empty() && legacy_label_name_len(name.as_bytes()) == name.len()
 }
 
 /// `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name as it was before UTF-8 names.
 #[must_use]
 pub fn is_legacy_metric_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
+    name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+        && name.bytes().all(|byte| NAME_BYTES[usize::from(byte)] || byte == b':')
 }
 
 #[cfg(test)]
@@ -345,6 +398,40 @@ mod tests {
         assert_eq!(builder.get("a"), "");
         assert_eq!(builder.get("m"), "13");
         assert_eq!(builder.build().to_string(), r#"{m="13", z="26"}"#);
+    }
+
+    #[test]
+    fn a_builder_of_pairs_has_them_in_order_and_refuses_a_name_that_stands_there_twice() {
+        let builder = |pairs: &[(&'static str, &'static str)]| {
+            LabelsBuilder::from_pairs(pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect())
+        };
+        let labels = builder(&[("b", "2"), ("a", "1"), ("c", "3")]).unwrap().build();
+        assert_eq!(labels.to_string(), r#"{a="1", b="2", c="3"}"#);
+        assert!(builder(&[("b", "2"), ("a", "1"), ("b", "2")]).is_none());
+        assert!(builder(&[("a", "1"), ("b", "2"), ("b", "3")]).is_none());
+    }
+
+    #[test]
+    fn a_builder_tells_what_was_there() {
+        let mut builder = LabelsBuilder::new();
+        assert!(builder.add("m", "1") && !builder.add("m", "2"));
+        assert_eq!(builder.replace("m", "3").as_deref(), Some("1"));
+        assert_eq!(builder.replace("a", "0"), None);
+        assert_eq!(builder.build().to_string(), r#"{a="0", m="3"}"#);
+    }
+
+    #[test]
+    fn names_as_they_were_before_utf8_are_told_from_others() {
+        for (name, label, metric) in
+            [("a_1", true, true), ("_", true, true), ("a:b", false, true), (":", false, true)]
+        {
+            assert_eq!((is_legacy_label_name(name), is_legacy_metric_name(name)), (label, metric), "{name}");
+        }
+        for name in ["", "1a", "a-b", "ä", "a b"] {
+            assert!(!is_legacy_label_name(name) && !is_legacy_metric_name(name), "{name}");
+        }
+        assert_eq!(legacy_label_name_len(b"le=\"1\""), 2);
+        assert_eq!(legacy_label_name_len(b"1le"), 0);
     }
 
     #[test]

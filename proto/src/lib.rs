@@ -6,5 +6,6 @@
 pub mod api;
 pub mod exposition;
 pub mod histogram;
+pub mod pen;
 pub mod remote_write;
 pub mod varint;

@@ -1,5 +1,6 @@
 //! What a scrape costs between the body in memory and the encoded, compressed block in the queue (on the disk of the
 //! temporary directory): a steady one, by both versions of remote write, and a first one with five relabelling rules.
+//! What of it the queue takes, from the compressed block to its file, is measured once more alone.
 
 #![allow(
     clippy::panic,
@@ -9,11 +10,11 @@
 
 #[path = "common/bodies.rs"]
 mod bodies;
+#[path = "common/cpu.rs"]
+mod cpu;
 
-use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use promring_model::config::{Config, ConfigSource, Discovery, load};
@@ -21,13 +22,14 @@ use promring_model::target::{Assembled, DiscoveredLabels, Target};
 use promring_proto::exposition::encode_delimited;
 use promring_scraper::labelsets::Shared;
 use promring_scraper::parse::protobuf::HistogramOptions;
-use promring_scraper::parse::{Format, Item, Parser};
-use promring_scraper::queue::Volume;
+use promring_scraper::parse::{Format, Found, Item, Parser};
+use promring_scraper::queue::{RecordMeta, Volume};
 use promring_scraper::rules::{Classes, SeriesRules};
 use promring_scraper::send::open_queue;
 use promring_scraper::series::{Scratch, SeriesCache};
 use promring_scraper::sink::{self, Destination, Sink};
-use rustix::time::{ClockId, clock_gettime};
+
+use cpu::cpu_time;
 
 /// The queue keeps no more than this: what is older gives way.
 const FILE: &str = "
@@ -110,29 +112,23 @@ impl Way {
     ) -> u64 {
         cache.begin(scratch);
         let mut parser = Parser::of(format, HistogramOptions::default(), body);
-        while let Some(item) = parser.next_item().expect("a good body") {
-            match item {
-                Item::Sample(sample) => cache.stage(&sample, time_ms, rules, scratch).expect("a good series"),
-                Item::Metadata(metadata) => cache.describe(&metadata, scratch),
-                Item::Histogram(_) | Item::Converted(_) => {}
+        let mut expected = cache.expected(scratch);
+        while let Some(found) = parser.next_expecting(expected).expect("a good body") {
+            match found {
+                Found::Expected { value, timestamp_ms } => {
+                    cache.stage_expected(value, timestamp_ms, time_ms, rules, scratch);
+                }
+                Found::Item(Item::Sample(sample)) => {
+                    cache.stage(&sample, time_ms, rules, scratch).expect("a good series");
+                }
+                Found::Item(Item::Metadata(metadata)) => cache.describe(&metadata, scratch),
+                Found::Item(Item::Histogram(_) | Item::Converted(_)) => {}
             }
+            expected = cache.expected(scratch);
         }
         let mut lanes = self.sink.lanes(sink::Way::of(self.target.key), &self.labels);
         cache.commit(time_ms, scratch, |outgoing| lanes.push(outgoing)).kept
     }
-}
-
-/// CPU time of the thread for doing something so many times: what else the machine does counts little.
-fn cpu_time<T>(times: u64, mut once: impl FnMut() -> T) -> Duration {
-    let now = || {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-    };
-    let begun = now();
-    for _ in 0..times {
-        black_box(once());
-    }
-    now() - begun
 }
 
 fn benches(criterion: &mut Criterion) {
@@ -161,6 +157,18 @@ fn benches(criterion: &mut Criterion) {
             });
             group.finish();
             let stats = path.destination.queue.stats();
+            // Records of the same size once more, without a scrape.
+            let samples = (stats.enqueued_samples / stats.enqueued_records) as u32;
+            let block = vec![0x5a; (stats.enqueued_bytes / stats.enqueued_records) as usize];
+            let meta = RecordMeta { samples, last_ms: time_ms, first_ms: time_ms, ..RecordMeta::default() };
+            let mut group = criterion.benchmark_group("of_it_the_queue");
+            group.throughput(Throughput::Elements(samples.into()));
+            group.bench_function(BenchmarkId::new(version, name), |bench| {
+                bench.iter_custom(|times| {
+                    cpu_time(times, || path.destination.queue.append(0, meta, &block).expect("it is queued"))
+                });
+            });
+            group.finish();
             let bytes = stats.enqueued_bytes as f64 / stats.enqueued_samples as f64;
             let samples = stats.enqueued_samples;
             eprintln!(
@@ -174,12 +182,28 @@ fn benches(criterion: &mut Criterion) {
     let mut scratch = Scratch::default();
     let once = |scratch: &mut Scratch| {
         let mut cache = SeriesCache::new(&rules, &path.labels);
-        path.scrape(*format, body, 1_800_000_000_000, &rules, &mut cache, scratch)
+        let samples = path.scrape(*format, body, 1_800_000_000_000, &rules, &mut cache, scratch);
+        (samples, cache)
     };
-    let elements = once(&mut scratch);
+    let (elements, _) = once(&mut scratch);
     let mut group = criterion.benchmark_group("first_scrape_with_five_rules");
     group.throughput(Throughput::Elements(elements));
     group.bench_function(BenchmarkId::from_parameter(name), |bench| {
+        bench.iter_custom(|times| {
+            let turn = |_| {
+                // The last turn's strings are gone with its target and its requests.
+                path.destination.flush(&path.labels);
+                path.labels.symbols.collect();
+                let begun = cpu::now();
+                let (_, cache) = once(&mut scratch);
+                let taken = cpu::now() - begun;
+                drop(cache);
+                taken
+            };
+            (0..times).map(turn).sum()
+        });
+    });
+    group.bench_function(BenchmarkId::new(*name, "and_the_end_of_the_target"), |bench| {
         bench.iter_custom(|times| cpu_time(times, || once(&mut scratch)));
     });
     group.finish();

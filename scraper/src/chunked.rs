@@ -37,28 +37,26 @@ impl<T> Chunked<T> {
     /// Appends.
     #[inline]
     pub(crate) fn push(&mut self, element: T) {
+        if self.room == 0 {
+            self.make_room();
+        }
         self.len += 1;
-        match self.chunks.last_mut() {
-            Some(chunk) if self.room > 0 => {
-                self.room -= 1;
-                chunk.push(element);
-            }
-            Some(_) | None => self.push_chunk(element),
+        self.room -= 1;
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.push(element);
         }
     }
 
     #[cold]
-    fn push_chunk(&mut self, element: T) {
+    fn make_room(&mut self) {
         let (room, capacity) = match self.chunks.len() {
             // Most lists are short: only those that have filled a chunk take whole ones at once.
             0 => (CHUNK_LEN, 0),
             1..SMALL_CHUNKS => (CHUNK_LEN, CHUNK_LEN),
             _ => (Self::LARGE_LEN, Self::LARGE_LEN),
         };
-        let mut chunk = Vec::with_capacity(capacity);
-        chunk.push(element);
-        self.chunks.push(chunk);
-        self.room = room - 1;
+        self.chunks.push(Vec::with_capacity(capacity));
+        self.room = room;
     }
 
     /// The elements, in order.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use promring_model::labels::LabelsBuilder;
+use promring_proto::pen::Pen;
 use promring_proto::remote_write::v1;
 use promring_proto::varint::{self, push_varint};
 
@@ -32,8 +33,8 @@ struct Shape {
     slots: Box<[Slot]>,
     /// No other shape of the process ever has it.
     id: u64,
-    /// For remote write 1.0, the encoded names of the slots that are the series' own, one after the other.
-    names: Box<[u8]>,
+    /// For remote write 1.0, the heads of the labels that are the series' own.
+    heads: Box<[Box<[u8]>]>,
     /// Keeps the names.
     shared: Arc<Shared>,
 }
@@ -290,18 +291,11 @@ impl Slot {
 
 impl Shape {
     fn new(slots: &[Slot], shared: &Arc<Shared>) -> Self {
-        let mut names = Vec::new();
         let reading = shared.symbols.reading();
-        for name in slots.iter().filter_map(Slot::own) {
-            v1::encode_label_name(reading.text(name), &mut names);
-        }
+        let head = |name| v1::label_head(reading.text(name));
+        let heads = slots.iter().filter_map(Slot::own).map(head).collect();
         drop(reading);
-        Self {
-            slots: slots.into(),
-            id: next_id(),
-            names: names.into_boxed_slice(),
-            shared: Arc::clone(shared),
-        }
+        Self { slots: slots.into(), id: next_id(), heads, shared: Arc::clone(shared) }
     }
 }
 
@@ -328,18 +322,20 @@ pub struct LabelSet<'s> {
 }
 
 impl LabelSet<'_> {
-    /// Appends the label fields of a remote write 1.0 `TimeSeries`.
-    pub fn write_v1(&self, symbols: &Reading<'_>, out: &mut Vec<u8>) {
-        let (mut names, mut values) = (&*self.shape.names, self.values);
+    /// Writes the label fields of a remote write 1.0 `TimeSeries`. None: there is no room.
+    #[inline(always)]
+    pub fn write_v1(&self, symbols: &Reading<'_>, pen: &mut Pen<'_>) -> Option<()> {
+        let (mut heads, mut values) = (self.shape.heads.iter(), self.values);
         for slot in &self.shape.slots {
             match slot {
-                Slot::Base(place) => out.extend_from_slice(&self.base[*place as usize].v1),
+                Slot::Base(place) => pen.bytes(&self.base[*place as usize].v1)?,
                 Slot::Own(_) => {
-                    let name = v1::split_label_name(&mut names);
-                    v1::push_label(name, symbols.text(read(&mut values)), out);
+                    let head = heads.next().map_or(&[][..], |head| head);
+                    v1::put_label(head, symbols.text(read(&mut values)), pen)?;
                 }
             }
         }
+        Some(())
     }
 
     /// Hands the symbols to `each`: name, value, name, value, …
@@ -381,24 +377,25 @@ impl KnownRefs {
 }
 
 impl LabelSet<'_> {
-    /// Appends the packed references of a remote write 2.0 `TimeSeries`. `reference` gives a symbol's place in the request.
-    #[inline]
+    /// Writes the packed references of a remote write 2.0 `TimeSeries`. `reference` gives a symbol's place in the request.
+    /// None: there is no room.
+    #[inline(always)]
     pub fn write_refs(
         &self,
         known: &mut KnownRefs,
         mut reference: impl FnMut(Symbol) -> u32,
-        out: &mut Vec<u8>,
-    ) {
+        pen: &mut Pen<'_>,
+    ) -> Option<()> {
         if known.of != Some((self.base_id, self.shape.id)) {
             self.learn_refs(known, &mut reference);
         }
         let (mut values, mut start) = (self.values, 0);
         for &place in &known.places {
-            out.extend_from_slice(&known.bytes[start..place]);
-            push_varint(out, reference(read(&mut values)).into());
+            pen.bytes(&known.bytes[start..place])?;
+            pen.varint(reference(read(&mut values)).into())?;
             start = place;
         }
-        out.extend_from_slice(&known.bytes[start..]);
+        pen.bytes(&known.bytes[start..])
     }
 
     fn learn_refs(&self, known: &mut KnownRefs, reference: &mut impl FnMut(Symbol) -> u32) {

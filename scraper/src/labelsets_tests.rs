@@ -1,6 +1,7 @@
 //! Label sets go in as labels and come out as labels.
 
 use promring_model::labels::Labels;
+use promring_proto::pen;
 use promring_proto::remote_write::v1::WriteRequest;
 use prost::Message;
 
@@ -10,7 +11,7 @@ const BASE: [(&str, &str); 2] = [("instance", "host:1"), ("job", "j")];
 
 fn written(set: LabelSet<'_>, symbols: &Reading<'_>) -> Labels {
     let (mut labels, mut body) = (Vec::new(), Vec::new());
-    set.write_v1(symbols, &mut labels);
+    pen::append(&mut labels, |pen| set.write_v1(symbols, pen));
     v1::push_series(&labels, 1.0, 1, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let by_symbols = {

@@ -20,8 +20,8 @@ const REMEMBERED: usize = 2 << 10;
 pub struct RequestSymbols {
     /// Places of the request's symbols, by the process's number.
     places: HashTable<u32>,
-    /// For the last digits of a number, the place of a symbol that had them: a guess, held against `held`.
-    remembered: Box<[u32]>,
+    /// For the last digits of a number, a symbol of the request that has them, and its place (0: there is none).
+    remembered: Box<[(Symbol, u32)]>,
     /// In the order of their places; place 0 is the empty text, which the protocol wants there.
     held: Vec<Symbol>,
     bytes: usize,
@@ -31,12 +31,10 @@ impl RequestSymbols {
     /// The place of a symbol in the request's table, which gets it where it has it not.
     #[inline]
     pub fn reference(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
-        if let Some(&place) = self.remembered.get(symbol as usize % REMEMBERED)
-            && self.held.get((place as usize).wrapping_sub(1)) == Some(&symbol)
-        {
-            return place;
+        match self.remembered.get(symbol as usize % REMEMBERED) {
+            Some(&(known, place)) if known == symbol && place > 0 => place,
+            Some(_) | None => self.look_up(symbol, symbols),
         }
-        self.look_up(symbol, symbols)
     }
 
     fn look_up(&mut self, symbol: Symbol, symbols: &Reading<'_>) -> u32 {
@@ -47,9 +45,9 @@ impl RequestSymbols {
             None => self.add(symbol, symbols),
         };
         if self.remembered.is_empty() {
-            self.remembered = vec![0; REMEMBERED].into_boxed_slice();
+            self.remembered = vec![(0, 0); REMEMBERED].into_boxed_slice();
         }
-        self.remembered[symbol as usize % REMEMBERED] = place;
+        self.remembered[symbol as usize % REMEMBERED] = (symbol, place);
         place
     }
 
@@ -77,6 +75,7 @@ impl RequestSymbols {
         }
         symbols.release(self.held.drain(..), of);
         self.bytes = 0;
+        self.remembered.fill((0, 0));
         self.places.clear();
         if self.places.capacity() > KEPT_PLACES_MAX {
             (self.places, self.held) = Default::default();

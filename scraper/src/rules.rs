@@ -154,14 +154,10 @@ impl SeriesRules {
     /// # Errors
     /// Where the text is malformed, a name is invalid, or a limit is exceeded.
     pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
-        let (pairs, emptied) = series.exposed().map_err(|reason| Refusal::Malformed {
+        let (mut labels, emptied) = series.labels().map_err(|reason| Refusal::Malformed {
             reason,
             excerpt: series.to_string().chars().take(80).collect(),
         })?;
-        let mut labels = LabelsBuilder::new();
-        for (name, value) in pairs {
-            labels.set(name, value);
-        }
         let mut set = NamesSet { names: Vec::new(), are_wanted: self.metric_relabel.ask_for_order() };
         self.merge_target(&mut labels, &emptied, &mut set);
         if let Outcome::Dropped { .. } = self.metric_relabel.apply_after(&mut labels, set.iter()) {
@@ -202,20 +198,17 @@ impl SeriesRules {
     ) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
-                if !labels.contains(name) && !emptied.iter().any(|emptied| emptied == name) {
-                    labels.set(name, value);
+                if !emptied.iter().any(|emptied| emptied == name) && labels.add(name, value) {
                     set.note(|| name.into());
                 }
             }
             return;
         }
-        let mut conflicts: Vec<(String, String)> = Vec::new();
+        let mut conflicts: Vec<(&str, Cow<'a, str>)> = Vec::new();
         for (name, value) in self.target.iter() {
-            let exposed = labels.get(name).to_owned();
-            if !exposed.is_empty() {
-                conflicts.push((name.to_owned(), exposed));
+            if let Some(exposed) = labels.replace(name, value) {
+                conflicts.push((name, exposed));
             }
-            labels.set(name, value);
             set.note(|| name.into());
         }
         // Shortest first, so that `exported_x` of x is settled before an exposed `exported_x` moves on.
@@ -250,17 +243,19 @@ impl SeriesRules {
         let asks = self.classes.rules.iter().any(Rules::ask_for_order);
         let mut set = NamesSet { names: Vec::new(), are_wanted: asks };
         for (name, value) in self.external.iter() {
-            if !labels.contains(name) {
-                labels.set(name, value);
+            if labels.add(name, value) {
                 set.note(|| name.into());
             }
         }
-        let of_class = |rules: &Rules| {
-            let mut own = labels.clone();
+        let of_class = |rules: &Rules, mut own: LabelsBuilder<'a>| {
             let kept = matches!(rules.apply_after(&mut own, set.iter()), Outcome::Kept);
             // Without labels there is nothing that a receiver could store.
             (kept && !own.is_empty()).then_some(own)
         };
-        self.classes.rules.iter().map(of_class).collect()
+        let Some((last, others)) = self.classes.rules.split_last() else { return Vec::new() };
+        let mut sets = Vec::with_capacity(self.classes.rules.len());
+        sets.extend(others.iter().map(|rules| of_class(rules, labels.clone())));
+        sets.push(of_class(last, labels));
+        sets
     }
 }

@@ -24,7 +24,7 @@ use promring_proto::varint::{self, push_varint};
 
 use crate::families::Families;
 use crate::labelsets::{LabelSet, LabelSets, Shared};
-use crate::parse::{Metadata, Sample, SeriesText, is_well_formed};
+use crate::parse::{Expected, Metadata, Sample, SeriesText, is_well_formed};
 use crate::payload::{Exemplars, LastExemplars, Outgoing, Value};
 use crate::rules::{Refusal, SeriesRules, Sets};
 pub(crate) use handed::HandedSeries;
@@ -98,13 +98,14 @@ const CUSTOM: u8 = 32;
 /// All that a sample says anew.
 const OF_LAST: u8 = TRACKED | HISTOGRAM | FLOATS | CUSTOM;
 
-/// What is kept of a series: 16 bytes, and in the arena the number of its metric family and its label sets.
+/// What is kept of a series: 16 bytes, and in the arena how long its text is, the number of its metric family and its label
+/// sets.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     text_hash: u64,
-    /// Where the number of its family begins in the arena.
+    /// Where that begins in the arena.
     at: u32,
-    /// Bytes of that and its label sets.
+    /// Bytes of it.
     len: u16,
     /// The turn that it was last met in; 0: in none of the last ones.
     met: u8,
@@ -118,7 +119,7 @@ pub struct SeriesCache {
     classes: usize,
     /// In the order of the last successful scrape; after them, while a scrape is staged, those that it brought.
     entries: Vec<Entry>,
-    /// Numbers of families (0: none) and label sets of the entries.
+    /// Of the entries, lengths of their texts, numbers of families (0: none) and label sets.
     arena: Vec<u8>,
     families: Families,
     exemplars: LastExemplars,
@@ -258,6 +259,36 @@ impl SeriesCache {
         Ok(())
     }
 
+    /// The series that the next line of text most likely has.
+    #[inline]
+    #[must_use]
+    pub fn expected(&self, scratch: &Scratch) -> Option<Expected> {
+        // Where something new is said of a family, the series must be seen.
+        if scratch.expected >= self.settled || scratch.family.unsettled {
+            return None;
+        }
+        let entry = &self.entries[scratch.expected];
+        Expected::new(split(self.bytes(entry)).line_bytes, entry.text_hash)
+    }
+
+    /// Takes one sample of the series that is expected: what [`SeriesCache::stage`] does with it.
+    #[inline]
+    pub fn stage_expected(
+        &mut self,
+        value: f64,
+        own_time: Option<i64>,
+        time_ms: i64,
+        rules: &SeriesRules,
+        scratch: &mut Scratch,
+    ) {
+        self.tally.scraped += 1;
+        if let Some(met) = self.note(scratch.expected, own_time, 0, time_ms, rules, scratch) {
+            let Met { index, timestamp_ms } = met;
+            let (entry, value_bits) = (index as u32, value.to_bits());
+            scratch.staged.push(Staged { entry, extra: 0, value_bits, timestamp_ms });
+        }
+    }
+
     /// Finds the series of a sample of type `kind`, which is noted. None: the sample is left out.
     #[inline]
     fn meet(
@@ -282,10 +313,24 @@ impl SeriesCache {
                 self.tally.scraped -= u64::from(!is_sample);
             })?,
         };
-        scratch.expected = index + 1;
         if scratch.family.unsettled && index < self.settled {
             self.settle_family(index, series, scratch);
         }
+        Ok(self.note(index, own_time, kind, time_ms, rules, scratch))
+    }
+
+    /// Notes a sample of a series. None: it is left out.
+    #[inline]
+    fn note(
+        &mut self,
+        index: usize,
+        own_time: Option<i64>,
+        kind: u8,
+        time_ms: i64,
+        rules: &SeriesRules,
+        scratch: &mut Scratch,
+    ) -> Option<Met> {
+        scratch.expected = index + 1;
         let entry = &mut self.entries[index];
         let first = entry.met != self.turn;
         entry.met = self.turn;
@@ -294,7 +339,7 @@ impl SeriesCache {
             scratch.current.push(index as u32);
         }
         if entry.flags & DROPPED != 0 {
-            return Ok(None);
+            return None;
         }
         let own_time = if rules.honor_timestamps { own_time } else { None };
         let tracked = own_time.is_none() || rules.track_timestamps_staleness;
@@ -303,16 +348,16 @@ impl SeriesCache {
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
             entry.flags &= !TRACKED;
-            return Ok(None);
+            return None;
         }
         let flags = entry.flags;
         let first = first && (flags & SHARED == 0 || self.is_first_of_its_labels(index));
         if !first && own_time.is_none() {
             self.tally.duplicates += 1;
-            return Ok(None);
+            return None;
         }
         self.entries[index].flags = flags & !OF_LAST | kind | if tracked { TRACKED } else { 0 };
-        Ok(Some(Met { index, timestamp_ms }))
+        Some(Met { index, timestamp_ms })
     }
 
     /// The entry of a series that does not stand where it is expected.
@@ -336,11 +381,11 @@ impl SeriesCache {
         }
         let sets = rules.resolve(series)?;
         let (at, mut flags) = (self.arena.len() as u32, DROPPED);
+        scratch.new_bytes.clear();
+        let family = sets.as_ref().filter(|sets| self.is_of_family(scratch.family.number, sets));
+        let family = family.map_or(0, |_| scratch.family.number);
+        write_kept(series.line_bytes(), family, &mut scratch.new_bytes);
         if let Some(sets) = sets {
-            scratch.new_bytes.clear();
-            let number =
-                if self.is_of_family(scratch.family.number, &sets) { scratch.family.number } else { 0 };
-            push_varint(&mut scratch.new_bytes, number.into());
             let sets_at = scratch.new_bytes.len();
             self.labels.add(&sets, &mut scratch.new_bytes);
             if scratch.new_bytes.len() > SETS_BYTES_MAX {
@@ -350,10 +395,10 @@ impl SeriesCache {
                     scratch.new_bytes.len()
                 )));
             }
-            self.arena.extend_from_slice(&scratch.new_bytes);
             self.tally.added += 1;
             flags = 0;
         }
+        self.arena.extend_from_slice(&scratch.new_bytes);
         let index = self.entries.len();
         let len = (self.arena.len() - at as usize) as u16;
         self.entries.push(Entry { text_hash, at, met: 0, len, flags });
@@ -371,14 +416,14 @@ impl SeriesCache {
     #[cold]
     fn settle_family(&mut self, index: usize, series: &SeriesText<'_>, scratch: &mut Scratch) {
         let (entry, number) = (self.entries[index], scratch.family.number);
-        let (known, sets) = split(self.bytes(&entry));
+        let Kept { line_bytes, family: known, sets } = split(self.bytes(&entry));
         let Ok(pairs) = series.pairs() else { return };
         let name = pairs.iter().find(|(name, _)| name == METRIC_NAME).map_or("", |(_, name)| name);
         if entry.flags & DROPPED != 0 || known == number || !self.families.holds(number, name) {
             return;
         }
         scratch.new_bytes.clear();
-        push_varint(&mut scratch.new_bytes, number.into());
+        write_kept(line_bytes, number, &mut scratch.new_bytes);
         scratch.new_bytes.extend_from_slice(sets);
         let Ok(len) = u16::try_from(scratch.new_bytes.len()) else { return };
         self.garbage += entry.len as usize;
@@ -428,7 +473,7 @@ impl SeriesCache {
         self.shared.insert(hash, self.scrape) != Some(self.scrape)
     }
 
-    /// Number of its family, and label sets.
+    /// What [`split`] takes apart.
     #[inline]
     fn bytes(&self, entry: &Entry) -> &[u8] {
         let at = entry.at as usize;
@@ -437,7 +482,7 @@ impl SeriesCache {
 
     #[inline]
     fn sets(&self, entry: &Entry) -> &[u8] {
-        split(self.bytes(entry)).1
+        split(self.bytes(entry)).sets
     }
 
     /// What the scrape at hand has yielded so far.
@@ -459,14 +504,16 @@ impl SeriesCache {
                 self.tally.out_of_order += 1;
                 continue;
             }
-            let (number, sets) = split(self.bytes(&self.entries[staged.entry as usize]));
+            // What follows the label sets does no harm, and numbers are read faster where something follows them.
+            let Kept { family, sets, .. } =
+                split(&self.arena[self.entries[staged.entry as usize].at as usize..]);
             let mut outgoing = Outgoing {
                 series: Series::new(&self.labels, sets),
                 value: Value::Float(staged.value_bits),
                 timestamp_ms: staged.timestamp_ms,
                 start_ms: 0,
                 exemplars: Exemplars::default(),
-                family: self.families.get(number),
+                family: self.families.get(family),
             };
             if staged.extra != 0 {
                 scratch.extras.complete(staged.extra, &mut outgoing);
@@ -574,15 +621,34 @@ struct Met {
     timestamp_ms: i64,
 }
 
-/// The number of the family, and the label sets after it.
+/// What stands in the arena of one entry.
+struct Kept<'s> {
+    /// Bytes of its text where that can be expected in a line of text, otherwise 0.
+    line_bytes: u16,
+    /// The number of its family; 0: none.
+    family: u32,
+    sets: &'s [u8],
+}
+
+/// Writes what stands before the label sets.
+fn write_kept(line_bytes: u16, family: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&line_bytes.to_le_bytes());
+    push_varint(out, family.into());
+}
+
 #[inline]
-fn split(bytes: &[u8]) -> (u32, &[u8]) {
-    match bytes.split_first() {
+fn split(bytes: &[u8]) -> Kept<'_> {
+    let Some((line_bytes, rest)) = bytes.split_first_chunk() else {
+        return Kept { line_bytes: 0, family: 0, sets: &[] };
+    };
+    let line_bytes = u16::from_le_bytes(*line_bytes);
+    match rest.split_first() {
         // Nearly all targets have fewer families.
-        Some((&number, sets)) if number < 0x80 => (number.into(), sets),
+        Some((&family, sets)) if family < 0x80 => Kept { line_bytes, family: family.into(), sets },
         _ => {
-            let mut rest = bytes;
-            (varint::take(&mut rest).unwrap_or_default() as u32, rest)
+            let mut rest = rest;
+            let family = varint::take(&mut rest).unwrap_or_default() as u32;
+            Kept { line_bytes, family, sets: rest }
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What the series cache keeps, marks and forgets.
 
 use promring_model::labels::Labels;
+use promring_proto::pen;
 use promring_proto::remote_write::is_stale_marker;
 use promring_proto::remote_write::v1::{self, WriteRequest};
 use prost::Message;
 
 use super::*;
 use crate::parse::text::TextParser;
+use crate::parse::{Found, Item};
 use crate::rules::{Classes, SeriesRules};
 use crate::testing::{config_in, job, rules_for, target_of};
 
@@ -41,8 +43,15 @@ impl Target {
     fn stage(&mut self, body: &str) -> Result<(), Refusal> {
         self.cache.begin(&mut self.scratch);
         let mut parser = TextParser::new(body.as_bytes());
-        while let Some(sample) = parser.next_sample().unwrap() {
-            self.cache.stage(&sample, self.now_ms, &self.rules, &mut self.scratch)?;
+        while let Some(found) = parser.next_expecting(self.cache.expected(&self.scratch)).unwrap() {
+            let Self { cache, scratch, rules, now_ms } = self;
+            match found {
+                Found::Expected { value, timestamp_ms } => {
+                    cache.stage_expected(value, timestamp_ms, *now_ms, rules, scratch);
+                }
+                Found::Item(Item::Sample(sample)) => cache.stage(&sample, *now_ms, rules, scratch)?,
+                Found::Item(_) => {}
+            }
         }
         Ok(())
     }
@@ -68,7 +77,8 @@ fn written(outgoing: &Outgoing<'_>, shared: &Shared) -> String {
     let (mut labels, mut body) = (Vec::new(), Vec::new());
     let Value::Float(bits) = outgoing.value else { panic!("not a float: {outgoing:?}") };
     let time_ms = outgoing.timestamp_ms;
-    outgoing.series.class(0).unwrap().write_v1(&shared.symbols.reading(), &mut labels);
+    let set = outgoing.series.class(0).unwrap();
+    pen::append(&mut labels, |pen| set.write_v1(&shared.symbols.reading(), pen));
     v1::push_series(&labels, f64::from_bits(bits), time_ms, &mut body);
     let series = WriteRequest::decode(&*body).unwrap().timeseries.remove(0);
     let labels: Labels = series.labels.iter().map(|label| (&label.name, &label.value)).collect();

@@ -5,6 +5,7 @@
 //! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
 mod batch;
+mod block;
 mod destination;
 mod fences;
 

@@ -306,6 +306,10 @@ fn part<'a>(held: &Cow<'a, str>, range: Range<usize>) -> Cow<'a, str> {
 fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, text: &mut String) {
     let Set { labels, written } = set;
     let pairs = labels.pairs();
+    // Most series have no such label, and then it matters in no way in which order labels were set.
+    if !pairs.iter().any(|(name, _)| matcher.is_match(name)) {
+        return;
+    }
     let mut written = written.as_deref_mut();
     if let Some(written) = written.as_deref_mut() {
         written.arrange(pairs);
@@ -371,8 +375,11 @@ impl<'a> Set<'_, 'a> {
     }
 
     fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        let before = self.labels.len();
         self.labels.retain(|name, _| keep(name));
-        if let Some(written) = &mut self.written {
+        if self.labels.len() < before
+            && let Some(written) = &mut self.written
+        {
             written.retain(|name| self.labels.contains(name));
         }
     }

@@ -1,11 +1,14 @@
 //! Remote write 1.0: `prometheus.WriteRequest`.
 //!
 //! The message types are what receivers and tests decode with. The sender writes by hand: [`encode_labels`] once
-//! a series, and [`push_series`] for every sample after that, which is two copies and a few varints.
+//! a series, and [`push_series`] for every sample after that, which is two copies and a few varints; or, where labels are
+//! put together anew for each sample, [`put_label`] and [`put_sample_series`].
 
 use prost::Message;
 
-use crate::varint::{push_varint, take, varint_len};
+use super::TimeField;
+use crate::pen::{self, Pen};
+use crate::varint::{push_varint, varint_len};
 
 /// A request: series with samples, and metadata of metric families.
 #[derive(Clone, PartialEq, Message)]
@@ -127,34 +130,25 @@ pub fn encode_labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>, o
     }
 }
 
-/// Appends the field of a label's name: the part of a label that stays the same for all its values.
-pub fn encode_label_name(name: &str, out: &mut Vec<u8>) {
-    out.push(0x0a); // Label.name = 1
-    push_varint(out, name.len() as u64);
-    out.extend_from_slice(name.as_bytes());
+/// What stands before a label's value, but for the label's length: the same for all its values. [`put_label`] takes it.
+#[must_use]
+pub fn label_head(name: &str) -> Box<[u8]> {
+    let mut head = vec![0x0a]; // Label.name = 1
+    push_varint(&mut head, name.len() as u64);
+    head.extend_from_slice(name.as_bytes());
+    head.push(0x12); // Label.value = 2
+    head.into_boxed_slice()
 }
 
-/// Takes one name off the front of what [`encode_label_name`] wrote.
-pub fn split_label_name<'n>(names: &mut &'n [u8]) -> &'n [u8] {
-    let all = *names;
-    let mut rest = all.get(1..).unwrap_or_default();
-    let len = take(&mut rest).unwrap_or_default() as usize;
-    let name_and_head = (all.len() - rest.len() + len).min(all.len());
-    let (name, rest) = all.split_at(name_and_head);
-    *names = rest;
-    name
-}
-
-/// Appends a label of a `TimeSeries`; `name` is what [`encode_label_name`] wrote.
-#[inline]
-pub fn push_label(name: &[u8], value: &str, out: &mut Vec<u8>) {
-    let inner = name.len() + 1 + varint_len(value.len() as u64) + value.len();
-    out.push(0x0a); // TimeSeries.labels = 1, length-delimited
-    push_varint(out, inner as u64);
-    out.extend_from_slice(name);
-    out.push(0x12); // Label.value = 2
-    push_varint(out, value.len() as u64);
-    out.extend_from_slice(value.as_bytes());
+/// Writes a label of a `TimeSeries`; `head` is what [`label_head`] made.
+#[inline(always)]
+pub fn put_label(head: &[u8], value: &str, pen: &mut Pen<'_>) -> Option<()> {
+    let inner = head.len() + varint_len(value.len() as u64) + value.len();
+    pen.byte(0x0a)?; // TimeSeries.labels = 1, length-delimited
+    pen.varint(inner as u64)?;
+    pen.bytes(head)?;
+    pen.varint(value.len() as u64)?;
+    pen.bytes(value.as_bytes())
 }
 
 /// Appends one series with one sample to a `WriteRequest`. `labels` is what [`encode_labels`] made.
@@ -166,25 +160,33 @@ pub fn push_series(labels: &[u8], value: f64, timestamp_ms: i64, out: &mut Vec<u
 /// The same with exemplars, which [`push_exemplar`] made.
 #[inline]
 pub fn push_sample_series(labels: &[u8], value: f64, timestamp_ms: i64, exemplars: &[u8], out: &mut Vec<u8>) {
+    let time = TimeField::from(timestamp_ms);
+    pen::append(out, |pen| put_sample_series(|pen| pen.bytes(labels), value, &time, exemplars, pen));
+}
+
+/// The same where `labels` writes what [`encode_labels`] makes. None: there is no room.
+#[inline]
+pub fn put_sample_series(
+    labels: impl FnOnce(&mut Pen<'_>) -> Option<()>,
+    value: f64,
+    time: &TimeField,
+    exemplars: &[u8],
+    pen: &mut Pen<'_>,
+) -> Option<()> {
+    pen.byte(0x0a)?; // WriteRequest.timeseries = 1
+    let series = pen.length::<2>()?;
+    labels(pen)?;
+    pen.byte(0x12)?; // TimeSeries.samples = 2
     // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
-    let value_len = if value.to_bits() == 0 { 0 } else { 9 };
-    let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
-    let sample_len = value_len + time_len;
-    let series_len = labels.len() + 1 + varint_len(sample_len as u64) + sample_len + exemplars.len();
-    out.push(0x0a); // WriteRequest.timeseries = 1
-    push_varint(out, series_len as u64);
-    out.extend_from_slice(labels);
-    out.push(0x12); // TimeSeries.samples = 2
-    push_varint(out, sample_len as u64);
-    if value_len > 0 {
-        out.push(0x09); // Sample.value = 1, fixed64
-        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    if value.to_bits() == 0 {
+        pen.byte(time.bytes.len() as u8)?;
+    } else {
+        pen.array([9 + time.bytes.len() as u8, 0x09])?; // Sample.value = 1, fixed64
+        pen.array(value.to_bits().to_le_bytes())?;
     }
-    if time_len > 0 {
-        out.push(0x10); // Sample.timestamp = 2, varint
-        push_varint(out, timestamp_ms as u64);
-    }
-    out.extend_from_slice(exemplars);
+    pen.bytes(&time.bytes)?;
+    pen.bytes(exemplars)?;
+    pen.set_length(series).map(drop)
 }
 
 /// Appends one series with one native histogram to a `WriteRequest`; `histogram` is what
@@ -388,18 +390,13 @@ mod tests {
         }
 
         #[test]
-        fn labels_from_ready_names_are_the_same(labels in proptest::collection::vec(("[a-z]{1,200}", ".{1,300}"), 0..8)) {
-            let (mut names, mut out, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        fn labels_from_ready_heads_are_the_same(labels in proptest::collection::vec(("[a-z]{1,200}", ".{1,300}"), 0..8)) {
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
             for (name, value) in &labels {
-                encode_label_name(name, &mut names);
                 encode_labels([(name.as_str(), value.as_str())], &mut expected);
-            }
-            let mut rest = &*names;
-            for (_, value) in &labels {
-                push_label(split_label_name(&mut rest), value, &mut out);
+                pen::append(&mut out, |pen| put_label(&label_head(name), value, pen));
             }
             prop_assert_eq!(out, expected);
-            prop_assert!(rest.is_empty());
         }
     }
 }

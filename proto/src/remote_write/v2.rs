@@ -2,12 +2,15 @@
 //!
 //! Every text stands once in the request's table of symbols, and everything else refers to it by its index. The message
 //! types are what receivers and tests decode with. The sender writes by hand: [`push_refs`] once a series and request,
-//! [`push_series`] for every sample, [`push_symbol`] for every text.
+//! [`push_series`] for every sample, [`push_symbol`] for every text; or, where references are put together anew for each sample,
+//! [`begin_series`] and what goes with it.
 
 use prost::Message;
 
+use super::TimeField;
 use super::v1::MetricType;
 use crate::histogram::ResetHint;
+use crate::pen::{self, Length, Pen};
 use crate::varint::{push_varint, varint_len};
 
 /// A request. Its fields can stand in any order: the table of symbols may follow what refers to it.
@@ -202,30 +205,67 @@ pub fn push_series(refs: &[u8], value_bits: u64, timestamp_ms: i64, out: &mut Ve
 /// The same with the rest of a series: `tail` is what [`push_exemplar`] and then [`push_metadata`] made.
 #[inline]
 pub fn push_sample_series(refs: &[u8], point: Point, tail: &[u8], out: &mut Vec<u8>) {
-    let Point { value_bits, timestamp_ms, start_ms } = point;
-    // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
-    let value_len = if value_bits == 0 { 0 } else { 9 };
-    let time_len = if timestamp_ms == 0 { 0 } else { 1 + varint_len(timestamp_ms as u64) };
+    let time = TimeField::from(point.timestamp_ms);
+    pen::append(out, |pen| {
+        let begun = begin_series(pen)?;
+        pen.bytes(refs)?;
+        put_sample(&begun, point.value_bits, &time, point.start_ms, pen)?;
+        pen.bytes(tail)?;
+        end_series(&begun, pen)
+    });
+}
+
+/// A series that is being written.
+#[derive(Debug)]
+pub struct Begun {
+    series: Length<1>,
+    refs: Length<1>,
+}
+
+/// Begins a series. What is written next are the packed references of its labels, then [`put_sample`], what
+/// [`push_exemplar`] and then [`push_metadata`] made, and [`end_series`]. None: there is no room.
+#[inline]
+pub fn begin_series(pen: &mut Pen<'_>) -> Option<Begun> {
+    pen.byte(0x2a)?; // Request.timeseries = 5, length-delimited
+    let series = pen.length()?;
+    pen.byte(0x0a)?; // TimeSeries.labels_refs = 1, packed
+    Some(Begun { series, refs: pen.length()? })
+}
+
+/// Writes the sample of a series whose references are written.
+#[inline]
+pub fn put_sample(
+    begun: &Begun,
+    value_bits: u64,
+    time: &TimeField,
+    start_ms: i64,
+    pen: &mut Pen<'_>,
+) -> Option<()> {
+    if pen.set_length(begun.refs)? == 0 {
+        pen.take_back(begun.refs);
+    }
     let start_len = if start_ms == 0 { 0 } else { 1 + varint_len(start_ms as u64) };
-    let sample_len = value_len + time_len + start_len;
-    let refs_len = if refs.is_empty() { 0 } else { 1 + varint_len(refs.len() as u64) + refs.len() };
-    let series_len = refs_len + 1 + varint_len(sample_len as u64) + sample_len + tail.len();
-    push_head(refs, series_len, out);
-    out.push(0x12); // TimeSeries.samples = 2, length-delimited
-    push_varint(out, sample_len as u64);
-    if value_len > 0 {
-        out.push(0x09); // Sample.value = 1, fixed64
-        out.extend_from_slice(&value_bits.to_le_bytes());
+    let times_len = (time.bytes.len() + start_len) as u8;
+    pen.byte(0x12)?; // TimeSeries.samples = 2, length-delimited
+    // proto3 leaves out fields of value zero; a negative zero has bits, so it stays.
+    if value_bits == 0 {
+        pen.byte(times_len)?;
+    } else {
+        pen.array([9 + times_len, 0x09])?; // Sample.value = 1, fixed64
+        pen.array(value_bits.to_le_bytes())?;
     }
-    if time_len > 0 {
-        out.push(0x10); // Sample.timestamp = 2, varint
-        push_varint(out, timestamp_ms as u64);
-    }
+    pen.bytes(&time.bytes)?;
     if start_len > 0 {
-        out.push(0x18); // Sample.start_timestamp = 3, varint
-        push_varint(out, start_ms as u64);
+        pen.byte(0x18)?; // Sample.start_timestamp = 3, varint
+        pen.varint(start_ms as u64)?;
     }
-    out.extend_from_slice(tail);
+    Some(())
+}
+
+/// Ends a series.
+#[inline]
+pub fn end_series(begun: &Begun, pen: &mut Pen<'_>) -> Option<()> {
+    pen.set_length(begun.series).map(drop)
 }
 
 /// Appends one series with one native histogram to a request; `histogram` is what

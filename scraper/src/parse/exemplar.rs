@@ -135,7 +135,7 @@ fn read_text<'b>(
     while let Some(piece) = pieces.next()? {
         match piece {
             Piece::Name(_) => return Err("expected a label in an exemplar"),
-            Piece::Label(name, value) => label(name, value),
+            Piece::Label(name, value) => label(name.raw(), value.raw),
         }
     }
     let rest = pieces.rest().strip_prefix(' ').ok_or("expected a value after the exemplar's labels")?;

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use memchr::{memchr2, memchr3};
-use promring_model::labels::is_legacy_label_name;
+use promring_model::labels::legacy_label_name_len;
 
 /// Which text format a series is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +17,45 @@ pub(super) enum Dialect {
     OpenMetrics,
 }
 
-/// One piece of what stands in braces, still escaped.
+/// One piece of what stands in braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'b> {
     /// A quoted text alone: the metric's name.
-    Name(&'b str),
+    Name(Quoted<'b>),
     /// A label's name and value.
-    Label(&'b str, &'b str),
+    Label(LabelName<'b>, Quoted<'b>),
+}
+
+/// A text that stands in quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quoted<'b> {
+    /// As it stands there, still escaped.
+    pub(super) raw: &'b str,
+    has_escapes: bool,
+}
+
+/// The name of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LabelName<'b> {
+    /// As label names were before UTF-8 names.
+    Plain(&'b str),
+    Quoted(Quoted<'b>),
+}
+
+impl<'b> Quoted<'b> {
+    pub(super) fn unescaped(self) -> Cow<'b, str> {
+        if self.has_escapes { unescape(self.raw) } else { Cow::Borrowed(self.raw) }
+    }
+}
+
+impl<'b> LabelName<'b> {
+    /// As it stands there, still escaped.
+    pub(super) fn raw(self) -> &'b str {
+        match self {
+            Self::Plain(name) => name,
+            Self::Quoted(name) => name.raw,
+        }
+    }
 }
 
 /// Reads what stands in braces, piece by piece.
@@ -52,8 +84,11 @@ impl<'b> Pieces<'b> {
             self.rest = after;
             return Ok(None);
         }
-        let quoted = self.rest.starts_with('"');
-        let name = if quoted { self.quoted(true)? } else { self.plain_name()? };
+        let name = if self.rest.starts_with('"') {
+            LabelName::Quoted(self.quoted(true)?)
+        } else {
+            LabelName::Plain(self.plain_name()?)
+        };
         self.skip_blank();
         if let Some(after) = self.rest.strip_prefix('=') {
             self.rest = after;
@@ -64,9 +99,7 @@ impl<'b> Pieces<'b> {
             self.comma(self.dialect == Dialect::Prometheus)?;
             return Ok(Some(Piece::Label(name, value)));
         }
-        if !quoted {
-            return Err("expected = after a label name");
-        }
+        let LabelName::Quoted(name) = name else { return Err("expected = after a label name") };
         self.comma(false)?;
         Ok(Some(Piece::Name(name)))
     }
@@ -82,27 +115,27 @@ impl<'b> Pieces<'b> {
     }
 
     fn plain_name(&mut self) -> Result<&'b str, &'static str> {
-        let end = self.rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let (name, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
-        if !is_legacy_label_name(name) {
+        let (name, rest) = self.rest.split_at(legacy_label_name_len(self.rest.as_bytes()));
+        if name.is_empty() {
             return Err("expected a label name");
         }
         self.rest = rest;
         Ok(name)
     }
 
-    fn quoted(&mut self, newlines: bool) -> Result<&'b str, &'static str> {
+    fn quoted(&mut self, newlines: bool) -> Result<Quoted<'b>, &'static str> {
         if !self.rest.starts_with('"') {
             return Err("expected a quoted text");
         }
-        let end = closing_quote(self.rest.as_bytes(), newlines).ok_or("a quoted text does not end")?;
-        let inner = &self.rest[1..end];
+        let (end, has_escapes) =
+            quoted_end(self.rest.as_bytes(), newlines).ok_or("a quoted text does not end")?;
+        let raw = &self.rest[1..end];
         self.rest = &self.rest[end + 1..];
-        Ok(inner)
+        Ok(Quoted { raw, has_escapes })
     }
 
     fn skip_blank(&mut self) {
-        if self.dialect == Dialect::Prometheus {
+        if self.dialect == Dialect::Prometheus && self.rest.bytes().next().is_some_and(is_blank) {
             self.rest = self.rest.trim_start_matches([' ', '\t']);
         }
     }
@@ -141,13 +174,18 @@ fn unescape_but(text: &str, literal: Option<char>) -> Cow<'_, str> {
 
 /// Where the quote that opens `text` is closed. A newline after a backslash is never part of a quoted text.
 pub(super) fn closing_quote(text: &[u8], newlines: bool) -> Option<usize> {
-    let mut at = 1;
+    quoted_end(text, newlines).map(|(end, _)| end)
+}
+
+/// The same, and whether there is a backslash before it.
+fn quoted_end(text: &[u8], newlines: bool) -> Option<(usize, bool)> {
+    let (mut at, mut has_escapes) = (1, false);
     loop {
         let rest = text.get(at..)?;
         at += if newlines { memchr2(b'"', b'\\', rest)? } else { memchr3(b'"', b'\\', b'\n', rest)? };
         match text[at] {
-            b'"' => return Some(at),
-            b'\\' if text.get(at + 1) != Some(&b'\n') => at += 2,
+            b'"' => return Some((at, has_escapes)),
+            b'\\' if text.get(at + 1) != Some(&b'\n') => (at, has_escapes) = (at + 2, true),
             _ => return None,
         }
     }

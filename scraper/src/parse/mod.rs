@@ -7,6 +7,7 @@
 mod classic;
 mod converter;
 mod exemplar;
+mod expected;
 mod format;
 mod lex;
 mod metadata;
@@ -26,6 +27,7 @@ use self::protobuf::{HistogramOptions, HistogramText, ProtobufParser};
 use self::text::TextParser;
 
 pub use exemplar::{EXEMPLAR_LABEL_RUNES_MAX, Exemplar, ExemplarIter, Exemplars};
+pub use expected::{Expected, Found};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
 pub use pieces::{CARRY_BYTES_MAX, PieceParser};
@@ -97,6 +99,20 @@ impl<'b> Parser<'b> {
             Self::OpenMetrics(parser) => parser.next_item(),
             Self::Protobuf(parser) => parser.next_item(),
             Self::Converting(parser) => parser.next_item(),
+        }
+    }
+
+    /// The same; a sample of the series that is expected comes as such, where the format makes use of it.
+    ///
+    /// # Errors
+    /// As [`Parser::next_item`].
+    #[inline]
+    pub fn next_expecting(&mut self, expected: Option<Expected>) -> Result<Option<Found<'b>>, ParseError> {
+        match self {
+            Self::Text(parser) => parser.next_expecting(expected),
+            Self::OpenMetrics(parser) => parser.next_expecting(expected),
+            Self::Protobuf(parser) => Ok(parser.next_item()?.map(Found::Item)),
+            Self::Converting(parser) => Ok(parser.next_item()?.map(Found::Item)),
         }
     }
 }

@@ -11,7 +11,7 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
     if !last.is_ascii_digit() && last != b'.' {
         return parse_word(text);
     }
-    if let Some(value) = short_decimal(text) {
+    if let Some(value) = decimal(text) {
         return Some(value);
     }
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
@@ -22,35 +22,66 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
 /// Digits that a float holds exactly, whatever they are.
 const EXACT_DIGITS_MAX: usize = 15;
 
-const POWERS_OF_TEN: [f64; EXACT_DIGITS_MAX + 1] =
-    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+/// Digits that 64 bits hold, whatever they are.
+const DIGITS_MAX: usize = 19;
 
-/// Reads what most values are: few digits, perhaps with a point. Digits and power of ten are exact as floats, so that
-/// their quotient is the nearest float (Clinger 1990). None: it must be read in another way, if it can be read at all.
-#[inline]
-fn short_decimal(text: &[u8]) -> Option<f64> {
-    let (negative, digits) = match text.split_first()? {
-        (b'-', digits) => (true, digits),
-        _ => (false, text),
-    };
-    if digits.len() > EXACT_DIGITS_MAX + 1 {
-        return None;
+const POWERS_OF_TEN: [u64; DIGITS_MAX + 1] = {
+    let mut powers = [1; DIGITS_MAX + 1];
+    let mut at = 1;
+    while at < powers.len() {
+        powers[at] = powers[at - 1] * 10;
+        at += 1;
     }
+    powers
+};
+
+/// Reads what nearly all values are: digits, perhaps with a point. None: it must be read in another way, if it can be read at
+/// all.
+#[inline]
+fn decimal(text: &[u8]) -> Option<f64> {
+    leading_decimal(text).filter(|(_, len)| *len == text.len()).map(|(value, _)| value)
+}
+
+/// Reads such a number at the beginning of `text`, and tells how many bytes it has.
+#[inline]
+pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
+    let sign = usize::from(text.first() == Some(&b'-'));
+    let digits = &text[sign..];
+    // So many with a point are too many without it.
+    let mut len = digits.len().min(DIGITS_MAX + 2);
     let (mut number, mut point) = (0_u64, None);
-    for (at, byte) in digits.iter().enumerate() {
+    for (at, byte) in digits[..len].iter().enumerate() {
         match byte.wrapping_sub(b'0') {
-            digit @ 0..=9 => number = number * 10 + u64::from(digit),
+            // What is too long may be too large, and is not used then.
+            digit @ 0..=9 => number = number.wrapping_mul(10).wrapping_add(digit.into()),
             _ if *byte == b'.' && point.is_none() => point = Some(at),
-            _ => return None,
+            _ => {
+                len = at;
+                break;
+            }
         }
     }
-    let count = digits.len() - usize::from(point.is_some());
-    if !(1..=EXACT_DIGITS_MAX).contains(&count) {
+    let count = len - usize::from(point.is_some());
+    if !(1..=DIGITS_MAX).contains(&count) {
         return None;
     }
-    let decimals = point.map_or(0, |at| digits.len() - at - 1);
-    let value = number as f64 / POWERS_OF_TEN.get(decimals)?;
-    Some(if negative { -value } else { value })
+    let divisor = *POWERS_OF_TEN.get(point.map_or(0, |at| len - at - 1))?;
+    // Both are exact as floats, so that their quotient is the nearest float (Clinger 1990).
+    let value =
+        if count <= EXACT_DIGITS_MAX { number as f64 / divisor as f64 } else { quotient(number, divisor) };
+    Some((if sign > 0 { -value } else { value }, sign + len))
+}
+
+/// The float that is nearest to the quotient of two whole numbers; of two, the even one.
+fn quotient(number: u64, divisor: u64) -> f64 {
+    // With as many bits as there is room for, the whole quotient has more than a float, and two to round by. All bits behind
+    // those matter in one way only: whether any of them is set.
+    let shift = 64 + number.leading_zeros().min(63);
+    let (dividend, divisor) = (u128::from(number) << shift, u128::from(divisor));
+    let (whole, rest) = (dividend / divisor, dividend % divisor);
+    let rounded = (whole | u128::from(rest != 0)) as f64;
+    // A power of two, here 2 to the minus `shift`, changes nothing but the exponent.
+    rounded * f64::from_bits(u64::from(1_023 - shift) << 52)
 }
 
 fn parse_word(text: &[u8]) -> Option<f64> {
@@ -89,8 +120,30 @@ pub fn parse_timestamp_seconds(text: &[u8]) -> Option<i64> {
 /// Writes a bucket's bound or a quantile in the one way that Prometheus writes it: `1` becomes `1.0`.
 /// None where the text is no number or is written so already.
 pub fn normalise_float(text: &str) -> Option<String> {
+    if is_written_so(text.as_bytes()) {
+        return None;
+    }
     let written = format_float(parse_float(text.as_bytes())?);
     (written != text).then_some(written)
+}
+
+/// Whether a number is surely written as Prometheus writes it, which most bounds are: digits, a point, and decimals of which the
+/// last is no zero unless it is the only one. So few digits are the shortest of the float that they are read as.
+fn is_written_so(text: &[u8]) -> bool {
+    let digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    let Some(point) = text.iter().position(|&byte| byte == b'.') else { return text == b"+Inf" };
+    let (whole, decimals) = (&text[..point], &text[point + 1..]);
+    let is_plain = match whole {
+        // With more zeros it has an exponent.
+        b"0" => !decimals.starts_with(b"0000"),
+        [first, ..] => *first != b'0' && whole.len() <= 6,
+        [] => false,
+    };
+    is_plain
+        && text.len() <= EXACT_DIGITS_MAX
+        && digits(whole)
+        && digits(decimals)
+        && (decimals == b"0" || !decimals.ends_with(b"0"))
 }
 
 /// A bucket's bound or a quantile as Prometheus writes it in a label.
@@ -146,9 +199,49 @@ mod tests {
 
     proptest! {
         #[test]
-        fn short_decimals_are_read_as_any_others(text in "[-+]?[0-9]{0,17}(\\.[0-9]{0,17})?") {
+        fn decimals_are_read_as_any_others(text in "[-+]?[0-9]{0,21}(\\.[0-9]{0,21})?") {
             let expected: Option<f64> = text.parse().ok();
             prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), expected.map(f64::to_bits));
+        }
+
+        #[test]
+        fn what_is_taken_to_be_written_in_the_one_way_is(text in "-?0?[0-9]{0,7}\\.?0{0,5}[0-9]{0,9}(e[0-9])?") {
+            if is_written_so(text.as_bytes()) {
+                prop_assert_eq!(&format_float(parse_float(text.as_bytes()).unwrap()), &text);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn floats_with_all_their_digits_are_read_as_they_were(bits: u64, exponent in -16..10_i32) {
+            // As many digits as floats have, near and at the middle between two of them.
+            let value = f64::from_bits(bits >> 12 | 1023 << 52) * 10_f64.powi(exponent);
+            for text in [format!("{value}"), format!("{value:.17}"), format!("{value:.16}")] {
+                let expected: f64 = text.parse().unwrap();
+                prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), Some(expected.to_bits()), "{}", text);
+            }
+            let middle = (u128::from(bits >> 11 | 1 << 53) * 2 + 1).to_string();
+            let expected: f64 = middle.parse().unwrap();
+            prop_assert_eq!(parse_float(middle.as_bytes()).map(f64::to_bits), Some(expected.to_bits()), "{}", middle);
+        }
+    }
+
+    #[test]
+    fn a_number_between_two_floats_becomes_the_even_one() {
+        for text in [
+            "9007199254740993",
+            "9007199254740995",
+            "900719925474099.3",
+            "18014398509481990",
+            "0.0000000000000000",
+            "1.0000000000000001110",
+            "9999999999999999999",
+            "0.9999999999999999999",
+            "1844674407370955161.5",
+        ] {
+            let expected = text.parse().ok();
+            assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), expected.map(f64::to_bits), "{text}");
         }
     }
 
@@ -181,6 +274,16 @@ mod tests {
             ("x", None),
         ] {
             assert_eq!(normalise_float(text).as_deref(), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_as_clients_print_them_need_no_formatting() {
+        for text in ["0.005", "0.0001", "0.25", "1.0", "10.0", "2.5", "123456.0", "0.0", "+Inf"] {
+            assert!(is_written_so(text.as_bytes()), "{text}");
+        }
+        for text in ["1", "01.0", "1.50", "0.00001", "1234567.5", "-0.0", ".5", "1.", "", "."] {
+            assert!(!is_written_so(text.as_bytes()), "{text}");
         }
     }
 

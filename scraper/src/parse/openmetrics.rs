@@ -8,9 +8,10 @@ use memchr::{memchr, memchr2, memmem, memrchr};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::exemplar::Exemplars;
+use super::expected::{Expected, Found};
 use super::lex::{Dialect, series_end, unescape};
 use super::metadata::{Metadata, family_name, number_label};
-use super::number::{parse_float, parse_timestamp_seconds};
+use super::number::{leading_decimal, parse_float, parse_timestamp_seconds};
 use super::pieces::Mark;
 use super::series::{NumberLabel, SeriesText};
 use super::{Item, ParseError, Sample};
@@ -58,6 +59,35 @@ impl<'b> OpenMetricsParser<'b> {
                 _ => self.any_sample(rest).map(Some),
             },
         }
+    }
+
+    /// The same; a sample of the series that is expected, without exemplars, comes as such.
+    ///
+    /// # Errors
+    /// As [`OpenMetricsParser::next_item`].
+    #[inline]
+    pub fn next_expecting(&mut self, expected: Option<Expected>) -> Result<Option<Found<'b>>, ParseError> {
+        if let Some(found) = expected.and_then(|expected| self.expected(expected)) {
+            return Ok(Some(found));
+        }
+        Ok(self.next_item()?.map(Found::Item))
+    }
+
+    /// None: something else follows, or what may be malformed, and nothing was read.
+    #[inline]
+    fn expected(&mut self, expected: Expected) -> Option<Found<'b>> {
+        let after = expected.after(self.body.get(self.at..)?, Dialect::OpenMetrics, self.number)?;
+        let (value, timestamp_ms, len) = match leading_decimal(&after[1..]) {
+            Some((value, len)) if after.get(1 + len) == Some(&b'\n') => (value, None, 1 + len),
+            _ => {
+                let len = memchr(b'\n', after)?;
+                let (value, timestamp_ms) = value_and_time(&after[..len]).ok()?;
+                (value, timestamp_ms, len)
+            }
+        };
+        self.at += expected.len() + len + 1;
+        self.line += 1;
+        Some(Found::Expected { value, timestamp_ms })
     }
 
     fn fail(&self, reason: &'static str, text: &[u8]) -> ParseError {

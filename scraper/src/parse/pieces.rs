@@ -12,7 +12,7 @@ use super::openmetrics::OpenMetricsParser;
 use super::protobuf::{FamilyPieces, HistogramOptions};
 use super::series::NumberLabel;
 use super::text::TextParser;
-use super::{Format, Item, ParseError, Parser};
+use super::{Expected, Format, Found, Item, ParseError, Parser};
 
 /// How many bytes of whole lines that cannot be read are carried from piece to piece, and of how many bytes on a family of
 /// protobuf is read metric by metric.
@@ -50,8 +50,8 @@ impl PieceParser {
         Self { format, mark: Mark::default(), families, options, family: None }
     }
 
-    /// Hands each item of `piece` to `each` and tells how many bytes it has read; the others have to stand at the
-    /// front of the next piece. `last`: nothing follows this piece. Then all is read.
+    /// Hands each item of `piece` to `each`, which says what series it expects next, and tells how many bytes it has read; the
+    /// others have to stand at the front of the next piece. `last`: nothing follows this piece. Then all is read.
     ///
     /// # Errors
     /// Where the body is malformed, or as `each` gives them. The parser must not be asked again then.
@@ -59,17 +59,17 @@ impl PieceParser {
         &mut self,
         piece: &[u8],
         last: bool,
-        mut each: impl FnMut(Item<'_>) -> Result<(), E>,
+        mut each: impl FnMut(Found<'_>) -> Result<Option<Expected>, E>,
     ) -> Result<usize, E> {
         match self.format {
             Format::Text | Format::OpenMetrics if self.options.convert_classic => {
-                self.converted(piece, last, &mut each)
+                self.converted(piece, last, &mut |item| each(Found::Item(item)).map(drop))
             }
             Format::Text => self.lines(
                 piece,
                 last,
                 TextParser::resume,
-                |parser| parser.next_item(),
+                TextParser::next_expecting,
                 TextParser::mark,
                 &mut each,
             ),
@@ -77,11 +77,13 @@ impl PieceParser {
                 piece,
                 last,
                 OpenMetricsParser::resume,
-                |parser| parser.next_item(),
+                OpenMetricsParser::next_expecting,
                 OpenMetricsParser::mark,
                 &mut each,
             ),
-            Format::Protobuf => self.families.read(piece, last, &mut each),
+            Format::Protobuf => {
+                self.families.read(piece, last, &mut |item| each(Found::Item(item)).map(drop))
+            }
         }
     }
 
@@ -90,19 +92,20 @@ impl PieceParser {
         piece: &'b [u8],
         last: bool,
         resume: impl FnOnce(&'b [u8], Mark) -> P,
-        next: impl Fn(&mut P) -> Result<Option<Item<'b>>, ParseError>,
+        next: impl Fn(&mut P, Option<Expected>) -> Result<Option<Found<'b>>, ParseError>,
         mark_of: impl Fn(&P) -> Mark,
-        each: &mut impl FnMut(Item<'_>) -> Result<(), E>,
+        each: &mut impl FnMut(Found<'_>) -> Result<Option<Expected>, E>,
     ) -> Result<usize, E> {
         let whole = whole_lines(piece, last);
         if whole == 0 && !last {
             return Ok(0);
         }
         let mut parser = resume(&piece[..whole], self.mark);
+        let mut expected = None;
         let mark = loop {
             let mark = mark_of(&parser);
-            match next(&mut parser) {
-                Ok(Some(item)) => each(item)?,
+            match next(&mut parser, expected) {
+                Ok(Some(found)) => expected = each(found)?,
                 // `# EOF` is the end only where nothing follows it, which the next piece tells.
                 Ok(None) if self.format == Format::OpenMetrics => break mark,
                 Ok(None) => break mark_of(&parser),

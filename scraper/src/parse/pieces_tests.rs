@@ -57,9 +57,10 @@ fn in_pieces_with(
     while let Some(piece) = pieces.next() {
         carried.extend_from_slice(piece);
         let last = pieces.peek().is_none();
-        let used = parser.read(&carried, last, |item| {
+        let used = parser.read(&carried, last, |found| {
+            let Found::Item(item) = found else { unreachable!("nothing is expected") };
             out.push(shown(&item));
-            Ok::<_, ParseError>(())
+            Ok::<_, ParseError>(None)
         });
         carried.drain(..used.map_err(|error| error.to_string())?);
     }
@@ -214,7 +215,7 @@ fn a_long_line_is_taken_wherever_it_lies() {
 fn what_cannot_be_read_ends_the_scrape_once_it_is_more_than_may_be_carried() {
     let body = [b"a 1\nb{x=\"1\" y\n", &b"c 1\n".repeat(CARRY_BYTES_MAX)[..]].concat();
     let mut parser = PieceParser::new(Format::Text, OPTIONS);
-    let each = |_: Item<'_>| Ok::<_, ParseError>(());
+    let each = |_: Found<'_>| Ok::<_, ParseError>(None);
     assert_eq!(parser.read(&body[..100_000], false, each), Ok(4));
     let error = parser.read(&body[4..8 + CARRY_BYTES_MAX], false, each).unwrap_err();
     assert_eq!((error.line, error.excerpt.as_str()), (2, "b{x=\"1\" y"));

@@ -3,18 +3,16 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 
+use memchr::memchr;
 use promring_model::hash::hash64;
-use promring_model::labels::{METRIC_NAME, is_legacy_metric_name};
+use promring_model::labels::{LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
 
-use super::lex::{Dialect, Piece, Pieces, unescape};
+use super::lex::{Dialect, LabelName, Piece, Pieces, Quoted};
 use super::number::{format_float, normalise_float};
 use super::protobuf::{Fields, read_label};
 
 /// Name (as the label `__name__`) and labels of a series, taken apart.
 pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
-
-/// Up to this many labels, each is compared with each to find a name that is given twice.
-const PAIRWISE_LABELS_MAX: usize = 32;
 
 const LABEL_TWICE: &str = "a label name is given twice";
 
@@ -26,8 +24,8 @@ pub fn is_well_formed(reason: &str) -> bool {
     [LABEL_TWICE, NAME_EMPTY].contains(&reason)
 }
 
-/// Room for this many pairs is made at once: few series have more.
-const PAIRS_EXPECTED: usize = 8;
+/// Room for this many pairs is made at once: few series have more, with what their target and the external labels add.
+const PAIRS_EXPECTED: usize = 16;
 
 /// Name and labels of a series as the body has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,43 +179,53 @@ impl<'b> SeriesText<'b> {
         }
     }
 
-    /// Name and labels, with the name as `__name__`; labels with an empty value are left out, since that is what
-    /// an absent label is.
+    /// Bytes of the text, if it stands in one line that could be expected; otherwise 0.
+    #[must_use]
+    pub fn line_bytes(&self) -> u16 {
+        match self.0 {
+            Form::Text { bytes, .. } if memchr(b'\n', bytes).is_none() => {
+                u16::try_from(bytes.len()).unwrap_or(0)
+            }
+            Form::Text { .. } | Form::Classic { .. } | Form::Message(_) => 0,
+        }
+    }
+
+    /// Name and labels as they come in the body, with the name as `__name__`; labels with an empty value are left out,
+    /// since that is what an absent label is.
     ///
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        Ok(self.exposed()?.0)
+        let (pairs, _) = self.exposed()?;
+        check_unique(&pairs)?;
+        check_named(pairs.iter().map(|(name, _)| &**name))?;
+        Ok(pairs)
     }
 
-    /// The same, and beside it the names of the labels with an empty value.
+    /// The same as labels, and beside them the names of those with an empty value.
     ///
     /// # Errors
     /// What is malformed.
-    pub fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
+    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Vec<Cow<'b, str>>), &'static str> {
+        let (pairs, emptied) = self.exposed()?;
+        let labels = LabelsBuilder::from_pairs(pairs).ok_or(LABEL_TWICE)?;
+        check_named(labels.iter().map(|(name, _)| name))?;
+        Ok((labels, emptied))
+    }
+
+    fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
         let mut pairs = match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
             Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect)?,
             Form::Message(series) => series.pairs()?,
         };
         let mut emptied = Vec::new();
-        pairs.retain_mut(|(name, value)| {
-            let keep = !value.is_empty();
-            if !keep {
-                emptied.push(std::mem::take(name));
-            }
-            keep
-        });
-        // An empty value takes the label away, whatever else was said of it.
-        if !emptied.is_empty() {
+        if pairs.iter().any(|(_, value)| value.is_empty()) {
+            emptied.extend(pairs.extract_if(.., |(_, value)| value.is_empty()).map(|(name, _)| name));
+            // An empty value takes the label away, whatever else was said of it.
             pairs.retain(|(name, _)| !emptied.contains(name));
         }
-        check_unique(&pairs)?;
-        if pairs.iter().any(|(name, _)| name == METRIC_NAME) {
-            Ok((pairs, emptied))
-        } else {
-            Err("the series has no metric name")
-        }
+        Ok((pairs, emptied))
     }
 }
 
@@ -283,8 +291,8 @@ fn text_pairs(
 ) -> Result<Pairs<'_>, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
     let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
-    let (name, labels) = match text.split_once('{') {
-        Some((name, labels)) => (name, Some(labels)),
+    let (name, labels) = match memchr(b'{', bytes) {
+        Some(brace) => (&text[..brace], Some(&text[brace + 1..])),
         None => (text, None),
     };
     let name = if dialect == Dialect::Prometheus { name.trim_end_matches([' ', '\t']) } else { name };
@@ -306,11 +314,14 @@ fn text_pairs(
                 pairs.push((METRIC_NAME.into(), quoted_name(name)?));
             }
             Piece::Label(name, value) => {
-                let name = quoted_name(name)?;
+                let name = match name {
+                    LabelName::Plain(name) => name.into(),
+                    LabelName::Quoted(name) => quoted_name(name)?,
+                };
                 if name == METRIC_NAME && !name_as_label {
                     return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
                 }
-                let value = normalised(&name, unescape(value), number);
+                let value = normalised(&name, value.unescaped(), number);
                 pairs.push((name, value));
             }
         }
@@ -318,11 +329,11 @@ fn text_pairs(
     if pieces.rest().is_empty() { Ok(pairs) } else { Err("unexpected text after the labels") }
 }
 
-fn quoted_name(name: &str) -> Result<Cow<'_, str>, &'static str> {
-    if name.is_empty() {
+fn quoted_name(name: Quoted<'_>) -> Result<Cow<'_, str>, &'static str> {
+    if name.raw.is_empty() {
         return Err(NAME_EMPTY);
     }
-    if name.contains('\0') { Err("a name holds a NUL") } else { Ok(unescape(name)) }
+    if name.raw.contains('\0') { Err("a name holds a NUL") } else { Ok(name.unescaped()) }
 }
 
 fn normalised<'b>(name: &str, value: Cow<'b, str>, number: NumberLabel) -> Cow<'b, str> {
@@ -335,12 +346,11 @@ fn normalised<'b>(name: &str, value: Cow<'b, str>, number: NumberLabel) -> Cow<'
 /// A name that is given twice fails the scrape. A hostile body has lines of a million labels, so the work must not
 /// grow with the square of their number.
 fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
-    let twice = if pairs.len() <= PAIRWISE_LABELS_MAX {
-        (1..pairs.len()).any(|at| pairs[..at].iter().any(|(name, _)| *name == pairs[at].0))
-    } else {
-        let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
-        names.sort_unstable();
-        names.windows(2).any(|two| two[0] == two[1])
-    };
-    if twice { Err(LABEL_TWICE) } else { Ok(()) }
+    let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
+    names.sort_unstable();
+    if names.array_windows().any(|[one, other]| one == other) { Err(LABEL_TWICE) } else { Ok(()) }
+}
+
+fn check_named<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), &'static str> {
+    if names.any(|name| name == METRIC_NAME) { Ok(()) } else { Err("the series has no metric name") }
 }

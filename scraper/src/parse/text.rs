@@ -14,9 +14,10 @@ use memchr::{memchr, memchr_iter, memchr3, memrchr};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::exemplar::Exemplars;
+use super::expected::{Expected, Found};
 use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
 use super::metadata::{Metadata, family_name, number_label};
-use super::number::{parse_float, parse_timestamp_ms};
+use super::number::{leading_decimal, parse_float, parse_timestamp_ms};
 use super::pieces::Mark;
 pub use super::series::label_set;
 use super::series::{NumberLabel, SeriesText};
@@ -79,6 +80,35 @@ impl<'b> TextParser<'b> {
             }
         }
         Ok(None)
+    }
+
+    /// The same; a sample of the series that is expected comes as such.
+    ///
+    /// # Errors
+    /// As [`TextParser::next_item`].
+    #[inline]
+    pub fn next_expecting(&mut self, expected: Option<Expected>) -> Result<Option<Found<'b>>, ParseError> {
+        if let Some(found) = expected.and_then(|expected| self.expected(expected)) {
+            return Ok(Some(found));
+        }
+        Ok(self.next_item()?.map(Found::Item))
+    }
+
+    /// None: something else follows, or what may be malformed, and nothing was read.
+    #[inline]
+    fn expected(&mut self, expected: Expected) -> Option<Found<'b>> {
+        let after = expected.after(self.body.get(self.at..)?, Dialect::Prometheus, self.number)?;
+        let (value, timestamp_ms, len) = match leading_decimal(&after[1..]) {
+            Some((value, len)) if matches!(after.get(1 + len), None | Some(b'\n')) => (value, None, 1 + len),
+            _ => {
+                let len = memchr(b'\n', after).unwrap_or(after.len());
+                let (value, timestamp_ms) = value_and_time(&after[..len]).ok()?;
+                (value, timestamp_ms, len)
+            }
+        };
+        self.at += expected.len() + len + 1;
+        self.line += 1;
+        Some(Found::Expected { value, timestamp_ms })
     }
 
     /// The next line that is not blank, without the white space before it, and where it begins.

@@ -7,7 +7,7 @@ use promring_model::target::{
 
 use super::failure::Failure;
 use crate::parse::protobuf::HistogramOptions;
-use crate::parse::{Format, Item, Parser, PieceParser};
+use crate::parse::{Expected, Format, Found, Item, Parser, PieceParser};
 use crate::rules::SeriesRules;
 use crate::series::{Scratch, SeriesCache};
 
@@ -65,8 +65,9 @@ impl Staging<'_> {
     pub(crate) fn whole(&mut self, content_type: &str, body: &[u8]) -> Result<(), Failure> {
         let BodyRules { fallback, histograms, .. } = *self.body_rules;
         let mut parser = Parser::new(content_type, fallback, histograms, body)?;
-        while let Some(item) = parser.next_item()? {
-            self.stage(item)?;
+        let mut expected = self.cache.expected(self.scratch);
+        while let Some(found) = parser.next_expecting(expected)? {
+            expected = self.stage(found)?;
         }
         self.check_limit()
     }
@@ -78,21 +79,29 @@ impl Staging<'_> {
         piece: &[u8],
         last: bool,
     ) -> Result<usize, Failure> {
-        let used = parser.read(piece, last, |item| self.stage(item))?;
+        let used = parser.read(piece, last, |found| self.stage(found))?;
         self.check_limit()?;
         Ok(used)
     }
 
+    /// Tells which series is expected next.
     #[inline]
-    fn stage(&mut self, item: Item<'_>) -> Result<(), Failure> {
+    fn stage(&mut self, found: Found<'_>) -> Result<Option<Expected>, Failure> {
         let Self { cache, scratch, rules, time_ms, .. } = self;
-        match item {
-            Item::Sample(sample) => cache.stage(&sample, *time_ms, rules, scratch)?,
-            Item::Histogram(sample) => cache.stage_histogram(&sample, *time_ms, rules, scratch)?,
-            Item::Converted(sample) => cache.stage_converted(*sample, *time_ms, rules, scratch)?,
-            Item::Metadata(metadata) => cache.describe(&metadata, scratch),
+        match found {
+            Found::Expected { value, timestamp_ms } => {
+                cache.stage_expected(value, timestamp_ms, *time_ms, rules, scratch);
+            }
+            Found::Item(Item::Sample(sample)) => cache.stage(&sample, *time_ms, rules, scratch)?,
+            Found::Item(Item::Histogram(sample)) => {
+                cache.stage_histogram(&sample, *time_ms, rules, scratch)?;
+            }
+            Found::Item(Item::Converted(sample)) => {
+                cache.stage_converted(*sample, *time_ms, rules, scratch)?;
+            }
+            Found::Item(Item::Metadata(metadata)) => cache.describe(&metadata, scratch),
         }
-        Ok(())
+        Ok(cache.expected(scratch))
     }
 
     /// Looked at once a piece, so that all samples of a small body are counted, as in Prometheus.

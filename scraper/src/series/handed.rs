@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use promring_model::labels::LabelsBuilder;
-use promring_proto::varint::push_varint;
 
-use super::{CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, SETS_BYTES_MAX, SHARED, SeriesCache, TRACKED};
+use super::{
+    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, SETS_BYTES_MAX, SHARED, SeriesCache, TRACKED, write_kept,
+};
 use crate::labelsets::Shared;
 use crate::rules::{SeriesRules, Sets};
 use crate::symbols::Reading;
@@ -89,7 +90,7 @@ impl SeriesCache {
             };
             let sets: Sets<'_> = sets.iter().map(builder).collect();
             bytes.clear();
-            push_varint(&mut bytes, 0);
+            write_kept(0, 0, &mut bytes);
             let sets_at = bytes.len();
             cache.labels.add(&sets, &mut bytes);
             if bytes.len() > SETS_BYTES_MAX || cache.arena.len() + bytes.len() > u32::MAX as usize {

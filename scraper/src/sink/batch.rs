@@ -1,7 +1,8 @@
 //! The request that a lane is filling, until it is compressed and becomes a record of the queue.
 
 use promring_model::config::{ProtobufMessage, RemoteWrite};
-use promring_proto::remote_write::{v1, v2};
+use promring_proto::pen::{Pen, Room, append};
+use promring_proto::remote_write::{TimeField, v1, v2};
 use promring_proto::varint::push_varint;
 use tokio::time::Instant;
 
@@ -40,15 +41,19 @@ impl Content {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     /// The series, encoded.
-    body: Vec<u8>,
+    body: Room,
     /// The table of symbols of a remote write 2.0 request.
     table: RequestSymbols,
     meta: RecordMeta,
     pub(super) since: Option<Instant>,
-    /// Labels of the series at hand, or the request as a whole.
+    /// The time of the samples, of which most have the same.
+    time: TimeField,
+    /// Labels of the native histogram at hand, or the request's table.
     labels: Vec<u8>,
-    /// Exemplars and metadata of the series at hand.
+    /// Exemplars of the series at hand; of a native histogram, metadata too.
     tail: Vec<u8>,
+    /// The native histogram at hand, as a series.
+    histogram: Vec<u8>,
     /// Labels of the exemplar at hand.
     exemplar: Vec<u8>,
     /// What of the labels' references need not be looked up again.
@@ -78,7 +83,7 @@ impl Batch {
             self.meta.encoding = content.encoding;
             (self.meta.first_ms, self.meta.last_ms) = (time_ms, time_ms);
         }
-        self.labels.clear();
+        self.time.set(time_ms);
         match content.encoding {
             Encoding::V1 => self.push_v1(labels, sample, symbols, content),
             Encoding::V2 => self.push_v2(labels, sample, symbols, content),
@@ -98,19 +103,22 @@ impl Batch {
         symbols: &Reading<'_>,
         content: &Content,
     ) {
-        labels.write_v1(symbols, &mut self.labels);
         self.tail.clear();
         if content.exemplars && !sample.exemplars.is_empty() {
             self.push_exemplars_v1(&sample.exemplars, symbols);
         }
+        let Self { body, time, tail, histogram, .. } = self;
         match sample.value {
-            Value::Float(bits) => {
-                let value = f64::from_bits(bits);
-                let time_ms = sample.timestamp_ms;
-                v1::push_sample_series(&self.labels, value, time_ms, &self.tail, &mut self.body);
-            }
+            Value::Float(bits) => body.write(|pen| {
+                let labels = |pen: &mut Pen<'_>| labels.write_v1(symbols, pen);
+                v1::put_sample_series(labels, f64::from_bits(bits), time, tail, pen)
+            }),
             Value::Histogram { content, .. } => {
-                v1::push_histogram_series(&self.labels, content, &self.tail, &mut self.body);
+                self.labels.clear();
+                append(&mut self.labels, |pen| labels.write_v1(symbols, pen));
+                histogram.clear();
+                v1::push_histogram_series(&self.labels, content, tail, histogram);
+                body.write(|pen| pen.bytes(histogram));
             }
         }
     }
@@ -122,38 +130,42 @@ impl Batch {
         symbols: &Reading<'_>,
         content: &Content,
     ) {
-        let table = &mut self.table;
-        labels.write_refs(&mut self.known, |symbol| table.reference(symbol, symbols), &mut self.labels);
-        let metadata: &[u8] = match sample.family {
-            Some(family) if content.metadata => {
-                self.meta.metadata += 1;
-                self.described.of(family, &mut self.table, symbols)
-            }
-            Some(_) | None => &[],
-        };
-        let mut tail = metadata;
+        let Self { body, table, time, tail, histogram, exemplar, known, described, meta, .. } = self;
+        let family = sample.family.filter(|_| content.metadata);
+        meta.metadata += u32::from(family.is_some());
+        tail.clear();
         if content.exemplars && !sample.exemplars.is_empty() {
-            self.tail.clear();
-            let exemplars = sample.exemplars.iter();
-            for (labels, value_bits, time_ms) in exemplars {
-                self.exemplar.clear();
+            for (labels, value_bits, time_ms) in sample.exemplars.iter() {
+                exemplar.clear();
                 for symbol in labels {
-                    push_varint(&mut self.exemplar, self.table.reference(*symbol, symbols).into());
+                    push_varint(exemplar, table.reference(*symbol, symbols).into());
                 }
-                v2::push_exemplar(&self.exemplar, value_bits, time_ms, &mut self.tail);
+                v2::push_exemplar(exemplar, value_bits, time_ms, tail);
             }
-            self.meta.exemplars += sample.exemplars.len() as u32;
-            self.tail.extend_from_slice(metadata);
-            tail = &self.tail;
+            meta.exemplars += sample.exemplars.len() as u32;
         }
-        let Outgoing { timestamp_ms, start_ms, .. } = *sample;
         match sample.value {
-            Value::Float(value_bits) => {
-                let point = v2::Point { value_bits, timestamp_ms, start_ms };
-                v2::push_sample_series(&self.labels, point, tail, &mut self.body);
-            }
+            Value::Float(value_bits) => body.write(|pen| {
+                let begun = v2::begin_series(pen)?;
+                labels.write_refs(known, |symbol| table.reference(symbol, symbols), pen)?;
+                v2::put_sample(&begun, value_bits, time, sample.start_ms, pen)?;
+                pen.bytes(tail)?;
+                if let Some(family) = family {
+                    pen.bytes(described.of(family, table, symbols))?;
+                }
+                v2::end_series(&begun, pen)
+            }),
             Value::Histogram { content, .. } => {
-                v2::push_histogram_series(&self.labels, content, start_ms, tail, &mut self.body);
+                self.labels.clear();
+                append(&mut self.labels, |pen| {
+                    labels.write_refs(known, |symbol| table.reference(symbol, symbols), pen)
+                });
+                if let Some(family) = family {
+                    tail.extend_from_slice(described.of(family, table, symbols));
+                }
+                histogram.clear();
+                v2::push_histogram_series(&self.labels, content, sample.start_ms, tail, histogram);
+                body.write(|pen| pen.bytes(histogram));
             }
         }
     }
@@ -199,23 +211,19 @@ impl Batch {
         if meta.points() == 0 {
             return;
         }
+        self.labels.clear();
         if meta.encoding == Encoding::V2 {
             // The table goes before what refers to it.
-            self.labels.clear();
             self.table.finish(symbols, of, &mut self.labels);
-            self.labels.extend_from_slice(&self.body);
-            std::mem::swap(&mut self.labels, &mut self.body);
         }
-        let mut record = destination.compressed.take();
-        record.resize(snap::raw::max_compress_len(self.body.len()), 0);
-        let compressed = snap::raw::Encoder::new().compress(&self.body, &mut record);
-        self.body.clear();
-        let result = match compressed {
-            Ok(len) => destination.append(place, meta, &record[..len]).map_err(|error| error.to_string()),
+        let mut block = destination.blocks.take();
+        let result = match block.compress([&self.labels, self.body.as_slice()]) {
+            Ok(block) => destination.append(place, meta, block).map_err(|error| error.to_string()),
             // Only inputs of 4 GiB and more cannot be compressed, and requests are cut long before.
             Err(error) => Err(error.to_string()),
         };
-        destination.compressed.give(record);
+        destination.blocks.give(block);
+        self.body.clear();
         if let Err(error) = result {
             let (name, samples) = (&destination.config.name, meta.points());
             metrics::counter!("promring_queue_append_failed_samples_total", "remote_name" => name.clone())

@@ -10,9 +10,9 @@ use promring_model::handover::MoveId;
 use promring_model::target::TargetKey;
 
 use super::batch::{Batch, Content};
+use super::block::Blocks;
 use super::fences::{Behind, Fences, WantedFence};
 use super::{BATCH_AGE_MAX, Way};
-use crate::buffers::Buffers;
 use crate::filling::Filling;
 use crate::labelsets::Shared;
 use crate::news::News;
@@ -38,8 +38,8 @@ pub struct Destination {
     fences: Arc<Fences>,
     /// What an earlier process has left in the queue; None: that could not be read yet.
     left: Arc<Option<Passed>>,
-    /// What requests are compressed into: seldom two at a time, however many lanes there are.
-    pub(super) compressed: Buffers,
+    /// What requests are compressed into.
+    pub(super) blocks: Blocks,
 }
 
 /// Where a request becomes a record.
@@ -78,8 +78,8 @@ impl Destination {
     ) -> Self {
         let dropped_custom = send::dropped_custom(&config);
         let not_carried = News::default();
-        let (content, compressed) = (Content::of(&config), Buffers::default());
-        Self { content, dropped_custom, not_carried, config, queue, filling, fences, left, compressed }
+        let (content, blocks) = (Content::of(&config), Blocks::default());
+        Self { content, dropped_custom, not_carried, config, queue, filling, fences, left, blocks }
     }
 
     /// Whether a sample is sent there.
