@@ -155,7 +155,9 @@ fn metric(job: &ScrapeConfig, labels: &Labels) -> String {
         }
         Some(step) => {
             text.push_str(&format!("  series {}\n", step.after));
-            if labels.get(METRIC_NAME).is_some() && step.after.get(METRIC_NAME).is_none() {
+            if step.after.is_empty() {
+                text.push_str("  note: no label is left, so that the series is dropped\n");
+            } else if labels.get(METRIC_NAME).is_some() && step.after.get(METRIC_NAME).is_none() {
                 text.push_str(
                     "  note: the metric's name is gone: a scrape with such a series fails as a whole\n",
                 );

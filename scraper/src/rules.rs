@@ -160,7 +160,9 @@ impl SeriesRules {
         })?;
         let mut set = NamesSet { names: Vec::new(), are_wanted: self.metric_relabel.ask_for_order() };
         self.merge_target(&mut labels, &emptied, &mut set);
-        if let Outcome::Dropped { .. } = self.metric_relabel.apply_after(&mut labels, set.iter()) {
+        let outcome = self.metric_relabel.apply_after(&mut labels, set.iter());
+        // Of a series without its name Prometheus asks where it is, but not of one without any label.
+        if outcome != Outcome::Kept || labels.is_empty() {
             return Ok(None);
         }
         self.check(&labels)?;

@@ -164,6 +164,13 @@ fn a_dropped_series_costs_an_entry_and_writes_nothing() {
 }
 
 #[test]
+fn a_series_without_any_label_is_dropped_and_one_without_its_name_fails_the_scrape() {
+    let mut target = Target::new("metric_relabel_configs: [{regex: kept, action: labelkeep}]");
+    assert_eq!(target.scrape("a 1\nb{other=\"x\"} 2\n"), Vec::<String>::new());
+    assert!(matches!(target.stage("a 1\nb{kept=\"x\"} 2\n"), Err(Refusal::NoName(_))));
+}
+
+#[test]
 fn the_second_sample_of_a_series_is_left_out_and_counted() {
     let mut target = Target::new("");
     for _ in 0..3 {
