@@ -31,6 +31,7 @@ impl Room {
     fn grow(&mut self) {
         // What is made is written once, so it takes memory whether it is used or not.
         let more = (self.memory.len() / 4).max(ROOM_BYTES_MIN);
+        self.memory.reserve_exact(more);
         self.memory.resize(self.memory.len() + more, 0);
     }
 
