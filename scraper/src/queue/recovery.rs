@@ -105,7 +105,11 @@ impl Lane {
 fn open_cursor(shared: &Shared, dir: &Path) -> io::Result<(CursorFile, Option<Cursor>)> {
     let path = dir.join(CURSOR);
     let file = match shared.files.open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => shared.files.create(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // One that is gone tells nothing, unlike one that was never written to.
+            let (file, _) = CursorFile::open(shared.files.create(&path)?)?;
+            return Ok((file, None));
+        }
         opened => opened?,
     };
     CursorFile::open(file)
