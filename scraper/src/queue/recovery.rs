@@ -87,8 +87,11 @@ impl Lane {
         }
     }
 
-    /// Whether a segment lies in its directory that was put aside. Where the disk does not say, one may.
+    /// Whether a segment lies in its directory that was put aside, or is to be. Where the disk does not say, one may.
     pub(crate) fn has_put_aside(&self) -> bool {
+        if !self.lock().to_put_aside.is_empty() {
+            return true;
+        }
         let names = self.shared.files.list(&self.dir);
         names.map_or(true, |names| names.iter().any(|name| name.ends_with(ASIDE)))
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::files::File;
 use super::super::inspect::{Depth, inspect};
+use super::super::limits::READ_TRIES_MAX;
 use super::super::memory::MemoryFile;
 use super::super::record::RECORD_HEADER_BYTES;
 use super::super::segment::{self, FOOTER_BYTES, SEGMENT_HEADER_BYTES, Step, Writer};
@@ -186,6 +187,53 @@ fn a_segment_that_is_gone_or_cannot_be_read_is_counted_and_passed() {
     world.disk.take_away(Path::new(SEGMENT));
     assert_eq!(drain(&mut reader(&queue, 0)), [b"next segment"]);
     assert_eq!(queue.stats().dropped(DropReason::Unreadable), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_only_what_is_in_memory_is_sent_past_a_segment_that_the_disk_does_not_give() {
+    let world = world(true);
+    let queue = world.open(1);
+    let mut first = reader(&queue, 0);
+    first.end();
+    let fails = std::io::ErrorKind::Other;
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (Some(fails), Some(fails)));
+    for _ in 1..READ_TRIES_MAX {
+        assert_eq!(first.peek(&mut Vec::new()), None);
+        assert!(!first.holds_up_memory());
+    }
+    assert_eq!(queue.stats().dropped(DropReason::Unreadable), 0, "it stays on the disk");
+    drop(first);
+    queue.append(0, samples(1), b"in memory").unwrap();
+    assert_eq!(queue.samples_in_memory(), 1);
+    let mut reader = reader(&queue, 0);
+    reader.end();
+    // The disk has another chance.
+    assert_eq!(reader.peek(&mut Vec::new()), None);
+    assert!(reader.holds_up_memory());
+    assert_eq!(reader.wait().await, Wake::Ready);
+    assert_eq!(drain(&mut reader), [b"in memory"]);
+    assert_eq!(queue.stats().dropped(DropReason::Unreadable), 40);
+    // It is not deleted when the disk is there again, as what was put aside never is.
+    assert!(world.disk.paths().contains(&SEGMENT.into()));
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (None, None));
+    queue.directory.upkeep();
+    assert!(world.disk.paths().contains(&format!("{SEGMENT}.unreadable").into()));
+}
+
+#[test]
+fn what_is_in_memory_of_newer_lanes_is_sent_at_the_end_past_an_unreadable_segment_of_older_ones() {
+    let world = world(true);
+    let queue = world.open(2);
+    let fails = std::io::ErrorKind::Other;
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (Some(fails), Some(fails)));
+    queue.append(0, samples(1), b"in memory").unwrap();
+    let (mut old, mut new) = (reader(&queue, 0), queue.reader(LaneId { set: 2, index: 0 }).unwrap());
+    old.end();
+    assert_eq!(old.peek(&mut Vec::new()), None);
+    assert!(old.holds_up_memory() && new.waits_for_others());
+    assert_eq!(old.peek(&mut Vec::new()), None);
+    assert!(!old.holds_up_memory());
+    assert_eq!(drain(&mut new), [b"in memory"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,12 +45,18 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _span: &span::Id) {}
 }
 
-/// Runs `act` and gives what it logs of samples that were dropped.
-fn drops_told_by(act: impl FnOnce()) -> Vec<String> {
+/// Runs `act` and gives what it logs.
+pub(crate) fn told_by(act: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), act);
-    let lines = lines.0.lock().unwrap();
-    lines.iter().filter(|line| line.contains("the queue has dropped samples")).cloned().collect()
+    std::mem::take(&mut *lines.0.lock().unwrap())
+}
+
+/// The same of samples that were dropped.
+fn drops_told_by(act: impl FnOnce()) -> Vec<String> {
+    let mut lines = told_by(act);
+    lines.retain(|line| line.contains("the queue has dropped samples"));
+    lines
 }
 
 fn fill(queue: &Queue, records: usize) {
