@@ -394,8 +394,8 @@ impl Queue {
                 Err(AppendFailure::Closed) => return Err(AppendError::Closed),
                 Err(AppendFailure::Later) => break,
                 Err(AppendFailure::Disk(error)) => {
+                    shared.write_failed("appending a record", &error);
                     if !(volume::is_full(&error) && shared.volume.make_room()) {
-                        shared.write_failed("appending a record", &error);
                         break;
                     }
                 }
