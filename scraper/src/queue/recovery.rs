@@ -214,6 +214,9 @@ impl<'s> Recovered<'s> {
             return Ok(());
         }
         if !finished {
+            // They are numbered one by one from the number in the name on.
+            let records = summary.last_sequence.saturating_add(1).saturating_sub(base);
+            self.tell_of_unknown(&path, records.saturating_sub(summary.records));
             if let Err(error) = segment::finish(&*file, &summary, end) {
                 self.shared.write_failed("finishing a segment", &error);
             }
@@ -230,6 +233,18 @@ impl<'s> Recovered<'s> {
         add(&self.shared.disk_bytes, segment.held_bytes);
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// So many records of a segment have no good header, and no footer has its totals: nobody knows how many samples to count.
+    fn tell_of_unknown(&self, path: &Path, records: u64) {
+        if records > 0 {
+            tracing::error!(
+                destination = self.shared.destination,
+                file = %path.display(),
+                records,
+                "records with damaged headers are passed over; how many samples they held is not known, and they are not counted as dropped"
+            );
+        }
     }
 
     /// A process that was killed may have finished this segment a moment before, and not synced it yet. Nobody but this one
