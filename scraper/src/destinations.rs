@@ -248,7 +248,21 @@ impl Destinations {
 
     /// Says in the log what is not sent, as the process ends, and what becomes of it.
     pub fn tell_what_stays(&self) {
-        let told = |open: &Open| send::queue_report(&open.destination.config, &open.destination.queue);
+        // What is in memory is told apart: it does not stay.
+        let told = |open: &Open| {
+            let Destination { config, queue, .. } = &*open.destination;
+            let mut report = send::queue_report(config, queue);
+            let in_memory = queue.samples_in_memory().min(report.samples);
+            if in_memory > 0 {
+                tracing::error!(
+                    destination = config.name,
+                    samples = in_memory,
+                    "not sent in time, and in memory alone as the disk takes nothing: they are lost with this process"
+                );
+            }
+            report.samples -= in_memory;
+            report
+        };
         for QueueReport { destination, samples, .. } in
             lock(&self.open).iter().map(told).filter(|report| report.samples > 0)
         {

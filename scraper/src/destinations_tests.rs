@@ -8,6 +8,7 @@ use super::*;
 use crate::labelsets::LabelSets;
 use crate::payload::Outgoing;
 use crate::queue::SetKind;
+use crate::queue::tests::losses::told_by;
 use crate::send::tests::receiver::{Action, Received, Receiver};
 use crate::series::Series;
 use crate::sink::Way;
@@ -406,4 +407,30 @@ async fn a_drain_ends_when_all_is_sent_or_nothing_is_taken_any_more() {
     world.destinations.drain(Duration::from_millis(400), Instant::now()).await;
     assert!(taking.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
     assert_eq!((world.report("taking").samples, world.report("stuck").samples), (0, 90));
+}
+
+#[tokio::test]
+async fn at_the_end_the_log_tells_apart_what_stays_on_disk_and_what_is_lost_in_memory() {
+    // Nobody listens there.
+    let world = World::start(&config(&to("prod", "http://127.0.0.1:9/", ", max_shards: 1"), ""));
+    let queue = Arc::clone(&world.destinations.in_force()[0].queue);
+    let append = |samples| {
+        let meta = crate::queue::RecordMeta { samples, ..Default::default() };
+        queue.append(0, meta, b"body").unwrap();
+    };
+    append(3);
+    let told = || told_by(|| world.destinations.tell_what_stays());
+    let lines = told();
+    assert!(lines.len() == 1 && lines[0].contains("samples=3 "), "{lines:?}");
+    assert!(lines[0].contains("they stay on disk"), "{lines:?}");
+    // The segment that takes records is finished, and the next one has no place.
+    assert!(queue.set_lanes(2).is_ok());
+    let set = send::queue_dir(world.dir.path(), "prod").join("set-00000002");
+    std::fs::remove_dir_all(&set).unwrap();
+    std::fs::write(&set, "").unwrap();
+    append(5);
+    assert_eq!(queue.samples_in_memory(), 5);
+    let lines = told();
+    assert!(lines.iter().any(|line| line.contains("samples=5 ") && line.contains("lost with this process")));
+    assert!(lines.iter().any(|line| line.contains("samples=3 ") && line.contains("they stay on disk")));
 }

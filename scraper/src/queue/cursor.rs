@@ -39,9 +39,12 @@ pub(crate) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Reads the cursor; None where no slot is right, as in a new file.
+    /// Reads the cursor; None where no slot is right. A file of no bytes at all is a new one: nothing was sent yet.
     pub(crate) fn open(file: Arc<dyn File>) -> io::Result<(Self, Option<Cursor>)> {
         let len = file.len()?;
+        if len == 0 {
+            return Ok((Self { file, turn: 0 }, Some(Cursor::default())));
+        }
         let mut newest: Option<(u64, Cursor)> = None;
         for offset in SLOT_OFFSETS {
             if len < offset + SLOT_BYTES as u64 {
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn the_cursor_written_last_is_read() {
         let file = Arc::new(MemoryFile::default());
-        assert_eq!(read(&file), None);
+        assert_eq!(read(&file), Some(Cursor::default()), "a new one");
         let (mut cursor, _) = CursorFile::open(Arc::clone(&file) as Arc<dyn File>).unwrap();
         for acknowledged in 1..5 {
             cursor.write(&at(acknowledged)).unwrap();

@@ -17,8 +17,9 @@ impl Lane {
         }
         self.account(&mut segment, 0);
         state.unsynced.retain(|(base, _)| *base != segment.base);
-        if !segment.is_in_memory() {
-            self.delete(state, self.segment_path(segment.base));
+        let path = self.segment_path(segment.base);
+        if !segment.is_in_memory() && !state.to_put_aside.contains(&path) {
+            self.delete(state, path);
         }
         Some(segment)
     }

@@ -68,6 +68,8 @@ pub(crate) struct LaneState {
     pub(crate) dir_unsynced: bool,
     /// Files that could not be deleted yet.
     pub(crate) garbage: Vec<PathBuf>,
+    /// Files that are to be put aside, which the disk did not take yet. They are no segments of the lane any more.
+    pub(crate) to_put_aside: Vec<PathBuf>,
     /// Takes no more records.
     pub(crate) closed: bool,
     /// It has no directory yet, so that the disk is left alone: there may be somebody else's by now.
@@ -269,6 +271,17 @@ impl Lane {
     /// Whether everything in it is acknowledged.
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().is_empty()
+    }
+
+    /// Whether something lies in memory, in this lane or in one that waits for it.
+    pub(super) fn holds_up_memory(&self) -> bool {
+        if self.lock().segments.iter().any(|segment| segment.is_in_memory() && !segment.is_done()) {
+            return true;
+        }
+        let successors = self.successors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut successors = successors.iter().filter_map(std::sync::Weak::upgrade);
+        // A lane waits for older ones alone, so this ends. What is held for another reason is not sent anyway.
+        successors.any(|lane| !lane.held.load(Ordering::Acquire) && lane.holds_up_memory())
     }
 
     /// Whether what is in it may be sent.

@@ -43,6 +43,9 @@ pub(crate) const ROOM_SHARE: u64 = 16;
 /// How often one record is read, a pause of [`READ_RETRY_MS`] between, before the rest of its segment counts as unreadable.
 pub(crate) const READ_TRIES_MAX: u32 = 10;
 
+/// The same once the process is asked to end, for as long as records lie in memory behind it, which would be lost.
+pub(crate) const READ_TRIES_ENDING_MAX: u32 = 2;
+
 /// So long what comes in is not sent before what lies in a directory that cannot be read, in milliseconds.
 pub(crate) const UNREAD_HOLD_MS: i64 = 60_000;
 

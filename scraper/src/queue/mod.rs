@@ -348,6 +348,13 @@ impl Queue {
         stats::gather(&self.directory)
     }
 
+    /// Samples that are not acknowledged and in memory alone, because the disk takes nothing: they end with the process.
+    #[must_use]
+    pub fn samples_in_memory(&self) -> u64 {
+        let lanes = self.directory.all_lanes();
+        lanes.iter().map(|lane| lane.pending_among(lane::Among::Memory).samples).sum()
+    }
+
     /// What is in the queue, and what the last call of this function returned: counters that are published grow by the
     /// difference, so that they go on over a reload, whoever publishes them.
     #[must_use]
@@ -387,8 +394,8 @@ impl Queue {
                 Err(AppendFailure::Closed) => return Err(AppendError::Closed),
                 Err(AppendFailure::Later) => break,
                 Err(AppendFailure::Disk(error)) => {
+                    shared.write_failed("appending a record", &error);
                     if !(volume::is_full(&error) && shared.volume.make_room()) {
-                        shared.write_failed("appending a record", &error);
                         break;
                     }
                 }

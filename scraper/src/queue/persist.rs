@@ -134,6 +134,7 @@ impl Lane {
         state
             .garbage
             .retain(|path| files.remove(path).is_err_and(|error| error.kind() != io::ErrorKind::NotFound));
+        state.to_put_aside.retain(|path| self.rename_aside(path).is_err());
         if state.segments.iter().any(Segment::is_in_memory) {
             self.write_memory_out(&mut state);
         }

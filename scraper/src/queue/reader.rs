@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::files::File;
 use super::lane::{Lane, LaneId, Place};
-use super::limits::{READ_RETRY_MS, READ_TRIES_MAX};
+use super::limits::{READ_RETRY_MS, READ_TRIES_ENDING_MAX, READ_TRIES_MAX};
 use super::reading::{Readiness, Spot};
 use super::record::{Encoding, RecordHeader, RecordMeta};
 use super::segment::{self, SEGMENT_HEADER_BYTES, STEP_BYTES_MAX, Step};
@@ -60,6 +60,8 @@ pub struct LaneReader {
     file: Option<(u64, Arc<dyn File>)>,
     /// Failed reads of the same spot.
     tries: u32,
+    /// The process ends: what is in memory then is lost.
+    ending: bool,
     /// Where a damaged stretch begins that is being searched.
     stretch: Option<Spot>,
     /// Reading goes on at once, after others had a turn.
@@ -69,7 +71,14 @@ pub struct LaneReader {
 impl LaneReader {
     pub(crate) fn new(lane: Arc<Lane>) -> Option<Self> {
         let taken = lane.reader_taken.swap(true, Ordering::AcqRel);
-        (!taken).then(|| Self { lane, file: None, tries: 0, stretch: None, is_searching: false })
+        (!taken).then(|| Self {
+            lane,
+            file: None,
+            tries: 0,
+            ending: false,
+            stretch: None,
+            is_searching: false,
+        })
     }
 
     /// Which lane this is.
@@ -192,6 +201,19 @@ impl LaneReader {
         !self.lane.held.load(Ordering::Acquire) && !self.lane.is_open() && !self.lane.is_empty()
     }
 
+    /// The process ends: from now on an unreadable segment is given up soon where records in memory lie behind it, as they would be
+    /// lost. One with nothing but the disk behind it is left as it is.
+    pub fn end(&mut self) {
+        self.ending = true;
+    }
+
+    /// Whether reading goes on after a pause, though the process ends, because records in memory lie behind what the disk did not
+    /// give.
+    #[must_use]
+    pub fn holds_up_memory(&self) -> bool {
+        self.lane.lock().read.stalled && self.lane.holds_up_memory()
+    }
+
     /// Whether there may be a record behind a damaged stretch that is being searched.
     #[must_use]
     pub fn is_searching(&self) -> bool {
@@ -291,11 +313,16 @@ impl LaneReader {
         self.file = None;
         self.lane.shared.read_failed("reading a segment", error);
         self.tries += 1;
-        if error.kind() != io::ErrorKind::NotFound && self.tries < READ_TRIES_MAX {
+        let hurries = self.ending && self.lane.holds_up_memory();
+        let tries_max = if hurries { READ_TRIES_ENDING_MAX } else { READ_TRIES_MAX };
+        if error.kind() != io::ErrorKind::NotFound && self.tries < tries_max {
             self.lane.lock().read.stalled = true;
             return false;
         }
-        self.tries = 0;
+        if !hurries {
+            // Else there is no time for a pause at each segment of a disk that is gone.
+            self.tries = 0;
+        }
         self.lane.give_up_segment(spot.base);
         true
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use super::lane::{Lane, LaneState, Segment};
@@ -208,14 +209,21 @@ impl Lane {
         let mut state = self.lock();
         let Ok(at) = state.segments.binary_search_by_key(&base, |segment| segment.base) else { return };
         let path = self.segment_path(base);
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(ASIDE);
-        if let Err(error) = self.shared.files.rename(&path, aside.as_ref())
-            && error.kind() != io::ErrorKind::NotFound
-        {
+        if let Err(error) = self.rename_aside(&path) {
             self.shared.write_failed("putting an unreadable segment aside", &error);
+            state.to_put_aside.push(path);
         }
         self.drop_segment(&mut state, at, DropReason::Unreadable);
+    }
+
+    /// Gives an unreadable segment another name, if it is there.
+    pub(super) fn rename_aside(&self, path: &Path) -> io::Result<()> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(ASIDE);
+        match self.shared.files.rename(path, aside.as_ref()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn readiness(&self) -> Readiness {

@@ -87,8 +87,11 @@ impl Lane {
         }
     }
 
-    /// Whether a segment lies in its directory that was put aside. Where the disk does not say, one may.
+    /// Whether a segment lies in its directory that was put aside, or is to be. Where the disk does not say, one may.
     pub(crate) fn has_put_aside(&self) -> bool {
+        if !self.lock().to_put_aside.is_empty() {
+            return true;
+        }
         let names = self.shared.files.list(&self.dir);
         names.map_or(true, |names| names.iter().any(|name| name.ends_with(ASIDE)))
     }
@@ -105,7 +108,11 @@ impl Lane {
 fn open_cursor(shared: &Shared, dir: &Path) -> io::Result<(CursorFile, Option<Cursor>)> {
     let path = dir.join(CURSOR);
     let file = match shared.files.open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => shared.files.create(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // One that is gone tells nothing, unlike one that was never written to.
+            let (file, _) = CursorFile::open(shared.files.create(&path)?)?;
+            return Ok((file, None));
+        }
         opened => opened?,
     };
     CursorFile::open(file)
@@ -207,6 +214,9 @@ impl<'s> Recovered<'s> {
             return Ok(());
         }
         if !finished {
+            // They are numbered one by one from the number in the name on.
+            let records = summary.last_sequence.saturating_add(1).saturating_sub(base);
+            self.tell_of_unknown(&path, records.saturating_sub(summary.records));
             if let Err(error) = segment::finish(&*file, &summary, end) {
                 self.shared.write_failed("finishing a segment", &error);
             }
@@ -223,6 +233,18 @@ impl<'s> Recovered<'s> {
         add(&self.shared.disk_bytes, segment.held_bytes);
         self.segments.push_back(segment);
         Ok(())
+    }
+
+    /// So many records of a segment have no good header, and no footer has its totals: nobody knows how many samples to count.
+    fn tell_of_unknown(&self, path: &Path, records: u64) {
+        if records > 0 {
+            tracing::error!(
+                destination = self.shared.destination,
+                file = %path.display(),
+                records,
+                "records with damaged headers are passed over; how many samples they held is not known, and they are not counted as dropped"
+            );
+        }
     }
 
     /// A process that was killed may have finished this segment a moment before, and not synced it yet. Nobody but this one

@@ -105,6 +105,9 @@ impl LaneSender {
             if matches!(phase, Phase::Yield | Phase::Stop) {
                 return;
             }
+            if phase == Phase::Drain {
+                self.reader.end();
+            }
             let bytes_max = self.link.body_size.joined_max(Instant::now());
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.deliver(request).await == Next::End {
@@ -112,8 +115,10 @@ impl LaneSender {
                 }
                 continue;
             }
-            // What waits for other lanes has its turn when these are sent.
-            let more = self.reader.waits_for_others() || self.reader.is_searching();
+            // What waits for other lanes has its turn when these are sent. What lies in memory behind something unreadable is lost
+            // if it is not sent now.
+            let reader = &self.reader;
+            let more = reader.waits_for_others() || reader.is_searching() || reader.holds_up_memory();
             if phase == Phase::Drain && !more {
                 return;
             }

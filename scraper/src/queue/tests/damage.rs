@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::files::File;
+use super::super::inspect::{Depth, inspect};
+use super::super::limits::READ_TRIES_MAX;
 use super::super::memory::MemoryFile;
 use super::super::record::RECORD_HEADER_BYTES;
 use super::super::segment::{self, FOOTER_BYTES, SEGMENT_HEADER_BYTES, Step, Writer};
@@ -129,8 +131,33 @@ fn a_damaged_cursor_sends_again_and_loses_nothing() {
         let queue = world.open(1);
         let read = drain(&mut reader(&queue, 0));
         assert!(expected(&[]).ends_with(&read) && read.len() >= 2, "cut at {len}: {read:?}");
-        assert_eq!(queue.stats().lost_cursors, u64::from(read.len() == 4));
+        // No bytes at all are those of a lane of which nothing was sent yet.
+        assert_eq!(queue.stats().lost_cursors, u64::from(read.len() == 4 && len > 0), "cut at {len}");
     }
+}
+
+#[test]
+fn a_lane_of_which_nothing_was_sent_yet_has_no_damaged_cursor() {
+    let world = World::new();
+    let queue = world.open(1);
+    queue.append(0, samples(3), b"unsent").unwrap();
+    // Killed, and started again.
+    world.disk.set_faults(|faults| faults.stop_at = Some(0));
+    drop(queue);
+    world.disk.revive();
+    let cursor = Path::new("/data/prod/set-00000001/lane-000/cursor");
+    assert!(world.disk.bytes(cursor).is_empty());
+    let seen = inspect(&world.disk, Path::new("/data/prod"), Depth::Bodies).unwrap();
+    let problems: Vec<&String> = seen.sets.iter().flat_map(|set| &set.lanes[0].problems).collect();
+    assert!(problems.iter().all(|problem| !problem.contains("cursor")), "{problems:?}");
+    let queue = world.open(1);
+    assert_eq!(queue.stats().lost_cursors, 0);
+    assert_eq!(drain(&mut reader(&queue, 0)), [b"unsent"]);
+    // One that is gone says nothing of what was sent.
+    queue.append(0, samples(3), b"sent?").unwrap();
+    drop(queue);
+    world.disk.take_away(cursor);
+    assert_eq!(world.open(1).stats().lost_cursors, 1);
 }
 
 #[test]
@@ -160,6 +187,53 @@ fn a_segment_that_is_gone_or_cannot_be_read_is_counted_and_passed() {
     world.disk.take_away(Path::new(SEGMENT));
     assert_eq!(drain(&mut reader(&queue, 0)), [b"next segment"]);
     assert_eq!(queue.stats().dropped(DropReason::Unreadable), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_only_what_is_in_memory_is_sent_past_a_segment_that_the_disk_does_not_give() {
+    let world = world(true);
+    let queue = world.open(1);
+    let mut first = reader(&queue, 0);
+    first.end();
+    let fails = std::io::ErrorKind::Other;
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (Some(fails), Some(fails)));
+    for _ in 1..READ_TRIES_MAX {
+        assert_eq!(first.peek(&mut Vec::new()), None);
+        assert!(!first.holds_up_memory());
+    }
+    assert_eq!(queue.stats().dropped(DropReason::Unreadable), 0, "it stays on the disk");
+    drop(first);
+    queue.append(0, samples(1), b"in memory").unwrap();
+    assert_eq!(queue.samples_in_memory(), 1);
+    let mut reader = reader(&queue, 0);
+    reader.end();
+    // The disk has another chance.
+    assert_eq!(reader.peek(&mut Vec::new()), None);
+    assert!(reader.holds_up_memory());
+    assert_eq!(reader.wait().await, Wake::Ready);
+    assert_eq!(drain(&mut reader), [b"in memory"]);
+    assert_eq!(queue.stats().dropped(DropReason::Unreadable), 40);
+    // It is not deleted when the disk is there again, as what was put aside never is.
+    assert!(world.disk.paths().contains(&SEGMENT.into()));
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (None, None));
+    queue.directory.upkeep();
+    assert!(world.disk.paths().contains(&format!("{SEGMENT}.unreadable").into()));
+}
+
+#[test]
+fn what_is_in_memory_of_newer_lanes_is_sent_at_the_end_past_an_unreadable_segment_of_older_ones() {
+    let world = world(true);
+    let queue = world.open(2);
+    let fails = std::io::ErrorKind::Other;
+    world.disk.set_faults(|faults| (faults.reads, faults.writes) = (Some(fails), Some(fails)));
+    queue.append(0, samples(1), b"in memory").unwrap();
+    let (mut old, mut new) = (reader(&queue, 0), queue.reader(LaneId { set: 2, index: 0 }).unwrap());
+    old.end();
+    assert_eq!(old.peek(&mut Vec::new()), None);
+    assert!(old.holds_up_memory() && new.waits_for_others());
+    assert_eq!(old.peek(&mut Vec::new()), None);
+    assert!(!old.holds_up_memory());
+    assert_eq!(drain(&mut new), [b"in memory"]);
 }
 
 #[tokio::test(start_paused = true)]

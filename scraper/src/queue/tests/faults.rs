@@ -46,6 +46,7 @@ fn a_full_disk_costs_the_oldest_of_the_largest_backlog() {
     let stats = large.stats();
     assert_eq!(stats.dropped(DropReason::DiskFull) + left.len() as u64, 40);
     assert_eq!((small.stats().dropped(DropReason::DiskFull), small.stats().memory_bytes), (0, 0));
+    assert!(small.stats().write_errors > 0, "the disk refused what it took later");
 }
 
 /// A destination that has got nine records through, and its reader.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::span;
 
+use super::super::segment::SEGMENT_HEADER_BYTES;
 use super::*;
 
 /// Keeps the lines that are logged while it is the default.
@@ -45,12 +46,18 @@ impl tracing::Subscriber for Lines {
     fn exit(&self, _span: &span::Id) {}
 }
 
-/// Runs `act` and gives what it logs of samples that were dropped.
-fn drops_told_by(act: impl FnOnce()) -> Vec<String> {
+/// Runs `act` and gives what it logs.
+pub(crate) fn told_by(act: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     tracing::subscriber::with_default(lines.clone(), act);
-    let lines = lines.0.lock().unwrap();
-    lines.iter().filter(|line| line.contains("the queue has dropped samples")).cloned().collect()
+    std::mem::take(&mut *lines.0.lock().unwrap())
+}
+
+/// The same of samples that were dropped.
+fn drops_told_by(act: impl FnOnce()) -> Vec<String> {
+    let mut lines = told_by(act);
+    lines.retain(|line| line.contains("the queue has dropped samples"));
+    lines
 }
 
 fn fill(queue: &Queue, records: usize) {
@@ -58,6 +65,36 @@ fn fill(queue: &Queue, records: usize) {
 }
 
 const SEGMENT: &str = "/data/prod/set-00000001/lane-000/00000000000000000001.seg";
+
+#[test]
+fn records_of_which_nobody_knows_how_many_samples_they_held_stand_in_the_log_with_how_many_they_are() {
+    let unknown = |damage: &dyn Fn(&mut [u8])| {
+        let world = World::new();
+        let queue = world.open(1);
+        (0..5).for_each(|_| queue.append(0, samples(7), &[0; 28]).unwrap());
+        // Killed: there is no footer.
+        world.disk.set_faults(|faults| faults.stop_at = Some(0));
+        drop(queue);
+        world.disk.revive();
+        let mut bytes = world.disk.bytes(Path::new(SEGMENT));
+        damage(&mut bytes);
+        world.disk.put(Path::new(SEGMENT), &bytes);
+        let mut lines = told_by(|| drop(world.open(1)));
+        lines.retain(|line| line.contains("is not known"));
+        // It has one now.
+        assert!(told_by(|| drop(world.open(1))).iter().all(|line| !line.contains("is not known")));
+        lines
+    };
+    let header = |record: usize| SEGMENT_HEADER_BYTES as usize + record * 100 + 20;
+    let is_told = |lines: &[String], records: usize| {
+        lines.len() == 1 && lines[0].contains(&format!("records={records} "))
+    };
+    assert!(unknown(&|_| ()).is_empty());
+    assert!(unknown(&|bytes| bytes[header(2) + 70] ^= 1).is_empty(), "a body: its header tells");
+    assert!(is_told(&unknown(&|bytes| bytes[header(0)] ^= 1), 1));
+    let two = unknown(&|bytes| [2, 3].map(header).iter().for_each(|at| bytes[*at] ^= 1));
+    assert!(is_told(&two, 2), "{two:?}");
+}
 
 #[test]
 fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {

@@ -8,7 +8,7 @@ mod faults;
 mod inspection;
 mod lanes;
 pub(crate) mod late;
-mod losses;
+pub(crate) mod losses;
 mod model;
 mod removal;
 

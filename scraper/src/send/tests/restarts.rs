@@ -237,3 +237,23 @@ async fn counters_go_on_when_a_destination_is_opened_again_in_the_same_process()
     again.finish(Duration::from_secs(60)).await;
     assert_eq!(sending.metric("promring_queue_enqueued_samples_total", ""), 5);
 }
+
+#[tokio::test]
+async fn a_stop_sends_what_is_in_memory_past_what_a_failed_disk_holds() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let (sending, dir) = queueing_for(&receiver, "");
+    sending.append(&[("a", 1)]);
+    drop(sending);
+    let config = destination("prod", &receiver.url, "");
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    // From now on nothing in the lane's directory can be read, written or renamed.
+    let lane = queue_dir(dir.path(), "prod").join("set-00000001/lane-000");
+    std::fs::rename(&lane, lane.with_extension("away")).unwrap();
+    std::fs::write(&lane, "").unwrap();
+    sending.append(&[("a", 2), ("b", 2)]);
+    assert_eq!(sending.queues[0].samples_in_memory(), 2);
+    sending.senders[0].finish(Duration::from_secs(600)).await;
+    let stored = receiver.stored();
+    assert_eq!((&stored["a"], &stored["b"]), (&vec![2], &vec![2]));
+    assert_eq!(sending.queues[0].stats().dropped(DropReason::Unreadable), 1);
+}
