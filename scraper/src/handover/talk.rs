@@ -141,7 +141,7 @@ impl Scraper {
                         let is_news = std::mem::take(&mut told);
                         match error {
                             ReportError::TooLarge(error) => {
-                                if is_news {
+                                if is_news || bytes_max > TARGETS_BYTES_MIN {
                                     tracing::error!(
                                         error,
                                         "a report is too large; the next ones tell of fewer targets. Have whatever stands between scraper and allocator pass requests of 64 MiB, or run more scrapers"
