@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{Query, State as Shared};
+use axum::extract::{DefaultBodyLimit, Query, State as Shared};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{Html, IntoResponse, Response};
@@ -34,10 +34,15 @@ const POLL_WAIT: Duration = Duration::from_secs(30);
 /// room for those to come.
 const TERM_AHEAD_MAX: u64 = 1 << 44;
 
+/// A report may have this many bytes. A scraper tells of its targets in pieces of a few MiB, but names all the keys that it has in one
+/// report to a new leader: about 30 bytes each, so that this is enough for two million.
+const REPORT_BYTES_MAX: usize = 64 << 20;
+
 pub(crate) fn routes(allocator: Allocator) -> Router {
-    let for_scrapers = Router::new()
-        .route("/api/v1/assignments/{scraper}", get(assignment))
-        .route("/api/v1/scrapers/{scraper}/report", post(report));
+    let for_scrapers = Router::new().route("/api/v1/assignments/{scraper}", get(assignment)).route(
+        "/api/v1/scrapers/{scraper}/report",
+        post(report).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)),
+    );
     let to_look_at = Router::new()
         .route("/api/v1/scrapers", get(scrapers))
         .route("/api/v1/targets", get(targets))

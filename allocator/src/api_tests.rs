@@ -231,3 +231,22 @@ async fn a_pool_that_is_asked_for_leaves_the_counts_of_all_and_an_unknown_state_
         );
     }
 }
+
+#[tokio::test]
+async fn a_report_may_be_larger_than_other_requests_up_to_a_limit() {
+    use promring_net::server::BODY_BYTES_MAX;
+    let (_, routes) = running();
+    // As the server does.
+    let routes = routes.layer(DefaultBodyLimit::max(BODY_BYTES_MAX));
+    for (bytes, status) in [
+        (BODY_BYTES_MAX + 1, StatusCode::OK),
+        (REPORT_BYTES_MAX, StatusCode::OK),
+        (REPORT_BYTES_MAX + 1, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let mut body = serde_json::to_vec(&Report::default()).unwrap();
+        body.resize(bytes, b' ');
+        let request =
+            Request::post("/api/v1/scrapers/a/report").header(header::CONTENT_TYPE, "application/json");
+        assert_eq!(ask(&routes, request.body(Body::from(body)).unwrap()).await.0, status, "{bytes}");
+    }
+}

@@ -95,7 +95,8 @@ pub struct Report {
     /// The scraper is on its way out and takes no new targets.
     #[serde(default)]
     pub draining: bool,
-    /// Whether `targets` holds all targets; otherwise those that changed since the last report.
+    /// Whether all targets are told of, beginning with `targets`: what did not fit into this report follows in the next ones, which
+    /// are not `full`. Otherwise `targets` are those that changed since the last report, or some of them.
     #[serde(default)]
     pub full: bool,
     /// Health and weight of targets.
@@ -190,7 +191,7 @@ pub struct QueueReport {
 pub struct ReportAnswer {
     /// The term of the allocator that answers.
     pub term: u64,
-    /// The allocator wants a full report at once.
+    /// The allocator wants to be told of all targets, at once.
     #[serde(default)]
     pub full: bool,
     /// This scraper's ordinal goes away, so it should send everything before it ends.

@@ -1,10 +1,13 @@
 //! What each target's last scrape gave: for the reports to the allocator and the scraper's own API.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use promring_model::target::TargetId;
 use promring_proto::api::TargetReport;
+
+/// Bytes of a target's report in JSON beside its error.
+const REPORT_BYTES: usize = 192;
 
 /// The newest report of each target.
 #[derive(Debug, Default)]
@@ -13,7 +16,10 @@ pub struct Statuses(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     statuses: HashMap<TargetId, Status>,
+    /// Told with the next round.
     changed: HashSet<TargetId>,
+    /// What is still to be told of a round that is too large for one report.
+    round: BTreeSet<TargetId>,
     samples_total: u64,
 }
 
@@ -29,6 +35,14 @@ impl Status {
     /// has to know how much that is.
     fn told(&self) -> TargetReport {
         TargetReport { samples: self.samples, ..self.report.clone() }
+    }
+}
+
+impl Inner {
+    /// What is left of a round is part of the next one.
+    fn begin_anew(&mut self) {
+        let left = std::mem::take(&mut self.round);
+        self.changed.extend(left);
     }
 }
 
@@ -48,6 +62,7 @@ impl Statuses {
         let mut inner = self.lock();
         inner.statuses.remove(&id);
         inner.changed.remove(&id);
+        inner.round.remove(&id);
     }
 
     /// Samples of all scrapes so far, before metric relabelling.
@@ -62,26 +77,44 @@ impl Statuses {
         self.lock().statuses.get(&id).map(|status| status.report.clone())
     }
 
-    /// What the allocator is told of a target.
-    #[must_use]
-    pub fn told(&self, id: TargetId) -> Option<TargetReport> {
-        self.lock().statuses.get(&id).map(Status::told)
+    /// All of these are to be told, whether they have been scraped or not.
+    pub fn tell_all(&self, ids: impl IntoIterator<Item = TargetId>) {
+        let mut inner = self.lock();
+        inner.begin_anew();
+        inner.changed.extend(ids);
     }
 
-    /// What it is told of those that were scraped since this was last called.
+    /// What the allocator is told of those that were scraped since it was told of them: as much as about `bytes_max` bytes of JSON
+    /// hold, and one at least. True: there is more of them. Every target has its turn before one has its second.
     #[must_use]
-    pub fn take_changed(&self) -> Vec<TargetReport> {
+    pub fn take_changed(&self, bytes_max: usize) -> (Vec<TargetReport>, bool) {
         let mut inner = self.lock();
-        let changed = std::mem::take(&mut inner.changed);
-        changed.iter().filter_map(|id| inner.statuses.get(id).map(Status::told)).collect()
+        let Inner { statuses, changed, round, .. } = &mut *inner;
+        if round.is_empty() {
+            round.extend(changed.drain());
+        }
+        let (mut reports, mut bytes) = (Vec::new(), 0);
+        while let Some(id) = round.pop_first() {
+            let report = statuses.get(&id).map_or_else(|| TargetReport::unknown(id), Status::told);
+            // Quotes and the like are escaped.
+            bytes += REPORT_BYTES + 2 * report.last_error.len();
+            if bytes > bytes_max && !reports.is_empty() {
+                round.insert(id);
+                break;
+            }
+            // What is told is the newest.
+            changed.remove(&id);
+            reports.push(report);
+        }
+        (reports, !round.is_empty())
     }
 
     /// These could not be told: they count as changed again.
     pub fn give_back(&self, reports: &[TargetReport]) {
         let mut inner = self.lock();
-        let known: Vec<TargetId> =
-            reports.iter().map(|report| report.id).filter(|id| inner.statuses.contains_key(id)).collect();
-        inner.changed.extend(known);
+        inner.begin_anew();
+        let Inner { statuses, changed, .. } = &mut *inner;
+        changed.extend(reports.iter().map(|report| report.id).filter(|id| statuses.contains_key(id)));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -101,8 +134,39 @@ mod tests {
             statuses.set(TargetReport { samples, ..TargetReport::unknown(id) });
         }
         assert_eq!(statuses.get(id).unwrap().samples, 0);
-        assert_eq!(statuses.told(id).unwrap().samples, 9);
-        assert_eq!(statuses.take_changed()[0].samples, 9);
+        assert_eq!(statuses.take_changed(1).0[0].samples, 9);
         assert_eq!(statuses.samples_total(), 16);
+    }
+
+    #[test]
+    fn what_one_report_does_not_hold_follows_and_each_target_is_told_once() {
+        let statuses = Statuses::default();
+        let error = "e".repeat(1_000);
+        let scraped =
+            |id| statuses.set(TargetReport { last_error: error.clone(), ..TargetReport::unknown(id) });
+        (0..100).map(TargetId).for_each(scraped);
+        // Beside those: ten that have not been scraped yet.
+        statuses.tell_all((0..110).map(TargetId));
+        let ids = |reports: &[TargetReport]| reports.iter().map(|report| report.id).collect::<Vec<_>>();
+        let (lost, is_cut) = statuses.take_changed(30_000);
+        assert!(is_cut);
+        statuses.give_back(&lost);
+        let (mut told, mut reports) = (Vec::new(), 0);
+        loop {
+            let (piece, is_cut) = statuses.take_changed(30_000);
+            assert!(serde_json::to_vec(&piece).unwrap().len() <= 30_000);
+            // What is scraped in the meantime keeps nobody from its turn, and what is gone is not told of.
+            scraped(TargetId(0));
+            statuses.remove(TargetId(105));
+            reports += 1;
+            told.extend(ids(&piece));
+            if !is_cut {
+                break;
+            }
+        }
+        assert!(reports > 5, "{reports}");
+        told.sort_unstable();
+        assert_eq!(told, (0..110).filter(|id| *id != 105).map(TargetId).collect::<Vec<_>>());
+        assert_eq!(ids(&statuses.take_changed(30_000).0), [TargetId(0)]);
     }
 }

@@ -77,6 +77,12 @@ pub(super) struct Scraper {
     pub(super) queued: u64,
     /// What it tells of targets beside those that it has.
     pub(super) beside: Vec<TargetReport>,
+    /// Of so many targets it tells in one report, and of the others in those that follow; none: of all.
+    pub(super) piece: Option<usize>,
+    /// What it has yet to tell, where it tells in pieces.
+    untold: Vec<TargetReport>,
+    /// It has to tell of all targets.
+    owes_all: bool,
 }
 
 impl Scraper {
@@ -97,6 +103,9 @@ impl Scraper {
             node: String::new(),
             queued: 0,
             beside: Vec::new(),
+            piece: None,
+            untold: Vec::new(),
+            owes_all: true,
         }
     }
 
@@ -107,9 +116,17 @@ impl Scraper {
             samples: self.samples.get(&held.address).copied().unwrap_or(100),
             ..TargetReport::unknown(*id)
         });
+        let mut targets: Vec<_> = targets.chain(self.beside.iter().cloned()).collect();
+        let full = self.piece.is_none() || self.owes_all;
+        if let Some(piece) = self.piece {
+            if !full {
+                targets = std::mem::take(&mut self.untold);
+            }
+            self.untold = targets.split_off(piece.min(targets.len()));
+        }
         Some(Report {
-            full: true,
-            targets: targets.chain(self.beside.iter().cloned()).collect(),
+            full,
+            targets,
             node: self.node.clone(),
             queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,
@@ -280,6 +297,7 @@ impl Fleet {
             let answer = self.state.report(name, report, now_ms).unwrap();
             let ReportAnswer { term, full_claims, sequence, version, .. } = answer;
             let again = scraper.member.replied(Reply { term, full: full_claims, sequence, version }, now_ms);
+            scraper.owes_all = answer.full;
             scraper.answer = answer;
             self.state.advance(now_ms);
             match self.state.assignment(name, scraper.version) {

@@ -96,3 +96,37 @@ fn weights_that_become_known_move_nothing() {
         assert_eq!(load(&fleet), 90.0 * samples as f64 / 60.0);
     }
 }
+
+#[test]
+fn what_is_told_of_targets_piece_by_piece_is_complete_in_the_end_and_moves_nothing() {
+    let names = ["a", "b", "c"];
+    let mut fleet = Fleet::unsettled(&config(90, ""), &names);
+    weigh(&mut fleet, 1..=90, THOUSAND / 100);
+    weigh(&mut fleet, 1..=9, THOUSAND);
+    fleet.run(400_000);
+    fleet.settle();
+    let (before, weight) = (fleet.shares(), load(&fleet));
+    assert_eq!(weight, 9.0 * 1_000.0 + 81.0 * 10.0);
+    for name in names {
+        fleet.scraper(name).piece = Some(1);
+    }
+    fleet.restart_allocator();
+    let untold = |fleet: &Fleet| {
+        let active = fleet.state.jobs().flat_map(|job| job.active().keys());
+        active.filter(|id| fleet.state.health(**id).is_none()).count()
+    };
+    while fleet.state.assigns().is_err() {
+        fleet.run(1_000);
+    }
+    assert!(untold(&fleet) > 45, "claims are enough to go on: {}", untold(&fleet));
+    while untold(&fleet) > 0 {
+        assert!(fleet.now_ms < 500_000, "{} are never told of", untold(&fleet));
+        fleet.run(1_000);
+        assert_eq!(fleet.shares(), before);
+    }
+    fleet.run(200_000);
+    fleet.settle();
+    assert_eq!(fleet.shares(), before);
+    assert_eq!(load(&fleet), weight);
+    assert!(reasons(&fleet).iter().all(|(reason, moves)| *reason != Reason::Rebalance || *moves == 0));
+}

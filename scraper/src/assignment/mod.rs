@@ -4,6 +4,6 @@ mod client;
 mod held;
 mod saved;
 
-pub use client::{AllocatorAccess, AllocatorClient, Poll};
+pub use client::{AllocatorAccess, AllocatorClient, Poll, ReportError};
 pub use held::{Change, Difference, Held};
 pub use saved::{SavedAssignment, SavedState};

@@ -176,7 +176,7 @@ impl Scraper {
     /// Reports. False: nobody heard it.
     async fn report_once(&self) -> bool {
         loop {
-            if let Some(report) = self.report(false) {
+            if let Some(report) = self.without_targets() {
                 let answer = self.shared.client.report(&report).await;
                 if let Ok(answer) = &answer {
                     self.replied(&report, answer);

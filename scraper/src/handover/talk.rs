@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use promring_model::handover::Reply;
 use promring_net::clock::now_ms;
-use promring_proto::api::{Report, ReportAnswer, TargetReport};
+use promring_proto::api::{Report, ReportAnswer};
 use rand::RngExt as _;
 use tokio::time::Instant;
 
 use crate::Scraper;
-use crate::assignment::Poll;
+use crate::assignment::{Poll, ReportError};
 
 /// The first pause after a poll that failed; it doubles with every further one.
 const POLL_BACKOFF_MIN: Duration = Duration::from_millis(200);
@@ -20,6 +20,12 @@ const POLL_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// So long after a poll was sent, what a reply to a report says is newer should have come.
 const BEHIND: Duration = Duration::from_secs(1);
+
+/// So many bytes of a report may tell of targets: an allocator takes far more, and is not kept from others for long.
+const TARGETS_BYTES_MAX: usize = 4 << 20;
+
+/// Where reports are too large, they become smaller down to this.
+const TARGETS_BYTES_MIN: usize = 64 << 10;
 
 /// What a poll came to.
 enum Polled {
@@ -105,15 +111,16 @@ impl Scraper {
     pub(super) async fn report_always(&self) {
         let mut full = true;
         let mut told = true;
+        let mut bytes_max = TARGETS_BYTES_MAX;
         loop {
             let heartbeat = self.config().scraper.heartbeat;
             let begun = Instant::now();
             let mut again = true;
             while std::mem::take(&mut again) {
                 // While the volume does not take what would be said, there is a sign of life and no more.
-                let Some(report) = self
-                    .report(full)
-                    .or_else(|| (begun.elapsed() >= heartbeat).then(|| self.sign_of_life(full)))
+                let Some((report, is_cut)) = self
+                    .report(full, bytes_max)
+                    .or_else(|| (begun.elapsed() >= heartbeat).then(|| (self.sign_of_life(), false)))
                 else {
                     let left = heartbeat.saturating_sub(begun.elapsed());
                     let gate = &self.shared.environment.gate;
@@ -123,15 +130,30 @@ impl Scraper {
                 };
                 match self.shared.client.report(&report).await {
                     Ok(answer) => {
-                        // An allocator that does not know us yet wants everything, at once.
-                        again = self.replied(&report, &answer) || answer.full && !full;
-                        full = answer.full;
+                        // An allocator that does not know us yet wants everything, at once. What did not fit follows.
+                        again =
+                            self.replied(&report, &answer) || answer.full && !full || is_cut && !answer.full;
+                        full = answer.full || full && !report.full;
                         told = true;
                     }
                     Err(error) => {
                         self.shared.environment.statuses.give_back(&report.targets);
-                        if std::mem::take(&mut told) {
-                            tracing::warn!(error, "the allocator cannot be reported to");
+                        let is_news = std::mem::take(&mut told);
+                        match error {
+                            ReportError::TooLarge(error) => {
+                                if is_news || bytes_max > TARGETS_BYTES_MIN {
+                                    tracing::error!(
+                                        error,
+                                        "a report is too large; the next ones tell of fewer targets. Have whatever stands between scraper and allocator pass requests of 64 MiB, or run more scrapers"
+                                    );
+                                }
+                                bytes_max = (bytes_max / 2).max(TARGETS_BYTES_MIN);
+                                again = self.report_in_short().await;
+                            }
+                            ReportError::Failed(error) if is_news => {
+                                tracing::warn!(error, "the allocator cannot be reported to");
+                            }
+                            ReportError::Failed(_) => {}
                         }
                     }
                 }
@@ -141,6 +163,20 @@ impl Scraper {
                 () = self.shared.environment.gate.changed.notified() => {}
             }
         }
+    }
+
+    /// Says what others wait for and nothing of targets, so that nobody takes this scraper for lost; where even that is too large, that
+    /// it is alive. True: another report should follow at once.
+    async fn report_in_short(&self) -> bool {
+        for report in self.without_targets().into_iter().chain([self.sign_of_life()]) {
+            match self.shared.client.report(&report).await {
+                // If it wants to know of all targets: that is what is too large.
+                Ok(answer) => return self.replied(&report, &answer),
+                Err(ReportError::TooLarge(_)) => {}
+                Err(ReportError::Failed(_)) => return false,
+            }
+        }
+        false
     }
 
     /// Takes the answer to a report. True: another one should follow at once.
@@ -161,8 +197,20 @@ impl Scraper {
         again && knows
     }
 
-    /// The next report; None while what it would say is not safe yet.
-    pub(super) fn report(&self, full: bool) -> Option<Report> {
+    /// The next report; None while what it would say is not safe yet. It tells of all targets, or of those that were scraped since
+    /// the last one, but of no more than `bytes_max` hold: where there are more, the second value says so.
+    pub(super) fn report(&self, full: bool, bytes_max: usize) -> Option<(Report, bool)> {
+        let report = self.without_targets()?;
+        let statuses = &self.shared.environment.statuses;
+        if full {
+            statuses.tell_all(self.manager().targets().map(|target| target.id));
+        }
+        let (targets, is_cut) = statuses.take_changed(bytes_max);
+        Some((Report { full, targets, ..report }, is_cut))
+    }
+
+    /// The same without anything of targets but which it has.
+    pub(super) fn without_targets(&self) -> Option<Report> {
         let progress = self.progress();
         let gate = &self.shared.environment.gate;
         let handover = gate.with(|member| {
@@ -170,29 +218,21 @@ impl Scraper {
             member.report(now_ms())
         })?;
         let version = handover.version;
-        Some(Report { version, handover, ..self.sign_of_life(full) })
+        Some(Report { version, handover, ..self.sign_of_life() })
     }
 
     /// A report that says nothing of what must be safe before it is said.
-    fn sign_of_life(&self, full: bool) -> Report {
-        let statuses = &self.shared.environment.statuses;
-        let changed = statuses.take_changed();
+    fn sign_of_life(&self) -> Report {
         let manager = self.manager();
-        let targets = if full {
-            let of = |id| statuses.told(id).unwrap_or_else(|| TargetReport::unknown(id));
-            manager.targets().map(|target| of(target.id)).collect()
-        } else {
-            changed
-        };
         Report {
             version: None,
             address: self.shared.options.advertise.clone(),
             node: self.shared.options.node.clone(),
             draining: self.is_draining(),
-            full,
-            targets,
+            full: false,
+            targets: Vec::new(),
             queues: self.queues(),
-            samples_total: statuses.samples_total(),
+            samples_total: self.shared.environment.statuses.samples_total(),
             external_labels_hash: format!("{:016x}", self.config().external_labels.hash64()),
             config_mismatch: manager.mismatches(),
             unknown_jobs: manager.unknown_jobs(),

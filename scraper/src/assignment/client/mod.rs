@@ -55,6 +55,23 @@ pub struct AllocatorClient {
     leader: Arc<Mutex<Option<Url>>>,
 }
 
+/// Why a report was not taken, in words.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// It is larger than the allocator, or what is in between, takes.
+    #[error("{0}")]
+    TooLarge(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for ReportError {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
 /// What a poll brought.
 #[derive(Debug)]
 pub enum Poll {
@@ -114,8 +131,8 @@ impl AllocatorClient {
     /// Sends a report.
     ///
     /// # Errors
-    /// What went wrong, in words.
-    pub async fn report(&self, report: &Report) -> Result<ReportAnswer, String> {
+    /// What went wrong.
+    pub async fn report(&self, report: &Report) -> Result<ReportAnswer, ReportError> {
         let path = format!("api/v1/scrapers/{}/report", self.scraper);
         // Shared by all redirects.
         let body = Bytes::from(json::to_vec(report).map_err(|error| error.to_string())?);
@@ -130,8 +147,16 @@ impl AllocatorClient {
         let response = self.send(&path, make).await?;
         match response.status() {
             StatusCode::OK => json::from_slice(&bounded(response, ANSWER_BYTES_MAX).await?)
-                .map_err(|error| format!("the answer cannot be read: {error}")),
-            status => Err(format!("the allocator answered {status}: {}", refusal(response).await)),
+                .map_err(|error| format!("the answer cannot be read: {error}").into()),
+            status => {
+                let bytes = body.len();
+                let text = refusal(response).await;
+                let message = format!("the allocator answered {status} to {bytes} bytes: {text}");
+                Err(match status {
+                    StatusCode::PAYLOAD_TOO_LARGE => ReportError::TooLarge(message),
+                    _ => ReportError::Failed(message),
+                })
+            }
         }
     }
 

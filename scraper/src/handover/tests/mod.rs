@@ -3,4 +3,5 @@
 mod companions;
 mod moves;
 mod node;
+mod reports;
 mod restarts;

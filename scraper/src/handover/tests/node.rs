@@ -220,7 +220,7 @@ impl Node {
     /// What it reports of its moves, once that is safe.
     pub(super) async fn move_reports(&self) -> Vec<MoveReport> {
         loop {
-            if let Some(report) = self.scraper.report(false) {
+            if let Some(report) = self.scraper.without_targets() {
                 return report.handover.moves;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

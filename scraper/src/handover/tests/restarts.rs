@@ -14,7 +14,7 @@ async fn after_a_restart_nothing_is_scraped_until_an_allocator_has_said_that_it_
     let a = Node::start("a", config).await;
     a.told(1, &[(target, Grant::default())], &[]);
     until("it scrapes", || !samples(receiver, "up").is_empty()).await;
-    until("it is saved", || a.scraper.report(false).is_some()).await;
+    until("it is saved", || a.scraper.without_targets().is_some()).await;
     let a = a.restart().await;
     assert_eq!(a.scraper.manager().targets().count(), 1, "it knows its target");
     assert!(a.scraper.readiness()().is_err());
@@ -34,10 +34,10 @@ async fn a_scraper_that_cannot_save_reports_as_long_as_it_is_in_no_move() {
     let (a, b) = scene.two_nodes().await;
     a.set_saves(false);
     a.told(1, &[(target, Grant::default())], &[]);
-    until("it reports all the same", || a.scraper.report(false).is_some()).await;
+    until("it reports all the same", || a.scraper.without_targets().is_some()).await;
     assert!(a.scraper.readiness()().is_ok());
     a.told(2, &[(target, outgoing())], &[(M, terms(&a, &b, Some(slot_after(target, 60_000)), false, false))]);
-    assert!(a.scraper.report(false).is_none(), "others would go by what it may forget");
+    assert!(a.scraper.without_targets().is_none(), "others would go by what it may forget");
     a.set_saves(true);
     assert!(a.move_report().await.settled.is_some());
 }
@@ -56,7 +56,7 @@ async fn what_waits_behind_a_fence_waits_on_after_a_restart_and_comes_first_when
     told(&b, 3, false);
     let queued = |b: &Node| b.scraper.queues()[0].samples;
     until("two scrapes are behind the fence", || queued(&b) >= 12).await;
-    until("it is saved", || b.scraper.report(false).is_some()).await;
+    until("it is saved", || b.scraper.without_targets().is_some()).await;
     let held = queued(&b);
     let b = b.restart().await;
     assert!(queued(&b) >= held);
@@ -105,7 +105,7 @@ async fn what_waits_behind_a_fence_is_not_called_sent_after_a_restart_though_its
     until_time(until_ms).await;
     let moves = [(M, closed), (ON, gone.clone())];
     b.told(5, &[], &moves);
-    until("it is saved", || b.scraper.report(false).is_some()).await;
+    until("it is saved", || b.scraper.without_targets().is_some()).await;
     let b = b.restart().await;
     b.told(5, &[], &moves);
     until_time(now_ms() + 2 * INTERVAL_MS).await;
