@@ -278,7 +278,8 @@ impl JobTargets {
             }
         };
         let outcomes: Outcomes = group.targets.iter().enumerate().map(outcome).collect();
-        for outcome in &outcomes {
+        // Of equal ones of a group Prometheus shows the discovered labels of the last (`scrapePool.sync`).
+        for outcome in outcomes.iter().rev() {
             match outcome {
                 Some(found) => self.add(found),
                 None => self.dropped += 1,
@@ -325,8 +326,9 @@ impl JobTargets {
             self.duplicates -= 1;
             let mut heir = None;
             match doubles.iter().position(|double| Arc::ptr_eq(double, found)) {
-                Some(at) => drop(doubles.swap_remove(at)),
-                None => heir = doubles.pop(),
+                Some(at) => drop(doubles.remove(at)),
+                None if doubles.is_empty() => {}
+                None => heir = Some(doubles.remove(0)),
             }
             if doubles.is_empty() {
                 self.doubles.remove(&id);

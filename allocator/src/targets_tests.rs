@@ -86,6 +86,25 @@ fn two_targets_with_one_identity_are_one_and_the_second_takes_over() {
 }
 
 #[test]
+fn of_equal_targets_of_a_group_the_last_is_shown() {
+    let rules = "  relabel_configs: [{regex: container, action: labeldrop}]\n";
+    let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));
+    let pod = |containers: [&str; 3]| {
+        let target = |name| Packed::from_pairs([("__address__", "a:1"), ("container", name)]);
+        Arc::new(Group {
+            source: Arc::from("pod"),
+            labels: Packed::from_pairs([("group", "pod")]),
+            targets: containers.map(target).into_iter().collect(),
+        })
+    };
+    for containers in [["app", "sidecar", "last"], ["one", "two", "three"], ["three", "two", "one"]] {
+        job.update(0, changes(&[pod(containers)], &[], false));
+        let shown = job.active().values().next().unwrap().discovered_labels(&job.config);
+        assert_eq!((shown.get("container"), job.duplicates()), (Some(containers[2]), 2));
+    }
+}
+
+#[test]
 fn a_dropped_target_is_shown_with_the_rule_and_a_broken_one_with_its_error() {
     let rules = "  relabel_configs: [{source_labels: [x], regex: y, action: drop}, {source_labels: [__address__], regex: 'no.*', action: drop}]\n  keep_dropped_targets: 2\n";
     let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));

@@ -237,6 +237,8 @@ readinessProbe:
 {{- fail (printf "the value config: a name in kubernetes_sd_configs.namespaces.names of the job %v is a number or another value that is no text: write it in quotes" $job.job_name) -}}
 {{- end }}{{ end -}}
 {{- if $within.own_namespace }}{{ $names = append $names $.Release.Namespace }}{{ end -}}
+{{- /* A name of no letters is all of them. */ -}}
+{{- if has "" $names }}{{ $names = list }}{{ end -}}
 {{- $asked = append $asked (dict "kinds" $kinds "namespaces" $names) -}}
 {{- end -}}
 {{- end }}{{ end -}}

@@ -48,22 +48,35 @@ pub struct Diagnostic {
 /// Characters of an offending value that are shown.
 const VALUE_CHARS_MAX: usize = 80;
 
+/// Characters of a message or a hint: values stand in them, too, which may be as long as a file.
+const TEXT_CHARS_MAX: usize = 1_000;
+
 impl Diagnostic {
     /// Adds the offending value, shortened to what fits on a line.
     pub(crate) fn value(&mut self, value: &str) -> &mut Self {
-        let mut shown: String = value.chars().take(VALUE_CHARS_MAX).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
-        self.value = Some(shown);
+        self.value = Some(shortened(value.to_owned(), VALUE_CHARS_MAX));
         self
     }
 
     /// Adds what to write instead.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(shortened(hint.into(), TEXT_CHARS_MAX));
         self
     }
+}
+
+/// A message as it is shown.
+pub(super) fn message(text: String) -> String {
+    shortened(text, TEXT_CHARS_MAX)
+}
+
+fn shortened(mut text: String, chars_max: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(chars_max) {
+        text.truncate(end);
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 impl fmt::Display for Diagnostic {
@@ -119,5 +132,9 @@ mod tests {
         let mut finding = diagnostic();
         finding.value(&"ä".repeat(1_000));
         assert_eq!(finding.value.unwrap().chars().count(), VALUE_CHARS_MAX + 1);
+        let mut finding = diagnostic();
+        finding.hint(format!("write {}", "ä".repeat(1_000_000)));
+        assert_eq!(finding.hint.unwrap().chars().count(), TEXT_CHARS_MAX + 1);
+        assert_eq!(message("x".repeat(TEXT_CHARS_MAX)).len(), TEXT_CHARS_MAX);
     }
 }

@@ -153,7 +153,7 @@ impl Report {
             column: spot.column as usize,
             path: self.path(spot.path),
             value: None,
-            message: message.into(),
+            message: super::diagnostic::message(message.into()),
             hint: None,
         };
         let is_error = severity == Severity::Error;

@@ -195,8 +195,12 @@ fn target(
 }
 
 fn missing_target_hint(spec: &RuleSpec, action: Action) -> String {
-    let with_target =
-        |target: &str| write(&RuleSpec { target_label: Some(target.to_owned()), ..spec.clone() });
+    let with_target = |target: &str| {
+        // It is refused next where the action has none.
+        let has_replacement = !matches!(action, Action::Lowercase | Action::Uppercase);
+        let replacement = spec.replacement.clone().filter(|_| has_replacement);
+        write(&RuleSpec { target_label: Some(target.to_owned()), replacement, ..spec.clone() })
+    };
     let first_source = spec.source_labels.iter().flatten().next();
     match action {
         Action::Replace if spec.action.is_none() && spec.replacement.is_none() && spec.regex.is_some() => {
@@ -251,8 +255,11 @@ fn no_replacement(spec: &RuleSpec, action: Action) -> Result<(), RuleError> {
         None | Some(DEFAULT_REPLACEMENT) => Ok(()),
         Some(_) => {
             let message = format!("'replacement' can not be set for {} action", action.as_str());
-            let hint = write(&RuleSpec { replacement: None, ..spec.clone() });
-            Err(error(RuleField::Replacement, message, hint))
+            let repaired = match action {
+                Action::KeepEqual | Action::DropEqual => labels_only(spec),
+                _ => RuleSpec { replacement: None, ..spec.clone() },
+            };
+            Err(error(RuleField::Replacement, message, write(&repaired)))
         }
     }
 }
@@ -272,13 +279,17 @@ fn only_labels(spec: &RuleSpec, action: Action) -> Result<(), RuleError> {
         "{} action requires only 'source_labels' and 'target_label', and no other fields",
         action.as_str()
     );
-    let repaired = RuleSpec {
+    Err(error(field, message, write(&labels_only(spec))))
+}
+
+/// A rule without the keys that `keepequal` and `dropequal` do not have.
+fn labels_only(spec: &RuleSpec) -> RuleSpec {
+    RuleSpec {
         source_labels: spec.source_labels.clone(),
         target_label: spec.target_label.clone(),
         action: spec.action.clone(),
         ..RuleSpec::default()
-    };
-    Err(error(field, message, write(&repaired)))
+    }
 }
 
 /// `labeldrop` and `labelkeep` have `regex` only, and match it against label names.
@@ -298,7 +309,9 @@ fn only_regex(spec: &RuleSpec, action: Action) -> Result<(), RuleError> {
 
 fn only_regex_hint(spec: &RuleSpec) -> String {
     let labels = |regex: String| {
-        write(&RuleSpec { regex: Some(regex), action: spec.action.clone(), ..RuleSpec::default() })
+        let repaired = RuleSpec { regex: Some(regex), action: spec.action.clone(), ..RuleSpec::default() };
+        let action = spec.action.as_deref().unwrap_or_default().to_ascii_lowercase();
+        format!("{action} matches the names of labels and takes regex only: {repaired}")
     };
     let regex = spec.regex.as_deref().unwrap_or(DEFAULT_REGEX);
     let matches_all = matches!(regex, DEFAULT_REGEX | ".*" | "(.+)" | ".+" | "");
@@ -323,6 +336,8 @@ fn only_regex_hint(spec: &RuleSpec) -> String {
         (None, Some(sources @ [_, ..])) if matches_all => {
             labels(sources.iter().map(|source| regex::escape(source)).collect::<Vec<_>>().join("|"))
         }
+        // It would take every label.
+        _ if matches_all => labels("NAME".to_owned()),
         _ => labels(regex.to_owned()),
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use promring_model::config::{SecretSource, TlsConfig, TlsVersion};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use super::verify::{AcceptAny, Authorities, NamedServer};
+use super::verify::{AcceptAny, Authorities, NamedServer, public_key};
 use super::{ClientError, read_secret};
 use crate::pem;
 
@@ -38,15 +39,30 @@ pub(super) fn client_config(config: &TlsConfig) -> Result<rustls::ClientConfig, 
         .with_protocol_versions(&versions)
         .map_err(tls_error)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier(config, provider)?);
+        .with_custom_certificate_verifier(verifier(config, Arc::clone(&provider))?);
     Ok(match (&config.cert, &config.key) {
         (Some(cert), Some(key)) => {
             let chain = pem::certificates(read_secret(cert)?.as_bytes()).map_err(ClientError::Tls)?;
             let key = pem::private_key(read_secret(key)?.as_bytes()).map_err(ClientError::Tls)?;
-            builder.with_client_auth_cert(chain, key).map_err(tls_error)?
+            let own = own_certificate(chain, key, &provider).map_err(tls_error)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
         }
         _ => builder.with_no_client_auth(),
     })
+}
+
+/// Our certificate with its key. It may be of any version: rustls would read all of it, and takes version 3 alone.
+fn own_certificate(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = provider.key_provider.load_private_key(key)?;
+    let own = chain.first().ok_or(rustls::Error::NoCertificatesPresented)?;
+    if key.public_key().is_some_and(|of_key| public_key(own).map_or(true, |of_own| of_own != of_key)) {
+        return Err(rustls::InconsistentKeys::KeyMismatch.into());
+    }
+    Ok(CertifiedKey::new(chain, key))
 }
 
 fn verifier(

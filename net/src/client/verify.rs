@@ -192,7 +192,7 @@ impl ServerCertVerifier for AcceptAny {
 }
 
 /// The SubjectPublicKeyInfo of a certificate of any version (RFC 5280, section 4.1).
-fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'_>, rustls::Error> {
+pub(super) fn public_key(certificate: &[u8]) -> Result<SubjectPublicKeyInfoDer<'_>, rustls::Error> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let find = || {

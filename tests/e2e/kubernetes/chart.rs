@@ -103,7 +103,7 @@ fn the_roles_follow_the_configuration() {
     let attached = ["jobs", "namespaces", "nodes", "pods", "replicasets"];
     // What may be seen, by namespace; empty: in all.
     type Seen<'a> = &'a [(&'a str, &'a [&'a str])];
-    let cases: [(&str, &str, Seen<'_>); 15] = [
+    let cases: [(&str, &str, Seen<'_>); 16] = [
         ("- role: pod", "", &[("", &pods)]),
         ("- role: endpoints", "", &[("", &of_endpoints)]),
         ("- {role: node, attach_metadata: {namespace: true}}", "", &[("", &["nodes"])]),
@@ -130,6 +130,7 @@ fn the_roles_follow_the_configuration() {
             "",
             &[("", &pods), ("shop", &["endpoints", "services"])],
         ),
+        ("- {role: pod, namespaces: {names: ['', shop]}}", "", &[("", &pods)]),
         ("- {role: pod, namespaces: {names: [shop]}}", "discovery.resources={pods}", &[("", &pods)]),
         ("- {role: pod, namespaces: {names: [shop]}}", "discovery.namespaces={bank}", &[("bank", &pods)]),
     ];

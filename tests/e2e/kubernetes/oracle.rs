@@ -14,8 +14,8 @@ use super::{ALLOCATOR, granted, options, text, used};
 use crate::servers::part;
 use crate::support::{PATIENCE, Process, client, eventually, get_json, scaled};
 
-/// Final labels that tell all targets of a job apart: equal ones are one target, and which discovered labels that one
-/// shows is nobody's business.
+/// Final labels that tell all targets of a job apart: equal ones are one target, and of which group the
+/// discovered labels are that it shows is chance in Prometheus.
 const JOBS: [(&str, &str, &str); 16] = [
     ("pods", "pod", ""),
     (

@@ -1,10 +1,10 @@
 //! Relabelling rules: from raw to compiled.
 
 use super::{Builder, REGEX_BYTES_MAX};
+use crate::config::NameValidation;
 use crate::config::raw::{Given, List, RawRule, Text};
 use crate::config::remarks::{self, Stage, Written};
 use crate::config::report::Spot;
-use crate::config::{NameValidation, hints};
 use crate::relabel::{Rule, RuleError, RuleField, RuleSpec, Rules};
 
 impl Builder<'_> {
@@ -34,7 +34,6 @@ impl Builder<'_> {
             Ok(_) => None,
             Err(RuleError { field, message, hint, engine_bytes }) => {
                 let (at, value) = remarks::place(raw, field, spot);
-                let hint = hints::rule(raw, field).or(hint);
                 let finding = self.report.error(at, message);
                 if let Some(value) = value {
                     finding.value(&value);

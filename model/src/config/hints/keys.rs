@@ -8,6 +8,11 @@ use crate::config::yaml::{Kind, Node};
 /// Keys that people write, and what they mean. `None` as the section: wherever it stands.
 const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
     (None, "<<", "<< without quotes: in quotes it is a key like any other"),
+    (None, "k8s_sd_configs", "kubernetes_sd_configs"),
+    (None, "cacert", "ca_file"),
+    (None, "tls", "tls_config"),
+    (None, "proxy", "proxy_url"),
+    (None, "auth", "basic_auth, authorization or oauth2"),
     (None, "metric_relabel_config", "metric_relabel_configs (a list)"),
     (None, "metrics_relabel_configs", "metric_relabel_configs"),
     (None, "metric_relabelings", "metric_relabel_configs"),
@@ -54,6 +59,10 @@ const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
     (Some("the configuration file"), "remoteWrite", "remote_write"),
     (Some("the configuration file"), "static_configs", "static_configs under an entry of scrape_configs"),
     (Some("the configuration file"), "job_name", "it under scrape_configs, as - job_name: …"),
+    (Some("scrape_config"), "scrape_classic_histograms", "always_scrape_classic_histograms"),
+    (Some("basic_auth"), "user", "username"),
+    (Some("basic_auth"), "pass", "password or password_file"),
+    (Some("queue_config"), "retry_on_rate_limit", "retry_on_http_429"),
     (Some("http_headers"), "value", "values (a list)"),
     (Some("authorization"), "token", "credentials"),
 ];
@@ -71,19 +80,21 @@ pub(crate) fn unknown_key(
         report.error(spot, "an unknown key");
         return;
     }
+    // Those of a secret manager are known, and always refused.
+    let keys: Vec<&str> = keys.iter().copied().filter(|key| !key.ends_with("_ref")).collect();
     let mistaken =
         MISTAKEN_KEYS.iter().find(|(of, wrong, _)| *wrong == key && of.is_none_or(|of| of == section));
     let hint = if let Some((_, _, right)) = mistaken {
         format!("write {right}")
     } else if let Some(unjoined) = unjoined(key, value) {
         unjoined
-    } else if let Some(name) = nearest(key, &[keys, &OTHER_DISCOVERIES].concat()) {
+    } else if let Some(name) = nearest(key, &[&*keys, &OTHER_DISCOVERIES].concat()) {
         let ours = if OTHER_DISCOVERIES.contains(&name) { " promring does not have it" } else { "" };
         format!("did you mean {name}?{ours}")
     } else if let Some((place, _)) = keys_of_all_sections().iter().find(|(_, keys)| keys.contains(&key)) {
         format!("{key} belongs to {place}; check the indentation")
     } else {
-        format!("there are: {}", shown(keys))
+        format!("there are: {}", shown(&keys))
     };
     report.error(spot, format!("{section} has no key {}", shortened(key))).hint(hint);
 }

@@ -1,10 +1,8 @@
 //! Values of known keys that cannot be used.
 
-use super::address::quoted_where_needed;
-use crate::config::raw::{RawRule, keys_of_all_sections};
+use crate::config::raw::keys_of_all_sections;
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
-use crate::relabel::RuleField;
 
 /// What stands where a list should, and how to make one of it. `shown`: it may be shown.
 pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
@@ -108,23 +106,6 @@ pub(crate) fn size(text: &str) -> String {
         Ok(_) => format!("write {repaired}"),
         Err(_) => "write a number and a unit: 512KB, 10MB, 1GB (powers of 1,024)".to_owned(),
     }
-}
-
-/// A repair for a rule that was refused, where we know a better one than the compiler of rules.
-pub(crate) fn rule(raw: &RawRule, field: RuleField) -> Option<String> {
-    let action = raw.action.get()?.to_ascii_lowercase();
-    let by_name = matches!(&*action, "labeldrop" | "labelkeep");
-    if !by_name || matches!(field, RuleField::Regex | RuleField::Action) {
-        return None;
-    }
-    // Who writes a target_label here means that label; the regex of such a rule is most often `.*`.
-    let named = raw.target_label.get().filter(|name| !name.is_empty()).map(|name| regex::escape(name));
-    let regex = named.or_else(|| raw.regex.get().map(|regex| regex.to_string()));
-    let regex = regex.filter(|regex| !regex.is_empty()).unwrap_or_else(|| "NAME".to_owned());
-    let regex = quoted_where_needed(&regex);
-    Some(format!(
-        "{action} matches the names of labels and takes regex only: {{regex: {regex}, action: {action}}}"
-    ))
 }
 
 /// What to use instead of a service discovery that we do not have.

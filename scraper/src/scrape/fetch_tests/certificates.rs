@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::tls::{Authority, Files, TlsServer, builder};
+use super::tls::{Authority, Files, TlsServer, builder, mutual_config};
 use super::*;
 
 /// A server that shows its certificate unread.
@@ -60,6 +60,18 @@ fn in_version_1(der: &[u8]) -> Vec<u8> {
     sequence(&[&sequence(&kept), signature].concat())
 }
 
+fn pem(der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let group = |bytes: &[u8]| {
+        let bits = bytes.iter().chain([&0, &0]).take(3).fold(0, |bits, &byte| bits << 8 | usize::from(byte));
+        let digits = [18, 12, 6, 0].map(|shift| char::from(DIGITS[bits >> shift & 63]));
+        let used = bytes.len() + 1;
+        digits.into_iter().take(used).chain(['='; 2].into_iter().take(4 - used)).collect::<String>()
+    };
+    let text: String = der.chunks(3).map(group).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
 #[tokio::test]
 async fn a_certificate_that_is_its_own_authority_is_trusted_under_its_name() {
     let authority = Authority::named(&["localhost"]);
@@ -105,6 +117,19 @@ async fn an_expired_certificate_that_is_its_own_authority_is_refused() {
     files.put("ca.pem", &certificate.pem());
     let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
     assert!(error.contains("certificate expired"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_ours_may_be_of_version_1() {
+    let authority = Authority::new();
+    let server = TlsServer::start(mutual_config(&authority.sign("localhost"), &authority)).await;
+    let files = Files::new(&authority);
+    let identity = authority.sign("promring");
+    files.put_identity(&identity);
+    files.put("cert.pem", &pem(&in_version_1(&identity.der().0[0])));
+    // It is shown. This server is rustls's, too, and takes version 3 alone.
+    let error = Client::new(&files.mutual_job()).fetch(&server.url("localhost")).await.unwrap_err();
+    assert!(error.contains("received fatal alert"), "{error}");
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Files {
         std::fs::rename(&new, self.path(name)).unwrap();
     }
 
-    fn put_identity(&self, identity: &Identity) {
+    pub(super) fn put_identity(&self, identity: &Identity) {
         self.put("cert.pem", &identity.certificate.pem());
         self.put("key.pem", &identity.key.serialize_pem());
     }
@@ -104,7 +104,7 @@ impl Files {
         format!("tls_config: {{ca_file: {}{more}}}", self.path("ca.pem").display())
     }
 
-    fn mutual_job(&self) -> String {
+    pub(super) fn mutual_job(&self) -> String {
         let shown = |path: &Path| path.display().to_string();
         let (cert, key) = (shown(&self.path("cert.pem")), shown(&self.path("key.pem")));
         self.job(&format!(", cert_file: {cert}, key_file: {key}"))
@@ -168,7 +168,7 @@ pub(super) fn server_config(identity: &Identity) -> ServerConfig {
 }
 
 /// The server wants a certificate signed by `clients`.
-fn mutual_config(identity: &Identity, clients: &Authority) -> ServerConfig {
+pub(super) fn mutual_config(identity: &Identity, clients: &Authority) -> ServerConfig {
     let mut roots = RootCertStore::empty();
     roots.add(clients.certificate.der().clone()).unwrap();
     let provider = Arc::new(ring::default_provider());
