@@ -263,7 +263,7 @@ async fn populate(cluster: &Cluster) -> Rounds {
         let slices = slices.list(&of_service).await.ok()?;
         let endpoints = slices.into_iter().flat_map(|slice| slice.endpoints);
         let addresses: BTreeSet<String> = endpoints.flat_map(|endpoint| endpoint.addresses).collect();
-        (addresses.len() == 4).then_some(())
+        (addresses.len() == 5).then_some(())
     })
     .await;
     rounds
