@@ -70,7 +70,12 @@ pub(super) fn message(text: String) -> String {
     shortened(text, TEXT_CHARS_MAX)
 }
 
+/// On one line, and nothing that a terminal would take for a command: what stands in quotes can hold any character.
 fn shortened(mut text: String, chars_max: usize) -> String {
+    if text.contains(|c: char| c.is_control() && c != '\n') {
+        text =
+            text.chars().take(chars_max + 1).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    }
     if let Some((end, _)) = text.char_indices().nth(chars_max) {
         text.truncate(end);
         text.push('…');

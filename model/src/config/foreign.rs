@@ -1,7 +1,7 @@
 //! Files that are something else than a Prometheus configuration, named for what they are.
 
 use super::report::{PathId, Report, Spot};
-use super::yaml::{Kind, Node, NodeId, Tree};
+use super::yaml::{self, Document, Kind, Node, NodeId, Resolved, Tree, resolve};
 
 /// Reports a file that is recognised as something else. True: it was.
 pub(crate) fn is_foreign(report: &mut Report, file: u32, tree: &Tree, root: NodeId) -> bool {
@@ -11,6 +11,33 @@ pub(crate) fn is_foreign(report: &mut Report, file: u32, tree: &Tree, root: Node
     report.error(spot, message).hint(hint);
     true
 }
+
+/// The first document of a file is empty, as Helm prints it where a template begins with a comment and `---`. What stands behind
+/// it nobody reads; names it, where it is recognised.
+pub(crate) fn name_unread(report: &mut Report, file: u32, bytes: &[u8], mut document: Document) {
+    let mut rest = bytes;
+    let mut above = 0;
+    for _ in 0..EMPTY_DOCUMENTS_MAX {
+        let Some(line) = document.unread else { return };
+        let skipped =
+            rest.split_inclusive(|byte| *byte == b'\n').take(line as usize - 1).map(<[u8]>::len).sum();
+        (rest, above) = (&rest[skipped..], above + line - 1);
+        document = yaml::parse(rest);
+        let Some(root) = document.root.map(|root| document.tree.node(root)) else { continue };
+        if matches!(&root.kind, Kind::Scalar(scalar) if resolve(scalar) == Resolved::Null) {
+            continue;
+        }
+        if let Some((message, hint)) = recognise(&document.tree, root) {
+            let line = above + root.line;
+            let spot = Spot { file, line, column: root.column, path: PathId::default() };
+            report.warning(spot, format!("the first document is empty; the next: {message}")).hint(hint);
+        }
+        return;
+    }
+}
+
+/// So many empty documents are passed over.
+const EMPTY_DOCUMENTS_MAX: usize = 16;
 
 fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
     match &root.kind {

@@ -101,7 +101,9 @@ fn read<S: Section + raw::FromNode>(
     yaml::report_problems(report, whole, &document);
     let Some(root) = document.root else {
         // An empty file means all defaults, unless it is empty because it is no YAML.
-        return document.problems.is_empty().then(S::default);
+        let is_empty = document.problems.is_empty();
+        foreign::name_unread(report, file, &bytes, document);
+        return is_empty.then(S::default);
     };
     if foreign::is_foreign(report, file, &document.tree, root) {
         return None;
@@ -109,7 +111,10 @@ fn read<S: Section + raw::FromNode>(
     let at = At { node: root, path: PathId::default() };
     match Reader::new(report, &document.tree, file).given(at) {
         Given::Is(section, _) => Some(section),
-        Given::Absent | Given::Null(_) => Some(S::default()),
+        Given::Absent | Given::Null(_) => {
+            foreign::name_unread(report, file, &bytes, document);
+            Some(S::default())
+        }
         Given::Broken(_) => None,
     }
 }

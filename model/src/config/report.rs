@@ -88,8 +88,7 @@ impl Report {
         for step in steps.into_iter().rev() {
             match step {
                 Step::Key(key) if !is_plain(key) => {
-                    let shown: String = key.chars().take(KEY_CHARS_MAX).collect();
-                    text.push_str(&format!("[{shown:?}]"));
+                    text.push_str(&format!("[{:?}]", without_value(key)));
                 }
                 Step::Key(key) if text.is_empty() => text.push_str(key),
                 Step::Key(key) => {
@@ -201,6 +200,16 @@ impl Report {
 
 /// Characters of a free key that a path shows.
 const KEY_CHARS_MAX: usize = 64;
+
+/// A key as it is shown. Without the blank behind its colon a key holds its value, which may be a secret.
+pub(crate) fn without_value(key: &str) -> String {
+    let end = key.find(|c: char| matches!(c, ':' | '=') || c.is_whitespace()).unwrap_or(key.len());
+    let mut shown: String = key[..end].chars().take(KEY_CHARS_MAX).collect();
+    if shown.len() < key.len() {
+        shown.push('…');
+    }
+    shown
+}
 
 /// Whether a key can stand in a path without quotes.
 fn is_plain(key: &str) -> bool {

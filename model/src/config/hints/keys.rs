@@ -2,7 +2,7 @@
 
 use super::nearest;
 use crate::config::raw::{OTHER_DISCOVERIES, keys_of_all_sections};
-use crate::config::report::{Report, Spot};
+use crate::config::report::{Report, Spot, without_value};
 use crate::config::yaml::{Kind, Node};
 
 /// Keys that people write, and what they mean. `None` as the section: wherever it stands.
@@ -86,7 +86,7 @@ pub(crate) fn unknown_key(
         MISTAKEN_KEYS.iter().find(|(of, wrong, _)| *wrong == key && of.is_none_or(|of| of == section));
     let hint = if let Some((_, _, right)) = mistaken {
         format!("write {right}")
-    } else if let Some(unjoined) = unjoined(key, value) {
+    } else if let Some(unjoined) = unjoined(key, &keys, value) {
         unjoined
     } else if let Some(name) = nearest(key, &[&*keys, &OTHER_DISCOVERIES].concat()) {
         let ours = if OTHER_DISCOVERIES.contains(&name) { " promring does not have it" } else { "" };
@@ -96,24 +96,16 @@ pub(crate) fn unknown_key(
     } else {
         format!("there are: {}", shown(&keys))
     };
-    report.error(spot, format!("{section} has no key {}", shortened(key))).hint(hint);
+    report.error(spot, format!("{section} has no key {}", without_value(key))).hint(hint);
 }
 
 /// A key that swallowed its value because the space after the colon is missing.
-fn unjoined(key: &str, value: &Node) -> Option<String> {
+fn unjoined(key: &str, keys: &[&str], value: &Node) -> Option<String> {
     let (name, rest) = key.split_once(':')?;
     let empty = matches!(&value.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
-    (empty && !rest.is_empty()).then(|| format!("put a space after the colon: {name}: {}", shortened(rest)))
-}
-
-/// A text that may be as long as the file.
-fn shortened(text: &str) -> String {
-    const CHARS_MAX: usize = 60;
-    let mut shown: String = text.chars().take(CHARS_MAX).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
+    // It may be a secret.
+    ((empty || keys.contains(&name)) && !rest.is_empty())
+        .then(|| format!("put a space after the colon: {}: …", without_value(name)))
 }
 
 /// The first keys of a long list.

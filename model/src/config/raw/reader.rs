@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{FromNode, Given, Section};
 use crate::config::hints;
-use crate::config::report::{PathId, Report, Spot};
+use crate::config::report::{PathId, Report, Spot, without_value};
 use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
 
 /// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
@@ -230,7 +230,10 @@ impl<'a> Reader<'a> {
         self.report
             .error(
                 spot,
-                format!("the key {key} stands here a second time; the first is on line {first_line}"),
+                format!(
+                    "the key {} stands here a second time; the first is on line {first_line}",
+                    without_value(key)
+                ),
             )
             .hint("merge the two, or remove one");
     }
