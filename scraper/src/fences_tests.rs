@@ -263,6 +263,10 @@ async fn whatever_opens_when_every_series_arrives_once_and_in_order() {
     for round in 0..ROUNDS {
         // Every key is behind the fence of one round.
         let keys: Vec<u64> = (0..KEYS).filter(|key| key % ROUNDS == round).collect();
+        // What this scraper has of them from before is sent when their fence opens: whoever had them in between waited for that.
+        let destination = world.destinations.in_force().remove(0);
+        let of_keys = keys.iter().map(|key| TargetKey(*key)).collect();
+        let before = destination.barrier(id(round + 1), &of_keys, true, &world.labels);
         assert_eq!(world.keep([(id(round + 1), closed(&keys))]), BTreeSet::new());
         for _ in 0..4 {
             time += 1;
@@ -277,6 +281,7 @@ async fn whatever_opens_when_every_series_arrives_once_and_in_order() {
             world.reload(&with(2 + round as usize % 5));
             world.keep([(id(round + 1), closed(&keys))]);
         }
+        world.until(|_| destination.is_past(&before)).await;
     }
     world.keep([]);
     world.until(|world| world.fences() == 0).await;
