@@ -19,9 +19,10 @@ pub(crate) fn name_unread(report: &mut Report, file: u32, bytes: &[u8], mut docu
     let mut above = 0;
     for _ in 0..EMPTY_DOCUMENTS_MAX {
         let Some(line) = document.unread else { return };
+        let before = line.saturating_sub(1);
         let skipped =
-            rest.split_inclusive(|byte| *byte == b'\n').take(line as usize - 1).map(<[u8]>::len).sum();
-        (rest, above) = (&rest[skipped..], above + line - 1);
+            rest.split_inclusive(|byte| *byte == b'\n').take(before as usize).map(<[u8]>::len).sum();
+        (rest, above) = (&rest[skipped..], above + before);
         document = yaml::parse(rest);
         let Some(root) = document.root.map(|root| document.tree.node(root)) else { continue };
         if matches!(&root.kind, Kind::Scalar(scalar) if resolve(scalar) == Resolved::Null) {

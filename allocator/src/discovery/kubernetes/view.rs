@@ -416,8 +416,7 @@ impl Recorder<'_> {
         followed: &[Followed<K>],
         key: &str,
     ) -> Option<Arc<K::Stored>> {
-        self.looked.push((kind, Arc::from(key)));
-        followed.get(self.namespace)?.watch.store.get(key)
+        self.look(kind, followed, self.namespace, key)
     }
 
     /// An object of the cluster.
@@ -427,8 +426,18 @@ impl Recorder<'_> {
         followed: &[Followed<K>],
         key: &str,
     ) -> Option<Arc<K::Stored>> {
+        self.look(kind, followed, 0, key)
+    }
+
+    fn look<K: Kind>(
+        &mut self,
+        kind: Other,
+        followed: &[Followed<K>],
+        at: usize,
+        key: &str,
+    ) -> Option<Arc<K::Stored>> {
         self.looked.push((kind, Arc::from(key)));
-        followed.first()?.watch.store.get(key)
+        followed.get(at)?.watch.store.get(key)
     }
 }
 
