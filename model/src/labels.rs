@@ -324,19 +324,31 @@ impl<'a> LabelsBuilder<'a> {
 }
 
 /// Bytes that a label name could have before UTF-8 names, digits included.
-const NAME_BYTES: [bool; 256] = {
+const NAME_BYTES: [bool; 256] = name_bytes(b"_");
+
+/// The same of a metric name.
+const METRIC_NAME_BYTES: [bool; 256] = name_bytes(b"_:");
+
+/// Letters, digits and these.
+const fn name_bytes(more: &[u8]) -> [bool; 256] {
     let mut bytes = [false; 256];
     let mut at = 0;
     while at < bytes.len() {
-        bytes[at] = (at as u8).is_ascii_alphanumeric() || at as u8 == b'_';
+        bytes[at] = (at as u8).is_ascii_alphanumeric();
+        at += 1;
+    }
+    at = 0;
+    while at < more.len() {
+        bytes[more[at] as usize] = true;
         at += 1;
     }
     bytes
-};
+}
 
 /// Bytes of the label name at the beginning of `text`, as label names were before UTF-8 names:
 /// `[a-zA-Z_][a-zA-Z0-9_]*`. 0: there is none.
 #[must_use]
+#[inline]
 pub fn legacy_label_name_len(text: &[u8]) -> usize {
     if text.first().is_none_or(u8::is_ascii_digit) {
         return 0;
@@ -352,9 +364,10 @@ pub fn is_legacy_label_name(name: &str) -> bool {
 
 /// `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name as it was before UTF-8 names.
 #[must_use]
+#[inline]
 pub fn is_legacy_metric_name(name: &str) -> bool {
     name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
-        && name.bytes().all(|byte| NAME_BYTES[usize::from(byte)] || byte == b':')
+        && name.bytes().all(|byte| METRIC_NAME_BYTES[usize::from(byte)])
 }
 
 #[cfg(test)]

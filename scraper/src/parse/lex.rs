@@ -79,6 +79,7 @@ impl<'b> Pieces<'b> {
     }
 
     /// The next piece; None where the brace closes.
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Piece<'b>>, &'static str> {
         if let Some(after) = self.rest.strip_prefix('}') {
             self.rest = after;
@@ -104,6 +105,7 @@ impl<'b> Pieces<'b> {
         Ok(Some(Piece::Name(name)))
     }
 
+    #[inline]
     fn comma(&mut self, optional: bool) -> Result<(), &'static str> {
         if let Some(after) = self.rest.strip_prefix(',') {
             self.rest = after;
@@ -114,6 +116,7 @@ impl<'b> Pieces<'b> {
         Ok(())
     }
 
+    #[inline]
     fn plain_name(&mut self) -> Result<&'b str, &'static str> {
         let (name, rest) = self.rest.split_at(legacy_label_name_len(self.rest.as_bytes()));
         if name.is_empty() {
@@ -123,6 +126,7 @@ impl<'b> Pieces<'b> {
         Ok(name)
     }
 
+    #[inline]
     fn quoted(&mut self, newlines: bool) -> Result<Quoted<'b>, &'static str> {
         if !self.rest.starts_with('"') {
             return Err("expected a quoted text");
@@ -134,6 +138,7 @@ impl<'b> Pieces<'b> {
         Ok(Quoted { raw, has_escapes })
     }
 
+    #[inline]
     fn skip_blank(&mut self) {
         if self.dialect == Dialect::Prometheus && self.rest.bytes().next().is_some_and(is_blank) {
             self.rest = self.rest.trim_start_matches([' ', '\t']);
@@ -178,6 +183,7 @@ pub(super) fn closing_quote(text: &[u8], newlines: bool) -> Option<usize> {
 }
 
 /// The same, and whether there is a backslash before it.
+#[inline]
 fn quoted_end(text: &[u8], newlines: bool) -> Option<(usize, bool)> {
     let (mut at, mut has_escapes) = (1, false);
     loop {
