@@ -65,67 +65,14 @@ pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
     if !(1..=DIGITS_MAX).contains(&count) {
         return None;
     }
-    let power = point.map_or(0, |at| len - at - 1);
-    let divisor = *POWERS_OF_TEN.get(power)?;
-    let value = if count <= EXACT_DIGITS_MAX {
-        // Both are exact as floats, so that their quotient is the nearest float (Clinger 1990).
-        number as f64 / divisor as f64
-    } else {
-        match RECIPROCALS.get(power) {
-            Some(reciprocal) => product(number, reciprocal).unwrap_or_else(|| quotient(number, divisor)),
-            None => return None,
-        }
-    };
+    let divisor = *POWERS_OF_TEN.get(point.map_or(0, |at| len - at - 1))?;
+    // Both are exact as floats, so that their quotient is the nearest float (Clinger 1990).
+    let value =
+        if count <= EXACT_DIGITS_MAX { number as f64 / divisor as f64 } else { quotient(number, divisor) };
     Some((if sign > 0 { -value } else { value }, sign + len))
 }
 
-/// One divided by a power of ten.
-#[derive(Clone, Copy)]
-struct Reciprocal {
-    /// The first 64 bits of it; the rest is left out. 0: this is the power 0.
-    digits: u64,
-    /// What it must be multiplied with is 2 to the minus this.
-    shift: u32,
-}
-
-const RECIPROCALS: [Reciprocal; DIGITS_MAX + 1] = {
-    let mut reciprocals = [Reciprocal { digits: 0, shift: 0 }; DIGITS_MAX + 1];
-    let mut at = 1;
-    while at < reciprocals.len() {
-        let divisor = POWERS_OF_TEN[at] as u128;
-        let shift = 63 + (128 - divisor.leading_zeros());
-        reciprocals[at] = Reciprocal { digits: ((1 << shift) / divisor) as u64, shift };
-        at += 1;
-    }
-    reciprocals
-};
-
-/// The float that is nearest to the product of a whole number and a reciprocal; None: what is left out of the reciprocal may
-/// decide how it is rounded (the idea is of Eisel and Lemire 2021, "Number Parsing at a Gigabyte per Second").
-#[inline]
-fn product(number: u64, reciprocal: &Reciprocal) -> Option<f64> {
-    if number == 0 || reciprocal.digits == 0 {
-        return Some(number as f64);
-    }
-    let zeros = number.leading_zeros();
-    let product = u128::from(number << zeros) * u128::from(reciprocal.digits);
-    // What is left out adds less than one to the upper half.
-    let (upper, lower) = ((product >> 64) as u64, product as u64);
-    // A float has 53 bits; those behind them say how it is rounded.
-    let behind = 11 - upper.leading_zeros();
-    let (whole, rest) = (upper >> behind, upper & ((1 << behind) - 1));
-    let half = 1 << (behind - 1);
-    if rest == half - 1 || rest == half && lower == 0 {
-        return None;
-    }
-    let rounded = whole + u64::from(rest >= half);
-    let exponent = 1_023 + 64 + behind - reciprocal.shift - zeros;
-    // A power of two changes nothing but the exponent.
-    Some(rounded as f64 * f64::from_bits(u64::from(exponent) << 52))
-}
-
 /// The float that is nearest to the quotient of two whole numbers; of two, the even one.
-#[cold]
 fn quotient(number: u64, divisor: u64) -> f64 {
     // With as many bits as there is room for, the whole quotient has more than a float, and two to round by. All bits behind
     // those matter in one way only: whether any of them is set.
@@ -278,37 +225,6 @@ mod tests {
             let expected: f64 = middle.parse().unwrap();
             prop_assert_eq!(parse_float(middle.as_bytes()).map(f64::to_bits), Some(expected.to_bits()), "{}", middle);
         }
-
-        #[test]
-        fn decimals_near_the_middle_of_two_floats_are_rounded_as_any_others(bits: u64, places in 1..19_u32) {
-            // What stands between two floats, exactly or cut off somewhere, with any digit in the last place.
-            let whole = bits >> 12 | 1 << 52;
-            let [half, fourth] = [format!("{whole}.5"), format!("{}.25", whole >> 1 | 1)];
-            let value = f64::from_bits((whole & !(1 << 52)) | 1023 << 52) * 10_f64.powi(-(places as i32 % 4));
-            let digits: String = format!("{value:.60}").chars().take(places as usize + 2).collect();
-            let all = &digits[..digits.len() - 1];
-            let near = (0..10).map(|digit| format!("{all}{digit}"));
-            for text in near.chain([half, fourth]) {
-                let expected: f64 = text.parse().unwrap();
-                prop_assert_eq!(parse_float(text.as_bytes()).map(f64::to_bits), Some(expected.to_bits()), "{}", text);
-            }
-        }
-
-        #[test]
-        fn products_are_quotients(number: u64, shift in 0..60_u32, power in 1..20_usize) {
-            let number = number >> shift;
-            if let Some(product) = product(number, &RECIPROCALS[power]) {
-                prop_assert_eq!(product.to_bits(), quotient(number, POWERS_OF_TEN[power]).to_bits());
-            }
-        }
-    }
-
-    #[test]
-    fn nearly_all_products_are_certain() {
-        let certain = (0..100_000_u64)
-            .filter(|at| product(u64::MAX / 3 + at * 12_345_678_901, &RECIPROCALS[17]).is_some())
-            .count();
-        assert!(certain > 99_000, "{certain} of 100,000");
     }
 
     #[test]
