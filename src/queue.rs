@@ -4,20 +4,29 @@ use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use promring_scraper::queue::{Inspection, QueueError};
+use promring_scraper::queue::Inspection;
 
 use crate::cli::QueueArgs;
 
-/// Shows a queue, or all queues of a data directory. Exit code 1 if anything in them is damaged.
+/// Shows a queue, or all queues of a data directory. Exit code 1 if anything in them is damaged or cannot be shown.
 pub(crate) fn run(args: &QueueArgs) -> Result<ExitCode, String> {
     let dirs = queues(&args.dir)?;
     let mut sound = true;
+    let mut errors: Vec<String> = Vec::new();
     let mut out = stdout().lock();
     for dir in dirs {
-        let inspection = Inspection::of(&dir).map_err(|error: QueueError| error.to_string())?;
-        sound &= inspection.is_sound();
-        // Who closed the pipe does not want to read on; the exit code still counts.
-        let _ = writeln!(out, "{}\n{inspection}", dir.display());
+        match Inspection::of(&dir) {
+            Ok(inspection) => {
+                sound &= inspection.is_sound();
+                // Who closed the pipe does not want to read on; the exit code still counts.
+                let _ = writeln!(out, "{}\n{inspection}", dir.display());
+            }
+            // The others are shown all the same.
+            Err(error) => errors.push(error.to_string()),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -303,3 +303,24 @@ fn a_second_process_with_the_same_queues_is_refused_and_told_who_has_them() {
     assert_eq!(code, Some(0), "{shown}");
     assert!(shown.contains("queue of audit") && shown.contains("every checksum is right"), "{shown}");
 }
+
+#[test]
+fn queues_are_shown_beside_one_that_is_none_and_one_that_lost_its_description() {
+    let remote_write = "remote_write: [{url: 'http://127.0.0.1:1/api/v1/write', name: audit}]\n";
+    let (dir, config) = config(remote_write);
+    let queues = dir.path().join("data/queue");
+    let (promring, _) = Process::standalone("promring", Path::new(&config), dir.path());
+    while !queues.join("audit/set-00000001/meta").is_file() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(promring);
+    std::fs::create_dir(queues.join("aside")).unwrap();
+    std::fs::remove_file(queues.join("audit/meta")).unwrap();
+    let (code, shown, told) = run(&["queue", dir.path().join("data").to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{shown}{told}");
+    assert!(shown.contains("audit/meta is missing") && shown.contains("to send: "), "{shown}");
+    assert!(told.contains("aside is no queue"), "{told}");
+    // Alone it is no success either.
+    let (code, shown, _) = run(&["queue", queues.join("audit").to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{shown}");
+}

@@ -20,11 +20,16 @@ use super::record::Beside;
 use super::recovery::ASIDE;
 use super::segment::{self, Found, SEGMENT_HEADER_BYTES, SegmentError, Step};
 
+/// What becomes of a description that is missing or damaged.
+const WRITTEN_ANEW: &str = "a scraper whose destination has this directory writes it anew when it starts";
+
 /// A queue as it lies on the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// Whose queue it is; None: its description is damaged.
+    /// Whose queue it is; None: its description does not tell.
     pub destination: Option<String>,
+    /// Why it does not, in words.
+    pub problem: Option<String>,
     /// Its sets of lanes, oldest first.
     pub sets: Vec<InspectedSet>,
     /// Sets that are done with and hold segments that were put aside.
@@ -116,7 +121,10 @@ impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.destination {
             Some(name) => writeln!(f, "queue of {name}")?,
-            None => writeln!(f, "queue with a damaged description")?,
+            None => writeln!(f, "queue of an unknown destination")?,
+        }
+        if let Some(problem) = &self.problem {
+            writeln!(f, "{problem}")?;
         }
         for set in &self.sets {
             match &set.purpose {
@@ -178,13 +186,28 @@ fn age(enqueued_ms: Option<i64>) -> String {
 pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Inspection, QueueError> {
     let names = list(files, dir)?;
     let path = dir.join("meta");
-    let destination = match files.read_small(&path, META_BYTES_MAX).map(|bytes| meta::decode_queue(&bytes)) {
-        Ok(Ok(destination)) => Some(destination),
-        Ok(Err(BadMeta::Foreign)) => return Err(QueueError::Foreign { path }),
+    let holds_sets = names.iter().any(|name| parse_set_name(name).is_some());
+    let read = files.read_small(&path, META_BYTES_MAX);
+    let (destination, wrong) = match read.map(|bytes| meta::decode_queue(&bytes)) {
+        Ok(Ok(destination)) => (Some(destination), None),
         Ok(Err(BadMeta::Newer(_))) => return Err(QueueError::Newer { path }),
-        Ok(Err(BadMeta::Damaged)) => None,
+        Ok(Err(BadMeta::Damaged)) => (None, Some(format!("is damaged; {WRITTEN_ANEW}"))),
+        Ok(Err(BadMeta::Foreign)) if holds_sets => {
+            let wrong = "is not the description of a promring queue, though sets of lanes lie beside it; as long as it is \
+                         there, no scraper uses the directory";
+            (None, Some(wrong.to_owned()))
+        }
+        Ok(Err(BadMeta::Foreign)) => return Err(QueueError::Foreign { path }),
+        Err(error) if holds_sets && error.kind() == io::ErrorKind::NotFound => {
+            (None, Some(format!("is missing; {WRITTEN_ANEW}")))
+        }
+        Err(error) if holds_sets => (None, Some(format!("cannot be read: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(QueueError::NoQueue { dir: dir.to_owned() });
+        }
         Err(source) => return Err(QueueError::Io { path, source }),
     };
+    let problem = wrong.map(|wrong| format!("{} {wrong}", path.display()));
     let aside = names.iter().filter(|name| name.ends_with(ASIDE)).map(|name| dir.join(name)).collect();
     let mut sets = Vec::new();
     for name in names {
@@ -193,7 +216,7 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Ins
         }
     }
     sets.sort_by_key(|set| set.set);
-    Ok(Inspection { destination, sets, aside })
+    Ok(Inspection { destination, problem, sets, aside })
 }
 
 fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {

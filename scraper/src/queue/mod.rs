@@ -82,6 +82,12 @@ pub enum QueueError {
         /// The file that told.
         path: PathBuf,
     },
+    /// Nothing of a queue is there.
+    #[error("{} is no queue: it holds neither a file \"meta\" nor a set of lanes; write the directory of one destination's queue, or a data directory with its directory \"queue\"", dir.display())]
+    NoQueue {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// Written by a later version.
     #[error("{} was written by a newer version of promring: run that version until the queue is empty, or move the directory away", path.display())]
     Newer {

@@ -1,15 +1,24 @@
-//! A request that is not taken as a whole: it goes in pieces, in the order that these stand in, and what is refused is halved
-//! until only what is refused alone is left, which is given up.
+//! A request that is not taken as a whole: it goes in pieces, and what is refused is halved until only what is refused alone is
+//! left, which is given up. Series that were refused alone more than once go in a piece of their own, of which a few are asked
+//! for alone (`refused_series`). Within a series, everything goes in its order.
 
 use std::any::Any;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::answer::{Reason, Refusal};
 use super::gather::Request;
 use super::lane::{Fate, LaneSender, Next, Offer};
 use super::piece::Piece;
+use super::refused_series::{ASKED_MIN, Sorted};
 use super::units::{self, Counts, Unit};
 use crate::queue::Encoding;
+
+/// Asking for series alone, of which nobody expects that they are taken, may take this part of a lane's time.
+const ASKING_SHARE: f64 = 0.1;
+
+/// Time in which a lane has not asked counts up to here.
+const ASKING_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a request is taken apart.
 pub(super) enum Why {
@@ -72,7 +81,7 @@ impl LaneSender {
         } else {
             units
         };
-        let whole = Piece { units, maybe_stored: request.maybe_stored };
+        let whole = Piece::new(units, request.maybe_stored);
         match why {
             Why::TooOld | Why::NoV2 | Why::TooLarge => rest.stack.push(whole),
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest.stack),
@@ -84,6 +93,14 @@ impl LaneSender {
     pub(super) async fn deliver_rest(&mut self, request: &mut Request, mut rest: Rest) -> Next {
         while let Some(mut piece) = rest.stack.pop() {
             if piece.units.is_empty() {
+                continue;
+            }
+            if let Some(refusal) = piece.condemned.take() {
+                if self.reader.is_dropped() {
+                    return Next::Record;
+                }
+                self.answered(piece.newest_ms());
+                self.refused(Reason::Rejected, &piece.counts(), &refusal);
                 continue;
             }
             if piece.encoding() == Encoding::V2 && (rest.as_v1 || self.link.lacks_v2()) {
@@ -111,10 +128,12 @@ impl LaneSender {
             match self.offer(&offer, &mut piece.maybe_stored).await {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
+                    self.not_rejected(&piece, &mut rest.stack);
                     rest.stored = true;
                 }
                 Fate::InPart(refusal, written) => {
                     self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                    self.not_rejected(&piece, &mut rest.stack);
                     rest.stored = true;
                 }
                 Fate::NoV2 => {
@@ -126,9 +145,13 @@ impl LaneSender {
                     request.maybe_stored |= rest.stored || piece.maybe_stored;
                     return Next::Same;
                 }
-                Fate::TooOld => rest.too_old.add(offer.counts),
+                Fate::TooOld => {
+                    rest.too_old.add(offer.counts);
+                    spare(&mut rest.stack);
+                }
                 Fate::Unwanted(refusal) => {
                     self.answered(offer.last_ms);
+                    spare(&mut rest.stack);
                     self.refused(Reason::RateLimited, &offer.counts, &refusal);
                 }
                 Fate::Refused(refusal) => {
@@ -142,6 +165,7 @@ impl LaneSender {
                     // was learned of the versions is of this receiver; the successor's may be another one.
                     rest.stack.push(piece);
                     rest.as_v1 = false;
+                    spare(&mut rest.stack);
                     let rest: Box<dyn Any + Send> = Box::new(rest);
                     self.reader.leave_rest(request.from, request.upto, rest);
                     return Next::End;
@@ -154,14 +178,83 @@ impl LaneSender {
         Next::Record
     }
 
-    /// Puts both halves of a refused piece on the stack; a sample that was refused alone is given up.
-    fn split(&self, piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
-        match halves(piece) {
-            Ok(both) => stack.extend(both),
-            Err(piece) => {
-                self.answered(piece.newest_ms());
-                self.refused(alone, &piece.counts(), refusal);
+    /// Puts the parts of a refused piece on the stack; a sample that was refused alone is given up.
+    fn split(&mut self, piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
+        if let [unit] = &*piece.units
+            && units::one_sample_each(unit).is_none()
+        {
+            self.answered(piece.newest_ms());
+            self.refused(alone, &piece.counts(), refusal);
+            if alone == Reason::Rejected {
+                self.link.refused_series.remember(unit, Instant::now());
+            } else {
+                self.not_rejected(&piece, stack);
             }
+            return;
+        }
+        // What is too large says nothing of what is in it, and `body_size` remembers it.
+        let left = if alone == Reason::TooLarge {
+            Some(piece)
+        } else {
+            self.set_known_apart(piece, refusal, alone, stack)
+        };
+        if let Some(left) = left {
+            match halves(left) {
+                Ok(both) => stack.extend(both),
+                Err(single) => stack.push(single),
+            }
+        }
+    }
+
+    /// Puts a refused piece on the stack by what is known of its series. Gives it back where that helps no further.
+    fn set_known_apart(
+        &mut self,
+        piece: Piece,
+        refusal: &Refusal,
+        alone: Reason,
+        stack: &mut Vec<Piece>,
+    ) -> Option<Piece> {
+        let link = Arc::clone(&self.link);
+        let now = Instant::now();
+        let part = Piece::new(Vec::new(), piece.maybe_stored);
+        let known_part = |units| Piece { known: true, ..part.part(units) };
+        let Sorted { unknown, once, again } = link.refused_series.sort(piece.units, now);
+        if once.is_empty() && again.is_empty() {
+            return Some(part.part(unknown));
+        }
+        if !unknown.is_empty() || !once.is_empty() {
+            stack.push(known_part(again));
+            stack.extend(singles(once).map(known_part).rev());
+            stack.push(part.part(unknown));
+            return None;
+        }
+        if alone != Reason::Rejected {
+            // Of one of them at least something else was said.
+            return Some(known_part(again));
+        }
+        if again.len() <= ASKED_MIN {
+            stack.extend(singles(again).map(known_part).rev());
+            return None;
+        }
+        let (asked, rest) = link.refused_series.choose(again, self.asked_max(now), now);
+        stack.push(Piece { condemned: Some(refusal.clone()), ..known_part(rest) });
+        stack.extend(asked.into_iter().map(|unit| known_part(vec![unit])).rev());
+        None
+    }
+
+    /// How many series may be asked for alone now.
+    fn asked_max(&mut self, now: Instant) -> usize {
+        let pause = self.asked.replace(now).map(|asked| now.saturating_duration_since(asked));
+        let share = pause.unwrap_or_default().min(ASKING_PAUSE_MAX).mul_f64(ASKING_SHARE);
+        // Less than a millisecond for each is more than any receiver should be asked.
+        (share.as_secs_f64() / self.attempt_took.as_secs_f64().max(0.001)) as usize
+    }
+
+    /// The receiver has not refused this for what its series are.
+    fn not_rejected(&self, piece: &Piece, stack: &mut Vec<Piece>) {
+        if piece.known {
+            self.link.refused_series.forget(&piece.units);
+            spare(stack);
         }
     }
 
@@ -219,5 +312,25 @@ fn halves(mut piece: Piece) -> Result<[Piece; 2], Piece> {
         }
     }
     let second = piece.units.split_off(piece.units.len() / 2);
-    Ok([Piece { units: second, maybe_stored: piece.maybe_stored }, piece])
+    Ok([piece.part(second), piece])
+}
+
+/// One sample each, in their order.
+fn singles(units: Vec<Unit>) -> impl DoubleEndedIterator<Item = Vec<Unit>> {
+    let apart = units.into_iter().flat_map(|unit| match units::one_sample_each(&unit) {
+        Some(units) => units,
+        None => vec![unit],
+    });
+    apart.map(|unit| vec![unit])
+}
+
+/// Asks for what was condemned after all, in halves: some of its kind may be taken now.
+fn spare(stack: &mut Vec<Piece>) {
+    let Some(at) = stack.iter().rposition(|piece| piece.condemned.is_some()) else { return };
+    let mut piece = stack.remove(at);
+    piece.condemned = None;
+    match halves(piece) {
+        Ok(both) => drop(stack.splice(at..at, both)),
+        Err(single) => stack.insert(at, single),
+    }
 }

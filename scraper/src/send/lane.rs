@@ -1,7 +1,7 @@
 //! One lane's sender: one request in flight, in order, until it is accepted or refused for good.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -35,6 +35,10 @@ pub(super) struct LaneSender {
     pub(super) reader: LaneReader,
     phase: watch::Receiver<Phase>,
     pub(super) gatherer: Gatherer,
+    /// How long the newest attempt took.
+    pub(super) attempt_took: Duration,
+    /// When a part of refused series was asked for alone last.
+    pub(super) asked: Option<Instant>,
 }
 
 /// What became of a request, or of a piece of one.
@@ -94,7 +98,8 @@ pub(super) struct Offer<'o> {
 
 impl LaneSender {
     pub(super) fn new(link: Arc<Link>, reader: LaneReader, phase: watch::Receiver<Phase>) -> Self {
-        Self { link, reader, phase, gatherer: Gatherer::default() }
+        let (gatherer, attempt_took, asked) = Default::default();
+        Self { link, reader, phase, gatherer, attempt_took, asked }
     }
 
     /// Sends until the lane is retired or the sender is to end.
@@ -217,6 +222,7 @@ impl LaneSender {
             if attempt > 0 {
                 link.metrics.retried.add(&offer.counts);
             }
+            let begun = Instant::now();
             let answer = tokio::select! {
                 answer = link.attempt(offer.body.clone(), offer.encoding, attempt) => answer,
                 () = reached(&mut self.phase, Phase::Stop) => {
@@ -225,6 +231,7 @@ impl LaneSender {
                     return Fate::Stopped;
                 }
             };
+            self.attempt_took = begun.elapsed();
             let (why, after) = match answer {
                 Answer::Accepted(None) => return Fate::Accepted,
                 Answer::Accepted(Some(written)) => {

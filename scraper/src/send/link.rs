@@ -12,6 +12,7 @@ use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::body_size::BodySize;
 use super::metrics::SendMetrics;
+use super::refused_series::RefusedSeries;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
 use crate::news::News;
@@ -51,6 +52,8 @@ pub(super) struct Link {
     stores_in_part: AtomicBool,
     /// How large a body it takes; the same.
     pub(super) body_size: BodySize,
+    /// Which series it does not take; the same.
+    pub(super) refused_series: RefusedSeries,
 }
 
 impl Link {
@@ -69,7 +72,7 @@ impl Link {
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
-        let (versions, stores_in_part, body_size) = Default::default();
+        let (versions, stores_in_part, body_size, refused_series) = Default::default();
         Ok(Self {
             config,
             metrics,
@@ -84,6 +87,7 @@ impl Link {
             versions,
             stores_in_part,
             body_size,
+            refused_series,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Metadata by remote write 1.0: requests of their own, in intervals, best effort. They pass by the queue: what is not
-//! taken within its interval is told anew with the next one, so nothing is kept for them and they hold nothing up.
+//! taken within its interval is told anew with the next one, so nothing is kept for them and they hold nothing up. A pause
+//! that the receiver asks for lasts as for samples, over further intervals too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +32,10 @@ pub(super) async fn send_always(link: Arc<Link>, labels: Arc<Shared>, mut phase:
             due = Instant::now() + every;
             // By 2.0 they go with the series.
             if link.config.protobuf_message == ProtobufMessage::V1 || link.lacks_v2() {
-                send(&link, &requests(&labels, link.config.metadata.max_samples_per_send), due).await;
+                let requests = requests(&labels, link.config.metadata.max_samples_per_send);
+                if let Some(asked) = send(&link, &requests, due).await {
+                    due = due.max(asked);
+                }
             }
         }
     };
@@ -65,26 +69,42 @@ fn compressed(body: &[u8], count: u64) -> Option<(Bytes, u64)> {
     (count > 0).then(|| (Bytes::from(body), count))
 }
 
-/// Sends requests one after the other, as far as they are taken before `until`.
-async fn send(link: &Link, requests: &[(Bytes, u64)], until: Instant) {
+/// Sends requests one after the other, as far as they are taken before `until`. Before the time that it gives nothing is to
+/// be sent.
+async fn send(link: &Link, requests: &[(Bytes, u64)], until: Instant) -> Option<Instant> {
+    let mut not_before = None;
     for (body, count) in requests {
         let counts = Counts { metadata: *count, ..Counts::default() };
-        if let Err(why) = send_one(link, body, &counts, until).await {
+        let sent = match not_before {
+            None => send_one(link, body, &counts, until).await,
+            Some(_) => Err(Unsent { why: "the receiver asked for a pause".to_owned(), not_before }),
+        };
+        if let Err(unsent) = sent {
+            not_before = unsent.not_before;
             link.metrics.failed.add(&counts);
             if let Some(untold) = link.refusals.tell(std::time::Instant::now()) {
                 tracing::warn!(
                     destination = link.config.name,
                     families = count,
-                    why,
+                    why = unsent.why,
                     untold,
                     "metadata are not sent"
                 );
             }
         }
     }
+    not_before
 }
 
-async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) -> Result<(), String> {
+/// Metadata that were not taken.
+struct Unsent {
+    why: String,
+    /// The end of the pause that the receiver asked for, where that is later than there is time.
+    not_before: Option<Instant>,
+}
+
+async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) -> Result<(), Unsent> {
+    let refused = |why| Unsent { why, not_before: None };
     let mut backoff = Backoff::new(link.config.queue.min_backoff, link.config.queue.max_backoff);
     let mut attempt = 0;
     loop {
@@ -100,16 +120,18 @@ async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) ->
                     return Ok(());
                 }
                 Answer::Again { why, after, .. } => (why, after),
-                Answer::NoV1 { why } | Answer::NoV2 { why } | Answer::Hinted { why } => return Err(why),
+                Answer::NoV1 { why } | Answer::NoV2 { why } | Answer::Hinted { why } => {
+                    return Err(refused(why));
+                }
                 Answer::TooLarge(refusal) | Answer::Refused(refusal, _) | Answer::Unwanted(refusal) => {
-                    return Err(format!("HTTP status {}: {}", refusal.status, refusal.message));
+                    return Err(refused(format!("HTTP status {}: {}", refusal.status, refusal.message)));
                 }
             };
         attempt += 1;
-        let pause = backoff.pause(after);
-        if Instant::now() + pause >= until {
-            return Err(why);
+        let next = Instant::now() + backoff.pause(after);
+        if next >= until {
+            return Err(Unsent { why, not_before: after.map(|_| next) });
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep_until(next).await;
     }
 }

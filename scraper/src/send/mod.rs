@@ -16,6 +16,7 @@ mod link;
 mod metadata;
 mod metrics;
 mod piece;
+mod refused_series;
 mod shown;
 mod units;
 mod versions;

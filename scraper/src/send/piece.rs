@@ -1,5 +1,6 @@
 //! A part of a request that was not taken as a whole.
 
+use super::answer::Refusal;
 use super::join::JOINED_BYTES_MAX;
 use super::units::{Counts, Unit, to_v1};
 use crate::queue::Encoding;
@@ -10,16 +11,28 @@ pub(super) struct Piece {
     pub(super) units: Vec<Unit>,
     /// Whether an earlier copy of it may have been stored.
     pub(super) maybe_stored: bool,
+    /// All its series were refused alone before.
+    pub(super) known: bool,
+    /// It was refused, and is given up unless one of the pieces before it is taken that stand for it.
+    pub(super) condemned: Option<Refusal>,
 }
 
 impl Piece {
+    pub(super) fn new(units: Vec<Unit>, maybe_stored: bool) -> Self {
+        Self { units, maybe_stored, known: false, condemned: None }
+    }
+
+    /// Some of its units, or what became of them.
+    pub(super) fn part(&self, units: Vec<Unit>) -> Self {
+        Self { units, maybe_stored: self.maybe_stored, known: self.known, condemned: None }
+    }
+
     pub(super) fn encoding(&self) -> Encoding {
         self.units.first().map_or(Encoding::V1, Unit::encoding)
     }
 
     /// The same as 1.0, in order, and in pieces that are no larger than a request is made: labels take more room in 1.0.
     pub(super) fn into_v1(self) -> Vec<Self> {
-        let maybe_stored = self.maybe_stored;
         let mut pieces: Vec<Self> = Vec::new();
         let mut bytes = 0;
         for unit in self.units.iter().flat_map(to_v1) {
@@ -28,7 +41,7 @@ impl Piece {
                 Some(last) if bytes <= JOINED_BYTES_MAX => last.units.push(unit),
                 _ => {
                     bytes = unit.len();
-                    pieces.push(Self { units: vec![unit], maybe_stored });
+                    pieces.push(self.part(vec![unit]));
                 }
             }
         }

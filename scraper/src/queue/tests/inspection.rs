@@ -92,11 +92,47 @@ fn an_inspection_finds_every_flipped_bit_of_a_record() {
 }
 
 #[test]
+fn a_queue_without_a_good_description_is_shown_with_what_is_wrong() {
+    let world = World::new();
+    let queue = world.open(1);
+    queue.append(0, samples(3), b"body").unwrap();
+    drop(queue);
+    let meta = Path::new(DIR).join("meta");
+    let good = world.disk.bytes(&meta);
+    let mut flipped = good.clone();
+    flipped[30] ^= 1;
+    let nothing: &[u8] = b"";
+    for (bytes, told) in [
+        (Some(&*flipped), "/data/prod/meta is damaged; a scraper"),
+        (Some(nothing), "/data/prod/meta is not the description of a promring queue"),
+        (Some(b"{}"), "/data/prod/meta is not the description of a promring queue"),
+        (None, "/data/prod/meta is missing; a scraper"),
+    ] {
+        match bytes {
+            Some(bytes) => world.disk.put(&meta, bytes),
+            None => world.disk.remove(&meta).unwrap(),
+        }
+        let seen = look(&world);
+        assert_eq!((seen.destination.as_deref(), seen.pending().samples, seen.is_sound()), (None, 3, false));
+        let text = seen.to_string();
+        assert!(text.starts_with(&format!("queue of an unknown destination\n{told}")), "{text}");
+        assert!(
+            text.contains("to send: 1 records, 3 samples") && text.ends_with("damaged, see above\n"),
+            "{text}"
+        );
+    }
+    world.disk.put(&meta, &good);
+    assert!(look(&world).is_sound());
+}
+
+#[test]
 fn a_directory_of_something_else_is_no_queue() {
     let world = World::new();
-    drop(world.open(1));
-    world.disk.put(&Path::new(DIR).join("meta"), b"{}");
     let look = |dir| inspect(&world.disk, Path::new(dir), Depth::Bodies);
-    assert!(matches!(look(DIR), Err(QueueError::Foreign { .. })));
-    assert!(matches!(look("/data/nothing"), Err(QueueError::Io { .. })));
+    world.disk.create_dir(Path::new("/data/else")).unwrap();
+    assert!(matches!(look("/data/else"), Err(QueueError::NoQueue { .. })));
+    world.disk.put(Path::new("/data/else/meta"), b"{}");
+    assert!(matches!(look("/data/else"), Err(QueueError::Foreign { .. })));
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Inspection::of(&dir.path().join("nothing")), Err(QueueError::Io { .. })));
 }

@@ -1,5 +1,7 @@
 //! Metadata by remote write 1.0.
 
+use std::sync::atomic::AtomicBool;
+
 use promring_proto::remote_write::v1::MetricType;
 
 use super::receiver::{Action, Receiver};
@@ -89,5 +91,32 @@ async fn a_receiver_of_2_0_is_told_with_the_series_and_apart_only_where_it_lacks
     let received = receiver.received();
     assert!(received[0].is_v2(), "whatever the interval, nothing was told before");
     assert!(received[1..].iter().any(|request| request.decoded.metadata.len() == 1));
+    sending.kill().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_the_receiver_asks_for_lasts_over_further_intervals() {
+    let asked = Arc::new(Mutex::new(None));
+    let (told, early) = (Arc::clone(&asked), Arc::new(AtomicBool::new(false)));
+    let seen = Arc::clone(&early);
+    // Many times the interval.
+    let pause = Duration::from_secs(1);
+    let receiver = Receiver::start(move |number, _| match number {
+        0 => {
+            *told.lock().unwrap() = Some(std::time::Instant::now());
+            Action::AnswerWith(503, "Retry-After", pause.as_secs().to_string())
+        }
+        _ => {
+            let since = told.lock().unwrap().map(|asked: std::time::Instant| asked.elapsed());
+            seen.fetch_or(since.is_none_or(|since| since < pause), Ordering::Relaxed);
+            Action::Answer(204, "")
+        }
+    })
+    .await;
+    // Two requests: the second one waits as well.
+    let (sending, _kept) = telling(&receiver.url, "", &THREE);
+    receiver.requests(3).await;
+    assert!(!early.load(Ordering::Relaxed), "something came before the pause was over");
+    assert_eq!(sending.metric("prometheus_remote_storage_metadata_failed_total", ""), 3);
     sending.kill().await;
 }

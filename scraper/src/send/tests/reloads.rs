@@ -86,3 +86,47 @@ async fn what_is_left_of_a_request_is_not_that_of_another_one() {
     assert_eq!(names, ["c", "d"]);
     sending.kill().await;
 }
+
+#[tokio::test]
+async fn what_was_to_be_given_up_for_a_few_is_asked_for_again_after_a_reload() {
+    // 0: nothing bad is taken. 1: nor is anything answered that comes alone. 2: everything is taken that does not come alone.
+    let state = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let now = Arc::clone(&state);
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        match now.load(Ordering::Relaxed) {
+            1 if samples.len() == 1 => Action::Answer(503, "not now"),
+            2 if samples.len() == 1 => Action::Answer(400, "alone"),
+            0 | 1 if samples.iter().any(|(name, _)| name.starts_with("bad")) => {
+                Action::Answer(400, "too many labels")
+            }
+            _ => Action::Store,
+        }
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let config = destination("prod", &receiver.url, "");
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let configs = std::slice::from_ref(&config);
+    let mut sending = Sending::open_with(dir.path(), configs, &QueueSettings::default(), &recorder);
+    sending.start();
+    let names: Vec<String> = (0..12).map(|at| format!("bad{at}")).collect();
+    let record = |time| -> Vec<(&str, i64)> { names.iter().map(|name| (name.as_str(), time)).collect() };
+    for time in 1..=2 {
+        sending.append(&record(time));
+        sending.drained().await;
+    }
+    state.store(1, Ordering::Relaxed);
+    let before = receiver.received().len();
+    sending.append(&record(3));
+    // All of them, and the first of those that are asked for alone, again and again.
+    receiver.requests(before + 3).await;
+    assert_eq!(receiver.received()[before + 1].samples().len(), 1);
+    sending.senders[0].yield_queue().await;
+    state.store(2, Ordering::Relaxed);
+    replace(&mut sending, &config, &recorder).await;
+    sending.drained().await;
+    assert_eq!(sending.refused("rejected"), 28, "the four that were to be asked for alone");
+    let stored = receiver.stored();
+    assert!(stored.len() == 8 && stored.values().all(|times| *times == [3]), "{stored:?}");
+}

@@ -14,12 +14,13 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use promring_model::hash::FieldHasher;
 
 use crate::queue::Encoding;
 pub(super) use downgrade::to_v1;
 use fields::{Field, fields, push_bytes};
 pub(super) use fields::{SNAPPY_LENGTH_BYTES_MAX, snappy_parts};
-use symbols::Symbols;
+use symbols::{Symbols, label_refs};
 
 /// Most bytes of a request after decompression. A queue's record comes from ourselves; this bounds a damaged length.
 const DECODED_BYTES_MAX: usize = 64 << 20;
@@ -61,6 +62,31 @@ pub(super) struct Unit {
 impl Unit {
     pub(super) fn encoding(&self) -> Encoding {
         if self.symbols.is_none() { Encoding::V1 } else { Encoding::V2 }
+    }
+
+    /// A hash of its labels, the same in every request, of 1.0 and of 2.0. None: it is no series.
+    pub(super) fn series_hash(&self) -> Option<u64> {
+        let field = fields(&self.bytes).next()?.ok()?;
+        let series = field.content().ok()?;
+        let mut hasher = FieldHasher::new();
+        match &self.symbols {
+            Some(symbols) => {
+                for reference in label_refs(series).flatten() {
+                    hasher.field(symbols.get(reference).unwrap_or_default());
+                }
+            }
+            None if field.number == 1 => {
+                for label in fields(series).flatten().filter(|inner| inner.number == 1) {
+                    let label = label.content().ok()?;
+                    for number in [1, 2] {
+                        let text = fields(label).flatten().find(|inner| inner.number == number);
+                        hasher.field(text.map_or(Ok(&[][..]), |text| text.content()).ok()?);
+                    }
+                }
+            }
+            None => return None,
+        }
+        Some(hasher.finish64())
     }
 
     /// Bytes that it takes in a request, before compression and without symbols.

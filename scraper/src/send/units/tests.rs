@@ -55,6 +55,30 @@ fn a_series_of_several_samples_becomes_several_of_one() {
 }
 
 #[test]
+fn a_series_has_one_hash_in_every_request_of_both_versions() {
+    let request = |symbols: &[&str], labels: [u32; 4]| v2::Request {
+        symbols: symbols.iter().map(|symbol| (*symbol).to_owned()).collect(),
+        timeseries: vec![v2::TimeSeries {
+            labels_refs: labels.to_vec(),
+            samples: vec![v2::Sample { timestamp: 5, ..v2::Sample::default() }],
+            ..v2::TimeSeries::default()
+        }],
+    };
+    let unit = |request: v2::Request| {
+        take_apart(Encoding::V2, &compress(&request.encode_to_vec())).unwrap().remove(0)
+    };
+    let one = unit(request(&["", "__name__", "a", "job", "j"], [1, 2, 3, 4]));
+    let same = unit(request(&["", "j", "job", "a", "__name__"], [4, 3, 2, 1]));
+    let other = unit(request(&["", "__name__", "a", "job", "j"], [1, 4, 3, 2]));
+    assert!(one.series_hash().is_some() && one.series_hash() == same.series_hash());
+    assert_ne!(one.series_hash(), other.series_hash());
+    assert_eq!(to_v1(&one)[0].series_hash(), one.series_hash());
+    let metadata = WriteRequest { timeseries: Vec::new(), metadata: vec![Default::default()] };
+    let units = take_apart(Encoding::V1, &compress(&metadata.encode_to_vec())).unwrap();
+    assert_eq!(units[0].series_hash(), None);
+}
+
+#[test]
 fn bytes_that_are_no_request_are_told() {
     for bad in
         [&b""[..], b"\x05abc", &compress(b"\x0a\xff"), &compress(&[0x0a, 2, 0x12, 9]), &compress(&[0x0f])]
