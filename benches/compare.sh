@@ -6,11 +6,11 @@
 #   benches/compare.sh [--targets N] [--series N] [--interval S] [--warmup S] [--measure S] [--rounds N]
 #                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--metadata 0|1] [--profile]
 #
-# --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --metadata 0 has promring send no
-# metadata: a Prometheus agent sends none beside series. --profile samples promring
-# with perf while it is measured, where perf is there, and prints where its time goes; such a run's numbers are no result.
-# vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus (3.15,
-# as an agent) the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends
+# --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --metadata 0 has neither send
+# metadata. With --metadata 1 Prometheus is a server with metadata-wal-records, since an agent has none to send beside
+# series. --profile samples promring with perf while it is measured, where perf is there, and prints where its time goes;
+# such a run's numbers are no result. vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus (3.15)
+# the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends
 # after a time that is known from the flags. Needs bash, curl and python3 beside a Rust toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -165,8 +165,9 @@ for round in $(seq "$rounds"); do
           -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
       prometheus)
         for version in $messages; do
-          run "prometheus-$version.0" "$PROMETHEUS_3" --agent --config.file="$work/v$version.yml" \
-            --storage.agent.path="$work/agent-$version-$round" --web.listen-address=127.0.0.1:18090 --log.level=warn
+          storage=(--agent --storage.agent.path="$work/agent-$version-$round")
+          [ "$metadata" = 0 ] || storage=(--enable-feature=metadata-wal-records --storage.tsdb.path="$work/tsdb-$version-$round")
+          run "prometheus-$version.0" "$PROMETHEUS_3" "${storage[@]}" --config.file="$work/v$version.yml" --web.listen-address=127.0.0.1:18090 --log.level=warn
         done ;;
     esac
   done

@@ -56,7 +56,8 @@ impl Piece {
         counts
     }
 
+    /// `i64::MIN` where nothing in it has a time that counts.
     pub(super) fn newest_ms(&self) -> i64 {
-        self.units.iter().filter_map(|unit| unit.newest_ms).max().unwrap_or(i64::MAX)
+        self.units.iter().filter_map(|unit| unit.newest_ms).max().unwrap_or(i64::MIN)
     }
 }

@@ -1,5 +1,7 @@
 use std::sync::atomic::AtomicBool;
 
+use prost::Message as _;
+
 use super::*;
 
 #[tokio::test]
@@ -278,6 +280,25 @@ async fn a_receiver_that_refuses_everything_is_not_behind() {
     sending.append(&[("a", 5_000), ("b", 7_000)]);
     sending.drained().await;
     assert_eq!(sending.refused("rejected"), 2);
+    assert_eq!(sending.metric("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", ""), 7);
+}
+
+#[tokio::test]
+async fn what_has_no_time_and_is_refused_tells_no_time() {
+    let receiver = Receiver::start(|_, _| Action::Answer(400, "no")).await;
+    let (sending, _dir) = queueing_for(&receiver, "");
+    let family = v1::MetricMetadata { metric_family_name: "a".to_owned(), ..Default::default() };
+    let labels = vec![v1::Label { name: "__name__".to_owned(), value: "a".to_owned() }];
+    let samples = vec![v1::Sample { value: 1.0, timestamp: 7_000 }];
+    let series = v1::TimeSeries { labels, samples, ..Default::default() };
+    let request = v1::WriteRequest { timeseries: vec![series], metadata: vec![family] };
+    let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+    let meta =
+        RecordMeta { samples: 1, metadata: 1, first_ms: 7_000, last_ms: 7_000, ..RecordMeta::default() };
+    sending.queues[0].append(0, meta, &body).unwrap();
+    sending.start();
+    sending.drained().await;
+    assert_eq!(receiver.received().len(), 3);
     assert_eq!(sending.metric("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", ""), 7);
 }
 
