@@ -1,6 +1,6 @@
 //! Keys that a section does not have.
 
-use super::nearest;
+use super::{joined, nearest};
 use crate::config::raw::{OTHER_DISCOVERIES, keys_of_all_sections};
 use crate::config::report::{Report, Spot, without_value};
 use crate::config::yaml::{Kind, Node};
@@ -103,9 +103,7 @@ pub(crate) fn unknown_key(
 fn unjoined(key: &str, keys: &[&str], value: &Node) -> Option<String> {
     let (name, rest) = key.split_once(':')?;
     let empty = matches!(&value.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
-    // It may be a secret.
-    ((empty || keys.contains(&name)) && !rest.is_empty())
-        .then(|| format!("put a space after the colon: {}: …", without_value(name)))
+    ((empty || keys.contains(&name)) && !rest.is_empty()).then(|| joined::parted(name, rest))
 }
 
 /// The first keys of a long list.

@@ -194,7 +194,8 @@ fn with_dollar_signs(text: &str) -> String {
     repaired
 }
 
-/// `hashmod` into a label, and then `keep` of one value of it: a shard of a Prometheus that was split by hand.
+/// `hashmod` into a label, and then `keep` of one value of it, or `drop` of others: a shard of a Prometheus that was split
+/// by hand.
 fn sharding(report: &mut Report, rules: &[Written<'_>]) {
     let mut hashed: HashMap<&str, Spot> = HashMap::new();
     for Written { raw: rule, spot, .. } in rules {
@@ -204,13 +205,14 @@ fn sharding(report: &mut Report, rules: &[Written<'_>]) {
                     hashed.insert(target, *spot);
                 }
             }
-            "keep" => {
+            action @ ("keep" | "drop") => {
                 let sources = rule.source_labels.get().map_or(&[][..], |list| &**list);
                 let hash = sources.iter().find_map(|source| hashed.get(&**source.get()?));
                 if let Some(hash) = hash {
                     let line = spot.line;
+                    let what = if action == "keep" { "one shard" } else { "a part" };
                     report
-                        .warning(*hash, format!("hashmod here and keep on line {line} leave one shard of the targets, and nobody scrapes the others"))
+                        .warning(*hash, format!("hashmod here and {action} on line {line} leave {what} of the targets, and nobody scrapes the others"))
                         .hint("remove both rules: promring spreads targets over its scrapers by itself");
                 }
             }

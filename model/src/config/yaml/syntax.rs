@@ -3,6 +3,7 @@
 use granit_parser::{ErrorKind, ScanError};
 
 use super::{DEPTH_MAX, Problem};
+use crate::config::hints;
 
 /// A syntax error for a person: where, what, and what to write instead. `open`: the line of a bracket that is still open.
 pub(super) fn explain(text: &str, error: &ScanError, open: Option<u32>) -> Problem {
@@ -27,6 +28,20 @@ pub(super) fn too_deep(line: u32, column: u32) -> Problem {
 
 fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<u32>) -> String {
     let indent_has_tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    if !matches!(kind, ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar)
+        && !indent_has_tab
+        && let Some(hint) = hints::in_line(before).or_else(|| hints::in_line(line))
+    {
+        return hint;
+    }
+    if matches!(kind, ErrorKind::FlowMappingValueAdjacentCollection)
+        && let Some(hint) = hints::in_braces(line, column)
+    {
+        return hint;
+    }
+    if let Some(value) = text_that_begins_with_a_bracket(line, open.is_some()) {
+        return value;
+    }
     let template = [("{{", "{{ … }}"), ("{%", "{% … %}")].iter().find(|(mark, _)| line.contains(mark));
     let hint = match kind {
         _ if indent_has_tab => "YAML is indented by spaces; replace each tab",
@@ -117,6 +132,29 @@ fn hint(kind: &ErrorKind, before: &str, line: &str, column: usize, open: Option<
         }
     };
     hint.to_owned()
+}
+
+/// The hint for a text such as `[a-z]+` without quotes, of which YAML makes a list and something behind it.
+fn text_that_begins_with_a_bracket(line: &str, in_brackets: bool) -> Option<String> {
+    let (key, value) = line.match_indices(": [").find_map(|(colon, _)| {
+        let key = line[..colon].rsplit(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next()?;
+        let value = &line[colon + 2..];
+        let mut depth = 0_usize;
+        let end = value.find(|c: char| {
+            depth = match c {
+                '[' => depth + 1,
+                ']' => depth.saturating_sub(1),
+                _ => depth,
+            };
+            depth == 0
+        })?;
+        let rest = value[end + 1..].trim_start();
+        let is_behind = |c: char| c != '#' && !(in_brackets && ",]}".contains(c));
+        rest.starts_with(is_behind).then_some((key, value))
+    })?;
+    let ends: &[&str] = if in_brackets { &[", ", "}"] } else { &[" #"] };
+    let end = ends.iter().filter_map(|end| value.find(end)).min().unwrap_or(value.len());
+    hints::in_quotes(key, value[..end].trim_end())
 }
 
 /// Whether a value before this column has a colon of its own.
