@@ -332,6 +332,22 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_that_waits_is_shown_once_where_no_error_is_and_their_number_is_bounded() {
+        let mut report = Report::default();
+        let file = report.file(Path::new("a.yml"));
+        let spot = |line| Spot { file, line, column: 1, path: PathId::default() };
+        for line in (1..=30).chain(1..=15) {
+            report.warning_unless_error(spot(line), "hm");
+        }
+        report.error(spot(1), "no");
+        let (diagnostics, _) = report.finish();
+        let lines: Vec<_> = diagnostics.iter().map(|found| (found.line, found.severity)).collect();
+        assert_eq!(lines[..2], [(1, Severity::Error), (2, Severity::Warning)]);
+        assert_eq!(lines.len(), WAITING_MAX + 1, "and one line for the rest");
+        assert!(diagnostics.last().unwrap().message.starts_with("10 more"));
+    }
+
+    #[test]
     fn an_error_is_shown_however_many_warnings_come_before_it() {
         let mut report = Report::default();
         let file = report.file(Path::new("a.yml"));

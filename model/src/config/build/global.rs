@@ -114,6 +114,8 @@ impl Builder<'_> {
                     .value(value)
                     .hint(if is_legacy_label_name(name) {
                         format!("set {name}, or write $$ for a dollar sign")
+                    } else if let Some((name, _)) = name.split_once(':').filter(|(name, _)| is_legacy_label_name(name)) {
+                        format!("no default can stand here: set {name} and write ${{{name}}}, or write the value itself")
                     } else {
                         "no variable has such a name: write the value itself, or $$ for a dollar sign"
                             .to_owned()

@@ -337,10 +337,14 @@ impl Builder<'_> {
                 .value(name)
                 .hint("remove it: it is set by itself");
         } else if name.is_empty() || !name.bytes().all(is_token) {
-            self.report
-                .error(spot, "not a valid header name")
-                .value(&without_value(name))
-                .hint("a name holds letters, digits and any of !#$%&'*+-.^_`|~, and no space");
+            self.report.error(spot, "not a valid header name").value(&without_value(name)).hint(
+                match name.split_once(':') {
+                    Some((name, _)) => format!("put a blank after the colon: {}: …", without_value(name)),
+                    None => {
+                        "a name holds letters, digits and any of !#$%&'*+-.^_`|~, and no space".to_owned()
+                    }
+                },
+            );
         }
     }
 

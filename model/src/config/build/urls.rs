@@ -33,7 +33,12 @@ impl Builder<'_> {
             Err(error) => format!("not a valid URL: {error}"),
         };
         let shown = hints::without_password(text);
-        let hint = hints::url(&shown);
+        let hint = match text.contains("${") {
+            // Whatever it stands for, and be it the password.
+            true => remarks::variable_hint(text).map(str::to_owned),
+            false => None,
+        };
+        let hint = hint.unwrap_or_else(|| hints::url(&shown));
         self.report.error(spot, problem).value(&shown).hint(hint);
         None
     }

@@ -28,7 +28,7 @@ fn shown(key: &str, value: &str) -> String {
         names_a_secret(key) || ["user", "pass", "credentials"].iter().any(|word| key.contains(word));
     let is_long = value.chars().nth(VALUE_CHARS_MAX).is_some();
     // What follows a blank may belong to another key.
-    if is_secret || is_long || value.contains(char::is_whitespace) || value.starts_with('{') {
+    if is_secret || is_long || value.contains(char::is_whitespace) || value.contains('{') {
         return withheld(value);
     }
     let value = without_password(value);
@@ -70,16 +70,17 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 /// Warns of a name such as a label's that holds its value, in a map in braces: Prometheus takes it, as a name without a value.
 pub(crate) fn joined_name(report: &mut Report, spot: Spot, name: &str, value: &Kind) {
-    let is_nothing = matches!(value, Kind::Scalar(scalar) if scalar.plain && scalar.text.is_empty());
+    // The parser writes a tilde for what is not there.
+    let is_nothing = matches!(value, Kind::Scalar(scalar) if matches!(&*scalar.text, "" | "~"));
     let Some((key, joined)) = split(name).filter(|_| is_nothing) else { return };
     // Labels are there to be shown; a header or a parameter may be a token.
     let is_label = report.has_key(spot.path, |key| matches!(key, "labels" | "external_labels"));
     let hint = if is_label { parted_name(key, joined) } else { parted_name(key, "…") };
-    let message = format!(
-        "this is one name without a value, as YAML and Prometheus read it: the blank after the colon behind {} is missing",
-        without_value(key)
-    );
-    report.warning(spot, message).hint(hint);
+    let message =
+        "this is one name without a value, for YAML and for Prometheus: there is no blank after the colon";
+    if let Some(finding) = report.warning_unless_error(spot, message) {
+        finding.hint(hint);
+    }
 }
 
 /// The hint for `KEY:[` and `KEY:{` within brackets, where the colon stands before this 0-based column of a line, or in it.
@@ -97,8 +98,8 @@ pub(crate) fn in_braces(line: &str, column: usize) -> Option<String> {
     (!key.is_empty()).then(|| parted(key, value))
 }
 
-/// The hint for a line that begins with `KEY:VALUE`, where the key is one of the configuration's.
-pub(crate) fn in_line(line: &str) -> Option<String> {
+/// The hint for a line that begins with `KEY:VALUE`, where the key is one of the configuration's, or `any`.
+pub(crate) fn in_line(line: &str, any: bool) -> Option<String> {
     let mut text = line.trim();
     let mut is_item = false;
     while let Some(rest) = text.strip_prefix("- ") {
@@ -107,13 +108,28 @@ pub(crate) fn in_line(line: &str) -> Option<String> {
     let (key, value) = split(text)?;
     // A target whose host is called as a key is.
     let is_target = is_item && value.bytes().all(|b| b.is_ascii_digit());
-    (is_known(key) && !value.starts_with(char::is_whitespace) && !is_target).then(|| parted(key, value))
+    ((any || is_known(key)) && !value.starts_with(char::is_whitespace) && !is_target)
+        .then(|| parted(key, value))
 }
+
+/// Keys of single texts whose values may well begin with a bracket.
+const TEXTS: [&str; 10] = [
+    "regex",
+    "replacement",
+    "target_label",
+    "separator",
+    "username",
+    "password",
+    "credentials",
+    "bearer_token",
+    "client_secret",
+    "url",
+];
 
 /// The hint for a value that begins as a list does, and is a text.
 pub(crate) fn in_quotes(key: &str, value: &str) -> Option<String> {
     let value = || shown(key, value).replace('\'', "''");
-    is_known(key).then(|| format!("put the value into single quotes: {key}: '{}'", value()))
+    TEXTS.contains(&key).then(|| format!("put the value into single quotes: {key}: '{}'", value()))
 }
 
 #[cfg(test)]
@@ -132,7 +148,7 @@ mod tests {
             ("  - <<:*base", "<<: *base"),
             ("  static_configs:[{targets: [a:1]}]", "static_configs: […]"),
         ] {
-            assert_eq!(in_line(line), Some(format!("put a blank after the colon: {hint}")), "{line}");
+            assert_eq!(in_line(line, false), Some(format!("put a blank after the colon: {hint}")), "{line}");
         }
         for line in [
             "job_name: a",
@@ -144,10 +160,19 @@ mod tests {
             "url: http://a",
             "job_name:",
         ] {
-            assert_eq!(in_line(line), None, "{line}");
+            assert_eq!(in_line(line, false), None, "{line}");
         }
-        let long = in_line(&format!("job_name:{}", "x".repeat(100_000)));
+        let long = in_line(&format!("job_name:{}", "x".repeat(100_000)), false);
         assert_eq!(long.as_deref(), Some("put a blank after the colon: job_name: …"));
+    }
+
+    #[test]
+    fn of_names_that_are_not_known_the_value_is_not_shown() {
+        assert_eq!(
+            in_line("  X-Token:hidden", true).as_deref(),
+            Some("put a blank after the colon: X-Token: …")
+        );
+        assert_eq!(in_line("  - host:9100", true), None);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! Values of known keys that cannot be used.
 
 use super::joined;
-use crate::config::raw::{RawFileSd, RawHttpSd, RawKubernetes, RawRemoteWrite, RawTargetGroup, Section};
+use crate::config::raw::{
+    RawAuthorization, RawFileSd, RawHttpSd, RawKubernetes, RawNamespaces, RawRemoteWrite, RawTargetGroup,
+    Section,
+};
 use crate::config::remarks::variable_hint;
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
@@ -49,6 +52,7 @@ pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind) -> Option<Stri
         Kind::Mapping(_) if wanted_text => {
             "put quotes around a value that begins with { or holds a colon and a space"
         }
+        Kind::Sequence(_) if wanted == Wanted::Section(RawNamespaces::NAME) => "write {names: […]}",
         Kind::Sequence(_) if wanted_text => "write one value, and put quotes around one that begins with [",
         Kind::Sequence(items) if items.iter().any(is_map) => "this is a single map: remove the dash",
         Kind::Sequence(_) => "write keys with their values instead, such as {KEY: VALUE}",
@@ -57,6 +61,9 @@ pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind) -> Option<Stri
                 && let Some(entry) = entry(section, &scalar.text)
             {
                 return Some(format!("write {entry}"));
+            }
+            if wanted == Wanted::Section(RawAuthorization::NAME) {
+                return Some("write {type: Bearer, credentials_file: …}".to_owned());
             }
             if let Some(hint) = joined::in_text(&scalar.text, wanted == Wanted::Map).filter(|_| scalar.plain)
             {

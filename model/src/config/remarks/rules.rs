@@ -49,6 +49,7 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
         backslash_references(report, written.raw);
+        asterisk_of_a_glob(report, written.raw);
     }
     if matches!(stage, Stage::Target { .. }) {
         sharding(report, rules);
@@ -162,6 +163,30 @@ fn eaten_references(report: &mut Report, rule: &RawRule) {
             .warning(*spot, "the regex has groups, and the replacement uses none of them")
             .value(text)
             .hint("if a shell or envsubst wrote this file, it took $1 for a variable; quote the dollar sign there");
+    }
+}
+
+/// `go_*` where `go_.*` was meant: names with an asterisk as in a file's name.
+fn asterisk_of_a_glob(report: &mut Report, rule: &RawRule) {
+    const NAME_BYTES_MIN: usize = 3;
+    let Given::Is(regex, spot) = &rule.regex else { return };
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+    let inner = regex.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(regex);
+    let glob = inner
+        .split('|')
+        .filter_map(|pattern| pattern.strip_suffix('*'))
+        .find(|name| name.len() >= NAME_BYTES_MIN && is_name(name));
+    if let Some(name) = glob {
+        let last = name.chars().next_back().unwrap_or_default();
+        report
+            .warning(
+                *spot,
+                format!(
+                    "an asterisk repeats the {last} before it, so this does not match what begins with {name}"
+                ),
+            )
+            .value(regex)
+            .hint(format!("write {name}.*"));
     }
 }
 
