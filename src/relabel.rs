@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::process::ExitCode;
 
+use promring_model::columns::in_characters;
 use promring_model::config::ScrapeConfig;
 use promring_model::labels::{Labels, METRIC_NAME};
 use promring_model::relabel::{Rules, Step};
@@ -82,9 +83,10 @@ fn parse(line: &str) -> Result<Labels, String> {
         Ok(labels) => Ok(labels),
         Err(error) if looks_like_json(line) => {
             // The position is that within the line, which the caller names.
+            let column = in_characters(line.as_bytes(), error.line(), error.column());
+            let place = if column == 0 { String::new() } else { format!(", column {column}") };
             let error = error.to_string();
-            let (message, place) = error.split_once(" at line 1 column ").unwrap_or((&error, ""));
-            let place = if place.is_empty() { String::new() } else { format!(", column {place}") };
+            let message = error.split(" at line ").next().unwrap_or_default();
             Err(format!("not a JSON object of texts{place}: {message}"))
         }
         Err(_) => label_set(line).map(Labels::from_pairs).map_err(str::to_owned),

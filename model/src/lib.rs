@@ -5,6 +5,7 @@
 //! `cargo tree` that neither tokio nor kube is reachable from here.
 
 mod bytes;
+pub mod columns;
 pub mod config;
 pub mod duration;
 pub mod election;

@@ -59,6 +59,17 @@ fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
             ))
         }
         Kind::Mapping(_) => manifest(tree, root).or_else(|| other_config(tree, root)),
+        // Alloy's language has no colons; YAML takes a file of it for one long text.
+        Kind::Scalar(scalar)
+            if ["prometheus.scrape \"", "prometheus.remote_write \"", "discovery."]
+                .iter()
+                .any(|begin| scalar.text.starts_with(begin)) =>
+        {
+            Some((
+                "this is a configuration of Grafana Alloy".to_owned(),
+                "promring reads a Prometheus configuration",
+            ))
+        }
         Kind::Scalar(_) | Kind::Broken => None,
     }
 }
@@ -120,6 +131,26 @@ fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
     if has("receivers") && has("service") {
         let hint = "the Prometheus part stands under receivers.prometheus.config";
         return Some(("this is a configuration of the OpenTelemetry Collector".to_owned(), hint));
+    }
+    let of_agent = ["metrics", "prometheus"]
+        .into_iter()
+        .filter_map(|key| value(tree, root, key))
+        .any(|part| ["configs", "wal_directory"].iter().any(|key| value(tree, part, key).is_some()));
+    if of_agent {
+        let hint = "its jobs stand under metrics.configs: write scrape_configs and remote_write at the top of a file, and global beside them";
+        return Some(("this is a configuration of the Grafana Agent".to_owned(), hint));
+    }
+    let of_chart = |map: &Node| {
+        ["serverFiles", "prometheusSpec", "additionalScrapeConfigs", "extraScrapeConfigs"]
+            .iter()
+            .any(|key| value(tree, map, key).is_some())
+    };
+    if of_chart(root) || value(tree, root, "prometheus").is_some_and(of_chart) {
+        let hint = "check the file that the chart makes of them: what stands under scrape_configs, serverFiles or additionalScrapeConfigs";
+        return Some((
+            "these are the values of a Helm chart, not a Prometheus configuration".to_owned(),
+            hint,
+        ));
     }
     if has("groups") {
         let hint = "rules run where the samples are sent to; promring evaluates none";

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::raw::{At, Given, List, RawTargetGroup, Reader};
 use super::report::{PathId, Report, Spot};
-use super::{Diagnostic, yaml};
+use super::{Diagnostic, remarks, yaml};
 use crate::labels::Labels;
 use crate::target::{ADDRESS, TargetGroup};
 
@@ -83,15 +83,16 @@ fn read_json(report: &mut Report, whole: Spot, bytes: &[u8]) -> Option<Vec<Spott
     match json::Groups::read(bytes) {
         Ok(mut read) => {
             let groups = std::mem::take(&mut read.groups);
-            let spotted = |group: json::Group| SpottedGroup {
-                labels: group.labels,
-                targets: group
-                    .targets
-                    .into_iter()
-                    .map(|(target, at)| (target, spot(read.place(at))))
-                    .collect(),
+            let mut spotted = |(target, at): (Labels, usize)| {
+                let spot = spot(read.place(at));
+                remarks::unexpanded(report, spot, target.get(ADDRESS).unwrap_or_default());
+                (target, spot)
             };
-            Some(groups.into_iter().map(spotted).collect())
+            let groups = groups.into_iter().map(|group| SpottedGroup {
+                labels: group.labels,
+                targets: group.targets.into_iter().map(&mut spotted).collect(),
+            });
+            Some(groups.collect())
         }
         Err(json::Problem { line, column, message }) => {
             report

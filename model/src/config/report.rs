@@ -8,6 +8,9 @@ use super::{Diagnostic, Severity};
 /// Most findings that are kept; what comes after is counted and said in one line.
 const DIAGNOSTICS_MAX: usize = 200;
 
+/// Most findings that wait for what else is found at their place.
+const WAITING_MAX: usize = 20;
+
 /// Where a value stands: file, line, column and key path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spot {
@@ -24,7 +27,18 @@ pub(crate) struct PathId(u32);
 #[derive(Debug)]
 enum Step {
     Key(Arc<str>),
+    /// A key that a merge key brought.
+    Merged(Arc<str>),
     Index(usize),
+}
+
+impl Step {
+    fn key(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Key(key) | Self::Merged(key) => Some(key),
+            Self::Index(_) => None,
+        }
+    }
 }
 
 /// Gathers the findings of one load.
@@ -38,6 +52,8 @@ pub(crate) struct Report {
     errors: usize,
     /// Findings among those kept that are no errors: an error takes the place of one where there are too many.
     others: usize,
+    /// Warnings that are shown in the end where no error stands at their place.
+    waiting: Vec<Diagnostic>,
     /// What [`Report::push`] hands out when there are too many: it is thrown away.
     spare: Option<Diagnostic>,
 }
@@ -55,6 +71,37 @@ impl Report {
 
     pub(crate) fn key(&mut self, parent: PathId, key: Arc<str>) -> PathId {
         self.step(parent, Step::Key(key))
+    }
+
+    /// A key that stands in a map which a merge key brought.
+    pub(crate) fn merged_key(&mut self, parent: PathId, key: Arc<str>) -> PathId {
+        self.step(parent, Step::Merged(key))
+    }
+
+    /// Whether a merge key brought what this path leads to.
+    pub(crate) fn is_merged(&self, path: PathId) -> bool {
+        matches!(self.last_step(path), Some((_, Step::Merged(_))))
+    }
+
+    /// The key that a path ends with. `None` for an item of a list, and for the root.
+    pub(crate) fn last_key(&self, path: PathId) -> Option<&str> {
+        self.last_step(path).and_then(|(_, step)| step.key()).map(|key| &**key)
+    }
+
+    /// Whether a path leads through such a key, or ends with one.
+    pub(crate) fn has_key(&self, path: PathId, mut is_it: impl FnMut(&str) -> bool) -> bool {
+        let mut at = path;
+        while let Some((parent, step)) = self.last_step(at) {
+            if step.key().is_some_and(|key| is_it(key)) {
+                return true;
+            }
+            at = *parent;
+        }
+        false
+    }
+
+    fn last_step(&self, path: PathId) -> Option<&(PathId, Step)> {
+        (path.0 as usize).checked_sub(1).and_then(|at| self.paths.get(at))
     }
 
     pub(crate) fn index(&mut self, parent: PathId, index: usize) -> PathId {
@@ -80,18 +127,18 @@ impl Report {
     pub(crate) fn path(&self, path: PathId) -> String {
         let mut steps = Vec::new();
         let mut at = path;
-        while let Some((parent, step)) = (at.0 as usize).checked_sub(1).and_then(|at| self.paths.get(at)) {
+        while let Some((parent, step)) = self.last_step(at) {
             steps.push(step);
             at = *parent;
         }
         let mut text = String::new();
         for step in steps.into_iter().rev() {
             match step {
-                Step::Key(key) if !is_plain(key) => {
+                Step::Key(key) | Step::Merged(key) if !is_plain(key) => {
                     text.push_str(&format!("[{:?}]", without_value(key)));
                 }
-                Step::Key(key) if text.is_empty() => text.push_str(key),
-                Step::Key(key) => {
+                Step::Key(key) | Step::Merged(key) if text.is_empty() => text.push_str(key),
+                Step::Key(key) | Step::Merged(key) => {
                     text.push('.');
                     text.push_str(key);
                 }
@@ -144,18 +191,45 @@ impl Report {
         spot: Spot,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
-        self.errors += usize::from(severity == Severity::Error);
-        let diagnostic = Diagnostic {
+        let diagnostic = self.diagnostic(severity, spot, message.into());
+        self.keep(diagnostic)
+    }
+
+    /// A warning that is shown only where no error stands at its place in the end, and once for each place, however often
+    /// aliases lead there. `None`: it is not kept.
+    pub(crate) fn warning_unless_error(
+        &mut self,
+        spot: Spot,
+        message: impl Into<String>,
+    ) -> Option<&mut Diagnostic> {
+        let warning = self.diagnostic(Severity::Warning, spot, message.into());
+        if self.waiting.iter().any(|other| is_same_place(other, &warning)) {
+            return None;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.left_out += 1;
+            return None;
+        }
+        self.waiting.push(warning);
+        self.waiting.last_mut()
+    }
+
+    fn diagnostic(&self, severity: Severity, spot: Spot, message: String) -> Diagnostic {
+        Diagnostic {
             severity,
             file: self.files.get(spot.file as usize).cloned().unwrap_or_default(),
             line: spot.line as usize,
             column: spot.column as usize,
             path: self.path(spot.path),
             value: None,
-            message: super::diagnostic::message(message.into()),
+            message: super::diagnostic::message(message),
             hint: None,
-        };
-        let is_error = severity == Severity::Error;
+        }
+    }
+
+    fn keep(&mut self, diagnostic: Diagnostic) -> &mut Diagnostic {
+        let is_error = diagnostic.severity == Severity::Error;
+        self.errors += usize::from(is_error);
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
             self.left_out += 1;
             let replaceable = |found: &Diagnostic| found.severity != Severity::Error;
@@ -176,6 +250,13 @@ impl Report {
 
     /// The findings in the order of files and lines, and the files that were read.
     pub(crate) fn finish(mut self) -> (Vec<Diagnostic>, Vec<PathBuf>) {
+        for warning in std::mem::take(&mut self.waiting) {
+            let is_refused =
+                |found: &Diagnostic| found.severity == Severity::Error && is_same_place(found, &warning);
+            if !self.diagnostics.iter().any(is_refused) {
+                self.keep(warning);
+            }
+        }
         let order = |file: &Path| self.files.iter().position(|known| known == file);
         self.diagnostics.sort_by_cached_key(|found| (order(&found.file), found.line, found.column));
         if let Some(last) = self.diagnostics.last().filter(|_| self.left_out > 0) {
@@ -196,6 +277,10 @@ impl Report {
         }
         (self.diagnostics, self.files)
     }
+}
+
+fn is_same_place(one: &Diagnostic, other: &Diagnostic) -> bool {
+    (one.line, one.column) == (other.line, other.column) && one.file == other.file
 }
 
 /// Characters of a free key that a path shows.
@@ -244,6 +329,22 @@ mod tests {
         assert_eq!(diagnostics.len(), DIAGNOSTICS_MAX + 1);
         assert_eq!(diagnostics[0].line, 801);
         assert!(diagnostics.last().unwrap().message.starts_with("800 more"));
+    }
+
+    #[test]
+    fn a_warning_that_waits_is_shown_once_where_no_error_is_and_their_number_is_bounded() {
+        let mut report = Report::default();
+        let file = report.file(Path::new("a.yml"));
+        let spot = |line| Spot { file, line, column: 1, path: PathId::default() };
+        for line in (1..=30).chain(1..=15) {
+            report.warning_unless_error(spot(line), "hm");
+        }
+        report.error(spot(1), "no");
+        let (diagnostics, _) = report.finish();
+        let lines: Vec<_> = diagnostics.iter().map(|found| (found.line, found.severity)).collect();
+        assert_eq!(lines[..2], [(1, Severity::Error), (2, Severity::Warning)]);
+        assert_eq!(lines.len(), WAITING_MAX + 1, "and one line for the rest");
+        assert!(diagnostics.last().unwrap().message.starts_with("10 more"));
     }
 
     #[test]

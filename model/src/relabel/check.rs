@@ -1,7 +1,8 @@
 //! Which rules are refused, and what to write instead. The checks and their order are Prometheus's.
 
 use super::RuleSpec;
-use super::rule::{DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, is_valid_name};
+use super::by_name::only_regex;
+use super::rule::{DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, is_valid_name};
 use super::spec::{RuleError, RuleField};
 use crate::config::NameValidation;
 use crate::nearest::nearest;
@@ -128,17 +129,17 @@ pub(super) fn check(spec: &RuleSpec, action: Action, names: NameValidation) -> R
 }
 
 impl Action {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         ACTIONS.iter().find(|(_, action)| *action == self).map_or("", |(name, _)| name)
     }
 }
 
-fn error(field: RuleField, message: impl Into<String>, hint: impl Into<String>) -> RuleError {
+pub(super) fn error(field: RuleField, message: impl Into<String>, hint: impl Into<String>) -> RuleError {
     RuleError { field, message: message.into(), hint: Some(hint.into()), engine_bytes: 0 }
 }
 
 /// A hint that shows the whole rule as it should be.
-fn write(spec: &RuleSpec) -> String {
+pub(super) fn write(spec: &RuleSpec) -> String {
     format!("write `{spec}`")
 }
 
@@ -289,55 +290,5 @@ fn labels_only(spec: &RuleSpec) -> RuleSpec {
         target_label: spec.target_label.clone(),
         action: spec.action.clone(),
         ..RuleSpec::default()
-    }
-}
-
-/// `labeldrop` and `labelkeep` have `regex` only, and match it against label names.
-fn only_regex(spec: &RuleSpec, action: Action) -> Result<(), RuleError> {
-    let set = |value: &Option<String>, default: &str| value.as_deref().is_some_and(|value| value != default);
-    let extra = [
-        (spec.source_labels.is_some(), RuleField::SourceLabels),
-        (set(&spec.target_label, ""), RuleField::TargetLabel),
-        (spec.modulus.is_some_and(|modulus| modulus != 0), RuleField::Modulus),
-        (set(&spec.separator, DEFAULT_SEPARATOR), RuleField::Separator),
-        (set(&spec.replacement, DEFAULT_REPLACEMENT), RuleField::Replacement),
-    ];
-    let Some((_, field)) = extra.into_iter().find(|(set, _)| *set) else { return Ok(()) };
-    let message = format!("{} action requires only 'regex', and no other fields", action.as_str());
-    Err(error(field, message, only_regex_hint(spec)))
-}
-
-fn only_regex_hint(spec: &RuleSpec) -> String {
-    let labels = |regex: String| {
-        let repaired = RuleSpec { regex: Some(regex), action: spec.action.clone(), ..RuleSpec::default() };
-        let action = spec.action.as_deref().unwrap_or_default().to_ascii_lowercase();
-        format!("{action} matches the names of labels and takes regex only: {repaired}")
-    };
-    let regex = spec.regex.as_deref().unwrap_or(DEFAULT_REGEX);
-    let matches_all = matches!(regex, DEFAULT_REGEX | ".*" | "(.+)" | ".+" | "");
-    let target = spec.target_label.as_deref().filter(|target| !target.is_empty());
-    match (target, spec.source_labels.as_deref()) {
-        (Some(target), _) if matches_all => labels(regex::escape(target)),
-        // The label was to go only where another one has a certain value.
-        (Some(target), Some(sources @ [_, ..])) => {
-            let replace = RuleSpec {
-                source_labels: Some(sources.to_vec()),
-                target_label: Some(target.to_owned()),
-                regex: Some(regex.to_owned()),
-                replacement: Some(String::new()),
-                ..RuleSpec::default()
-            };
-            format!(
-                "`regex` matches label names here; to remove `{target}` only where {} matches, {}",
-                sources.join(" and "),
-                write(&replace)
-            )
-        }
-        (None, Some(sources @ [_, ..])) if matches_all => {
-            labels(sources.iter().map(|source| regex::escape(source)).collect::<Vec<_>>().join("|"))
-        }
-        // It would take every label.
-        _ if matches_all => labels("NAME".to_owned()),
-        _ => labels(regex.to_owned()),
     }
 }

@@ -11,12 +11,13 @@
 //!   later added have their other case here already;
 //! - scripts with names of two words (`\p{Old_Italic}`) are taken, which Go 1.25 and later refuse.
 //!
-//! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused), `rule` (the compiled
-//! rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
+//! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused; `by_name`: `labeldrop` and
+//! `labelkeep`), `rule` (the compiled rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
 //! (RE2's dialect for Rust's regex crate), `shape` and `matcher` (patterns that need no regex engine), `remark` (rules that
 //! are allowed and odd), `trace`.
 
 mod action;
+mod by_name;
 mod casing;
 mod check;
 mod expand;

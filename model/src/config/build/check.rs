@@ -57,7 +57,7 @@ impl Builder<'_> {
         } else {
             message.replace(address, &shown).replace(&shown_host(address), &shown)
         };
-        let finding = self.report.push(severity, spot, message).value(&shown);
+        let finding = self.report.push(severity, spot, without_query(&message)).value(&shown);
         if !job.relabel.is_empty() {
             finding.hint("promring relabel shows what each rule makes of it");
         }
@@ -110,4 +110,10 @@ impl Builder<'_> {
                 .hint("it must be there where promring runs; relative paths begin where this file lies");
         }
     }
+}
+
+/// A message without the parameters of the URL in it: one may be a token.
+fn without_query(message: &str) -> String {
+    let cut = message.split_once('?').and_then(|(before, rest)| Some((before, rest.split_once('"')?.1)));
+    cut.map_or_else(|| message.to_owned(), |(before, after)| format!("{before}?…\"{after}"))
 }

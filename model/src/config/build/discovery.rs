@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::http::HttpDefaults;
 use super::{Builder, Mode, paths};
-use crate::config::raw::{Given, RawDns, RawFileSd, RawHttpSd, RawScrapeConfig, RawTargetGroup, Section};
+use crate::config::raw::{
+    Given, RawDns, RawDuration, RawFileSd, RawHttpSd, RawScrapeConfig, RawTargetGroup, Section,
+};
 use crate::config::report::Spot;
 use crate::config::{
     Discovery, DnsDiscovery, DnsRecord, FileDiscovery, HttpDiscovery, Severity, groups, hints, remarks,
@@ -75,17 +77,11 @@ impl Builder<'_> {
             let by_socket = labels.iter().any(|label| &*label.name == UNIX_SOCKET);
             for target in self.items(&group.targets) {
                 let Given::Is(address, spot) = target else { continue };
-                remarks::unexpanded(self.report, *spot, address);
                 if !has_rules {
                     hints::static_target(self.report, *spot, address);
                     if !by_socket {
                         remarks::static_target(self.report, *spot, address, https);
                     }
-                }
-            }
-            for label in labels {
-                if let Given::Is(value, spot) = &label.value {
-                    remarks::unexpanded(self.report, *spot, value);
                 }
             }
             let group = groups::spotted(self.report, group);
@@ -182,14 +178,15 @@ impl Builder<'_> {
     }
 
     /// A `refresh_interval`. Prometheus takes 0 and fails when it starts.
-    fn refresh(&mut self, raw: &Given<Duration>, default: Duration) -> Duration {
+    fn refresh(&mut self, raw: &Given<RawDuration>, default: Duration) -> Duration {
         let refresh = self.duration(raw, default);
         if let (true, Some(spot)) = (refresh.is_zero(), raw.spot()) {
             let default = format_duration(default);
-            self.report
-                .error(spot, "refresh_interval must be longer than 0s")
-                .value("0s")
-                .hint(format!("the default is {default}"));
+            let finding = self.report.error(spot, "refresh_interval must be longer than 0s");
+            finding.hint(format!("the default is {default}"));
+            if let Some(duration) = raw.get() {
+                finding.value(&duration.written);
+            }
         }
         refresh
     }

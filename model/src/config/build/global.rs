@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Builder;
+use super::scalars::filled_duration;
 use crate::config::raw::{Given, RawGlobal, RawScrapeShared};
 use crate::config::{NameEscaping, NameValidation, ScrapeProtocol, expand, remarks};
 use crate::labels::{Labels, is_legacy_label_name};
@@ -61,13 +62,13 @@ impl Builder<'_> {
     pub(super) fn global(&mut self, raw: &Given<RawGlobal>) -> Global {
         let default = RawGlobal::default();
         let raw = &raw.get().unwrap_or(&default).shared;
-        let set = |given: &Given<Duration>| given.get().copied().filter(|duration| !duration.is_zero());
-        let scrape_interval = set(&raw.scrape_interval).unwrap_or(SCRAPE_INTERVAL);
-        let scrape_timeout = set(&raw.scrape_timeout);
+        let own_interval = filled_duration(&raw.scrape_interval);
+        let scrape_interval = own_interval.map_or(SCRAPE_INTERVAL, |interval| interval.value);
+        let scrape_timeout = filled_duration(&raw.scrape_timeout);
         if let (Some(timeout), Some(spot)) = (scrape_timeout, raw.scrape_timeout.spot())
             && !raw.scrape_interval.is_broken()
         {
-            self.timeout_fits(timeout, scrape_interval, spot);
+            self.timeout_fits(timeout, scrape_interval, own_interval, spot);
         }
         let validation = self.validation(&raw.metric_name_validation_scheme).unwrap_or_default();
         let escaping = self.escaping(&raw.metric_name_escaping_scheme).unwrap_or(match validation {
@@ -76,7 +77,8 @@ impl Builder<'_> {
         });
         Global {
             scrape_interval,
-            scrape_timeout: scrape_timeout.unwrap_or(SCRAPE_TIMEOUT.min(scrape_interval)),
+            scrape_timeout: scrape_timeout
+                .map_or(SCRAPE_TIMEOUT.min(scrape_interval), |timeout| timeout.value),
             scrape_protocols: self.protocols(&raw.scrape_protocols),
             limits: Limits::new(raw),
             validation,
@@ -112,6 +114,8 @@ impl Builder<'_> {
                     .value(value)
                     .hint(if is_legacy_label_name(name) {
                         format!("set {name}, or write $$ for a dollar sign")
+                    } else if let Some((name, _)) = name.split_once(':').filter(|(name, _)| is_legacy_label_name(name)) {
+                        format!("no default can stand here: set {name} and write ${{{name}}}, or write the value itself")
                     } else {
                         "no variable has such a name: write the value itself, or $$ for a dollar sign"
                             .to_owned()

@@ -7,10 +7,9 @@ use super::{Builder, paths};
 use crate::config::raw::{
     AsWritten, Given, Map, RawBasicAuth, RawHeader, RawHttpClient, RawOAuth2, RawProxy, RawTls, Text,
 };
-use crate::config::report::Spot;
+use crate::config::report::{Spot, without_value};
 use crate::config::{
     Auth, HttpClientConfig, OAuth2, ProxyConfig, Secret, SecretSource, TlsConfig, TlsVersion, Written,
-    remarks,
 };
 
 /// Headers that promring, HTTP itself or an authentication method sets.
@@ -338,10 +337,14 @@ impl Builder<'_> {
                 .value(name)
                 .hint("remove it: it is set by itself");
         } else if name.is_empty() || !name.bytes().all(is_token) {
-            self.report
-                .error(spot, "not a valid header name")
-                .value(name)
-                .hint("a name holds letters, digits and any of !#$%&'*+-.^_`|~, and no space");
+            self.report.error(spot, "not a valid header name").value(&without_value(name)).hint(
+                match name.split_once(':') {
+                    Some((name, _)) => format!("put a blank after the colon: {}: …", without_value(name)),
+                    None => {
+                        "a name holds letters, digits and any of !#$%&'*+-.^_`|~, and no space".to_owned()
+                    }
+                },
+            );
         }
     }
 
@@ -358,8 +361,7 @@ impl Builder<'_> {
 
     fn source(&mut self, inline: &Given<Secret>, file: &Given<Text>) -> Option<SecretSource> {
         match (inline, file) {
-            (Given::Is(secret, spot), _) if !secret.expose().is_empty() => {
-                remarks::unexpanded_secret(self.report, *spot, secret);
+            (Given::Is(secret, _), _) if !secret.expose().is_empty() => {
                 Some(SecretSource::Inline(secret.clone()))
             }
             (_, Given::Is(file, spot)) if !file.is_empty() => {

@@ -121,21 +121,41 @@ impl Builder<'_> {
         jobs
     }
 
-    /// Takes note of a job's name; a second one of the same name is an error.
-    fn job_name_is_free(&mut self, name: &str, spot: Spot) {
-        if let Some(first) = self.jobs.get(name).copied() {
-            let files = self.report.files();
-            let place = match files.get(first.file as usize) {
-                Some(file) if first.file != spot.file => format!("{}:{}", file.display(), first.line),
-                _ => format!("line {}", first.line),
-            };
-            self.report
-                .error(spot, format!("a second job of the name {name}; the first stands at {place}"))
-                .value(name)
-                .hint("give each job a name of its own, or put the targets of both under one job");
+    /// Takes note of a job's name; a second one of the same name is an error. `named`: where the name stands, which is
+    /// elsewhere where an alias or a merge key brought it.
+    fn job_name_is_free(&mut self, name: &str, named: Spot, job: Spot) {
+        let is_merged = self.report.is_merged(named.path);
+        let is_within = (named.line, named.column) >= (job.line, job.column);
+        let spot = if is_within && !is_merged { named } else { Spot { path: named.path, ..job } };
+        let Some(first) = self.jobs.get(name).copied() else {
+            self.jobs.insert(name.to_owned(), spot);
             return;
-        }
-        self.jobs.insert(name.to_owned(), spot);
+        };
+        let files = self.report.files();
+        let place = match files.get(first.file as usize) {
+            Some(file) if first.file != spot.file => format!("{}:{}", file.display(), first.line),
+            _ => format!("line {}", first.line),
+        };
+        let (message, hint) = if is_merged {
+            (
+                format!(
+                    "a second job of the name {name}, which the merge key (<<) brought here from line {}; the first stands at {place}",
+                    named.line
+                ),
+                "write a job_name of its own here, behind the merge key",
+            )
+        } else if (first.file, first.line, first.column) == (spot.file, spot.line, spot.column) {
+            (
+                format!("a second job of the name {name}: this item is an alias of the whole job at {place}"),
+                "merge it into a job with a name of its own: <<: *ALIAS, and job_name behind it",
+            )
+        } else {
+            (
+                format!("a second job of the name {name}; the first stands at {place}"),
+                "give each job a name of its own, or put the targets of both under one job",
+            )
+        };
+        self.report.error(spot, message).value(name).hint(hint);
     }
 
     /// The files that the patterns of `scrape_config_files` match.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Builder, paths};
-use crate::config::raw::{Given, RawAllocator, RawQueue, RawScraper, Size, Text};
+use crate::config::raw::{Given, RawAllocator, RawDuration, RawQueue, RawScraper, Size, Text};
 use crate::config::selector::label_problem;
 use crate::config::{
     AllocatorSettings, Clients, FsyncPolicy, Members, QueueSettings, RemovedDestinations, ScraperSettings,
@@ -323,13 +323,13 @@ impl Builder<'_> {
     }
 
     /// In our own sections a key without a value means its default.
-    fn own_duration(&self, given: &Given<Duration>, default: Duration) -> Duration {
-        given.get().copied().unwrap_or(default)
+    fn own_duration(&self, given: &Given<RawDuration>, default: Duration) -> Duration {
+        given.get().map_or(default, |duration| duration.value)
     }
 
-    fn positive(&mut self, given: &Given<Duration>, default: Duration) -> Duration {
+    fn positive(&mut self, given: &Given<RawDuration>, default: Duration) -> Duration {
         match given {
-            Given::Is(value, spot) if value.is_zero() => {
+            Given::Is(duration, spot) if duration.value.is_zero() => {
                 let hint = format!("the default is {}", format_duration(default));
                 self.report.error(*spot, "this must be longer than 0s").hint(hint);
                 default

@@ -1,16 +1,19 @@
 //! `remote_write`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
 use super::global::Global;
 use super::http::HttpDefaults;
-use crate::config::raw::{Given, List, RawMetadataConfig, RawQueueConfig, RawRemoteWrite, Section};
+use crate::config::raw::{
+    Given, List, RawDuration, RawMetadataConfig, RawQueueConfig, RawRemoteWrite, Section,
+};
 use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
 use crate::config::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite, hash};
+use crate::duration::format_duration;
 
 /// `remote_timeout` where nothing is said.
 const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,7 +26,7 @@ impl Builder<'_> {
     ) -> Vec<Arc<RemoteWrite>> {
         let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
         let mut names: HashMap<String, u32> = HashMap::new();
-        let mut unnamed = HashSet::new();
+        let mut unnamed: HashMap<u64, Spot> = HashMap::new();
         for item in self.items(raw) {
             let (item, spot) = match item {
                 Given::Is(item, spot) => (item, *spot),
@@ -35,12 +38,16 @@ impl Builder<'_> {
             };
             let Some(mut write) = self.remote_write(item, spot, global) else { continue };
             if write.name.is_empty() {
-                let is_new = unnamed.insert(hash::remote_write_hash(&write));
+                if let Some(first) = unnamed.insert(hash::remote_write_hash(&write), spot) {
+                    self.two_alike(&write, first, spot);
+                    all.push(Arc::new(write));
+                    continue;
+                }
                 let name = hash::remote_write_name(&write);
                 let mut numbered = (2..).map(|number| format!("{name}-{number}"));
                 write.name = match numbered.find(|numbered| !names.contains_key(numbered)) {
                     // Several to the same place that differ in something else.
-                    Some(free) if is_new && names.contains_key(&name) => free,
+                    Some(free) if names.contains_key(&name) => free,
                     _ => name,
                 };
             }
@@ -55,11 +62,24 @@ impl Builder<'_> {
                         ),
                     )
                     .value(&write.name)
-                    .hint("give each a name of its own; two without a name must differ in their settings");
+                    .hint("give each a name of its own");
             }
             all.push(Arc::new(write));
         }
         all
+    }
+
+    /// Reports a second destination without a name that is like the first in everything.
+    fn two_alike(&mut self, write: &RemoteWrite, first: Spot, second: Spot) {
+        let place = |spot: Spot| format!("line {}, column {}", spot.line, spot.column);
+        let message = format!(
+            "a second remote_write without a name, with the same settings: the first stands at {}, the second at {}; Prometheus says when it starts: duplicate remote write configs are not allowed",
+            place(first),
+            place(second)
+        );
+        self.report.error(second, message).value(&write.url.to_string()).hint(
+            "give each a name of its own (name: …) if its samples are to be sent twice, or remove one of the two",
+        );
     }
 
     fn remote_write(&mut self, raw: &RawRemoteWrite, spot: Spot, global: &Global) -> Option<RemoteWrite> {
@@ -159,11 +179,26 @@ impl Builder<'_> {
                 .hint(format!("max_shards is {}", queue.max_shards));
         }
         if queue.max_backoff < queue.min_backoff {
-            let spot = raw.max_backoff.spot().or(raw.min_backoff.spot()).unwrap_or(section);
-            self.report
-                .error(spot, "max_backoff is shorter than min_backoff")
-                .value(&crate::duration::format_duration(queue.max_backoff))
-                .hint(format!("min_backoff is {}", crate::duration::format_duration(queue.min_backoff)));
+            let (min, max) = (
+                as_written(&raw.min_backoff, queue.min_backoff),
+                as_written(&raw.max_backoff, queue.max_backoff),
+            );
+            // One of the two is there, as the defaults are in order.
+            let finding = match &raw.max_backoff {
+                Given::Absent => {
+                    let spot = raw.min_backoff.spot().unwrap_or(section);
+                    self.report.error(spot, "min_backoff is longer than max_backoff").value(&min)
+                }
+                max_backoff => {
+                    let spot = max_backoff.spot().unwrap_or(section);
+                    self.report.error(spot, "max_backoff is shorter than min_backoff").value(&max)
+                }
+            };
+            finding.hint(match (&raw.min_backoff, &raw.max_backoff) {
+                (Given::Absent, _) => format!("the default of min_backoff is {min}: write a longer max_backoff, or a shorter min_backoff"),
+                (_, Given::Absent) => format!("the default of max_backoff is {max}: write a shorter min_backoff, or a longer max_backoff"),
+                _ => format!("min_backoff is {min}"),
+            });
         }
         queue
     }
@@ -204,4 +239,9 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// A duration as it stands in the file, or what holds where it does not.
+fn as_written(given: &Given<RawDuration>, value: Duration) -> String {
+    given.get().map_or_else(|| format_duration(value), |duration| duration.written.to_string())
 }

@@ -6,8 +6,10 @@
 use std::time::Duration;
 
 use super::Builder;
-use crate::config::raw::{Given, List, Text};
+use crate::config::raw::{Given, List, RawDuration, Text};
+use crate::config::remarks;
 use crate::config::report::Spot;
+use crate::nearest::nearest;
 
 impl Builder<'_> {
     /// A boolean with this default.
@@ -40,9 +42,9 @@ impl Builder<'_> {
     }
 
     /// A duration with this default.
-    pub(super) fn duration(&mut self, given: &Given<Duration>, default: Duration) -> Duration {
+    pub(super) fn duration(&mut self, given: &Given<RawDuration>, default: Duration) -> Duration {
         match given {
-            Given::Is(value, _) => *value,
+            Given::Is(duration, _) => duration.value,
             Given::Null(spot) if !default.is_zero() => {
                 self.null_is_zero(*spot, "0s", &crate::duration::format_duration(default));
                 Duration::ZERO
@@ -112,11 +114,17 @@ impl Builder<'_> {
             return Some(*value);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let hint = match super::super::hints::nearest(text, &names) {
-            Some(name) => format!("did you mean {name}? There are: {}", names.join(", ")),
-            None => format!("there are: {}", names.join(", ")),
+        let hint = match (remarks::variable_hint(text), nearest(text, &names)) {
+            (Some(hint), _) => hint.to_owned(),
+            (None, Some(name)) => format!("did you mean {name}? There are: {}", names.join(", ")),
+            (None, None) => format!("there are: {}", names.join(", ")),
         };
         self.report.error(spot, format!("not a {what}")).value(text).hint(hint);
         None
     }
+}
+
+/// A duration of a section that inherits: one that is absent, null or 0 is inherited.
+pub(super) fn filled_duration(given: &Given<RawDuration>) -> Option<&RawDuration> {
+    given.get().filter(|duration| !duration.value.is_zero())
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::global::{Global, Limits};
 use super::http::HttpDefaults;
+use super::scalars::filled_duration;
 use super::{Builder, Mode};
-use crate::config::raw::{Given, List, RawScrapeConfig, Text};
+use crate::config::raw::{Given, List, RawDuration, RawScrapeConfig, Text};
 use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
 use crate::config::{NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol, hash};
@@ -84,8 +85,8 @@ impl Builder<'_> {
 
     fn job_name(&mut self, raw: &RawScrapeConfig, spot: Spot) -> Option<String> {
         match &raw.job_name {
-            Given::Is(name, spot) if !name.is_empty() => {
-                self.job_name_is_free(name, *spot);
+            Given::Is(name, name_spot) if !name.is_empty() => {
+                self.job_name_is_free(name, *name_spot, spot);
                 Some(name.to_string())
             }
             Given::Broken(_) => None,
@@ -100,28 +101,36 @@ impl Builder<'_> {
 
     fn interval_and_timeout(&mut self, raw: &RawScrapeConfig, global: &Global) -> (Duration, Duration) {
         let raw = &raw.shared;
-        let set = |given: &Given<Duration>| given.get().copied().filter(|duration| !duration.is_zero());
-        let interval = set(&raw.scrape_interval).unwrap_or(global.scrape_interval);
-        let Some(timeout) = set(&raw.scrape_timeout) else {
+        let own_interval = filled_duration(&raw.scrape_interval);
+        let interval = own_interval.map_or(global.scrape_interval, |interval| interval.value);
+        let Some(timeout) = filled_duration(&raw.scrape_timeout) else {
             return (interval, global.scrape_timeout.min(interval));
         };
         if let Some(spot) = raw.scrape_timeout.spot()
             && !raw.scrape_interval.is_broken()
         {
-            self.timeout_fits(timeout, interval, spot);
+            self.timeout_fits(timeout, interval, own_interval, spot);
         }
-        (interval, timeout)
+        (interval, timeout.value)
     }
 
-    pub(super) fn timeout_fits(&mut self, timeout: Duration, interval: Duration, spot: Spot) {
-        if timeout > interval {
-            let (timeout, interval) = (format_duration(timeout), format_duration(interval));
+    /// Reports a timeout that is longer than the interval; `own_interval`: how that is written in the same section.
+    pub(super) fn timeout_fits(
+        &mut self,
+        timeout: &RawDuration,
+        interval: Duration,
+        own_interval: Option<&RawDuration>,
+        spot: Spot,
+    ) {
+        if timeout.value > interval {
+            let interval = own_interval.map_or(format_duration(interval), |own| own.written.to_string());
+            let timeout = &timeout.written;
             self.report
                 .error(
                     spot,
                     format!("the scrape timeout is longer than the scrape interval, which is {interval}"),
                 )
-                .value(&timeout)
+                .value(timeout)
                 .hint(format!("lower scrape_timeout to {interval}, or raise scrape_interval to {timeout}"));
         }
     }

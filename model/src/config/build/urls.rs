@@ -28,15 +28,17 @@ impl Builder<'_> {
             Ok(_) if let Some(problem) = go_problem(text) => problem.to_owned(),
             Ok(url) if !matches!(url.scheme(), "http" | "https") || host.is_none() => no_scheme.to_owned(),
             _ if local.is_none() && host.is_some_and(no_host) => "the URL has no host".to_owned(),
-            Ok(url) => {
-                remarks::unexpanded(self.report, spot, text);
-                return Some(url.into());
-            }
+            Ok(url) => return Some(url.into()),
             Err(url::ParseError::RelativeUrlWithoutBase) => no_scheme.to_owned(),
             Err(error) => format!("not a valid URL: {error}"),
         };
         let shown = hints::without_password(text);
-        let hint = hints::url(&shown);
+        let hint = match text.contains("${") {
+            // Whatever it stands for, and be it the password.
+            true => remarks::variable_hint(text).map(str::to_owned),
+            false => None,
+        };
+        let hint = hint.unwrap_or_else(|| hints::url(&shown));
         self.report.error(spot, problem).value(&shown).hint(hint);
         None
     }
@@ -52,10 +54,10 @@ impl Builder<'_> {
                 Some(url.into())
             }
             _ => {
-                self.report
-                    .error(spot, "not a proxy's URL")
-                    .value(&hints::without_password(text))
-                    .hint("write http://HOST:PORT (or https, socks5, socks5h)");
+                self.report.error(spot, "not a proxy's URL").value(&hints::without_password(text)).hint(
+                    remarks::variable_hint(text)
+                        .unwrap_or("write http://HOST:PORT (or https, socks5, socks5h)"),
+                );
                 None
             }
         }

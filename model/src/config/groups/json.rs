@@ -8,14 +8,19 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::columns::{characters, in_characters};
 use crate::labels::Labels;
 use crate::target::ADDRESS;
 
 /// What a list of target groups says.
-pub(super) struct Groups {
+pub(super) struct Groups<'t> {
     pub(super) groups: Vec<Group>,
+    text: Cow<'t, str>,
     /// Where each line begins, but the first: bytes from the text's start.
     lines: Vec<usize>,
+    /// The last byte that was asked for, and the characters before it in its line: the next most often stands in the same
+    /// line, which may be the whole text.
+    last: (usize, usize),
 }
 
 pub(super) struct Group {
@@ -27,33 +32,41 @@ pub(super) struct Group {
 /// What is wrong with JSON; line 0 for the whole.
 pub(super) struct Problem {
     pub(super) line: usize,
-    /// In bytes, as serde_json counts.
+    /// In characters, from 1.
     pub(super) column: usize,
     pub(super) message: String,
 }
 
-impl Groups {
+impl<'t> Groups<'t> {
     /// # Errors
     /// What is wrong with the text.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Problem> {
+    pub(super) fn read(bytes: &'t [u8]) -> Result<Self, Problem> {
         // Go's reader takes bytes that are no UTF-8, too.
         let text = String::from_utf8_lossy(bytes);
-        let groups: Option<Vec<Option<JsonGroup>>> = serde_json::from_str(&text).map_err(|error| {
-            Problem { line: error.line(), column: error.column(), message: without_place(&error) }
-        })?;
+        let groups: Option<Vec<Option<JsonGroup>>> =
+            serde_json::from_str(&text).map_err(|error| Problem {
+                line: error.line(),
+                column: in_characters(text.as_bytes(), error.line(), error.column()),
+                message: without_place(&error),
+            })?;
         let begin = text.as_ptr().addr();
         let groups = groups.unwrap_or_default().into_iter().enumerate();
         Ok(Self {
             groups: groups.map(|(index, group)| Group::of(index, group, begin)).collect::<Result<_, _>>()?,
             lines: text.match_indices('\n').map(|(end, _)| end + 1).collect(),
+            text,
+            last: (0, 0),
         })
     }
 
-    /// Line and column (in bytes) of a byte, both from 1.
-    pub(super) fn place(&self, byte: usize) -> (usize, usize) {
+    /// Line and column (in characters) of a byte, both from 1.
+    pub(super) fn place(&mut self, byte: usize) -> (usize, usize) {
         let before = self.lines.partition_point(|begin| *begin <= byte);
         let begin = before.checked_sub(1).map_or(0, |last| self.lines[last]);
-        (before + 1, byte - begin + 1)
+        let (from, counted) = if (begin..=byte).contains(&self.last.0) { self.last } else { (begin, 0) };
+        let column = counted + characters(self.text.as_bytes().get(from..byte).unwrap_or_default());
+        self.last = (byte, column);
+        (before + 1, column + 1)
     }
 }
 
@@ -180,15 +193,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_mistake_stands_where_its_character_does() {
+        let place = |text: &str| {
+            let problem = Groups::read(text.as_bytes()).err().expect("a mistake");
+            (problem.line, problem.column)
+        };
+        assert_eq!(place("[{\"targets\": [\"ae\" x]}]"), (1, 20));
+        assert_eq!(place("[{\"targets\": [\"äé\" x]}]"), (1, 20));
+        assert_eq!(place("[{\"targets\":\n [\"\u{1f600}\",\n \"é\": 1]}]"), (3, 5));
+    }
+
+    #[test]
     fn a_target_stands_where_its_text_begins() {
         let text = "[{\"targets\": [\"a\",\n  \"b\", null]},\n{\"targets\": [\"ä\", \"c\"]}]";
-        let read = Groups::read(text.as_bytes()).unwrap_or_else(|problem| panic!("{}", problem.message));
-        let places: Vec<_> = read
-            .groups
+        let mut read = Groups::read(text.as_bytes()).unwrap_or_else(|problem| panic!("{}", problem.message));
+        let groups = std::mem::take(&mut read.groups);
+        let places: Vec<_> = groups
             .iter()
             .flat_map(|group| &group.targets)
             .map(|(labels, byte)| (labels.get(ADDRESS).unwrap_or(""), read.place(*byte)))
             .collect();
-        assert_eq!(places, [("a", (1, 15)), ("b", (2, 3)), ("", (2, 8)), ("ä", (3, 14)), ("c", (3, 20))]);
+        assert_eq!(places, [("a", (1, 15)), ("b", (2, 3)), ("", (2, 8)), ("ä", (3, 14)), ("c", (3, 19))]);
     }
 }

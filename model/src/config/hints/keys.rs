@@ -1,6 +1,6 @@
 //! Keys that a section does not have.
 
-use super::nearest;
+use super::{joined, nearest};
 use crate::config::raw::{OTHER_DISCOVERIES, keys_of_all_sections};
 use crate::config::report::{Report, Spot, without_value};
 use crate::config::yaml::{Kind, Node};
@@ -67,6 +67,25 @@ const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
     (Some("authorization"), "token", "credentials"),
 ];
 
+/// Keys of vmagent that Prometheus does not have: section, key, what to do.
+const OF_VMAGENT: &[(&str, &str, &str)] = &[
+    ("scrape_config", "stream_parse", "remove it: large answers are parsed piece by piece by themselves"),
+    ("scrape_config", "scrape_align_interval", "remove it: each target has a fixed place in its interval"),
+    ("scrape_config", "scrape_offset", "remove it: each target has a fixed place in its interval"),
+    ("scrape_config", "series_limit", "use sample_limit, which bounds the samples of one scrape"),
+    ("scrape_config", "no_stale_markers", "remove it: promring writes staleness markers as Prometheus does"),
+    ("scrape_config", "disable_compression", "write enable_compression: false"),
+    ("scrape_config", "disable_keepalive", "remove it: connections are kept"),
+    ("scrape_config", "relabel_debug", "remove it: promring relabel shows what each rule does"),
+    (
+        "scrape_config",
+        "metric_relabel_debug",
+        "remove it: promring relabel --metric shows what each rule does",
+    ),
+    ("scrape_config", "headers", "write http_headers: {NAME: {values: [VALUE]}}"),
+    ("relabel_config", "if", "match a label's value instead: source_labels, regex, and action: keep or drop"),
+];
+
 /// Reports a key that its section does not have.
 pub(crate) fn unknown_key(
     report: &mut Report,
@@ -84,7 +103,10 @@ pub(crate) fn unknown_key(
     let keys: Vec<&str> = keys.iter().copied().filter(|key| !key.ends_with("_ref")).collect();
     let mistaken =
         MISTAKEN_KEYS.iter().find(|(of, wrong, _)| *wrong == key && of.is_none_or(|of| of == section));
-    let hint = if let Some((_, _, right)) = mistaken {
+    let of_vmagent = OF_VMAGENT.iter().find(|(of, name, _)| *of == section && *name == key);
+    let hint = if let Some((_, _, what)) = of_vmagent {
+        format!("{what} ({key} is vmagent's)")
+    } else if let Some((_, _, right)) = mistaken {
         format!("write {right}")
     } else if let Some(unjoined) = unjoined(key, &keys, value) {
         unjoined
@@ -103,9 +125,7 @@ pub(crate) fn unknown_key(
 fn unjoined(key: &str, keys: &[&str], value: &Node) -> Option<String> {
     let (name, rest) = key.split_once(':')?;
     let empty = matches!(&value.kind, Kind::Scalar(scalar) if scalar.text.is_empty());
-    // It may be a secret.
-    ((empty || keys.contains(&name)) && !rest.is_empty())
-        .then(|| format!("put a space after the colon: {}: …", without_value(name)))
+    ((empty || keys.contains(&name)) && !rest.is_empty()).then(|| joined::parted(name, rest))
 }
 
 /// The first keys of a long list.

@@ -1,8 +1,24 @@
 //! Values of known keys that cannot be used.
 
-use crate::config::raw::keys_of_all_sections;
+use super::joined;
+use crate::config::raw::{
+    RawAuthorization, RawFileSd, RawHttpSd, RawKubernetes, RawNamespaces, RawRemoteWrite, RawTargetGroup,
+    Section,
+};
+use crate::config::remarks::variable_hint;
 use crate::config::yaml::{Kind, NodeId, Tree};
 use crate::duration::DurationError;
+
+/// What should stand where something else does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// A single value.
+    Text,
+    /// A map whose keys are known, by the name of the section.
+    Section(&'static str),
+    /// A map whose keys are free.
+    Map,
+}
 
 /// What stands where a list should, and how to make one of it. `shown`: it may be shown.
 pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
@@ -26,7 +42,8 @@ pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
 }
 
 /// How to repair a node of the wrong kind, where that is likely.
-pub(crate) fn mismatch(tree: &Tree, wanted_text: bool, found: &Kind) -> Option<String> {
+pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind) -> Option<String> {
+    let wanted_text = wanted == Wanted::Text;
     let is_map = |id: &NodeId| matches!(tree.node(*id).kind, Kind::Mapping(_));
     let hint = match found {
         Kind::Mapping(pairs) if wanted_text && pairs.iter().any(|(key, _)| is_map(key)) => {
@@ -35,27 +52,51 @@ pub(crate) fn mismatch(tree: &Tree, wanted_text: bool, found: &Kind) -> Option<S
         Kind::Mapping(_) if wanted_text => {
             "put quotes around a value that begins with { or holds a colon and a space"
         }
+        Kind::Sequence(_) if wanted == Wanted::Section(RawNamespaces::NAME) => "write {names: […]}",
         Kind::Sequence(_) if wanted_text => "write one value, and put quotes around one that begins with [",
         Kind::Sequence(items) if items.iter().any(is_map) => "this is a single map: remove the dash",
         Kind::Sequence(_) => "write keys with their values instead, such as {KEY: VALUE}",
-        Kind::Scalar(scalar) if !wanted_text => match unspaced(&scalar.text) {
-            Some((key, value)) => return Some(format!("put a space after the colon: {key}: {value}")),
-            None => "write keys below it, indented; or {} for none",
-        },
+        Kind::Scalar(scalar) if !wanted_text => {
+            if let Wanted::Section(section) = wanted
+                && let Some(entry) = entry(section, &scalar.text)
+            {
+                return Some(format!("write {entry}"));
+            }
+            if wanted == Wanted::Section(RawAuthorization::NAME) {
+                return Some("write {type: Bearer, credentials_file: …}".to_owned());
+            }
+            if let Some(hint) = joined::in_text(&scalar.text, wanted == Wanted::Map).filter(|_| scalar.plain)
+            {
+                return Some(hint);
+            }
+            "write keys below it, indented; or {} for none"
+        }
         Kind::Scalar(_) | Kind::Mapping(_) | Kind::Broken => return None,
     };
     Some(hint.to_owned())
 }
 
-/// Key and value of `key:value`, where the key is one that exists and its value may be shown.
-fn unspaced(text: &str) -> Option<(&str, &str)> {
+/// An entry of a list of sections, for a text that stands there alone and can only be one key's.
+fn entry(section: &str, text: &str) -> Option<String> {
     const BYTES_MAX: usize = 100;
-    let (key, value) = text.split_once(':')?;
-    let exists = keys_of_all_sections().iter().any(|(_, keys)| keys.contains(&key));
-    let is_secret = ["username", "password", "token", "secret", "credentials", "url", "key"]
-        .iter()
-        .any(|word| key.contains(word));
-    (exists && !is_secret && text.len() <= BYTES_MAX && !value.contains('\n')).then_some((key, value))
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._:/*".contains(&b);
+    if text.is_empty() || text.len() > BYTES_MAX || !text.bytes().all(is_plain) {
+        return None;
+    }
+    let is_port = |(host, port): (&str, &str)| {
+        !host.is_empty() && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+    };
+    let is_url = text.contains("://");
+    let is_file = [".json", ".yml", ".yaml"].iter().any(|end| text.ends_with(end));
+    match section {
+        RawTargetGroup::NAME if text.split_once(':').is_some_and(is_port) => {
+            Some(format!("{{targets: ['{text}']}}"))
+        }
+        RawFileSd::NAME if is_file => Some(format!("{{files: ['{text}']}}")),
+        RawHttpSd::NAME | RawRemoteWrite::NAME if is_url => Some(format!("{{url: '{text}'}}")),
+        RawKubernetes::NAME if !text.contains(':') => Some(format!("{{role: {text}}}")),
+        _ => None,
+    }
 }
 
 /// How to write a duration that could not be read.
@@ -132,10 +173,10 @@ pub(crate) fn file_sd_path(path: &str) -> &'static str {
 
 /// How to write a URL that could not be used.
 pub(crate) fn url(text: &str) -> String {
+    if let Some(hint) = variable_hint(text) {
+        return hint.to_owned();
+    }
     match text.split_once("://") {
-        _ if text.contains("${") => {
-            "environment variables are expanded in external_labels only; write the host itself".to_owned()
-        }
         Some((scheme, _)) if !matches!(scheme, "http" | "https") => {
             "only http and https are spoken here".to_owned()
         }
@@ -200,7 +241,7 @@ fn without_tokens(text: &str) -> String {
 }
 
 /// Whether a parameter's value is probably a secret.
-pub(super) fn names_a_secret(param: &str) -> bool {
+pub(crate) fn names_a_secret(param: &str) -> bool {
     let param = param.to_ascii_lowercase();
     ["token", "key", "secret", "password", "passwd", "auth", "sig"].iter().any(|word| param.contains(word))
 }

@@ -1,8 +1,6 @@
 //! Service discoveries that promring has.
 
-use std::time::Duration;
-
-use super::{List, Map, RawHttpClient, Text, section};
+use super::{List, Map, RawDuration, RawHttpClient, Text, section};
 
 section! {
     /// One entry of `static_configs`.
@@ -16,7 +14,7 @@ section! {
     /// One entry of `file_sd_configs`.
     RawFileSd as "file_sd_config" {
         files: List<Text>,
-        refresh_interval: Duration,
+        refresh_interval: RawDuration,
     }
 }
 
@@ -24,7 +22,7 @@ section! {
     /// One entry of `http_sd_configs`.
     RawHttpSd as "http_sd_config" {
         url: Text,
-        refresh_interval: Duration,
+        refresh_interval: RawDuration,
     }
     inline { http: RawHttpClient, }
 }
@@ -33,7 +31,7 @@ section! {
     /// One entry of `dns_sd_configs`.
     RawDns as "dns_sd_config" {
         names: List<Text>,
-        refresh_interval: Duration,
+        refresh_interval: RawDuration,
         r#type: Text,
         port: i64,
     }

@@ -1,9 +1,8 @@
 //! The file itself, `global`, and files that `scrape_config_files` names.
 
-use std::time::Duration;
-
 use super::{
-    Ignored, List, Map, RawAllocator, RawRemoteWrite, RawScrapeConfig, RawScraper, Size, Text, section,
+    Ignored, List, Map, RawAllocator, RawDuration, RawRemoteWrite, RawScrapeConfig, RawScraper, Size, Text,
+    section,
 };
 
 section! {
@@ -38,8 +37,8 @@ section! {
     RawGlobal as "global" {
         external_labels: Map<Text>,
         // What belongs to a Prometheus server.
-        evaluation_interval: Duration,
-        rule_query_offset: Duration,
+        evaluation_interval: RawDuration,
+        rule_query_offset: RawDuration,
         query_log_file: Text,
     }
     inline { shared: RawScrapeShared, }
@@ -48,8 +47,8 @@ section! {
 section! {
     /// What a job inherits from `global` where it says nothing itself.
     RawScrapeShared as "global" {
-        scrape_interval: Duration,
-        scrape_timeout: Duration,
+        scrape_interval: RawDuration,
+        scrape_timeout: RawDuration,
         scrape_protocols: List<Text>,
         scrape_failure_log_file: Text,
         body_size_limit: Size,

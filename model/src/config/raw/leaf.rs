@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::reader::Pair;
 use super::{At, FromNode, Given, Reader};
 use crate::config::Secret;
-use crate::config::hints;
 use crate::config::yaml::{Kind, Resolved, Scalar, resolve};
+use crate::config::{hints, remarks};
 use crate::duration::parse_duration;
 use crate::size::parse_size;
 
@@ -18,7 +18,9 @@ pub(crate) type Text = Arc<str>;
 
 impl FromNode for Text {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
-        reader.scalar(at, "a text").map(|scalar| scalar.text.clone())
+        let text = reader.scalar(at, "a text")?.text.clone();
+        remarks::unexpanded(reader.report, reader.spot(at), &text);
+        Some(text)
     }
 }
 
@@ -27,7 +29,9 @@ impl FromNode for Secret {
     const SHOWN: bool = false;
 
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
-        reader.scalar(at, "a text").map(|scalar| Self::new(scalar.text.to_string()))
+        let secret = Self::new(reader.scalar(at, "a text")?.text.to_string());
+        remarks::unexpanded_secret(reader.report, reader.spot(at), &secret);
+        Some(secret)
     }
 }
 
@@ -37,13 +41,9 @@ impl FromNode for bool {
         if let Resolved::Bool(value) = resolve(scalar) {
             return Some(value);
         }
-        let spot = reader.spot(at);
         let quoted = !scalar.plain && matches!(&*scalar.text, "true" | "false");
-        reader.report.error(spot, "this must be true or false").value(&scalar.text).hint(if quoted {
-            "remove the quotes"
-        } else {
-            "write true or false"
-        });
+        let hint = if quoted { "remove the quotes" } else { "write true or false" };
+        reader.refuse(at, "this must be true or false", &scalar.text, hint);
         None
     }
 }
@@ -58,13 +58,8 @@ impl FromNode for u64 {
             _ => None,
         };
         if value.is_none() {
-            let spot = reader.spot(at);
             let hint = whole_number(scalar, &Self::MAX);
-            reader
-                .report
-                .error(spot, "this must be a whole number, 0 or more")
-                .value(&scalar.text)
-                .hint(hint);
+            reader.refuse(at, "this must be a whole number, 0 or more", &scalar.text, hint);
         }
         value
     }
@@ -80,9 +75,8 @@ impl FromNode for i64 {
             _ => None,
         };
         if value.is_none() {
-            let spot = reader.spot(at);
             let hint = whole_number(scalar, &Self::MAX);
-            reader.report.error(spot, "this must be a whole number").value(&scalar.text).hint(hint);
+            reader.refuse(at, "this must be a whole number", &scalar.text, hint);
         }
         value
     }
@@ -108,26 +102,29 @@ impl FromNode for f64 {
             Resolved::Int(int) => Some(int as Self),
             Resolved::Float(float) => Some(float),
             _ => {
-                let spot = reader.spot(at);
-                reader
-                    .report
-                    .error(spot, "this must be a number")
-                    .value(&scalar.text)
-                    .hint("write a number such as 1.1, without quotes and units");
+                let hint = "write a number such as 1.1, without quotes and units";
+                reader.refuse(at, "this must be a number", &scalar.text, hint);
                 None
             }
         }
     }
 }
 
-impl FromNode for Duration {
+/// A duration, and how it is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RawDuration {
+    pub(crate) value: Duration,
+    pub(crate) written: Text,
+}
+
+impl FromNode for RawDuration {
     fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
         let scalar = reader.scalar(at, "a duration such as 15s")?;
         parse_duration(&scalar.text)
+            .map(|value| Self { value, written: scalar.text.clone() })
             .map_err(|error| {
-                let spot = reader.spot(at);
                 let hint = hints::duration(&scalar.text, &error);
-                reader.report.error(spot, "not a valid duration").value(&scalar.text).hint(hint);
+                reader.refuse(at, "not a valid duration", &scalar.text, hint);
             })
             .ok()
     }
@@ -143,9 +140,8 @@ impl FromNode for Size {
         parse_size(&scalar.text)
             .map(Self)
             .map_err(|_| {
-                let spot = reader.spot(at);
                 let hint = hints::size(&scalar.text);
-                reader.report.error(spot, "not a valid size").value(&scalar.text).hint(hint);
+                reader.refuse(at, "not a valid size", &scalar.text, hint);
             })
             .ok()
     }

@@ -1,14 +1,12 @@
 //! Our own sections, `allocator` and `scraper`.
 
-use std::time::Duration;
-
-use super::{List, Size, Text, section};
+use super::{List, RawDuration, Size, Text, section};
 
 section! {
     /// `allocator`.
     RawAllocator as "allocator" {
-        lapse: Duration,
-        settle: Duration,
+        lapse: RawDuration,
+        settle: RawDuration,
         members: Text,
         statefulset: Text,
         selector: Text,
@@ -22,18 +20,18 @@ section! {
         serve_secrets: bool,
         rebalance_moves_per_minute: i64,
         rebalance_band: f64,
-        handover_lead: Duration,
-        handover_settle: Duration,
-        handover_prepare_max: Duration,
+        handover_lead: RawDuration,
+        handover_settle: RawDuration,
+        handover_prepare_max: RawDuration,
     }
 }
 
 section! {
     /// `scraper`.
     RawScraper as "scraper" {
-        heartbeat: Duration,
-        flush_timeout: Duration,
-        fence_max: Duration,
+        heartbeat: RawDuration,
+        flush_timeout: RawDuration,
+        fence_max: RawDuration,
         removed_destinations: Text,
         body_size_limit: Size,
         memory_limit: Size,
@@ -45,10 +43,10 @@ section! {
     /// `scraper.queue`.
     RawQueue as "scraper.queue" {
         max_bytes: Size,
-        max_age: Duration,
+        max_age: RawDuration,
         when_full: Text,
         fsync: Text,
-        fsync_interval: Duration,
+        fsync_interval: RawDuration,
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{FromNode, Given, Section};
-use crate::config::hints;
+use crate::config::hints::Wanted;
 use crate::config::report::{PathId, Report, Spot, without_value};
 use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
+use crate::config::{hints, remarks};
 
 /// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
 /// a few hundred bytes of nested aliases can stand for billions.
@@ -83,10 +84,17 @@ impl<'a> Reader<'a> {
         match self.kind(at) {
             Kind::Scalar(scalar) => Some(scalar),
             other => {
-                self.mismatch(at, wanted, other, true);
+                self.mismatch(at, wanted, other, Wanted::Text);
                 None
             }
         }
+    }
+
+    /// Reports a scalar that is not what its key wants.
+    pub(crate) fn refuse(&mut self, at: At, message: &str, text: &str, hint: impl Into<String>) {
+        let hint = remarks::variable_hint(text).map_or_else(|| hint.into(), str::to_owned);
+        let spot = self.spot(at);
+        self.report.error(spot, message).value(text).hint(hint);
     }
 
     /// Reads a map whose keys are known.
@@ -103,7 +111,7 @@ impl<'a> Reader<'a> {
     fn fill<S: Section>(&mut self, section: &mut S, at: At, path: PathId, merges: usize) -> bool {
         let kind = self.kind(at);
         let Kind::Mapping(pairs) = kind else {
-            self.mismatch(at, &format!("a map ({})", S::NAME), kind, false);
+            self.mismatch(at, &format!("a map ({})", S::NAME), kind, Wanted::Section(S::NAME));
             return false;
         };
         let mut seen: HashMap<&str, u32> = HashMap::with_capacity(pairs.len());
@@ -121,7 +129,9 @@ impl<'a> Reader<'a> {
                 self.duplicate(Spot { path, ..key_spot }, &key.text, first);
                 continue;
             }
-            let value = At { node: *value_node, path: self.report.key(path, key.text.clone()) };
+            let name = key.text.clone();
+            let step = if merges > 0 { Report::merged_key } else { Report::key };
+            let value = At { node: *value_node, path: step(self.report, path, name) };
             if !section.set(&key.text, self, value) {
                 let spot = Spot { path: value.path, ..key_spot };
                 hints::unknown_key(
@@ -154,7 +164,7 @@ impl<'a> Reader<'a> {
     ) -> bool {
         let kind = self.kind(at);
         let Kind::Mapping(pairs) = kind else {
-            self.mismatch(at, wanted, kind, false);
+            self.mismatch(at, wanted, kind, Wanted::Map);
             return false;
         };
         for (key_node, value_node) in pairs {
@@ -177,7 +187,11 @@ impl<'a> Reader<'a> {
                 }
                 continue;
             }
-            out.push(Pair { name, spot, value: self.given(value) });
+            let given = self.given(value);
+            if let (Given::Null(_), true) = (&given, key.plain) {
+                hints::joined_name(self.report, spot, &name, self.kind(value));
+            }
+            out.push(Pair { name, spot, value: given });
         }
         true
     }
@@ -239,9 +253,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a node of the wrong kind.
-    fn mismatch(&mut self, at: At, wanted: &str, found: &Kind, wanted_text: bool) {
+    fn mismatch(&mut self, at: At, wanted: &str, found: &Kind, what: Wanted) {
         let spot = self.spot(at);
-        let hint = hints::mismatch(self.tree, wanted_text, found);
+        let hint = hints::mismatch(self.tree, what, found);
         let found = match found {
             // Reported when it was parsed.
             Kind::Broken => return,

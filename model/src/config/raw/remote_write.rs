@@ -1,14 +1,12 @@
 //! `remote_write`.
 
-use std::time::Duration;
-
-use super::{Ignored, List, Map, RawHttpClient, RawRule, Text, section};
+use super::{Ignored, List, Map, RawDuration, RawHttpClient, RawRule, Text, section};
 
 section! {
     /// One entry of `remote_write`.
     RawRemoteWrite as "remote_write" {
         url: Text,
-        remote_timeout: Duration,
+        remote_timeout: RawDuration,
         headers: Map<Text>,
         write_relabel_configs: List<RawRule>,
         name: Text,
@@ -35,11 +33,11 @@ section! {
         max_shards: i64,
         min_shards: i64,
         max_samples_per_send: i64,
-        batch_send_deadline: Duration,
-        min_backoff: Duration,
-        max_backoff: Duration,
+        batch_send_deadline: RawDuration,
+        min_backoff: RawDuration,
+        max_backoff: RawDuration,
         retry_on_http_429: bool,
-        sample_age_limit: Duration,
+        sample_age_limit: RawDuration,
     }
 }
 
@@ -47,7 +45,7 @@ section! {
     /// `metadata_config`.
     RawMetadataConfig as "metadata_config" {
         send: bool,
-        send_interval: Duration,
+        send_interval: RawDuration,
         max_samples_per_send: i64,
     }
 }

@@ -49,6 +49,7 @@ pub(crate) fn on_rules(report: &mut Report, rules: &[Written<'_>], stage: Stage)
         empty_regex(report, written.raw);
         eaten_references(report, written.raw);
         backslash_references(report, written.raw);
+        asterisk_of_a_glob(report, written.raw);
     }
     if matches!(stage, Stage::Target { .. }) {
         sharding(report, rules);
@@ -165,6 +166,30 @@ fn eaten_references(report: &mut Report, rule: &RawRule) {
     }
 }
 
+/// `go_*` where `go_.*` was meant: names with an asterisk as in a file's name.
+fn asterisk_of_a_glob(report: &mut Report, rule: &RawRule) {
+    const NAME_BYTES_MIN: usize = 3;
+    let Given::Is(regex, spot) = &rule.regex else { return };
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_:".contains(&b));
+    let inner = regex.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(regex);
+    let glob = inner
+        .split('|')
+        .filter_map(|pattern| pattern.strip_suffix('*'))
+        .find(|name| name.len() >= NAME_BYTES_MIN && is_name(name));
+    if let Some(name) = glob {
+        let last = name.chars().next_back().unwrap_or_default();
+        report
+            .warning(
+                *spot,
+                format!(
+                    "an asterisk repeats the {last} before it, so this does not match what begins with {name}"
+                ),
+            )
+            .value(regex)
+            .hint(format!("write {name}.*"));
+    }
+}
+
 /// `\1` in a replacement, as other tools write a group.
 fn backslash_references(report: &mut Report, rule: &RawRule) {
     let Given::Is(text, spot) = &rule.replacement else { return };
@@ -194,7 +219,8 @@ fn with_dollar_signs(text: &str) -> String {
     repaired
 }
 
-/// `hashmod` into a label, and then `keep` of one value of it: a shard of a Prometheus that was split by hand.
+/// `hashmod` into a label, and then `keep` of one value of it, or `drop` of others: a shard of a Prometheus that was split
+/// by hand.
 fn sharding(report: &mut Report, rules: &[Written<'_>]) {
     let mut hashed: HashMap<&str, Spot> = HashMap::new();
     for Written { raw: rule, spot, .. } in rules {
@@ -204,13 +230,14 @@ fn sharding(report: &mut Report, rules: &[Written<'_>]) {
                     hashed.insert(target, *spot);
                 }
             }
-            "keep" => {
+            action @ ("keep" | "drop") => {
                 let sources = rule.source_labels.get().map_or(&[][..], |list| &**list);
                 let hash = sources.iter().find_map(|source| hashed.get(&**source.get()?));
                 if let Some(hash) = hash {
                     let line = spot.line;
+                    let what = if action == "keep" { "one shard" } else { "a part" };
                     report
-                        .warning(*hash, format!("hashmod here and keep on line {line} leave one shard of the targets, and nobody scrapes the others"))
+                        .warning(*hash, format!("hashmod here and {action} on line {line} leave {what} of the targets, and nobody scrapes the others"))
                         .hint("remove both rules: promring spreads targets over its scrapers by itself");
                 }
             }

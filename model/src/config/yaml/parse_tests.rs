@@ -246,3 +246,45 @@ fn a_file_that_is_too_large_is_refused_before_it_is_read() {
     let document = parse(&vec![b' '; FILE_BYTES_MAX + 1]);
     assert!(document.problems[0].message.contains("larger than 32 MiB"));
 }
+
+#[test]
+fn a_syntax_error_comes_with_the_mistake_that_is_behind_it() {
+    let hint = |text: &str| {
+        let problem = parse(text.as_bytes()).problems.pop().expect("a problem");
+        problem.hint.unwrap_or_default()
+    };
+    let blank = "put a blank after the colon: ";
+    for (text, wanted) in [
+        ("a:\n- job_name:a\n  scheme: http\n", "job_name: a"),
+        ("a:\n- scheme: http\n  job_name:a\n", "job_name: a"),
+        ("a:\n- scheme: http\n  job_name:a\n  params: {}\n", "job_name: a"),
+        ("a:\n- url:http://u:hidden@a/write\n  name: x\n", "url: http://<secret>@a/write"),
+        ("a:\n  password:hidden\n  username: u\n", "password: …"),
+        ("a:\n  basic_auth:{username: u, password: hidden}\n  b: c\n", "basic_auth: {…}"),
+        ("a:\n  b: {targets:[a:1]}\n", "targets: [a:1]"),
+        ("params: {module:[x]}\n", "module: […]"),
+        ("a: {values:[hidden], b: c}\n", "values: […]"),
+        ("labels:\n  env: x\n  team:hidden\n", "team: …"),
+        ("labels:\n  team:hidden\n  env: x\n", "team: …"),
+    ] {
+        assert_eq!(hint(text), format!("{blank}{wanted}"), "{text}");
+    }
+    let quotes = "put the value into single quotes: ";
+    for (text, wanted) in [
+        ("- regex: [a-z]+-\\d+\n  action: keep\n", "regex: '[a-z]+-\\d+'"),
+        ("- action: keep\n  regex: [^:]+(it's) # text\n", "regex: '[^:]+(it''s)'"),
+        ("- regex: [^]]+\n", "regex: '[^]]+'"),
+        ("- {source_labels: [a], regex: [[:alpha:]]+, action: keep}\n", "regex: '[[:alpha:]]+'"),
+        ("- {source_labels: [a], regex: [a-z]{2}, action: keep}\n", "regex: '[…]'"),
+        ("password: [x]hidden\n", "password: '[…]'"),
+    ] {
+        assert_eq!(hint(text), format!("{quotes}{wanted}"), "{text}");
+    }
+    assert_eq!(hint("a:\n  -job_name: a\n   b: c\n"), "put a blank after the dash: - job_name: …");
+    for other in
+        ["a:\n- targets:\n  - b:9100\n    labels: x\n", "source_labels: [a] [b]\n", "a:\n - b\n  - c: d\n"]
+    {
+        let hint = hint(other);
+        assert!(!hint.contains("blank after") && !hint.contains("single quotes"), "{other}: {hint}");
+    }
+}
