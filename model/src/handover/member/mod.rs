@@ -330,10 +330,12 @@ impl Member {
             let begun = settled(held.grant.incoming).is_none_or(|from| from <= now_ms);
             held.active_after.is_some() && begun && settled(held.grant.outgoing).is_none()
         };
+        let comes_here = |id: MoveId| told.moves.get(&id).is_some_and(|terms| terms.new == self.name);
         self.keys.iter().filter(|(_, held)| is_had(held)).any(|(key, held)| match told.grants.get(key) {
             // It comes back from whoever was given it.
             Some(grant) => grant.incoming.is_some() && grant.incoming != held.grant.incoming,
-            None => !told.gone.contains(key),
+            // Where the move by which it came still leads here, it ended before T, and its giver wrote the markers.
+            None => !told.gone.contains(key) && !held.grant.incoming.is_some_and(comes_here),
         })
     }
 
