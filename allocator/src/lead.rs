@@ -11,6 +11,7 @@ mod guesses;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
 use promring_model::membership::Member;
@@ -55,12 +56,18 @@ impl Seen<'_> {
 
     /// The node of a key, where nodes matter: of several the first by name.
     fn node(&self, key: TargetKey) -> Option<Node> {
-        let living = self.catalog.living(key).iter().filter(|_| self.intended.by_node());
-        living.filter_map(|target| target.node()).min().map(Node::from)
+        if !self.intended.by_node() {
+            return None;
+        }
+        self.catalog.living(key).iter().filter_map(|target| target.node()).min().map(Node::from)
     }
 
     fn weight(&self, key: TargetKey) -> f64 {
-        self.reports.weight(self.catalog.living(key).iter().map(|target| &**target))
+        self.weight_of(self.catalog.living(key))
+    }
+
+    fn weight_of(&self, living: &[Arc<Discovered>]) -> f64 {
+        self.reports.weight(living.iter().map(|target| &**target))
     }
 
     /// Who gets a key that placement wants at `to`: another one while that scraper's file lacks the key's job.
@@ -94,7 +101,7 @@ pub(crate) struct Lead {
     orphans: BTreeSet<TargetKey>,
     /// Those of which it is known by now that they do not exist, and since when.
     ended: BTreeMap<TargetKey, i64>,
-    ledgers: BTreeMap<Name, Ledger>,
+    ledgers: HashMap<Name, Ledger>,
     /// A later counter than any that a scraper which is forgotten may have seen.
     floor: u64,
     told: HashMap<TargetKey, Told>,
@@ -124,7 +131,7 @@ impl Lead {
             placing: None,
             orphans: BTreeSet::new(),
             ended: BTreeMap::new(),
-            ledgers: BTreeMap::new(),
+            ledgers: HashMap::new(),
             floor: 0,
             told: HashMap::new(),
             jobs: BTreeMap::new(),
@@ -233,9 +240,17 @@ impl Lead {
         let mut placing = Placing::resume(seen.intended.by_node(), &scrapers, held, self.drift, now_ms);
         let held: BTreeSet<TargetKey> = alive.iter().map(|(key, _)| *key).collect();
         let new = seen.catalog.keys().filter(|(key, _)| !held.contains(key));
-        let new: Vec<_> = new.map(|(key, _)| (Change::Set(key, seen.weight(key)), seen.node(key))).collect();
+        let mut new: Vec<_> = new.map(|(key, living)| (key, seen.weight_of(living))).collect();
+        // What is owned is kept in the order of keys, and a million of them go in faster in that order.
+        new.sort_unstable_by_key(|(key, _)| *key);
+        let new: Vec<_> =
+            new.into_iter().map(|(key, weight)| (Change::Set(key, weight), seen.node(key))).collect();
         placing.apply(&new);
-        for (key, _) in seen.catalog.keys() {
+        // Where nobody has anything yet, nobody is there for placement either.
+        let mut placed: Vec<TargetKey> =
+            seen.catalog.keys().filter(|_| !scrapers.is_empty()).map(|(key, _)| key).collect();
+        placed.sort_unstable();
+        for key in placed {
             if let Some(name) = placing.owner(key) {
                 let name = seen.diverted(key, &name, placing.takers());
                 self.leader.want_key(key, Some(name), now_ms);

@@ -295,12 +295,12 @@ impl Allocator {
         if !state.leads() {
             return Err("another allocator leads, and has the reports".to_owned());
         }
-        let scaling = scaling::scaling(&state, capacity);
         // Nobody ever tells of the targets of drop-in clients.
-        if are_told && scaling.targets > 0 && scaling.targets == scaling.targets_unknown {
-            return Err("no scraper has told yet how many samples its targets have".to_owned());
+        if are_told {
+            scaling::told(&state, capacity, now_ms())
+        } else {
+            Ok(scaling::scaling(&state, capacity))
         }
-        Ok(scaling)
     }
 
     /// Sets the metrics of what comes and goes.

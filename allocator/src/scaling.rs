@@ -14,6 +14,20 @@ pub fn scaling(state: &State, capacity: u64) -> Scaling {
     wanted(targets.map(|target| state.weight(target)), capacity)
 }
 
+/// The same where the scrapers tell what their targets yield.
+///
+/// # Errors
+/// Why there is no number yet: nobody has told anything, and somebody may.
+pub(crate) fn told(state: &State, capacity: u64, now_ms: i64) -> Result<Scaling, String> {
+    let scaling = scaling(state, capacity);
+    let is_guess = scaling.targets > 0 && scaling.targets == scaling.targets_unknown;
+    // Where no scraper is there, a scaler that has no number would leave it at that: a guess is what it begins with.
+    if is_guess && !state.hears_no_scraper(now_ms) {
+        return Err("no scraper has told yet how many samples its targets have".to_owned());
+    }
+    Ok(scaling)
+}
+
 /// How many scrapers would carry targets that yield so many samples a second each, if each carried `capacity`. Each weight
 /// comes with whether it is known: one of a new target, and of every target of drop-in clients, is guessed by the others, so
 /// that a restart of the allocator does not look like a lull. A target that is down keeps the weight that it had.

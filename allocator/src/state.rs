@@ -329,6 +329,11 @@ impl State {
         self.reports.health(id)
     }
 
+    /// Whether this allocator leads and there is no scraper that it could hear of.
+    pub(crate) fn hears_no_scraper(&self, now_ms: i64) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.leader.hears_nobody(now_ms))
+    }
+
     /// The scrapers; None where this allocator does not lead.
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {

@@ -13,6 +13,7 @@ use promring_net::clock::now_ms;
 use promring_proto::api::QueueReport;
 use tokio::time::Instant;
 
+use crate::handover::Gate;
 use crate::labelsets::Shared;
 use crate::queue::{self, Hold, Inspection, QueueError, SetStats, Volume};
 use crate::rules::Classes;
@@ -52,6 +53,8 @@ pub struct Destinations {
     volume: Volume,
     /// The strings of what is being filled.
     labels: Arc<Shared>,
+    /// See [`Senders::behind`].
+    gate: Option<Arc<Gate>>,
     open: Mutex<Vec<Open>>,
     leaving: Mutex<Vec<Leaving>>,
     parked: Mutex<Vec<Parked>>,
@@ -73,9 +76,10 @@ pub struct Prepared {
 }
 
 impl Destinations {
-    /// None yet; queues will lie under `data_dir`, and series have their strings in `labels`.
+    /// None yet; queues will lie under `data_dir`, and series have their strings in `labels`. `gate` is in front of what they
+    /// are filled by, where others may fill theirs in its stead.
     #[must_use]
-    pub fn new(data_dir: PathBuf, labels: Arc<Shared>) -> Self {
+    pub fn new(data_dir: PathBuf, labels: Arc<Shared>, gate: Option<Arc<Gate>>) -> Self {
         metrics::describe_gauge!(
             "promring_queue_parked_samples",
             "Samples on disk whose destination is no longer configured, so that nobody sends them."
@@ -84,6 +88,7 @@ impl Destinations {
             data_dir,
             volume: Volume::new(),
             labels,
+            gate,
             open: Mutex::default(),
             leaving: Mutex::default(),
             parked: Mutex::default(),
@@ -112,10 +117,10 @@ impl Destinations {
                 |open: &&Open| before.iter().any(|b| Arc::ptr_eq(&b.destination, &open.destination));
             next.push(match known {
                 Some(open) if *open.destination.config == **entry && unchanged(&open) => open.clone(),
-                Some(open) => Open::start(open.destination.with_config(Arc::clone(entry)), &self.labels)?,
+                Some(open) => self.start(open.destination.with_config(Arc::clone(entry)))?,
                 None => {
                     let queue = send::open_queue(&self.volume, entry, &config.scraper.queue, &self.data_dir)?;
-                    Open::start(Destination::new(Arc::clone(entry), Arc::new(queue)), &self.labels)?
+                    self.start(Destination::new(Arc::clone(entry), Arc::new(queue)))?
                 }
             });
         }
@@ -126,6 +131,14 @@ impl Destinations {
         }
         self.take(before, leaving, next, config);
         Ok(Prepared { sink: Arc::new(Sink::new(destinations, Arc::clone(&self.incoming))), classes })
+    }
+
+    fn start(&self, destination: Destination) -> Result<Open, String> {
+        let RemoteWrite { name, .. } = &*destination.config;
+        let senders = Senders::behind(self.gate.clone(), &destination.config, &destination.queue)
+            .map_err(|error| format!("the destination {name:?}: {error}"))?
+            .with_metadata(&self.labels);
+        Ok(Open { destination: Arc::new(destination), senders: Arc::new(senders) })
     }
 
     /// Puts the new ones into force and lets go of those that they replace.
@@ -191,7 +204,7 @@ impl Destinations {
     }
 
     /// Whether anything waits behind a fence that is closed.
-    pub(crate) fn holds_fenced(&self) -> bool {
+    fn holds_fenced(&self) -> bool {
         let held = |set: &SetStats| {
             matches!(set.hold, Hold::Until(_)) && set.lanes.iter().any(|lane| lane.pending.records > 0)
         };
@@ -215,35 +228,31 @@ impl Destinations {
     /// Puts everything into the queues, and sends it as far as `time` allows; the rest stays on disk. What is under way
     /// then is cut off.
     pub async fn finish(&self, time: Duration) {
-        self.finish_each(Instant::now(), |_| tokio::time::sleep(time)).await;
+        let end = Instant::now() + time;
+        self.finish_by(end, end).await;
     }
 
-    /// The same, but requests that are under way when `time` is over are answered, as long as that is before `last`.
-    pub async fn finish_by(&self, time: Duration, last: Instant) {
-        self.finish_each(last, |_| tokio::time::sleep(time)).await;
-    }
-
-    /// Puts everything into the queues, and sends it for as long as receivers take it: a destination that has taken
-    /// nothing for `standstill` keeps the rest on disk. What is under way then is waited for until `last`.
-    pub async fn drain(&self, standstill: Duration, last: Instant) {
-        self.finish_each(last, |open| stands_still(Arc::clone(&open.destination), standstill)).await;
-    }
-
-    async fn finish_each<F: Future<Output = ()> + Send + 'static>(
-        &self,
-        last: Instant,
-        overdue: impl Fn(&Open) -> F,
-    ) {
+    /// The same until `end`, but requests that are under way then are answered, as long as that is before `last`.
+    pub async fn finish_by(&self, end: Instant, last: Instant) {
         let mut ending = tokio::task::JoinSet::new();
         for open in self.all() {
             open.destination.flush(&self.labels);
-            let overdue = overdue(&open);
             ending.spawn(async move {
-                open.senders.finish_until(overdue, tokio::time::sleep_until(last)).await;
+                let (overdue, last) = (tokio::time::sleep_until(end), tokio::time::sleep_until(last));
+                open.senders.finish_until(overdue, last).await;
                 open.destination.queue.sync();
             });
         }
         while ending.join_next().await.is_some() {}
+    }
+
+    /// The same for what waits behind fences as well, as far as these open before `end`.
+    pub async fn drain(&self, end: Instant, last: Instant) {
+        // Senders are at work meanwhile. The allocator says when a fence opens, once others have sent what comes before.
+        while self.holds_fenced() && Instant::now() < end {
+            tokio::time::sleep(FLUSH_INTERVAL).await;
+        }
+        self.finish_by(end, last).await;
     }
 
     /// Says in the log what is not sent, as the process ends, and what becomes of it.
@@ -395,16 +404,6 @@ impl Destinations {
     }
 }
 
-impl Open {
-    fn start(destination: Destination, labels: &Arc<Shared>) -> Result<Self, String> {
-        let RemoteWrite { name, .. } = &*destination.config;
-        let senders = Senders::new(&destination.config, &destination.queue)
-            .map_err(|error| format!("the destination {name:?}: {error}"))?
-            .with_metadata(labels);
-        Ok(Self { destination: Arc::new(destination), senders: Arc::new(senders) })
-    }
-}
-
 impl Parked {
     fn keep(self, list: &Mutex<Vec<Self>>) {
         Self::show(&self.destination, self.samples);
@@ -426,20 +425,6 @@ impl Parked {
             bytes: self.bytes,
             oldest_seconds: u64::try_from(age_ms / 1_000).unwrap_or(0),
             dropped: 0,
-        }
-    }
-}
-
-/// Returns when a destination's queue has not become shorter for this long.
-async fn stands_still(destination: Arc<Destination>, standstill: Duration) {
-    let left = || destination.queue.stats().pending.records;
-    let mut least = left();
-    let mut since = Instant::now();
-    while since.elapsed() < standstill {
-        tokio::time::sleep(FLUSH_INTERVAL.min(standstill)).await;
-        let now = left();
-        if now < least {
-            (least, since) = (now, Instant::now());
         }
     }
 }

@@ -58,7 +58,7 @@ impl World {
 
     fn start_in(dir: tempfile::TempDir, config: &Config) -> Self {
         let labels = Arc::new(Shared::default());
-        let destinations = Destinations::new(dir.path().to_owned(), Arc::clone(&labels));
+        let destinations = Destinations::new(dir.path().to_owned(), Arc::clone(&labels), None);
         let sink = destinations.apply(config).unwrap().sink;
         Self { dir, labels, destinations: Arc::new(destinations), sink, flushing: None }
     }
@@ -319,7 +319,7 @@ async fn a_queue_of_an_earlier_run_without_a_destination_is_shown() {
     let World { dir, destinations, sink, .. } = world;
     drop((destinations, sink));
     let labels = Arc::new(Shared::default());
-    let destinations = Destinations::new(dir.path().to_owned(), labels);
+    let destinations = Destinations::new(dir.path().to_owned(), labels, None);
     destinations.apply(&config(&to("new", "http://127.0.0.1:1/", ""), "")).unwrap();
     let reports = destinations.reports();
     assert_eq!(
@@ -342,7 +342,7 @@ async fn a_queue_of_an_earlier_run_without_a_destination_goes_if_it_is_empty() {
     let rest = old.with_file_name("older.gone");
     std::fs::create_dir_all(rest.join("set-00000001")).unwrap();
     assert!(old.exists());
-    let destinations = Destinations::new(dir.path().to_owned(), Arc::default());
+    let destinations = Destinations::new(dir.path().to_owned(), Arc::default(), None);
     destinations.apply(&config(&to("new", &receiver.url, ""), "")).unwrap();
     assert!(!old.exists() && !rest.exists());
     assert_eq!(destinations.reports().len(), 1);
@@ -392,7 +392,7 @@ async fn a_reload_brings_other_bounds_to_a_queue_that_is_open() {
 }
 
 #[tokio::test]
-async fn a_drain_ends_when_all_is_sent_or_nothing_is_taken_any_more() {
+async fn a_drain_ends_when_all_is_sent_or_its_time_is_over() {
     let taking = Receiver::start(|number, _| {
         if number % 2 == 0 { Action::AnswerWith(429, "Retry-After", "0".to_owned()) } else { Action::Store }
     })
@@ -404,9 +404,33 @@ async fn a_drain_ends_when_all_is_sent_or_nothing_is_taken_any_more() {
     for time in 1..=30 {
         world.scrape(1, false, &names(3), time);
     }
-    world.destinations.drain(Duration::from_millis(400), Instant::now()).await;
+    let end = Instant::now() + Duration::from_millis(400);
+    world.destinations.drain(end, end).await;
     assert!(taking.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
     assert_eq!((world.report("taking").samples, world.report("stuck").samples), (0, 90));
+}
+
+#[tokio::test]
+async fn a_receiver_that_takes_a_little_at_a_time_does_not_prolong_a_drain() {
+    let answer = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&answer);
+    let slow = Receiver::start(move |_, _| Action::StoreAndWait(Arc::clone(&told))).await;
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            answer.notify_one();
+        }
+    });
+    let world = World::start(&config(&to("prod", &slow.url, ", max_shards: 1, max_samples_per_send: 3"), ""));
+    for time in 1..=500 {
+        world.scrape(1, false, &names(3), time);
+    }
+    let end = Instant::now() + Duration::from_secs(1);
+    world.destinations.drain(end, end + Duration::from_secs(60)).await;
+    // Ten seconds are needed for all of it.
+    let left = world.report("prod").samples;
+    assert!(left > 0 && left < 1_500, "{left}");
+    assert_eq!(slow.stored().values().map(Vec::len).sum::<usize>() as u64, 1_500 - left, "no answer is lost");
 }
 
 #[tokio::test]

@@ -109,6 +109,43 @@ async fn what_is_behind_a_fence_waits_for_its_opening_and_nothing_overtakes_it()
     assert_eq!(times_of(&receiver, 1), (1..=time).collect::<Vec<_>>());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_fence_that_stays_closed_takes_a_drain_no_time_beside_what_it_has() {
+    const TIME: Duration = Duration::from_secs(20);
+    // Nobody listens there, so that nothing is sent of what no fence holds either.
+    let mut world = World::start(&config(&to("prod", "http://127.0.0.1:1/", ""), ""));
+    world.flush_in_background();
+    world.keep([(id(1), closed(&[1]))]);
+    world.scrape_behind(1, Some(id(1)), 1);
+    world.scrape_behind(9, None, 1);
+    world.destinations.in_force()[0].flush(&world.labels);
+    assert!(world.destinations.holds_fenced());
+    let begun = Instant::now();
+    world.destinations.drain(begun + TIME, begun + TIME).await;
+    // By a clock that stands still while anybody is at work.
+    assert!(begun.elapsed() >= TIME && begun.elapsed() < TIME + TIME / 2, "{:?}", begun.elapsed());
+    assert_eq!(world.report("prod").samples, 4);
+}
+
+#[tokio::test]
+async fn a_drain_sends_what_waits_behind_a_fence_that_opens_in_time() {
+    let receiver = Receiver::start(|_, _| Action::Store).await;
+    let mut world = World::start(&config(&to("prod", &receiver.url, ""), ""));
+    world.flush_in_background();
+    world.keep([(id(1), closed(&[1]))]);
+    world.scrape_behind(1, Some(id(1)), 1);
+    world.scrape_behind(9, None, 1);
+    world.destinations.in_force()[0].flush(&world.labels);
+    let end = Instant::now() + Duration::from_secs(60);
+    let opening = async {
+        world.until(|_| times_of(&receiver, 9) == [1]).await;
+        world.keep([]);
+    };
+    tokio::join!(world.destinations.drain(end, end), opening);
+    assert_eq!(times_of(&receiver, 1), [1]);
+    assert_eq!(world.report("prod").samples, 0);
+}
+
 #[tokio::test]
 async fn a_fence_opens_destination_by_destination() {
     let (one, two) =

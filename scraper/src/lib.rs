@@ -133,15 +133,17 @@ impl Scraper {
                 "no remote_write in the configuration: targets are scraped and shown, nothing is sent"
             );
         }
-        let labels = Arc::new(SharedLabels::default());
-        let destinations = Destinations::new(options.data_dir.clone(), Arc::clone(&labels));
-        let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
-        let memory = Memory::new(config.scraper.memory_limit);
         let saved = SavedAssignment::in_dir(&options.data_dir).load().unwrap_or_else(|error| {
             tracing::warn!(error, "the saved assignment cannot be used");
             None
         });
         let (member, assignment) = member_of(&config, &options, saved);
+        let gate = Gate::new(member);
+        let labels = Arc::new(SharedLabels::default());
+        let destinations =
+            Destinations::new(options.data_dir.clone(), Arc::clone(&labels), Some(Arc::clone(&gate)));
+        let prepared = destinations.apply(&config).map_err(StartError::Destination)?;
+        let memory = Memory::new(config.scraper.memory_limit);
         let environment = Arc::new(Environment {
             cores: Cores::default(),
             symbols_hold: Mutex::new(memory.keep()),
@@ -153,7 +155,7 @@ impl Scraper {
             metrics: ScrapeMetrics::new(),
             spread: SpreadTargets::open(&options.data_dir, destinations.are_idle()),
             companions: Companions::default(),
-            gate: Gate::new(member),
+            gate,
             stopping: Shutdown::new(),
         });
         let manager = Mutex::new(Manager::new(&config, prepared, Arc::clone(&environment)));

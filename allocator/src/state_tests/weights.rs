@@ -74,6 +74,28 @@ fn a_target_that_is_down_still_counts_for_how_many_scrapers_are_wanted() {
 }
 
 #[test]
+fn a_scaler_gets_a_guess_where_no_scraper_is_and_nothing_while_one_may_still_tell() {
+    let mut fleet = Fleet::unsettled(&config(45, ""), &[]);
+    let wanted = |fleet: &Fleet| {
+        let scaling = crate::scaling::told(&fleet.state, 1_000, fleet.now_ms).ok()?;
+        Some((scaling.wanted, scaling.targets, scaling.targets_unknown))
+    };
+    fleet.run(14_000);
+    assert_eq!(wanted(&fleet), None, "one may have been there before this allocator began");
+    fleet.run(2_000);
+    assert_eq!(wanted(&fleet), Some((5, 45, 45)), "100 each");
+    fleet.join("a");
+    fleet.run(2_000);
+    assert_eq!(wanted(&fleet), None, "it will tell");
+    fleet.run(30_000);
+    assert_eq!(wanted(&fleet), Some((1, 45, 0)), "100 a minute each");
+
+    let mut empty = Fleet::unsettled(&config(0, ""), &[]);
+    empty.run(1_000);
+    assert_eq!(wanted(&empty), Some((1, 0, 0)), "nobody need tell anything of no targets");
+}
+
+#[test]
 fn weights_that_become_known_move_nothing() {
     let names = ["a", "b", "c"];
     let mut fleet = Fleet::unsettled(&config(90, ""), &names);

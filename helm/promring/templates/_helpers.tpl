@@ -46,7 +46,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $least := add 30 (include "promring.seconds" $fence) | int -}}
 {{- $grace := .Values.scraper.terminationGracePeriodSeconds | int -}}
 {{- if lt $grace $least -}}
-{{- fail (printf "scraper.terminationGracePeriodSeconds is %d and has to be %d at least: 30 s in which a scraper that ends hands its targets over, and scraper.fence_max of the configuration (%v), for which one that leaves waits for receivers before what it has not sent is left behind" $grace $least $fence) -}}
+{{- fail (printf "scraper.terminationGracePeriodSeconds is %d and has to be %d at least: 30 s in which a scraper that ends hands its targets over, and scraper.fence_max of the configuration (%v), in which one that leaves sends what is queued before the rest is left behind" $grace $least $fence) -}}
 {{- end -}}
 {{- $text -}}
 {{- end -}}

@@ -282,6 +282,56 @@ fn the_keys_of_a_lost_member_are_given_at_once_and_without_a_fence() {
 }
 
 #[test]
+fn who_was_replaced_learns_that_and_knows_it_after_a_restart() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.run_without(16_000, &["a"]);
+    fleet.want("b");
+    fleet.run_without(1_000, &["a"]);
+    assert_eq!(fleet.member("a").overtaken_ms(), None, "nobody has told it yet");
+    fleet.run_without(1_000, &["b"]);
+    let learnt_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").overtaken_ms(), Some(learnt_ms));
+    // What follows is planned.
+    fleet.want("a");
+    fleet.run(30_000);
+    assert!(fleet.may_start("a") && !fleet.may_start("b"));
+    assert_eq!((fleet.member("a").overtaken_ms(), fleet.member("b").overtaken_ms()), (Some(learnt_ms), None));
+    fleet.want("b");
+    fleet.run(1_000);
+    let saved = loop {
+        fleet.leader.advance(fleet.now_ms);
+        let told = fleet.leader.told("a", None).unwrap();
+        let now_ms = fleet.now_ms;
+        fleet.member("a").apply(told, now_ms, now_ms);
+        if let Some(saved) = fleet.member("a").unsaved() {
+            break serde_json::to_string(&saved).unwrap();
+        }
+        fleet.now_ms += 100;
+    };
+    let saved: Saved = serde_json::from_str(&saved).unwrap();
+    let again = Member::restored(name("a"), MemberOptions::default(), 2, saved, fleet.now_ms);
+    assert_eq!(again.overtaken_ms(), Some(learnt_ms));
+}
+
+#[test]
+fn who_was_replaced_learns_that_from_a_key_that_is_to_come_back_as_well() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.run_without(16_000, &["a"]);
+    fleet.want("b");
+    fleet.run_without(1_000, &["a"]);
+    let (now_ms, version) = (fleet.now_ms, fleet.member("a").version());
+    // It is alive again, and placement wants the key where it was, before it asks.
+    let report = fleet.member("a").report(now_ms).unwrap();
+    fleet.leader.report("a", report, now_ms);
+    fleet.want("a");
+    fleet.leader.advance(now_ms);
+    let told = fleet.leader.told("a", version).unwrap();
+    assert!(told.grants[&KEY].incoming.is_some(), "{told:?}");
+    fleet.member("a").apply(told, now_ms, now_ms);
+    assert_eq!(fleet.member("a").overtaken_ms(), Some(now_ms));
+}
+
+#[test]
 fn a_leader_that_hears_nobody_concludes_nothing() {
     let mut fleet = Fleet::new(&["a", "b"]);
     fleet.want("b");

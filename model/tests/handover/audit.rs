@@ -48,6 +48,8 @@ pub(crate) struct Totals {
     pub(crate) resumed: u64,
     /// Lost members that a leader forgot.
     pub(crate) forgotten: u64,
+    /// How often somebody learnt that it had been replaced.
+    pub(crate) overtaken: u64,
 }
 
 impl Totals {
@@ -66,6 +68,7 @@ impl Totals {
         self.received += other.received;
         self.resumed += other.resumed;
         self.forgotten += other.forgotten;
+        self.overtaken += other.overtaken;
     }
 
     /// That the runs were not about nothing.
@@ -82,7 +85,10 @@ impl Totals {
                 assert!(self.excused_order * 1_000 < self.received, "{self:?}");
             }
             Mode::Lossy => assert_eq!(self.excused_duplicates, 0, "{self:?}"),
-            Mode::Chaos => assert!(self.keys_lost > runs / 4 && self.forgotten > runs / 4, "{self:?}"),
+            Mode::Chaos => {
+                assert!(self.keys_lost > runs / 4 && self.forgotten > runs / 4, "{self:?}");
+                assert!(self.overtaken > runs / 4, "{self:?}");
+            }
         }
     }
 }
@@ -155,6 +161,16 @@ impl Audit {
 
     pub(crate) fn is_cut_off(&self, name: &Name) -> bool {
         self.cut_off.contains_key(name)
+    }
+
+    /// A scraper takes it that it was replaced without its word.
+    pub(crate) fn overtaken(&mut self, name: &Name, now_ms: i64) {
+        let was_lost = self.is_cut_off(name) || self.ever_lost.contains(name);
+        assert!(
+            was_lost,
+            "at {now_ms}: {name} takes it that it was replaced, and nobody has counted it as lost"
+        );
+        self.totals.overtaken += 1;
     }
 
     /// A fault befalls a scraper from now until then.

@@ -339,8 +339,11 @@ impl World {
                     .filter(|(key, _)| member.window(*key).is_some())
                     .map(|(key, _)| key)
                     .collect();
-                let version = told.version;
+                let (version, overtaken_ms) = (told.version, member.overtaken_ms());
                 if let Some(effects) = member.apply(*told, asked_ms, clock_ms) {
+                    if member.overtaken_ms() != overtaken_ms {
+                        self.audit.overtaken(&s.name, now_ms);
+                    }
                     self.say(|| format!("{} takes {version}: {effects:?}", s.name));
                     s.next_report_ms = now_ms;
                     s.heard(asked_ms);

@@ -115,7 +115,7 @@ impl SavedState {
             })
             .collect();
         let keys = keys.into_iter().map(|key| SavedKey { key, grant: Grant::default() }).collect();
-        let member = Saved { promised: version.term, version: Some(version), keys, moves: Vec::new() };
+        let member = Saved { promised: version.term, version: Some(version), keys, ..Saved::default() };
         Self { member, assignment: Some(assignment) }
     }
 }

@@ -10,6 +10,7 @@ use promring_net::clock::now_ms;
 use tokio::sync::Notify;
 
 use super::given::Given;
+use super::tend::INTERVAL;
 use crate::sink::WantedFence;
 
 /// What this scraper may scrape, and what it does at the moment.
@@ -148,6 +149,19 @@ impl Gate {
         self.note_doubt(&mut inner, true);
         self.note_saving(&inner.member);
         result
+    }
+
+    /// What was queued here until then, others may have overtaken, as they were given this scraper's targets without its word; in Unix
+    /// milliseconds. None: nothing. As long as it is in doubt nobody knows, and this waits.
+    pub(crate) async fn overtaken_ms(&self) -> Option<i64> {
+        loop {
+            // This notices a pause that has just ended as well.
+            let (doubting, overtaken_ms) = self.with(|member| (member.is_doubting(), member.overtaken_ms()));
+            if !doubting {
+                return overtaken_ms;
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
     }
 
     /// Has it saved, if anything is unsaved.

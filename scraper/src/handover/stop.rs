@@ -30,7 +30,7 @@ const FETCH_MAX: Duration = Duration::from_secs(3);
 
 impl Scraper {
     /// Runs until the stop begins, then hands its targets over, ends the scrapes in flight, sends what is queued as far as
-    /// time allows, or, where this scraper is leaving, as far as receivers take it, and leaves the rest on disk.
+    /// time allows, of which one that is leaving takes more, and leaves the rest on disk.
     pub async fn run(&self) {
         let shared = &self.shared;
         let live = self.live();
@@ -144,13 +144,16 @@ impl Scraper {
         }
     }
 
-    /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, for as long as
-    /// receivers take it. `begun` is when the stop began.
+    /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, until all is sent,
+    /// `scraper.fence_max` at most. `begun` is when the stop began.
     async fn empty_queues(&self, begun: Instant) {
         let ScraperSettings { flush_timeout, fence_max, .. } = self.config().scraper.clone();
         let shared = &self.shared;
         // A request that is under way is answered, whatever its receiver takes for that, as long as there is time.
         let last = begun + (STOP_MAX - CLOSE_MAX) + fence_max;
+        // Counted from here, as what hands targets over must not eat up a short one. Where that took longer than is set aside
+        // for it, there is less: whoever stops this process has counted on no more.
+        let end = (Instant::now() + fence_max).min(last);
         // A scale-in and the stop come together, so this may be news.
         let asked = self.report_once();
         if !matches!(tokio::time::timeout(LAST_REPORT_MAX, asked).await, Ok(true)) {
@@ -158,19 +161,14 @@ impl Scraper {
             shared.leaving.store(false, Ordering::Relaxed);
         }
         if !shared.leaving.load(Ordering::Relaxed) {
-            return shared.destinations.finish_by(flush_timeout, last).await;
+            return shared.destinations.finish_by(Instant::now() + flush_timeout, last).await;
         }
         tracing::info!(
-            standstill_max = ?fence_max,
-            "this scraper is leaving: all that is queued is sent, as long as receivers take it; another signal ends this at once"
+            time = ?end.saturating_duration_since(Instant::now()),
+            "this scraper is leaving: all that is queued is sent, as far as receivers take it in this time; another signal ends this at once"
         );
         shared.draining.store(true, Ordering::Relaxed);
-        // What stands behind a fence can be sent once that is open, which the allocator says.
-        let waiting = Instant::now();
-        while shared.destinations.holds_fenced() && waiting.elapsed() < fence_max {
-            tokio::time::sleep(INTERVAL).await;
-        }
-        shared.destinations.drain(fence_max, last).await;
+        shared.destinations.drain(end, last).await;
     }
 
     /// Reports. False: nobody heard it.

@@ -81,6 +81,9 @@ pub(super) fn meaning(status: u16, retry_on_http_429: bool) -> Meaning {
 pub(super) enum Reason {
     /// They were stored by an earlier copy of the request: no loss.
     AlreadyStored,
+    /// The same, or too far in the past, of what was queued before this scraper learnt that it had been lost: the targets' next
+    /// scraper has overtaken it.
+    LateAfterLoss,
     /// Older than what the receiver holds of the series.
     OutOfOrder,
     /// Another value is stored for the same time.
@@ -98,8 +101,9 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::AlreadyStored,
+        Self::LateAfterLoss,
         Self::OutOfOrder,
         Self::Duplicate,
         Self::OutOfBounds,
@@ -113,6 +117,7 @@ impl Reason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::AlreadyStored => "already_stored",
+            Self::LateAfterLoss => "late_after_loss",
             Self::OutOfOrder => "out_of_order",
             Self::Duplicate => "duplicate",
             Self::OutOfBounds => "out_of_bounds",
@@ -121,12 +126,6 @@ impl Reason {
             Self::NotWritten => "not_written",
             Self::Rejected => "rejected",
         }
-    }
-
-    /// The reason for a sample that was refused alone, from what the receiver said. `maybe_stored`: an earlier copy of the
-    /// request may have been stored.
-    pub(super) fn of(refusal: &Refusal, maybe_stored: bool) -> Self {
-        Self::told(refusal.status, &refusal.message).seen_from(maybe_stored)
     }
 
     /// The reason that the receiver names.
@@ -145,9 +144,17 @@ impl Reason {
         }
     }
 
-    /// What it means where an earlier copy of the request may have been stored.
-    pub(super) fn seen_from(self, maybe_stored: bool) -> Self {
+    /// Whether what others have sent in this scraper's stead may be the reason.
+    pub(super) fn may_be_loss(self) -> bool {
+        matches!(self, Self::OutOfOrder | Self::OutOfBounds)
+    }
+
+    /// What it means where an earlier copy of the request may have been stored (`maybe_stored`), or others have been given the
+    /// targets since the request was queued (`overtaken`).
+    pub(super) fn seen_from(self, maybe_stored: bool, overtaken: bool) -> Self {
         match self {
+            // Whether a copy was stored, nobody can say then: it counts as lost.
+            reason if overtaken && reason.may_be_loss() => Self::LateAfterLoss,
             // Nothing else brings samples of its series, so a copy of the sample, or a later one of the same request, is what it
             // is compared with. Bounds are about the receiver's other series and clock: after a long outage, a request that
             // was answered by a 503 at its beginning is out of them and was never stored.
@@ -179,9 +186,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_already_stored_only_where_a_copy_may_have_been_stored_and_it_says_so() {
-        let reason = |message: &str, maybe_stored| {
-            Reason::of(&Refusal { status: 400, message: message.to_owned() }, maybe_stored)
-        };
+        let reason = |message: &str, maybe_stored| Reason::told(400, message).seen_from(maybe_stored, false);
         assert_eq!(reason("out of order sample", false), Reason::OutOfOrder);
         assert_eq!(reason("out of order sample", true), Reason::AlreadyStored);
         assert_eq!(reason("duplicate sample for timestamp", false), Reason::Duplicate);
@@ -190,5 +195,20 @@ mod tests {
         assert_eq!(reason("", true), Reason::Rejected);
         // It says nothing of what was stored, and is more likely a loss.
         assert_eq!(reason("sample out of bounds", true), Reason::OutOfBounds);
+    }
+
+    #[test]
+    fn what_others_have_overtaken_is_late_after_a_loss_whether_or_not_a_copy_may_have_been_stored() {
+        for maybe_stored in [false, true] {
+            let reason = |message: &str| Reason::told(400, message).seen_from(maybe_stored, true);
+            assert_eq!(reason("out of order sample"), Reason::LateAfterLoss);
+            assert_eq!(reason("sample is too old"), Reason::LateAfterLoss);
+            assert_ne!(
+                reason("duplicate sample for timestamp"),
+                Reason::LateAfterLoss,
+                "both have scraped the slot"
+            );
+            assert_eq!(reason("label name \"a b\" is not valid"), Reason::Rejected);
+        }
     }
 }

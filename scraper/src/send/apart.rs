@@ -124,7 +124,8 @@ impl LaneSender {
             }
             let (counts, last_ms) = (piece.counts(), piece.newest_ms());
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
-            let offer = Offer { body: &body, encoding: piece.encoding(), counts, last_ms, was_v2 };
+            let (encoding, queued_ms) = (piece.encoding(), request.queued_ms);
+            let offer = Offer { body: &body, encoding, counts, last_ms, queued_ms, was_v2 };
             match self.offer(&offer, &mut piece.maybe_stored).await {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
@@ -132,7 +133,7 @@ impl LaneSender {
                     rest.stored = true;
                 }
                 Fate::InPart(refusal, written) => {
-                    self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored);
+                    self.sent_in_part(&offer, &refusal, &written, piece.maybe_stored).await;
                     self.not_rejected(&piece, &mut rest.stack);
                     rest.stored = true;
                 }
@@ -155,7 +156,7 @@ impl LaneSender {
                     self.refused(Reason::RateLimited, &offer.counts, &refusal);
                 }
                 Fate::Refused(refusal) => {
-                    let reason = Reason::of(&refusal, piece.maybe_stored);
+                    let reason = self.reason(&refusal, queued_ms, piece.maybe_stored).await;
                     self.split(piece, &refusal, reason, &mut rest.stack);
                 }
                 Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut rest.stack),

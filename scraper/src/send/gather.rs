@@ -22,6 +22,8 @@ pub(super) struct Request {
     /// Oldest and newest time of its samples, Unix milliseconds.
     pub(super) first_ms: i64,
     pub(super) last_ms: i64,
+    /// When its first record was queued, Unix milliseconds.
+    pub(super) queued_ms: i64,
     /// Whether an earlier copy of it may have been stored.
     pub(super) maybe_stored: bool,
 }
@@ -55,6 +57,7 @@ impl Gatherer {
             upto: info.sequence,
             first_ms: info.meta.first_ms,
             last_ms: info.meta.last_ms,
+            queued_ms: info.enqueued_ms,
             maybe_stored: false,
         };
         let resumed = resumed.filter(|upto| *upto >= info.sequence);

@@ -92,6 +92,8 @@ pub(super) struct Offer<'o> {
     pub(super) encoding: Encoding,
     pub(super) counts: Counts,
     pub(super) last_ms: i64,
+    /// When it was queued, Unix milliseconds.
+    pub(super) queued_ms: i64,
     /// It was one of 2.0 that the receiver did not seem to understand.
     pub(super) was_v2: bool,
 }
@@ -164,13 +166,13 @@ impl LaneSender {
         if self.is_to_be_split(request.body.len(), request.maybe_stored) {
             return self.deliver_pieces(request, Why::TooLarge).await;
         }
-        let (encoding, counts, last_ms) = (request.encoding, request.counts, request.last_ms);
+        let Request { encoding, counts, last_ms, queued_ms, .. } = *request;
         let Request { body, maybe_stored, .. } = request;
-        let offer = Offer { body, encoding, counts, last_ms, was_v2: false };
+        let offer = Offer { body, encoding, counts, last_ms, queued_ms, was_v2: false };
         match self.offer(&offer, maybe_stored).await {
             Fate::Accepted => self.answered(request.last_ms),
             Fate::InPart(refusal, written) => {
-                self.sent_in_part(&offer, &refusal, &written, *maybe_stored);
+                self.sent_in_part(&offer, &refusal, &written, *maybe_stored).await;
             }
             Fate::TooOld => self.too_old(&request.counts),
             Fate::Unwanted(refusal) => {
@@ -179,7 +181,7 @@ impl LaneSender {
             }
             Fate::NoV2 | Fate::NoV1 => return self.deliver_pieces(request, Why::NoV2).await,
             Fate::Refused(refusal) => {
-                let alone = Reason::of(&refusal, request.maybe_stored);
+                let alone = self.reason(&refusal, queued_ms, request.maybe_stored).await;
                 return self.deliver_pieces(request, Why::Refused(refusal, alone)).await;
             }
             Fate::TooLarge(refusal) => {
@@ -330,8 +332,8 @@ impl LaneSender {
     }
 
     /// Counts what a receiver of 2.0 says that it has not stored of a request.
-    pub(super) fn sent_in_part(
-        &self,
+    pub(super) async fn sent_in_part(
+        &mut self,
         offer: &Offer<'_>,
         refusal: &Refusal,
         written: &Written,
@@ -344,9 +346,31 @@ impl LaneSender {
         } else {
             Reason::told(refusal.status, &refusal.message)
         };
-        for (reason, counts) in written.by_reason(missing, otherwise, maybe_stored) {
+        let overtaken = missing.points() > 0 && self.is_overtaken(offer.queued_ms).await;
+        for (reason, counts) in written.by_reason(missing, otherwise, (maybe_stored, overtaken)) {
             self.refused(reason, &counts, refusal);
         }
+    }
+
+    /// The reason for a sample that is refused alone, from what the receiver said. `maybe_stored`: an earlier copy of the
+    /// request, which was queued at `queued_ms`, may have been stored.
+    pub(super) async fn reason(&mut self, refusal: &Refusal, queued_ms: i64, maybe_stored: bool) -> Reason {
+        let told = Reason::told(refusal.status, &refusal.message);
+        let overtaken = told.may_be_loss() && self.is_overtaken(queued_ms).await;
+        told.seen_from(maybe_stored, overtaken)
+    }
+
+    /// Whether others may have overtaken what was queued then. Right after a start and after a pause this takes an allocator's
+    /// answer.
+    async fn is_overtaken(&mut self, queued_ms: i64) -> bool {
+        let link = Arc::clone(&self.link);
+        let Some(gate) = &link.gate else { return false };
+        let overtaken_ms = tokio::select! {
+            biased;
+            overtaken_ms = gate.overtaken_ms() => overtaken_ms,
+            () = reached(&mut self.phase, Phase::Yield) => None,
+        };
+        overtaken_ms.is_some_and(|overtaken_ms| queued_ms <= overtaken_ms)
     }
 
     pub(super) fn refused(&self, reason: Reason, counts: &Counts, refusal: &Refusal) {

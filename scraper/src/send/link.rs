@@ -1,5 +1,6 @@
 //! The way to one receiver: one attempt to send one request.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,6 +16,7 @@ use super::metrics::SendMetrics;
 use super::refused_series::RefusedSeries;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
+use crate::handover::Gate;
 use crate::news::News;
 use crate::queue::Encoding;
 
@@ -29,8 +31,10 @@ const CONNECT_SHARE: f64 = 0.75;
 
 /// A destination, as all its lanes share it.
 pub(super) struct Link {
-    pub(super) config: std::sync::Arc<RemoteWrite>,
+    pub(super) config: Arc<RemoteWrite>,
     pub(super) metrics: SendMetrics,
+    /// It knows whether others have scraped this scraper's targets; None: there are no others.
+    pub(super) gate: Option<Arc<Gate>>,
     /// What is logged about requests that are sent again.
     pub(super) retries: News,
     /// What is logged about samples that are given up.
@@ -57,7 +61,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(config: std::sync::Arc<RemoteWrite>) -> Result<Self, ClientError> {
+    pub(super) fn new(config: Arc<RemoteWrite>, gate: Option<Arc<Gate>>) -> Result<Self, ClientError> {
         // Before the whole attempt is over, which does not say how far it came.
         let http = HttpClient::for_posts(&config.http, config.remote_timeout.mul_f64(CONNECT_SHARE))?;
         let mut headers = HeaderMap::new();
@@ -76,6 +80,7 @@ impl Link {
         Ok(Self {
             config,
             metrics,
+            gate,
             retries,
             refusals,
             aged,

@@ -304,7 +304,7 @@ fn describe() {
     );
     describe_counter!(
         "promring_remote_write_refused_samples_total",
-        "Samples that the receiver refused for good, by reason; already_stored is no loss."
+        "Samples that the receiver refused for good, by reason; already_stored is no loss, late_after_loss is what came after other scrapers had gone on."
     );
     describe_gauge!(
         "promring_remote_write_fallback",

@@ -38,6 +38,7 @@ use promring_proto::api::QueueReport;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::handover::Gate;
 use crate::labelsets::Shared;
 use crate::queue::{DropReason, LANES_MAX, LaneId, Queue, Volume};
 use lane::{LaneSender, Phase};
@@ -82,9 +83,21 @@ impl Senders {
     /// # Errors
     /// Where a client cannot be made: certificates, proxies, headers.
     pub fn new(config: &Arc<RemoteWrite>, queue: &Arc<Queue>) -> Result<Self, ClientError> {
+        Self::behind(None, config, queue)
+    }
+
+    /// The same of a scraper among others. The gate knows whether these have overtaken what is queued.
+    ///
+    /// # Errors
+    /// As [`Senders::new`].
+    pub(crate) fn behind(
+        gate: Option<Arc<Gate>>,
+        config: &Arc<RemoteWrite>,
+        queue: &Arc<Queue>,
+    ) -> Result<Self, ClientError> {
         Ok(Self {
             phase: watch::Sender::new(Phase::Run),
-            link: Arc::new(Link::new(Arc::clone(config))?),
+            link: Arc::new(Link::new(Arc::clone(config), gate)?),
             queue: Arc::clone(queue),
             families: None,
             running: Mutex::default(),

@@ -62,12 +62,13 @@ impl Written {
     }
 
     /// What is missing, by reason. Where the answer names fewer samples than are missing, as when it breaks off, the most
-    /// frequent reason counts for those that it does not name; `otherwise` where it names none.
+    /// frequent reason counts for those that it does not name; `otherwise` where it names none. `maybe_stored` and `overtaken` as
+    /// [`Reason::seen_from`] takes them.
     pub(super) fn by_reason(
         &self,
         missing: Counts,
         otherwise: Reason,
-        maybe_stored: bool,
+        (maybe_stored, overtaken): (bool, bool),
     ) -> Vec<(Reason, Counts)> {
         let most = self.told.iter().max_by_key(|(_, count)| *count).map_or(otherwise, |(reason, _)| *reason);
         let mut left = missing;
@@ -81,7 +82,10 @@ impl Written {
         }
         parts.push((most, left));
         parts.retain(|(_, counts)| *counts != Counts::default());
-        parts.into_iter().map(|(reason, counts)| (reason.seen_from(maybe_stored), counts)).collect()
+        parts
+            .into_iter()
+            .map(|(reason, counts)| (reason.seen_from(maybe_stored, overtaken), counts))
+            .collect()
     }
 }
 
@@ -120,25 +124,27 @@ mod tests {
                        invalid metric name or labels, got {}\nout of order sample for series {a=\"2\"}\n";
         let written = written(&[("Samples", "1")]).unwrap().explained_by(400, message);
         let expected = [(Reason::OutOfOrder, samples(2)), (Reason::Rejected, samples(1))];
-        assert_eq!(written.by_reason(samples(3), Reason::Rejected, false), expected);
+        assert_eq!(written.by_reason(samples(3), Reason::Rejected, (false, false)), expected);
         // The answer broke off.
-        let parts = written.by_reason(samples(10), Reason::Rejected, true);
+        let parts = written.by_reason(samples(10), Reason::Rejected, (true, false));
         let expected = [
             (Reason::AlreadyStored, samples(2)),
             (Reason::Rejected, samples(1)),
             (Reason::AlreadyStored, samples(7)),
         ];
         assert_eq!(parts, expected);
+        let parts = written.by_reason(samples(3), Reason::Rejected, (true, true));
+        assert_eq!(parts, [(Reason::LateAfterLoss, samples(2)), (Reason::Rejected, samples(1))]);
         // It names more than there are.
         assert_eq!(
-            written.by_reason(samples(1), Reason::Rejected, false),
+            written.by_reason(samples(1), Reason::Rejected, (false, false)),
             [(Reason::OutOfOrder, samples(1))]
         );
         let silent = Written::default();
         assert_eq!(
-            silent.by_reason(samples(1), Reason::NotWritten, false),
+            silent.by_reason(samples(1), Reason::NotWritten, (false, false)),
             [(Reason::NotWritten, samples(1))]
         );
-        assert_eq!(silent.by_reason(samples(0), Reason::NotWritten, false), []);
+        assert_eq!(silent.by_reason(samples(0), Reason::NotWritten, (false, false)), []);
     }
 }

@@ -13,9 +13,10 @@ use promring_testkit::exporter::{Fleet as Exporters, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use rustix::process::Signal;
 
+use super::clocks::Skew;
 use crate::owners;
 pub use crate::owners::{Owners, moved, of};
-use crate::support::{Process, eventually, free_port, metric};
+use crate::support::{Process, eventually, free_port, metric_of};
 
 /// How many targets there are, each scraped every second.
 pub const TARGETS: usize = 300;
@@ -40,6 +41,8 @@ pub struct Setup {
     pub remote_write: &'static str,
     /// Where the allocator runs; None: beside everything else.
     pub host: Option<Host>,
+    /// By how much the scrapers' clocks are off, in turn.
+    pub clocks: Option<Skew>,
 }
 
 impl Default for Setup {
@@ -52,6 +55,7 @@ impl Default for Setup {
             more_receivers: String::new(),
             remote_write: "",
             host: None,
+            clocks: None,
         }
     }
 }
@@ -108,7 +112,9 @@ impl Fleet {
             fleet.start_scraper(number);
         }
         fleet.settled().await;
-        fleet.receiver.audit().window(now_ms(), i64::MAX);
+        // A target's first slot is the first after it was assigned, by a clock that may be ahead.
+        let ahead_ms = if fleet.setup.clocks.is_some() { 1_000 } else { 0 };
+        fleet.receiver.audit().window(now_ms() + ahead_ms, i64::MAX);
         fleet
     }
 
@@ -132,7 +138,11 @@ impl Fleet {
             "--data-dir",
             data.to_str().unwrap(),
         ];
-        let process = Process::promring(&format!("{name}-{}", self.starts), &arguments, self.dir.path());
+        let log = format!("{name}-{}", self.starts);
+        let process = match &self.setup.clocks {
+            Some(skew) => skew.start(number, &log, &arguments, self.dir.path()),
+            None => Process::promring(&log, &arguments, self.dir.path()),
+        };
         self.scrapers.insert(number, Scraper { process, base });
     }
 
@@ -269,9 +279,14 @@ impl Fleet {
 
     /// The sum of a metric over all scrapers.
     pub async fn sum(&self, metric_name: &str) -> f64 {
+        self.sum_of(metric_name, "").await
+    }
+
+    /// The same of series whose labels, as they are written, contain this text.
+    pub async fn sum_of(&self, metric_name: &str, labels: &str) -> f64 {
         let mut sum = 0.0;
         for scraper in self.scrapers.values() {
-            sum += metric(&scraper.base, metric_name).await.unwrap_or(0.0);
+            sum += metric_of(&scraper.base, metric_name, labels).await.unwrap_or(0.0);
         }
         sum
     }

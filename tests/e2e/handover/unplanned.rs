@@ -7,7 +7,9 @@ use promring_cluster::in_network;
 use promring_net::clock::now_ms;
 use rustix::process::Signal;
 
-use super::fleet::{Fleet, Setup, TARGETS, moved, name, of};
+use super::fleet::{Fleet, SERIES, Setup, TARGETS, moved, name, of};
+use crate::proxy::{Proxy, Temper};
+use crate::servers::Store;
 use crate::support::{eventually, get_json};
 
 const LAPSE_MS: i64 = 4_000;
@@ -16,6 +18,8 @@ const INTERVAL_MS: i64 = 1_000;
 /// the slot that is just over when another scraper begins. The other one covers what the scraper that is killed has scraped and not
 /// yet written (0.8 s), and what the allocator takes to notice that the lapse is over (it looks four times a second).
 const GAP_MAX_MS: i64 = LAPSE_MS + 2 * INTERVAL_MS;
+
+const REFUSED: &str = "promring_remote_write_refused_samples_total";
 
 /// Slots of each series that an audit here must at least be of.
 const SLOTS_MIN: u64 = 4;
@@ -26,14 +30,27 @@ fn setup() -> Setup {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a_gap() {
-    let mut fleet = Fleet::start(setup()).await;
+    let dir = tempfile::tempdir().unwrap();
+    // Beside the audit, one that takes nothing out of order.
+    let store = Store::prometheus_3(dir.path(), 2).await;
+    let proxy = Proxy::start(Some(store.write_url()), 2, 0).await;
+    proxy.set(Temper::Calm);
+    let more_receivers = format!(
+        "{{url: '{}', name: prometheus, protobuf_message: io.prometheus.write.v2.Request, queue_config: {{max_backoff: 500ms}}}}",
+        proxy.url()
+    );
+    let mut fleet = Fleet::start(Setup { more_receivers, ..setup() }).await;
     let before = fleet.settled().await;
     let mine: BTreeSet<String> = of(&before, "scraper-1").cloned().collect();
+    // So that it has something left to send.
+    proxy.set(Temper::Away);
+    fleet.slots_pass(2, 10).await;
     let killed_ms = now_ms();
     fleet.kill_scraper(1);
     let others = BTreeSet::from([name(0), name(2)]);
     let after = fleet.settled_among(&others).await;
     assert_eq!(moved(&before, &after), mine, "only its own targets moved");
+    proxy.set(Temper::Calm);
     fleet.slots_pass(3, 30).await;
     let report = fleet.audited_at_least(SLOTS_MIN).await;
     assert_eq!((report.counts.duplicates, report.counts.out_of_order), (0, 0), "{report:#?}");
@@ -58,6 +75,20 @@ async fn a_killed_scraper_costs_its_own_targets_a_lapse_and_comes_back_without_a
     assert!(report.counts.gaps <= gaps, "{} gaps more: {report:#?}", report.counts.gaps - gaps);
     assert!(report.gaps.iter().all(|gap| gap.last_ms < back_ms), "a gap since it is back: {report:#?}");
     assert_eq!(report.counts.duplicates, 0, "{report:#?}");
+
+    // What comes after others have gone on is refused by whoever takes nothing out of order, and counts as just that.
+    let late = eventually("what it had left is refused", async || {
+        let late = fleet.sum_of(REFUSED, "reason=\"late_after_loss\"").await;
+        let pending = fleet.sum_of("prometheus_remote_storage_samples_pending", "prometheus").await;
+        (late > 0.0 && pending < (TARGETS * SERIES) as f64).then_some(late)
+    })
+    .await;
+    assert_eq!(
+        fleet.sum("prometheus_remote_storage_samples_failed_total").await,
+        late,
+        "nothing else is refused"
+    );
+    eprintln!("{late} samples came late after the loss");
     fleet.end();
 }
 

@@ -35,12 +35,13 @@ impl Leader {
             return;
         };
         let state = self.keys.entry(key).or_default();
+        let is_back = state.dead.take().is_some();
         if state.wanted.as_ref() != Some(name) {
             state.wanted = Some(name.clone());
             self.doubtful |= state.outgoing.is_some();
-            self.unsettled.insert(key);
+            self.unsettle(key);
         }
-        if state.dead.take().is_some() {
+        if is_back {
             self.dead.remove(&key);
             self.touch_all_of(key);
         }

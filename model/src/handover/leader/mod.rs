@@ -9,7 +9,7 @@ mod moves;
 mod takeover;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::words::{MemberReport, MoveId, MoveReport, Name, Version};
@@ -79,7 +79,7 @@ pub struct Leader {
     /// Where a predecessor was about to move keys, until placement says where it wants them.
     meant: BTreeMap<TargetKey, Name>,
     /// When what a member is told changed last. Also of members that are lost.
-    changed: BTreeMap<Name, u64>,
+    changed: HashMap<Name, u64>,
     /// A later counter than any that a member which is forgotten may have seen.
     floor: u64,
     /// A change is being made, with the counter as it is.
@@ -254,7 +254,7 @@ impl Leader {
             keys: BTreeMap::new(),
             moves: BTreeMap::new(),
             meant: BTreeMap::new(),
-            changed: BTreeMap::new(),
+            changed: HashMap::new(),
             floor: 0,
             stamped: false,
             restless: true,
@@ -434,8 +434,16 @@ impl Leader {
 
     /// Somebody may be granted something else of a key, and it may have to be seen to.
     fn mark(&mut self, key: TargetKey) {
-        self.unsettled.insert(key);
+        self.unsettle(key);
         self.changed_keys.insert(key);
+    }
+
+    /// A key may not be where it is wanted.
+    fn unsettle(&mut self, key: TargetKey) {
+        // Where any may not be, all are looked at, a million at a start.
+        if !self.restless {
+            self.unsettled.insert(key);
+        }
     }
 
     fn mark_all(&mut self, keys: &BTreeSet<TargetKey>) {

@@ -125,6 +125,13 @@ impl Leader {
         &self.membership
     }
 
+    /// Whether no member is there to be heard of: whoever is alive would have reported since this leader began.
+    #[must_use]
+    pub fn hears_nobody(&self, now_ms: i64) -> bool {
+        let lapse_ms = self.options.membership.lapse.as_millis() as i64;
+        now_ms - self.started_ms > lapse_ms && self.membership.members().all(|(_, member)| member.lost)
+    }
+
     /// The moves that are not done.
     pub fn moves(&self) -> impl Iterator<Item = MoveStatus> {
         self.moves.iter().map(|(id, m)| MoveStatus {

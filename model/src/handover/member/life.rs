@@ -19,6 +19,9 @@ pub struct Saved {
     pub keys: Vec<SavedKey>,
     /// The moves that it is in.
     pub moves: Vec<SavedMove>,
+    /// When it last learnt that it had been replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtaken_ms: Option<i64>,
 }
 
 /// A key that is granted.
@@ -66,6 +69,7 @@ impl Member {
         let mut member = Self::new(name, options, run, now_ms);
         member.promised = saved.promised;
         member.version = saved.version;
+        member.overtaken_ms = saved.overtaken_ms;
         member.moves = saved
             .moves
             .into_iter()
@@ -106,6 +110,7 @@ impl Member {
                     keys: known.keys.iter().copied().collect(),
                 })
                 .collect(),
+            overtaken_ms: self.overtaken_ms,
         })
     }
 

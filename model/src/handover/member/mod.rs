@@ -93,6 +93,8 @@ pub struct Member {
     led_ms: i64,
     asked_ms: i64,
     draining_ms: Option<i64>,
+    /// When it last learnt that it had been replaced.
+    overtaken_ms: Option<i64>,
     address: String,
     progress: BTreeMap<String, Progress>,
 }
@@ -143,6 +145,7 @@ impl Member {
             led_ms: now_ms,
             asked_ms: now_ms,
             draining_ms: None,
+            overtaken_ms: None,
             address: String::new(),
             progress: BTreeMap::new(),
         }
@@ -168,6 +171,9 @@ impl Member {
             return Some(Vec::new());
         }
         self.note_grants();
+        if self.was_replaced(&told, now_ms) {
+            self.overtaken_ms = Some(now_ms);
+        }
         let mut effects = Vec::new();
         self.learn_moves(&told, now_ms, &mut effects);
         self.drop_keys(&told, &mut effects);
@@ -260,6 +266,14 @@ impl Member {
         self.draining_ms.is_some()
     }
 
+    /// When this member last learnt that others had been given what it had without its word: it was lost to the leader, as after a
+    /// crash, a pause, or a cut network. What it had queued until then, others may have overtaken; in Unix milliseconds of its own
+    /// clock, kept over restarts. None: never. Only known while it is not [`Member::is_doubting`].
+    #[must_use]
+    pub fn overtaken_ms(&self) -> Option<i64> {
+        self.overtaken_ms
+    }
+
     /// The version in force.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
@@ -306,6 +320,23 @@ impl Member {
     /// How far the queues are.
     pub fn set_progress(&mut self, progress: BTreeMap<String, Progress>) {
         self.progress = progress;
+    }
+
+    /// Whether an answer tells that somebody else has, or had meanwhile, a key that was this member's to scrape and that it has
+    /// not given away.
+    fn was_replaced(&self, told: &Told, now_ms: i64) -> bool {
+        let settled = |id: Option<MoveId>| id.and_then(|id| self.moves.get(&id)?.settled);
+        let is_had = |held: &Held| {
+            let begun = settled(held.grant.incoming).is_none_or(|from| from <= now_ms);
+            held.active_after.is_some() && begun && settled(held.grant.outgoing).is_none()
+        };
+        let comes_here = |id: MoveId| told.moves.get(&id).is_some_and(|terms| terms.new == self.name);
+        self.keys.iter().filter(|(_, held)| is_had(held)).any(|(key, held)| match told.grants.get(key) {
+            // It comes back from whoever was given it.
+            Some(grant) => grant.incoming.is_some() && grant.incoming != held.grant.incoming,
+            // Where the move by which it came still leads here, it ended before T, and its giver wrote the markers.
+            None => !told.gone.contains(key) && !held.grant.incoming.is_some_and(comes_here),
+        })
     }
 
     fn learn_moves(&mut self, told: &Told, now_ms: i64, effects: &mut Vec<Effect>) {

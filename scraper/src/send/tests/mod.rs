@@ -2,6 +2,7 @@
 
 mod delivery;
 mod links;
+mod losses;
 mod metadata;
 mod payload;
 pub(crate) mod receiver;
@@ -60,7 +61,23 @@ impl Sending {
         Self::open_with(dir, configs, settings, &PrometheusBuilder::new().build_recorder())
     }
 
+    /// The same of a scraper among others.
+    fn open_behind(gate: &Arc<Gate>, dir: &Path, config: Arc<RemoteWrite>) -> Self {
+        let (settings, recorder) = (QueueSettings::default(), PrometheusBuilder::new().build_recorder());
+        Self::open_all(Some(gate), dir, &[config], &settings, &recorder)
+    }
+
     fn open_with(
+        dir: &Path,
+        configs: &[Arc<RemoteWrite>],
+        settings: &QueueSettings,
+        recorder: &PrometheusRecorder,
+    ) -> Self {
+        Self::open_all(None, dir, configs, settings, recorder)
+    }
+
+    fn open_all(
+        gate: Option<&Arc<Gate>>,
         dir: &Path,
         configs: &[Arc<RemoteWrite>],
         settings: &QueueSettings,
@@ -75,7 +92,7 @@ impl Sending {
         let metrics = recorder.handle();
         let senders = ::metrics::with_local_recorder(recorder, || {
             let parts = configs.iter().zip(&queues);
-            parts.map(|(config, queue)| Senders::new(config, queue).unwrap()).collect()
+            parts.map(|(config, queue)| Senders::behind(gate.cloned(), config, queue).unwrap()).collect()
         });
         Self { senders, queues, metrics }
     }
