@@ -21,6 +21,7 @@ use serde::Deserialize;
 use crate::Allocator;
 use crate::answers::encode;
 use crate::callers::Scraper;
+use crate::dropin::Board;
 use crate::leadership::{from_leader, leader_only};
 use crate::mirror;
 use crate::state::Refusal;
@@ -251,9 +252,10 @@ async fn targets(
     Shared(allocator): Shared<Allocator>,
     Query(query): Query<TargetQuery>,
 ) -> Json<ApiResponse<TargetList>> {
-    let pool = allocator.pool();
+    let board = allocator.board();
+    let owners = board.as_deref().filter(|_| query.wants_active()).map(Board::owners);
     let state = allocator.state();
-    let owner = |key| pool.as_ref().map_or_else(|| state.owner(key), |pool| pool.owner(key));
+    let owner = |key| owners.as_ref().map_or_else(|| state.owner(key), |owners| owners.get(&key).copied());
     let mut list = TargetList::default();
     for job in state.jobs() {
         if query.wants_dropped() {

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use axum::Router;
 use promring_model::config::{Config, HttpClientConfig};
+use promring_model::handover::Name;
 use promring_model::roster::Roster;
 use promring_net::client::{ClientError, HttpClient};
 use promring_net::clock::now_ms;
@@ -114,6 +115,14 @@ struct Shared {
     /// What the load wanted last; None where that is not known, or not asked for.
     scaling: Mutex<Option<Scaling>>,
     stopping: Shutdown,
+}
+
+/// What an advance of the state brings.
+struct News {
+    /// Scrapers that are told something new.
+    names: Vec<Name>,
+    /// To be ready, or to give out assignments, begins or ends.
+    begins_or_ends: bool,
 }
 
 impl Allocator {
@@ -253,7 +262,7 @@ impl Allocator {
                     }
                 }
             }
-            self.advance();
+            self.advance().await;
         }
     }
 
@@ -268,7 +277,11 @@ impl Allocator {
         let mut pool = self.pool();
         *pool = Pool::of(config, pool.take());
         self.publish(pool.as_ref());
-        self.state().apply_config(config);
+        let mut state = self.state();
+        state.apply_config(config);
+        if pool.is_none() {
+            state.forget_touched();
+        }
     }
 
     fn set_roster(&self, roster: Roster) {
@@ -327,29 +340,45 @@ impl Allocator {
         self.shared.configs.borrow().allocator.scraper_capacity
     }
 
-    fn advance(&self) {
-        self.follow_lease();
-        let (news, told, begins_or_ends) = {
-            let mut pool = self.pool();
-            let mut state = self.state();
-            let before = (state.assigns().is_ok(), state.readiness().is_ok());
-            let news = state.advance(now_ms());
-            let term = state.version().map(|version| version.term);
-            let look = pool.as_mut().and_then(|pool| pool.look(&state, term, self.mirror().get().as_deref()));
-            let begins_or_ends = before != (state.assigns().is_ok(), state.readiness().is_ok());
-            // To place a whole cluster takes its time.
-            drop(state);
-            let told = look.is_some();
-            if let (Some(pool), Some(look)) = (&mut *pool, look) {
-                pool.take(look);
-                self.publish(Some(pool));
-            }
-            (news, told, begins_or_ends)
+    /// Brings everything up to date, and tells whoever waits for it.
+    async fn advance(&self) {
+        let news = self.advance_state();
+        let is_told = self.board().is_some() && {
+            let allocator = self.clone();
+            // To place a whole cluster takes its time, which a thread that serves sockets has not. The next events wait for it,
+            // so that one board is made at a time. A task that was stopped in its middle is the process's end.
+            tokio::task::spawn_blocking(move || allocator.advance_pool()).await.unwrap_or_default()
         };
-        if begins_or_ends {
+        self.tell(&news, is_told);
+    }
+
+    fn advance_state(&self) -> News {
+        self.follow_lease();
+        let mut state = self.state();
+        let before = (state.assigns().is_ok(), state.readiness().is_ok());
+        let names = state.advance(now_ms());
+        News { names, begins_or_ends: before != (state.assigns().is_ok(), state.readiness().is_ok()) }
+    }
+
+    /// Makes the next board, and returns whether there is a new one.
+    fn advance_pool(&self) -> bool {
+        let mut pool = self.pool();
+        let Some(of_clients) = &mut *pool else { return false };
+        let term = self.state().version().map(|version| version.term);
+        of_clients.follow(term, self.mirror().get().as_deref());
+        // The state is locked for the look alone.
+        let look = of_clients.look(&mut self.state());
+        let Some(look) = look else { return false };
+        of_clients.take(look);
+        self.publish(pool.as_ref());
+        true
+    }
+
+    fn tell(&self, news: &News, is_told: bool) {
+        if news.begins_or_ends {
             self.wake_all_polls();
-        } else if told || !news.is_empty() {
-            self.shared.polls.wake(&news);
+        } else if is_told || !news.names.is_empty() {
+            self.shared.polls.wake(&news.names);
             self.shared.any_news.send_replace(());
         }
     }

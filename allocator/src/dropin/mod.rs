@@ -9,6 +9,7 @@
 //! share are the jobs.
 
 mod board;
+mod list;
 mod pool;
 mod render;
 mod routes;

@@ -62,8 +62,15 @@ fn allocator(text: &str) -> Allocator {
 /// The same for these callers.
 fn allocator_for(text: &str, callers: Callers) -> Allocator {
     let allocator = discovered(text, callers);
-    allocator.advance();
+    advance(&allocator);
     allocator
+}
+
+/// What [`Allocator::run`] does after every event.
+fn advance(allocator: &Allocator) {
+    let news = allocator.advance_state();
+    let is_told = allocator.advance_pool();
+    allocator.tell(&news, is_told);
 }
 
 /// The same before it has looked at what the sources have told.
@@ -218,7 +225,7 @@ fn is_no_yaml(body: &str) -> bool {
 async fn while_nothing_is_known_every_answer_makes_clients_keep_what_they_have() {
     let text = format!("{STATIC}scrape_configs:\n{}", job("web", 5, ""));
     let not_ready = Allocator::new(config(&text), Shutdown::new());
-    not_ready.advance();
+    advance(&not_ready);
     for path in ["/jobs", "/jobs/web/targets?collector_id=a", "/http_sd/a", "/scrape_configs"] {
         let (status, body) = ask(&not_ready, path).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
@@ -241,7 +248,7 @@ async fn a_job_that_has_not_synced_is_not_told_and_takes_nothing_from_the_others
     assert_eq!(ask(&allocator, "/http_sd/a?job=web").await.0, StatusCode::SERVICE_UNAVAILABLE);
     // They fail: nobody waits for them any more.
     allocator.state().discovered("files", 0, Found::Failed("not to be read".to_owned()));
-    allocator.advance();
+    advance(&allocator);
     assert!(
         allocator.readiness()().unwrap_err().contains("files"),
         "not ready before they have failed for long"
@@ -391,7 +398,7 @@ async fn the_readiness_of_pods_alone_decides_and_targets_change_owner_at_once() 
     assert!(allocator.readiness()().unwrap_err().contains("nobody has told"));
     let tell = |pods: Roster| {
         allocator.set_roster(pods);
-        allocator.advance();
+        advance(&allocator);
     };
     tell(pods(&[("a", NotReady, None)]));
     assert!(allocator.readiness()().unwrap_err().contains("no client is ready"));
@@ -427,7 +434,7 @@ async fn by_node_a_client_has_the_targets_of_its_node_and_a_part_of_what_nobody_
     let jobs = format!("- {{job_name: web, static_configs: [{}]}}", groups.join(", "));
     let allocator = allocator(&format!("{by_node}scrape_configs:\n{jobs}"));
     allocator.set_roster(pods(&[("a", Ready, Some("north")), ("b", Ready, Some("south"))]));
-    allocator.advance();
+    advance(&allocator);
     let numbers = |share: BTreeSet<String>| -> BTreeSet<usize> {
         share.iter().map(|address| address[1..].strip_suffix(":80").unwrap().parse().unwrap()).collect()
     };
@@ -437,7 +444,7 @@ async fn by_node_a_client_has_the_targets_of_its_node_and_a_part_of_what_nobody_
     assert!((1..=3).contains(&fallback) && a.len() + b.len() == 20, "{a:?} {b:?}");
     let west = [("a", Ready, Some("north")), ("b", Ready, Some("south")), ("c", Ready, Some("west"))];
     allocator.set_roster(pods(&west));
-    allocator.advance();
+    advance(&allocator);
     assert_eq!(numbers(share(&allocator, "c").await), (15..19).collect());
 }
 
@@ -455,12 +462,12 @@ async fn a_reload_changes_members_strategy_and_the_kind_of_clients() {
     let three = owners().await;
     assert!(three[..3].iter().all(|size| (9..=11).contains(size)) && three[3] == 0, "{three:?}");
     allocator.take_config(&config(&text.replace("[a, b, c]", "[a, b, c, d]")));
-    allocator.advance();
+    advance(&allocator);
     let four = owners().await;
     assert!(four.iter().all(|size| (6..=9).contains(size)), "{four:?}");
     assert_eq!(four.iter().sum::<usize>(), 30);
     allocator.take_config(&config(&format!("scrape_configs:\n{}", job("web", 30, ""))));
-    allocator.advance();
+    advance(&allocator);
     assert_eq!(ask(&allocator, "/jobs/web/targets?collector_id=a").await.0, StatusCode::NOT_FOUND);
     assert!(allocator.state().assigns().is_err(), "promring's scrapers have to report");
     assert!(
@@ -478,7 +485,7 @@ async fn a_scaler_gets_a_number_where_the_capacity_is_configured_and_no_answer_o
     let expected = json!({"wanted": 3, "samplesPerSecond": 3000.0, "capacity": 1000, "targets": 30, "targetsUnknown": 30});
     assert_eq!(answer["data"], expected);
     let not_ready = Allocator::new(config(&text), Shutdown::new());
-    not_ready.advance();
+    advance(&not_ready);
     assert_eq!(ask(&not_ready, "/api/v1/scaling").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
