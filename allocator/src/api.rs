@@ -208,6 +208,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     if let Some(list) = allocator.dropin_scrapers() {
         return Json(ApiResponse::success(list));
     }
+    let error = allocator.members_error();
     let state = allocator.state();
     let now = now_ms();
     let members = state.membership().into_iter().flat_map(|members| members.members());
@@ -245,7 +246,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     });
     let moves = moves.collect();
     let version = state.version().unwrap_or(Version { term: 0, counter: 0 });
-    Json(ApiResponse::success(ScraperList { version, ready, scrapers, moves }))
+    Json(ApiResponse::success(ScraperList { version, ready, error, scrapers, moves }))
 }
 
 async fn targets(

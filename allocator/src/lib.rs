@@ -29,6 +29,7 @@ mod reasons;
 mod reports;
 pub mod scaling;
 pub mod state;
+mod succession;
 pub mod targets;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,7 +53,7 @@ use discovery::{Sources, Update, Watches};
 use dropin::{Board, Pool};
 use leadership::Candidacy;
 use lease::{Leadership, Lease, LeaseOptions};
-use members::Watching;
+use members::{Told, Watching};
 use mirror::Mirror;
 use polls::Polls;
 pub use state::State;
@@ -104,6 +105,8 @@ struct Shared {
     pool: Mutex<Option<Pool>>,
     /// The pool's newest board: whoever asks does not wait for the pool, which may be at work on the next one.
     board: Mutex<Option<Arc<Board>>>,
+    /// Why those that are to be members cannot be watched; None where they are, or need not be.
+    members_failure: Mutex<Option<String>>,
     polls: Polls,
     /// Something is new for any scraper.
     any_news: watch::Sender<()>,
@@ -168,6 +171,7 @@ impl Allocator {
             state: Mutex::new(state),
             board: Mutex::new(pool.as_ref().map(Pool::board)),
             pool: Mutex::new(pool),
+            members_failure: Mutex::default(),
             polls: Polls::default(),
             any_news: watch::Sender::new(()),
             answers: Answers::default(),
@@ -208,8 +212,8 @@ impl Allocator {
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
         let watches = Watches::default();
-        let (roster_sender, mut rosters) = mpsc::channel(1);
-        let mut members = Watching::start(&config, &watches, &roster_sender);
+        let (members_sender, mut of_members) = mpsc::channel(1);
+        let mut members = Watching::start(&config, &watches, &members_sender);
         let mut sources = Sources::start(&config, generation, &updates, &watches);
         tracing::info!(
             jobs = config.scrape_configs.len(),
@@ -247,11 +251,16 @@ impl Allocator {
                     generation += 1;
                     self.take_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
-                    members.apply_config(&config, &watches, &roster_sender);
+                    if members.apply_config(&config, &watches, &members_sender) {
+                        self.set_members_failure(None);
+                    }
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
                 // One that comes after the configuration has changed its mind is nobody's.
-                Some(roster) = rosters.recv(), if members.is_watching() => self.set_roster(roster),
+                Some(told) = of_members.recv(), if members.is_watching() => match told {
+                    Told::Roster(roster) => self.set_roster(roster),
+                    Told::Failing(failure) => self.set_members_failure(failure),
+                },
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;
@@ -291,6 +300,19 @@ impl Allocator {
         self.state().set_roster(Some(roster));
     }
 
+    fn set_members_failure(&self, failure: Option<String>) {
+        if let Some(pool) = &mut *self.pool() {
+            pool.set_failure(failure.clone());
+        }
+        *self.shared.members_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Why those that are to be members cannot be watched; empty where they are, or need not be.
+    fn members_error(&self) -> String {
+        let failure = self.shared.members_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().unwrap_or_default()
+    }
+
     /// Works out what [`Allocator::show`] shows of scaling.
     fn measure(&self) {
         let scaling = self.scraper_capacity().and_then(|capacity| self.scaling(capacity).ok());
@@ -319,6 +341,7 @@ impl Allocator {
     /// Sets the metrics of what comes and goes.
     fn show(&self) {
         let is_ready = self.is_ready().is_ok();
+        metrics::gauge!("promring_members_failed").set(f64::from(!self.members_error().is_empty()));
         let state = self.state();
         gauges::show_ready(is_ready, state.leads());
         let leads = state.leads();
@@ -463,7 +486,7 @@ impl Allocator {
         let scrapers = scrapers.collect();
         let version = board.version.unwrap_or(Version { term: 0, counter: 0 });
         let ready = board.waiting.is_none() && self.state().discovery_readiness().is_ok();
-        Some(ScraperList { version, ready, scrapers, moves: Vec::new() })
+        Some(ScraperList { version, ready, error: self.members_error(), scrapers, moves: Vec::new() })
     }
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {

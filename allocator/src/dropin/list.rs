@@ -37,7 +37,8 @@ impl List {
         self.len += 1;
         let order = |target: &Arc<Discovered>| (target.target.key, target.target.id);
         let new = order(&target);
-        let after = self.pieces.partition_point(|piece| piece.first().is_some_and(|first| order(first) <= new));
+        let after =
+            self.pieces.partition_point(|piece| piece.first().is_some_and(|first| order(first) <= new));
         let at = after.saturating_sub(1);
         let Some(piece) = self.pieces.get_mut(at) else {
             self.pieces.push(Arc::new(vec![target]));

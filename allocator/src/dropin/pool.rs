@@ -68,6 +68,8 @@ impl From<&StateView> for Followed {
 /// whichever leads next goes on from there.
 pub(crate) struct Pool {
     roster: Option<Roster>,
+    /// Why the roster cannot be told.
+    failure: Option<String>,
     strategy: Strategy,
     serve_secrets: bool,
     /// The term in which this allocator leads; None: it does not.
@@ -106,8 +108,8 @@ impl Pool {
         let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy));
         if pool.strategy != allocator.strategy {
             // What another allocator has told holds whatever this one's own file says.
-            let Self { roster, term, version, told, followed, .. } = pool;
-            pool = Self { roster, term, version, told, followed, ..Self::new(allocator.strategy) };
+            let Self { roster, failure, term, version, told, followed, .. } = pool;
+            pool = Self { roster, failure, term, version, told, followed, ..Self::new(allocator.strategy) };
         }
         pool.serve_secrets = allocator.serve_secrets;
         if let Members::Static(names) = &allocator.members {
@@ -122,6 +124,7 @@ impl Pool {
         let options = PlacementOptions::default();
         Self {
             roster: None,
+            failure: None,
             strategy,
             serve_secrets: false,
             term: None,
@@ -144,6 +147,11 @@ impl Pool {
     /// Who the clients are was told, and how their pods are doing.
     pub(crate) fn set_roster(&mut self, roster: Roster) {
         self.roster = Some(roster);
+    }
+
+    /// Why nothing is told of the clients; None: it is again.
+    pub(crate) fn set_failure(&mut self, failure: Option<String>) {
+        self.failure = failure;
     }
 
     /// What there is to tell now.
@@ -334,7 +342,7 @@ impl Pool {
     fn fingerprint(&self, jobs: &[&JobTargets], state: &State) -> u64 {
         // Nothing leaves this process, so the hasher need not be a stable one.
         let mut hasher = DefaultHasher::new();
-        (state.may_begin(), self.serve_secrets, self.term).hash(&mut hasher);
+        (state.may_begin(), self.serve_secrets, self.term, &self.failure).hash(&mut hasher);
         if self.followed.is_some() {
             self.version.hash(&mut hasher);
         }
@@ -358,9 +366,13 @@ impl Pool {
             return state.discovery_readiness().err();
         }
         let has_told = self.followed.is_some() || !self.takers.is_empty();
-        (takers.is_empty() && !has_told).then(|| match &self.roster {
-            None => "nobody has told yet who the clients are (allocator.members)".to_owned(),
-            Some(_) => "no client is ready (allocator.members)".to_owned(),
+        (takers.is_empty() && !has_told).then(|| {
+            let reason = match &self.roster {
+                None => "nobody has told yet who the clients are (allocator.members)",
+                Some(_) => "no client is ready (allocator.members)",
+            };
+            let failure = self.failure.iter().map(|failure| format!(": {failure}"));
+            std::iter::once(reason.to_owned()).chain(failure).collect()
         })
     }
 

@@ -113,7 +113,9 @@ async fn targets(
         return Err(Refusal::NotReady(format!("discovery has not synced for the job {name}")));
     }
     let body = in_background(move || match query.collector_id {
-        Some(collector) => serde_json::to_vec(&Groups(board.targets(&collector, &name).into_iter().collect())),
+        Some(collector) => {
+            serde_json::to_vec(&Groups(board.targets(&collector, &name).into_iter().collect()))
+        }
         None => {
             let shown = |collector: &String| {
                 let link = format!("/jobs/{}/targets?collector_id={}", escape(&name), escape(collector));

@@ -22,6 +22,7 @@ use crate::discovery::Found;
 use crate::{Allocator, AllocatorOptions};
 
 mod callers;
+mod changes;
 mod several;
 
 struct Text(String);
@@ -396,6 +397,15 @@ async fn the_readiness_of_pods_alone_decides_and_targets_change_owner_at_once() 
     use Presence::{NotReady, Ready, Terminating};
     let allocator = allocator(&format!("{SELECTED}scrape_configs:\n{}", job("web", 40, "")));
     assert!(allocator.readiness()().unwrap_err().contains("nobody has told"));
+    allocator.set_members_failure(Some("pods: forbidden".to_owned()));
+    advance(&allocator);
+    let (status, body) = ask(&allocator, "/http_sd/a").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("who the clients are (allocator.members): pods: forbidden"), "{body}");
+    assert_eq!(json(&allocator, "/api/v1/scrapers").await["data"]["error"], "pods: forbidden");
+    allocator.set_members_failure(None);
+    advance(&allocator);
+    assert!(!ask(&allocator, "/http_sd/a").await.1.contains("forbidden"));
     let tell = |pods: Roster| {
         allocator.set_roster(pods);
         advance(&allocator);
@@ -492,7 +502,13 @@ async fn a_scaler_gets_a_number_where_the_capacity_is_configured_and_no_answer_o
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_does_not_wait_while_the_pool_is_at_work_on_the_next_board() {
     let allocator = allocator(&format!("{STATIC}scrape_configs:\n{}", job("web", 9, "")));
-    let paths = ["/http_sd/a", "/jobs/web/targets?collector_id=b", "/scrape_configs", "/api/v1/scrapers"];
+    let paths = [
+        "/http_sd/a",
+        "/jobs/web/targets?collector_id=b",
+        "/scrape_configs",
+        "/api/v1/scrapers",
+        "/api/v1/targets",
+    ];
     let (answers, received) = std::sync::mpsc::channel();
     let at_work = allocator.pool();
     let asking = allocator.clone();
