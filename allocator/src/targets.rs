@@ -174,8 +174,9 @@ impl JobTargets {
                 Fate::Goes => {}
             }
         }
-        self.config = Arc::clone(&config);
+        self.config = config;
         self.relabel();
+        let config = Arc::clone(&self.config);
         // What stands in the file need not be waited for.
         for (place, discovery) in config.discovery.iter().enumerate() {
             if let Discovery::Static(groups) = discovery {
