@@ -21,6 +21,7 @@ use serde::Deserialize;
 use crate::Allocator;
 use crate::answers::encode;
 use crate::callers::Scraper;
+use crate::dropin::Board;
 use crate::leadership::{from_leader, leader_only};
 use crate::mirror;
 use crate::state::Refusal;
@@ -207,6 +208,7 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     if let Some(list) = allocator.dropin_scrapers() {
         return Json(ApiResponse::success(list));
     }
+    let error = allocator.members_error();
     let state = allocator.state();
     let now = now_ms();
     let members = state.membership().into_iter().flat_map(|members| members.members());
@@ -244,16 +246,17 @@ async fn scrapers(Shared(allocator): Shared<Allocator>) -> Json<ApiResponse<Scra
     });
     let moves = moves.collect();
     let version = state.version().unwrap_or(Version { term: 0, counter: 0 });
-    Json(ApiResponse::success(ScraperList { version, ready, scrapers, moves }))
+    Json(ApiResponse::success(ScraperList { version, ready, error, scrapers, moves }))
 }
 
 async fn targets(
     Shared(allocator): Shared<Allocator>,
     Query(query): Query<TargetQuery>,
 ) -> Json<ApiResponse<TargetList>> {
-    let pool = allocator.pool();
+    let board = allocator.board();
+    let owners = board.as_deref().filter(|_| query.wants_active()).map(Board::owners);
     let state = allocator.state();
-    let owner = |key| pool.as_ref().map_or_else(|| state.owner(key), |pool| pool.owner(key));
+    let owner = |key| owners.as_ref().map_or_else(|| state.owner(key), |owners| owners.get(&key).copied());
     let mut list = TargetList::default();
     for job in state.jobs() {
         if query.wants_dropped() {

@@ -18,6 +18,8 @@ use crate::targets::{Discovered, JobTargets};
 pub(crate) struct Changes {
     /// Keys with a target that is new, or gone; in order, each once.
     pub(crate) keys: Vec<TargetKey>,
+    /// Keys with a target in whose place another of the same identity has come.
+    pub(crate) replaced: Vec<TargetKey>,
     /// Targets that are gone.
     pub(crate) gone: Vec<TargetId>,
     /// What scrapers are told of jobs beside targets may have changed.
@@ -116,7 +118,10 @@ impl Catalog {
                 }
             };
             match living.get_mut().as_mut_slice().iter_mut().find(|known| known.target.id == id) {
-                Some(known) => *known = target,
+                Some(known) => {
+                    *known = target;
+                    changes.replaced.push(key);
+                }
                 None => {
                     let more = living.remove().with(target);
                     self.by_key.insert(key, more);

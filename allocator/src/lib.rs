@@ -29,6 +29,7 @@ mod reasons;
 mod reports;
 pub mod scaling;
 pub mod state;
+mod succession;
 pub mod targets;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use axum::Router;
 use promring_model::config::{Config, HttpClientConfig};
+use promring_model::handover::Name;
 use promring_model::roster::Roster;
 use promring_net::client::{ClientError, HttpClient};
 use promring_net::clock::now_ms;
@@ -51,7 +53,7 @@ use discovery::{Sources, Update, Watches};
 use dropin::{Board, Pool};
 use leadership::Candidacy;
 use lease::{Leadership, Lease, LeaseOptions};
-use members::Watching;
+use members::{Told, Watching};
 use mirror::Mirror;
 use polls::Polls;
 pub use state::State;
@@ -103,6 +105,8 @@ struct Shared {
     pool: Mutex<Option<Pool>>,
     /// The pool's newest board: whoever asks does not wait for the pool, which may be at work on the next one.
     board: Mutex<Option<Arc<Board>>>,
+    /// Why those that are to be members cannot be watched; None where they are, or need not be.
+    members_failure: Mutex<Option<String>>,
     polls: Polls,
     /// Something is new for any scraper.
     any_news: watch::Sender<()>,
@@ -114,6 +118,14 @@ struct Shared {
     /// What the load wanted last; None where that is not known, or not asked for.
     scaling: Mutex<Option<Scaling>>,
     stopping: Shutdown,
+}
+
+/// What an advance of the state brings.
+struct News {
+    /// Scrapers that are told something new.
+    names: Vec<Name>,
+    /// To be ready, or to give out assignments, begins or ends.
+    begins_or_ends: bool,
 }
 
 impl Allocator {
@@ -159,6 +171,7 @@ impl Allocator {
             state: Mutex::new(state),
             board: Mutex::new(pool.as_ref().map(Pool::board)),
             pool: Mutex::new(pool),
+            members_failure: Mutex::default(),
             polls: Polls::default(),
             any_news: watch::Sender::new(()),
             answers: Answers::default(),
@@ -199,8 +212,8 @@ impl Allocator {
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
         let watches = Watches::default();
-        let (roster_sender, mut rosters) = mpsc::channel(1);
-        let mut members = Watching::start(&config, &watches, &roster_sender);
+        let (members_sender, mut of_members) = mpsc::channel(1);
+        let mut members = Watching::start(&config, &watches, &members_sender);
         let mut sources = Sources::start(&config, generation, &updates, &watches);
         tracing::info!(
             jobs = config.scrape_configs.len(),
@@ -238,11 +251,16 @@ impl Allocator {
                     generation += 1;
                     self.take_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
-                    members.apply_config(&config, &watches, &roster_sender);
+                    if members.apply_config(&config, &watches, &members_sender) {
+                        self.set_members_failure(None);
+                    }
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
                 // One that comes after the configuration has changed its mind is nobody's.
-                Some(roster) = rosters.recv(), if members.is_watching() => self.set_roster(roster),
+                Some(told) = of_members.recv(), if members.is_watching() => match told {
+                    Told::Roster(roster) => self.set_roster(roster),
+                    Told::Failing(failure) => self.set_members_failure(failure),
+                },
                 Some(update) = received.recv() => {
                     self.take(update, generation);
                     tokio::time::sleep(DEBOUNCE).await;
@@ -253,7 +271,7 @@ impl Allocator {
                     }
                 }
             }
-            self.advance();
+            self.advance().await;
         }
     }
 
@@ -268,7 +286,11 @@ impl Allocator {
         let mut pool = self.pool();
         *pool = Pool::of(config, pool.take());
         self.publish(pool.as_ref());
-        self.state().apply_config(config);
+        let mut state = self.state();
+        state.apply_config(config);
+        if pool.is_none() {
+            state.forget_touched();
+        }
     }
 
     fn set_roster(&self, roster: Roster) {
@@ -276,6 +298,19 @@ impl Allocator {
             pool.set_roster(roster.clone());
         }
         self.state().set_roster(Some(roster));
+    }
+
+    fn set_members_failure(&self, failure: Option<String>) {
+        if let Some(pool) = &mut *self.pool() {
+            pool.set_failure(failure.clone());
+        }
+        *self.shared.members_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+
+    /// Why those that are to be members cannot be watched; empty where they are, or need not be.
+    fn members_error(&self) -> String {
+        let failure = self.shared.members_failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.clone().unwrap_or_default()
     }
 
     /// Works out what [`Allocator::show`] shows of scaling.
@@ -306,6 +341,7 @@ impl Allocator {
     /// Sets the metrics of what comes and goes.
     fn show(&self) {
         let is_ready = self.is_ready().is_ok();
+        metrics::gauge!("promring_members_failed").set(f64::from(!self.members_error().is_empty()));
         let state = self.state();
         gauges::show_ready(is_ready, state.leads());
         let leads = state.leads();
@@ -327,29 +363,45 @@ impl Allocator {
         self.shared.configs.borrow().allocator.scraper_capacity
     }
 
-    fn advance(&self) {
-        self.follow_lease();
-        let (news, told, begins_or_ends) = {
-            let mut pool = self.pool();
-            let mut state = self.state();
-            let before = (state.assigns().is_ok(), state.readiness().is_ok());
-            let news = state.advance(now_ms());
-            let term = state.version().map(|version| version.term);
-            let look = pool.as_mut().and_then(|pool| pool.look(&state, term, self.mirror().get().as_deref()));
-            let begins_or_ends = before != (state.assigns().is_ok(), state.readiness().is_ok());
-            // To place a whole cluster takes its time.
-            drop(state);
-            let told = look.is_some();
-            if let (Some(pool), Some(look)) = (&mut *pool, look) {
-                pool.take(look);
-                self.publish(Some(pool));
-            }
-            (news, told, begins_or_ends)
+    /// Brings everything up to date, and tells whoever waits for it.
+    async fn advance(&self) {
+        let news = self.advance_state();
+        let is_told = self.board().is_some() && {
+            let allocator = self.clone();
+            // To place a whole cluster takes its time, which a thread that serves sockets has not. The next events wait for it,
+            // so that one board is made at a time. A task that was stopped in its middle is the process's end.
+            tokio::task::spawn_blocking(move || allocator.advance_pool()).await.unwrap_or_default()
         };
-        if begins_or_ends {
+        self.tell(&news, is_told);
+    }
+
+    fn advance_state(&self) -> News {
+        self.follow_lease();
+        let mut state = self.state();
+        let before = (state.assigns().is_ok(), state.readiness().is_ok());
+        let names = state.advance(now_ms());
+        News { names, begins_or_ends: before != (state.assigns().is_ok(), state.readiness().is_ok()) }
+    }
+
+    /// Makes the next board, and returns whether there is a new one.
+    fn advance_pool(&self) -> bool {
+        let mut pool = self.pool();
+        let Some(of_clients) = &mut *pool else { return false };
+        let term = self.state().version().map(|version| version.term);
+        of_clients.follow(term, self.mirror().get().as_deref());
+        // The state is locked for the look alone.
+        let look = of_clients.look(&mut self.state());
+        let Some(look) = look else { return false };
+        of_clients.take(look);
+        self.publish(pool.as_ref());
+        true
+    }
+
+    fn tell(&self, news: &News, is_told: bool) {
+        if news.begins_or_ends {
             self.wake_all_polls();
-        } else if told || !news.is_empty() {
-            self.shared.polls.wake(&news);
+        } else if is_told || !news.names.is_empty() {
+            self.shared.polls.wake(&news.names);
             self.shared.any_news.send_replace(());
         }
     }
@@ -434,7 +486,7 @@ impl Allocator {
         let scrapers = scrapers.collect();
         let version = board.version.unwrap_or(Version { term: 0, counter: 0 });
         let ready = board.waiting.is_none() && self.state().discovery_readiness().is_ok();
-        Some(ScraperList { version, ready, scrapers, moves: Vec::new() })
+        Some(ScraperList { version, ready, error: self.members_error(), scrapers, moves: Vec::new() })
     }
 
     fn pool(&self) -> MutexGuard<'_, Option<Pool>> {

@@ -27,6 +27,30 @@ const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 /// How long until a start that failed is tried again.
 const START_AGAIN: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What is told of those that are to be members.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Told {
+    /// Who they are.
+    Roster(Roster),
+    /// Why they cannot be watched; what was told stays. None: they can be again.
+    Failing(Option<String>),
+}
+
+/// Tells every failure once, and its end.
+#[derive(Default)]
+struct Failures(Option<String>);
+
+impl Failures {
+    /// Whether anybody listens.
+    async fn tell(&mut self, failure: Option<String>, members: &mpsc::Sender<Told>) -> bool {
+        if self.0 == failure {
+            return true;
+        }
+        self.0.clone_from(&failure);
+        members.send(Told::Failing(failure)).await.is_ok()
+    }
+}
+
 /// The watching of the StatefulSet or the pods that the configuration names, if it names any.
 #[derive(Debug)]
 pub(crate) struct Watching {
@@ -35,15 +59,13 @@ pub(crate) struct Watching {
 }
 
 impl Watching {
-    /// Starts it. Rosters come over the channel.
-    pub(crate) fn start(config: &Config, watches: &Watches, rosters: &mpsc::Sender<Roster>) -> Self {
+    /// Starts it. What it finds comes over the channel.
+    pub(crate) fn start(config: &Config, watches: &Watches, told: &mpsc::Sender<Told>) -> Self {
         let members = config.allocator.members.clone();
         let task = match &members {
-            Members::StatefulSet(set) => {
-                Some(tokio::spawn(run(set.clone(), watches.clone(), rosters.clone())))
-            }
+            Members::StatefulSet(set) => Some(tokio::spawn(run(set.clone(), watches.clone(), told.clone()))),
             Members::Selector(selector) => {
-                Some(tokio::spawn(pods::run(selector.clone(), watches.clone(), rosters.clone())))
+                Some(tokio::spawn(pods::run(selector.clone(), watches.clone(), told.clone())))
             }
             Members::Reporting | Members::Static(_) => None,
         };
@@ -55,16 +77,18 @@ impl Watching {
         self.task.is_some()
     }
 
-    /// Starts anew where the configuration names others than before.
+    /// Starts anew where the configuration names others than before, and returns whether it does.
     pub(crate) fn apply_config(
         &mut self,
         config: &Config,
         watches: &Watches,
-        rosters: &mpsc::Sender<Roster>,
-    ) {
-        if self.members != config.allocator.members {
-            *self = Self::start(config, watches, rosters);
+        told: &mpsc::Sender<Told>,
+    ) -> bool {
+        let are_others = self.members != config.allocator.members;
+        if are_others {
+            *self = Self::start(config, watches, told);
         }
+        are_others
     }
 }
 
@@ -77,21 +101,24 @@ impl Drop for Watching {
 }
 
 /// Tells every change of the roster, for as long as it is polled.
-async fn run(members: StatefulSetMembers, watches: Watches, rosters: mpsc::Sender<Roster>) {
-    let namespace = namespace(members.namespace.as_deref()).await;
-    Following::new(&members, &namespace, &watches).run(rosters).await;
+async fn run(members: StatefulSetMembers, watches: Watches, told: mpsc::Sender<Told>) {
+    let mut failures = Failures::default();
+    let namespace = namespace(members.namespace.as_deref(), &mut failures, &told).await;
+    Following::new(&members, &namespace, &watches).run(failures, told).await;
 }
 
 /// The namespace that is configured, or the pod's own.
-async fn namespace(configured: Option<&str>) -> String {
+async fn namespace(configured: Option<&str>, failures: &mut Failures, told: &mpsc::Sender<Told>) -> String {
     loop {
         match configured.map(str::to_owned).map_or_else(own_namespace, Ok) {
             Ok(namespace) => return namespace,
             Err(message) => {
                 tracing::error!(
-                    message,
+                    %message,
                     "the scrapers' pods cannot be watched; meanwhile promring's scrapers are members when they report, others are not"
                 );
+                // Nobody listens any more only when the allocator stops.
+                failures.tell(Some(message), told).await;
                 tokio::time::sleep(START_AGAIN).await;
             }
         }
@@ -141,17 +168,22 @@ impl Following {
         }
     }
 
-    async fn run(self, rosters: mpsc::Sender<Roster>) {
+    async fn run(self, mut failures: Failures, members: mpsc::Sender<Told>) {
         let mut set = StatefulSet::new(&self.name);
         let mut told = None;
         loop {
+            let ((sets_synced, sets_failure), (pods_synced, pods_failure)) =
+                (self.sets.store.state(), self.pods.store.state());
+            if !failures.tell(sets_failure.or(pods_failure), &members).await {
+                return;
+            }
             // Until both lists are whole, a pod that is not known may be there all the same.
-            if self.sets.store.state().0 && self.pods.store.state().0 {
+            if sets_synced && pods_synced {
                 self.gather(&mut set);
                 let roster = set.roster();
                 if let Some(roster) = roster.filter(|roster| told.as_ref() != Some(roster)) {
                     told = Some(roster.clone());
-                    if rosters.send(roster).await.is_err() {
+                    if members.send(Told::Roster(roster)).await.is_err() {
                         return;
                     }
                 }

@@ -25,7 +25,7 @@ fn set(replicas: u32, start: u32) -> serde_json::Value {
 }
 
 struct Watching {
-    rosters: mpsc::Receiver<Roster>,
+    told: mpsc::Receiver<Told>,
     _watching: super::Watching,
     _dir: tempfile::TempDir,
 }
@@ -53,16 +53,16 @@ impl Watching {
         std::fs::write(&path, text).unwrap();
         let mut config = Config::default();
         config.allocator.members = members(path);
-        let (sender, rosters) = mpsc::channel(1);
+        let (sender, told) = mpsc::channel(1);
         let watching = super::Watching::start(&config, &Watches::with_timing(TIMING), &sender);
-        Self { rosters, _watching: watching, _dir: dir }
+        Self { told, _watching: watching, _dir: dir }
     }
 
     /// Waits for a roster of exactly this.
     async fn until(&mut self, expected: &[(&str, Presence)]) -> Roster {
         let wait = async {
             loop {
-                let roster = self.rosters.recv().await.unwrap();
+                let Told::Roster(roster) = self.told.recv().await.unwrap() else { continue };
                 let names: Vec<_> =
                     roster.names().map(|name| (name, roster.presence(name).unwrap())).collect();
                 if names == expected {
@@ -72,6 +72,33 @@ impl Watching {
         };
         tokio::time::timeout(std::time::Duration::from_secs(10), wait).await.expect("the roster comes")
     }
+}
+
+impl Watching {
+    /// Waits for a failure with this text, before any roster; empty: for its end.
+    async fn until_failing(&mut self, text: &str) {
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), self.told.recv()).await;
+        match told.expect("it is told").unwrap() {
+            Told::Failing(Some(failure)) if !text.is_empty() => assert!(failure.contains(text), "{failure}"),
+            Told::Failing(None) if text.is_empty() => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pods_that_a_selector_matches_and_may_not_be_seen_are_said_to_be_so() {
+    let server = ApiServer::start().await;
+    server.forbid("pods");
+    let mut watching = Watching::start_with(&server, |path| {
+        let (namespace, selector) = (Some("ns".to_owned()), "app=otel".to_owned());
+        Members::Selector(SelectorMembers { namespace, selector, kubeconfig_file: Some(path) })
+    });
+    watching.until_failing("pods is forbidden").await;
+    server.apply("pods", pod("collector", "True"));
+    server.allow("pods");
+    watching.until_failing("").await;
+    watching.until(&[("collector", Presence::Ready)]).await;
 }
 
 #[tokio::test]
@@ -101,13 +128,15 @@ async fn the_roster_follows_the_set_and_its_pods() {
 }
 
 #[tokio::test]
-async fn without_the_set_or_the_right_to_see_it_nothing_is_told() {
+async fn without_the_set_or_the_right_to_see_it_no_roster_is_told_and_why() {
     let server = ApiServer::start().await;
     server.forbid("statefulsets");
     server.apply("pods", pod("s-0", "True"));
     let mut watching = Watching::start(&server);
+    watching.until_failing("statefulsets is forbidden").await;
     server.wait_for("statefulsets", "", 3).await;
     server.allow("statefulsets");
+    watching.until_failing("").await;
     server.apply("statefulsets", set(1, 0));
     watching.until(&[("s-0", Presence::Ready)]).await;
     server.delete("statefulsets", "ns/s");

@@ -101,6 +101,12 @@ impl Allocator {
     }
 }
 
+/// To name all keys takes its time, and who makes the next board may be at work.
+async fn view_of(allocator: &Allocator) -> Option<StateView> {
+    let allocator = allocator.clone();
+    tokio::task::spawn_blocking(move || allocator.view()).await.ok()?
+}
+
 async fn poll(
     client: &HttpClient,
     address: &str,
@@ -149,7 +155,7 @@ pub(crate) async fn state(
                 .into_response();
         }
         if allocator.newest() != held
-            && let Some(view) = allocator.view()
+            && let Some(view) = view_of(&allocator).await
         {
             let etag = [(header::ETAG, format!("\"{}\"", view.version))];
             return (etag, Json(view)).into_response();

@@ -4,6 +4,7 @@
 //! Events and the time go in, what scrapers are told comes out. Sockets and timers stand around it (`lib.rs`, `api.rs`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use promring_model::config::Config;
 use promring_model::handover::{Leader, LeaderOptions, MoveStatus, Name, Reply};
@@ -51,6 +52,8 @@ pub struct State {
     discovered: bool,
     /// Nobody waits for sources any more: what they tell later comes as a change.
     may_begin: bool,
+    /// Keys whose targets have changed since they were taken last; None where nobody takes them.
+    touched: Option<Vec<TargetKey>>,
     lead: Option<Lead>,
 }
 
@@ -68,6 +71,7 @@ impl State {
             started_ms: now_ms,
             discovered: false,
             may_begin: false,
+            touched: None,
             lead: None,
         };
         state.apply_config(config);
@@ -218,6 +222,9 @@ impl State {
     /// something new.
     pub fn advance(&mut self, now_ms: i64) -> Vec<Name> {
         let changes = self.catalog.settle();
+        if let Some(touched) = &mut self.touched {
+            touched.extend(changes.keys.iter().chain(&changes.replaced));
+        }
         self.reports.forget(&changes.gone);
         if self.reports.has_targets() {
             let living = changes.keys.iter().flat_map(|key| self.catalog.living(*key));
@@ -299,6 +306,22 @@ impl State {
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.lead.as_ref().map(|lead| lead.leader.version())
+    }
+
+    /// Keys whose targets have changed since this was called last, each at least once; None at the first call, after which
+    /// they are noted.
+    pub(crate) fn take_touched(&mut self) -> Option<Vec<TargetKey>> {
+        self.touched.replace(Vec::new())
+    }
+
+    /// Nobody takes them any more.
+    pub(crate) fn forget_touched(&mut self) {
+        self.touched = None;
+    }
+
+    /// The targets of a key.
+    pub(crate) fn living(&self, key: TargetKey) -> &[Arc<Discovered>] {
+        self.catalog.living(key)
     }
 
     /// Jobs with their targets, by name.

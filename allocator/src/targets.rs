@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use promring_model::config::ScrapeConfig;
+use promring_model::config::{Discovery, ScrapeConfig};
 use promring_model::labels::Labels;
 use promring_model::target::{Assembled, DiscoveredLabels, Target, TargetError, TargetId, TargetKey};
 use promring_proto::api::{DroppedTarget, SourceStatus};
@@ -14,6 +14,7 @@ use promring_proto::api::{DroppedTarget, SourceStatus};
 use crate::discovery::{Found, Group, kind_of};
 use crate::packed::Packed;
 use crate::patience::Condition;
+use crate::succession::{self, Fate};
 
 /// Dropped targets shown, for each job, unless `keep_dropped_targets` names another number.
 const DROPPED_KEPT_MAX: u64 = 1_000;
@@ -102,6 +103,8 @@ struct Held {
 #[derive(Debug, Default)]
 struct Source {
     groups: HashMap<Arc<str>, Held>,
+    /// Groups of sources that it came instead of. They stay until it has told everything.
+    inherited: Vec<Held>,
     /// Counts the starts of the source: what a new start has not told once it is complete is gone.
     round: u64,
     condition: Condition,
@@ -115,8 +118,6 @@ pub struct JobTargets {
     /// The job's name as its targets share it.
     name: Arc<str>,
     sources: Vec<Source>,
-    /// Groups of sources that the job had before its discovery changed. They stay until the new ones have synced.
-    leftover: Vec<Held>,
     active: BTreeMap<TargetId, Arc<Discovered>>,
     /// Further targets with an identity that is active. One takes over when the active one goes.
     doubles: HashMap<TargetId, Vec<Arc<Discovered>>>,
@@ -138,7 +139,6 @@ impl JobTargets {
             name: Arc::from(config.job_name.as_str()),
             sources: config.discovery.iter().map(|_| Source::default()).collect(),
             config,
-            leftover: Vec::new(),
             active: BTreeMap::new(),
             doubles: HashMap::new(),
             changes: Vec::new(),
@@ -149,22 +149,39 @@ impl JobTargets {
         }
     }
 
-    /// Takes a new configuration of the same job, whose sources start anew. Unless they are the same as before they have
-    /// to sync again; until then what the old ones found stays.
+    /// Takes a new configuration of the same job. Sources that are as they were keep what they have told; what others have
+    /// told stays until those that came instead of them have synced ([`succession`]).
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
         self.revision += 1;
-        let same_sources = config.discovery == self.config.discovery;
-        self.config = config;
-        if same_sources {
-            for source in &mut self.sources {
-                source.round += 1;
+        let fates = succession::fates(&self.config.discovery, &config.discovery);
+        let new = config.discovery.iter().map(|_| Source::default()).collect();
+        let before = std::mem::replace(&mut self.sources, new);
+        for (mut old, fate) in before.into_iter().zip(fates) {
+            match fate {
+                Fate::Stays(place) => {
+                    // It starts anew as well.
+                    old.round += 1;
+                    if let Some(source) = self.sources.get_mut(place) {
+                        *source = old;
+                    }
+                }
+                Fate::Yields(place) => {
+                    if let Some(heir) = self.sources.get_mut(place) {
+                        heir.inherited.append(&mut old.inherited);
+                        heir.inherited.extend(old.groups.into_values());
+                    }
+                }
+                Fate::Goes => {}
             }
-            self.relabel();
-        } else {
-            let old = std::mem::take(&mut self.sources);
-            self.leftover.extend(old.into_iter().flat_map(|source| source.groups.into_values()));
-            self.sources = self.config.discovery.iter().map(|_| Source::default()).collect();
-            self.drop_leftover();
+        }
+        self.config = config;
+        self.relabel();
+        let config = Arc::clone(&self.config);
+        // What stands in the file need not be waited for.
+        for (place, discovery) in config.discovery.iter().enumerate() {
+            if let Discovery::Static(groups) = discovery {
+                self.update(place, Found::all(groups));
+            }
         }
     }
 
@@ -189,7 +206,8 @@ impl JobTargets {
         };
         let synced = self.sources.get(source).is_some_and(|source| source.condition.is_synced());
         if synced && !was_synced {
-            self.drop_leftover();
+            let inherited = self.sources.get_mut(source).map(|source| std::mem::take(&mut source.inherited));
+            inherited.iter().flatten().for_each(|held| self.forget(held));
         }
         let changed = changed || synced != was_synced;
         self.revision += u64::from(changed);
@@ -346,21 +364,13 @@ impl JobTargets {
         self.doubles.clear();
         (self.discovered, self.dropped, self.duplicates) = (0, 0, 0);
         let mut sources = std::mem::take(&mut self.sources);
-        let mut leftover = std::mem::take(&mut self.leftover);
-        let held = sources.iter_mut().flat_map(|source| source.groups.values_mut());
-        for held in held.chain(&mut leftover) {
-            held.outcomes = self.assemble(&held.group);
-        }
-        (self.sources, self.leftover) = (sources, leftover);
-        self.changes.extend(before.into_values().map(|target| (target, false)));
-    }
-
-    fn drop_leftover(&mut self) {
-        if self.is_synced() {
-            for held in std::mem::take(&mut self.leftover) {
-                self.forget(&held);
+        for source in &mut sources {
+            for held in source.groups.values_mut().chain(&mut source.inherited) {
+                held.outcomes = self.assemble(&held.group);
             }
         }
+        self.sources = sources;
+        self.changes.extend(before.into_values().map(|target| (target, false)));
     }
 
     /// How many targets the sources have found, before relabelling.
@@ -424,7 +434,7 @@ impl JobTargets {
     #[must_use]
     pub fn dropped(&self) -> Vec<DroppedTarget> {
         let shown_max = self.config.limits.keep_dropped_targets.unwrap_or(DROPPED_KEPT_MAX);
-        let held = self.sources.iter().flat_map(|source| source.groups.values()).chain(&self.leftover);
+        let held = self.sources.iter().flat_map(|source| source.groups.values().chain(&source.inherited));
         let dropped = held.flat_map(|held| {
             let gone = held.outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none());
             gone.map(|(index, _)| self.dropped_target(&held.group, index))

@@ -138,19 +138,46 @@ fn what_a_restarted_source_no_longer_tells_goes_when_it_is_complete() {
 }
 
 #[test]
-fn targets_of_the_old_discovery_stay_until_all_of_the_new_one_has_synced() {
-    let mut job_targets = JobTargets::new(job(ONE_SOURCE));
+fn what_a_changed_source_has_told_stays_until_the_one_that_came_instead_has_synced() {
+    let mut job_targets = JobTargets::new(job(TWO_SOURCES));
     job_targets.update(0, Found::All(vec![group("g", &["a:1"])]));
-    job_targets.reconfigure(job(TWO_SOURCES));
+    job_targets.update(1, Found::All(vec![group("g", &["b:1"])]));
+    // Another path as well: old targets go by the rules in force.
+    let changed = TWO_SOURCES.replace("http://b/", "http://c/") + "  metrics_path: /other\n";
+    job_targets.reconfigure(job(&changed));
     assert!(!job_targets.is_synced());
-    job_targets.update(0, Found::All(vec![group("g2", &["b:1"])]));
-    assert_eq!(active(&job_targets), ["a:1", "b:1"]);
+    let synced: Vec<bool> = job_targets.sources().map(|source| source.synced).collect();
+    assert_eq!((synced, active(&job_targets)), (vec![true, false], vec!["a:1", "b:1"]));
+    let is_new = |found: &Arc<Discovered>| found.target.labels.get("__metrics_path__") == Some("/other");
+    assert!(job_targets.active().values().all(is_new));
     job_targets.update(1, failed());
+    // It is changed once more before it ever answered.
+    job_targets.reconfigure(job(&changed.replace("http://c/", "http://d/")));
     assert_eq!(active(&job_targets), ["a:1", "b:1"]);
-    assert!(job_targets.update(0, Found::All(vec![group("g2", &["c:1"])])));
-    assert_eq!(active(&job_targets), ["a:1", "c:1"], "a source that fails holds up no other");
-    assert!(job_targets.update(1, Found::All(Vec::new())));
-    assert_eq!(active(&job_targets), ["c:1"]);
+    assert!(job_targets.update(0, Found::All(vec![group("g", &["a:2"])])));
+    assert_eq!(active(&job_targets), ["a:2", "b:1"], "a source that fails holds up no other");
+    assert!(job_targets.update(1, Found::All(vec![group("g2", &["c:1"])])));
+    assert_eq!((active(&job_targets), job_targets.discovered()), (vec!["a:2", "c:1"], 2));
+    job_targets.reconfigure(job(ONE_SOURCE));
+    assert_eq!((active(&job_targets), job_targets.is_synced()), (vec!["a:2"], true), "nothing came instead");
+}
+
+#[test]
+fn a_target_that_the_file_has_no_more_goes_at_once_however_other_sources_do() {
+    let keys = |targets: &str| format!("  static_configs: [{{targets: [{targets}]}}]\n{ONE_SOURCE}");
+    let mut job_targets = JobTargets::new(job(&keys("'a:1', 'b:1'")));
+    let place = |job: &JobTargets, kind: &str| job.sources().position(|source| source.kind == kind).unwrap();
+    let of_http = place(&job_targets, "http_sd_configs");
+    job_targets.reconfigure(job(&keys("'a:1', 'b:1'")));
+    assert_eq!(active(&job_targets), ["a:1", "b:1"], "nobody has to tell them");
+    job_targets.update(of_http, Found::All(vec![group("g", &["h:1"])]));
+    job_targets.update(of_http, failed());
+    assert!(job_targets.is_synced());
+    job_targets.reconfigure(job(&keys("'a:1', 'c:1'")));
+    assert!(job_targets.is_synced(), "a list that was told once still holds");
+    assert_eq!(active(&job_targets), ["a:1", "c:1", "h:1"]);
+    job_targets.reconfigure(job(ONE_SOURCE));
+    assert_eq!((active(&job_targets), job_targets.is_synced()), (vec!["h:1"], true));
 }
 
 #[test]

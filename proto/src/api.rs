@@ -362,6 +362,10 @@ pub struct ScraperList {
     pub version: Version,
     /// Whether every source has synced or has failed for 30 s, and the scrapers are known: what `/readyz` says.
     pub ready: bool,
+    /// Why the pods that are to be members (`allocator.members`), or their StatefulSet, cannot be watched; what was known
+    /// stays. Empty where they are, or need not be.
+    #[serde(default)]
+    pub error: String,
     /// The scrapers, by name.
     pub scrapers: Vec<ScraperStatus>,
     /// Hand-overs that are under way.

@@ -11,6 +11,7 @@
     reason = "a benchmark stops where it cannot go on, and prints what it measured"
 )]
 
+mod probe;
 mod server;
 
 use std::collections::{BTreeMap, HashSet};
@@ -24,6 +25,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bytes::Bytes;
+use probe::Probe;
 use promring_allocator::Allocator;
 use promring_model::config::{Config, ConfigSource, load};
 use promring_model::target::TargetId;
@@ -43,6 +45,8 @@ const CHANGES: usize = 100;
 const LATENCY_MAX: Duration = Duration::from_millis(100);
 /// Resident memory of a target whose annotations are short.
 const BYTES_MAX: u64 = 2 << 10;
+/// How long one pod changes again and again.
+const CHANGING: Duration = Duration::from_secs(5);
 /// Whoever waits longer for an answer has noticed that something else goes on.
 const STALL: Duration = Duration::from_millis(100);
 
@@ -221,6 +225,18 @@ async fn relist(cluster: &Cluster, allocator: &Allocator, clients: Clients) -> b
     }
     let quiet = asking.print_times("without a list");
     let mut reached = true;
+    if clients == Clients::DropIn {
+        let began = Instant::now();
+        for change in 0.. {
+            if began.elapsed() >= CHANGING {
+                break;
+            }
+            cluster.control(&format!("touch?pod=77&value=changed-{change}")).await;
+            asking.ask_for(Duration::from_millis(250)).await;
+        }
+        let longest = asking.print_times("while a pod changes four times a second");
+        reached &= longest.iter().all(|(what, longest)| *longest < quiet[what] + STALL);
+    }
     for changed in [0, cluster.pods / 100, cluster.pods / 10] {
         let path = format!("/relisted-{changed}");
         // The scrapers poll on meanwhile, and hear of every change.
@@ -281,6 +297,8 @@ struct Asking {
     lists: [Bytes; SCRAPERS.len()],
     next: usize,
     times: BTreeMap<&'static str, Vec<Duration>>,
+    /// Somebody else, who sees when a thread that serves sockets is away.
+    probe: Probe,
 }
 
 impl Asking {
@@ -289,7 +307,8 @@ impl Asking {
             Clients::Promring => Some(poll(&routes, SCRAPERS[0], None).await.unwrap().version),
             Clients::DropIn => None,
         };
-        Self { routes, clients, held, lists: Default::default(), next: 0, times: BTreeMap::new() }
+        let probe = Probe::start(routes.clone()).await;
+        Self { routes, clients, held, lists: Default::default(), next: 0, times: BTreeMap::new(), probe }
     }
 
     /// Asks for what people and scripts look at, and for what scrapers or clients do.
@@ -338,6 +357,7 @@ impl Asking {
 
     /// Prints them, forgets them, and returns the longest of each.
     fn print_times(&mut self, when: &str) -> BTreeMap<&'static str, Duration> {
+        self.times.insert("health, over a socket", self.probe.times());
         let all = std::mem::take(&mut self.times).into_iter();
         let longest = all.map(|(what, mut times)| {
             times.sort();

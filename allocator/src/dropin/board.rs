@@ -1,17 +1,22 @@
 //! What drop-in clients are told: a picture of the moment, shared by all requests until the next change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use promring_model::config::ScrapeConfig;
+use promring_model::target::TargetKey;
 use promring_proto::api::{ScraperState, Version};
 
+use super::list::List;
 use super::render;
-use crate::targets::{Discovered, JobTargets};
+use crate::targets::JobTargets;
 
-/// The targets of one member, by job.
-pub(crate) type Share = BTreeMap<Arc<str>, Vec<Arc<Discovered>>>;
+/// The targets of one member, by job. No list is empty.
+pub(crate) type Share = BTreeMap<Arc<str>, List>;
+
+/// What each member has. A copy shares with the one that it was made of whatever does not change.
+pub(crate) type Shares = BTreeMap<Arc<str>, Arc<Share>>;
 
 /// What there is to tell.
 #[derive(Debug, Default)]
@@ -23,7 +28,7 @@ pub(crate) struct Board {
     /// None where this allocator does not lead.
     pub(crate) version: Option<Version>,
     /// What each member has.
-    pub(crate) shares: BTreeMap<String, Share>,
+    pub(crate) shares: Shares,
     /// The jobs, by name.
     pub(crate) jobs: BTreeMap<String, Job>,
     /// Secrets may be told, over a connection that allows it.
@@ -49,16 +54,24 @@ impl From<&JobTargets> for Job {
 }
 
 impl Board {
-    /// The targets of a member in a job. Empty for a member without any, and for a job whose targets may not be scraped.
-    pub(crate) fn targets(&self, member: &str, job: &str) -> &[Arc<Discovered>] {
-        let refused = self.jobs.get(job).is_none_or(|job| job.refusal.is_some());
-        let share = self.shares.get(member).filter(|_| !refused);
-        share.and_then(|share| share.get(job)).map_or(&[], Vec::as_slice)
+    /// The targets of a member in a job. None for a member without any, and for a job whose targets may not be scraped.
+    pub(crate) fn targets(&self, member: &str, job: &str) -> Option<&List> {
+        self.jobs.get(job).filter(|job| job.refusal.is_none())?;
+        self.shares.get(member)?.get(job)
+    }
+
+    /// Who has each key.
+    pub(crate) fn owners(&self) -> HashMap<TargetKey, &str> {
+        let mut owners = HashMap::new();
+        for (name, share) in &self.shares {
+            owners.extend(share.values().flat_map(List::iter).map(|target| (target.target.key, &**name)));
+        }
+        owners
     }
 
     /// How many targets a member has.
     pub(crate) fn count(&self, member: &str) -> usize {
-        self.shares.get(member).map_or(0, |share| share.values().map(Vec::len).sum())
+        self.shares.get(member).map_or(0, |share| share.values().map(List::len).sum())
     }
 
     /// Jobs that a client can scrape by their targets' labels alone, without settings of its own for them.

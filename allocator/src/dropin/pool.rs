@@ -1,6 +1,6 @@
 //! Who the drop-in clients are, and what each of them has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
@@ -12,7 +12,7 @@ use promring_model::roster::{Presence, Roster};
 use promring_model::target::TargetKey;
 use promring_proto::api::{ScraperState, StateView, Version};
 
-use super::board::{Board, Job, Share};
+use super::board::{Board, Job, Shares};
 use crate::reasons::{Reason, Reasons};
 use crate::state::State;
 use crate::targets::{Discovered, JobTargets};
@@ -23,13 +23,25 @@ type Taker = (Arc<str>, Option<Node>);
 /// The targets of each key.
 type ByKey = BTreeMap<TargetKey, Vec<Arc<Discovered>>>;
 
-/// What there is at a moment, as far as the board is made of it. It borrows nothing of the state, which others wait for.
+/// What there is at a moment, or has changed, as far as the board is made of it. It borrows nothing of the state, which
+/// others wait for.
 pub(crate) struct Look {
     takers: Vec<Taker>,
     waiting: Option<String>,
-    /// Those of all jobs.
+    /// Everything is here, whatever the last look saw.
+    is_whole: bool,
+    /// Keys whose targets have changed. Those of which `targets` has none have none any more.
+    keys: Vec<TargetKey>,
+    /// The targets of these keys; in a whole look, all.
     targets: Vec<Arc<Discovered>>,
     jobs: BTreeMap<String, Job>,
+}
+
+/// Where the targets of a key are listed.
+#[derive(Clone, PartialEq, Eq)]
+struct Listed {
+    owner: Arc<str>,
+    job: Arc<str>,
 }
 
 /// What another allocator has told while it led.
@@ -56,6 +68,8 @@ impl From<&StateView> for Followed {
 /// whichever leads next goes on from there.
 pub(crate) struct Pool {
     roster: Option<Roster>,
+    /// Why the roster cannot be told.
+    failure: Option<String>,
     strategy: Strategy,
     serve_secrets: bool,
     /// The term in which this allocator leads; None: it does not.
@@ -70,7 +84,15 @@ pub(crate) struct Pool {
     takers: Vec<Taker>,
     /// The keys that placement knows, with their nodes.
     keys: HashMap<TargetKey, Option<Node>>,
+    /// Those of them of which there is no target.
+    orphans: BTreeSet<TargetKey>,
     reasons: Reasons,
+    /// What the next board tells of targets.
+    shares: Shares,
+    /// Where in there each key is.
+    listed: HashMap<TargetKey, Listed>,
+    /// The shares hold everything that the last look saw: the next one need only see what has changed.
+    is_whole: bool,
     /// What the board was made of.
     seen: u64,
     board: Arc<Board>,
@@ -86,8 +108,8 @@ impl Pool {
         let mut pool = before.unwrap_or_else(|| Self::new(allocator.strategy));
         if pool.strategy != allocator.strategy {
             // What another allocator has told holds whatever this one's own file says.
-            let Self { roster, term, version, told, followed, .. } = pool;
-            pool = Self { roster, term, version, told, followed, ..Self::new(allocator.strategy) };
+            let Self { roster, failure, term, version, told, followed, .. } = pool;
+            pool = Self { roster, failure, term, version, told, followed, ..Self::new(allocator.strategy) };
         }
         pool.serve_secrets = allocator.serve_secrets;
         if let Members::Static(names) = &allocator.members {
@@ -102,6 +124,7 @@ impl Pool {
         let options = PlacementOptions::default();
         Self {
             roster: None,
+            failure: None,
             strategy,
             serve_secrets: false,
             term: None,
@@ -111,7 +134,11 @@ impl Pool {
             spread: Spread::new(strategy == Strategy::PerNode, &options),
             takers: Vec::new(),
             keys: HashMap::new(),
+            orphans: BTreeSet::new(),
             reasons: Reasons::default(),
+            shares: Shares::new(),
+            listed: HashMap::new(),
+            is_whole: false,
             seen: 0,
             board: Arc::new(Board { waiting: Some("starting".to_owned()), ..Board::default() }),
         }
@@ -122,18 +149,21 @@ impl Pool {
         self.roster = Some(roster);
     }
 
+    /// Why nothing is told of the clients; None: it is again.
+    pub(crate) fn set_failure(&mut self, failure: Option<String>) {
+        self.failure = failure;
+    }
+
     /// What there is to tell now.
     pub(crate) fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board)
     }
 
-    /// The owner of a target.
-    pub(crate) fn owner(&self, key: TargetKey) -> Option<&str> {
-        let owner = match &self.followed {
+    fn owner(&self, key: TargetKey) -> Option<&Arc<str>> {
+        match &self.followed {
             Some(followed) => followed.owners.get(&key),
             None => self.spread.owner(key),
-        };
-        owner.map(|name| &**name)
+        }
     }
 
     /// The newest version; None where this allocator does not lead.
@@ -169,51 +199,60 @@ impl Pool {
     }
 
     /// Time has passed, or events have come: what the next board is to be made of ([`Pool::take`]); None where the last one
-    /// still holds. `term`: in which this allocator leads, if it does; `view`: what another one that led has told last.
-    pub(crate) fn look(
-        &mut self,
-        state: &State,
-        term: Option<u64>,
-        view: Option<&StateView>,
-    ) -> Option<Look> {
+    /// still holds.
+    pub(crate) fn look(&mut self, state: &mut State) -> Option<Look> {
+        let touched = state.take_touched();
+        self.is_whole &= touched.is_some();
+        let keys = touched.unwrap_or_default();
         let jobs: Vec<&JobTargets> = state.jobs().collect();
-        self.follow(term, view);
         let seen = self.fingerprint(&jobs, state);
-        if seen == self.seen {
+        if seen == self.seen && self.is_whole && keys.is_empty() {
             return None;
         }
         self.seen = seen;
         let takers = self.present();
         let waiting = self.waiting(state, &takers);
-        let of_jobs = jobs.iter().filter(|_| waiting.is_none()).flat_map(|job| job.active().values());
-        let targets = of_jobs.map(Arc::clone).collect();
+        // For as long as nothing is told, nothing is known of what was touched.
+        let is_whole = waiting.is_some() || !self.is_whole;
+        self.is_whole = waiting.is_none();
+        let targets = if waiting.is_some() {
+            Vec::new()
+        } else if is_whole {
+            jobs.iter().flat_map(|job| job.active().values()).map(Arc::clone).collect()
+        } else {
+            // Each key once, or its targets would come twice.
+            let once: BTreeSet<TargetKey> = keys.iter().copied().collect();
+            once.into_iter().flat_map(|key| state.living(key)).map(Arc::clone).collect()
+        };
         let jobs = jobs.iter().map(|job| (job.config.job_name.clone(), Job::from(*job))).collect();
-        Some(Look { takers, waiting, targets, jobs })
+        Some(Look { takers, waiting, is_whole, keys, targets, jobs })
     }
 
-    /// Makes a new board of this. A whole cluster's targets take their time.
+    /// Makes a new board of this. It costs what has changed, but for a whole look: a whole cluster's targets take their time.
     pub(crate) fn take(&mut self, look: Look) {
-        let Look { takers, waiting, targets, jobs } = look;
+        let Look { takers, waiting, is_whole, keys, targets, jobs } = look;
         let mut by_key = ByKey::new();
+        if is_whole {
+            self.shares.clear();
+            self.listed.clear();
+        } else {
+            by_key.extend(keys.into_iter().map(|key| (key, Vec::new())));
+        }
         for target in targets {
             by_key.entry(target.target.key).or_default().push(target);
         }
+        let mut moved = Vec::new();
         if waiting.is_none() && self.term.is_some() {
-            self.place(&by_key, takers, jobs.values().all(|job| job.synced));
+            if is_whole {
+                self.orphans = self.keys.keys().filter(|key| !by_key.contains_key(key)).copied().collect();
+            }
+            moved = self.place(&by_key, takers, jobs.values().all(|job| job.synced));
         }
-        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
         for (key, targets) in by_key {
-            let Some(owner) = self.owner(key) else { continue };
-            if !shares.contains_key(owner) {
-                shares.insert(owner.to_owned(), Share::new());
-            }
-            let Some(share) = shares.get_mut(owner) else { continue };
-            for target in targets {
-                match share.get_mut(&target.target.job) {
-                    Some(list) => list.push(target),
-                    None => drop(share.insert(Arc::clone(&target.target.job), vec![target])),
-                }
-            }
+            self.list(key, Some(targets));
+        }
+        for key in moved {
+            self.list(key, None);
         }
         if self.term.is_some() {
             self.version.counter += 1;
@@ -222,7 +261,7 @@ impl Pool {
             waiting,
             members: self.members(),
             version: self.version(),
-            shares,
+            shares: self.shares.clone(),
             jobs,
             serve_secrets: self.serve_secrets,
             ..Board::default()
@@ -231,8 +270,39 @@ impl Pool {
         self.board = Arc::new(board);
     }
 
-    /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there.
-    fn follow(&mut self, term: Option<u64>, view: Option<&StateView>) {
+    /// Lists a key's targets at its owner, and nowhere else. None: they are those that are listed.
+    fn list(&mut self, key: TargetKey, targets: Option<Vec<Arc<Discovered>>>) {
+        let owner = self.owner(key).map(Arc::clone);
+        if targets.is_none() && self.listed.get(&key).map(|listed| &listed.owner) == owner.as_ref() {
+            return;
+        }
+        let before = self.listed.remove(&key).map(|listed| self.unlist(key, &listed));
+        let targets = targets.or(before).unwrap_or_default();
+        let (Some(owner), Some(first)) = (owner, targets.first()) else { return };
+        // It is part of the key.
+        let job = Arc::clone(&first.target.job);
+        let share = Arc::make_mut(self.shares.entry(Arc::clone(&owner)).or_default());
+        let list = share.entry(Arc::clone(&job)).or_default();
+        for target in targets {
+            list.insert(target);
+        }
+        self.listed.insert(key, Listed { owner, job });
+    }
+
+    /// Takes a key's targets out of the list that they are in.
+    fn unlist(&mut self, key: TargetKey, listed: &Listed) -> Vec<Arc<Discovered>> {
+        let Some(share) = self.shares.get_mut(&listed.owner).map(Arc::make_mut) else { return Vec::new() };
+        let Some(list) = share.get_mut(&listed.job) else { return Vec::new() };
+        let targets = list.remove(key);
+        if list.len() == 0 {
+            share.remove(&listed.job);
+        }
+        targets
+    }
+
+    /// Takes in who leads: while another one does, what that has told; once this one does, it goes on from there. `term`: in
+    /// which this allocator leads, if it does; `view`: what another one that led has told last.
+    pub(crate) fn follow(&mut self, term: Option<u64>, view: Option<&StateView>) {
         let leads_on = term.is_some() && term == self.term;
         // What is told anew is the word of who leads now, even in a lower term: a Lease that was deleted begins anew.
         let is_news = |view: &&StateView| view.ready && Some(view.version) != self.told;
@@ -240,11 +310,13 @@ impl Pool {
             self.told = Some(view.version);
             self.followed = Some(Followed::from(view));
             self.version = view.version;
+            self.is_whole = false;
         }
         if self.term == term {
             return;
         }
         self.term = term;
+        self.is_whole = false;
         if let Some(term) = term {
             if let Some(followed) = self.followed.take() {
                 self.take_over(&followed);
@@ -270,7 +342,7 @@ impl Pool {
     fn fingerprint(&self, jobs: &[&JobTargets], state: &State) -> u64 {
         // Nothing leaves this process, so the hasher need not be a stable one.
         let mut hasher = DefaultHasher::new();
-        (state.may_begin(), self.serve_secrets, self.term).hash(&mut hasher);
+        (state.may_begin(), self.serve_secrets, self.term, &self.failure).hash(&mut hasher);
         if self.followed.is_some() {
             self.version.hash(&mut hasher);
         }
@@ -294,23 +366,26 @@ impl Pool {
             return state.discovery_readiness().err();
         }
         let has_told = self.followed.is_some() || !self.takers.is_empty();
-        (takers.is_empty() && !has_told).then(|| match &self.roster {
-            None => "nobody has told yet who the clients are (allocator.members)".to_owned(),
-            Some(_) => "no client is ready (allocator.members)".to_owned(),
+        (takers.is_empty() && !has_told).then(|| {
+            let reason = match &self.roster {
+                None => "nobody has told yet who the clients are (allocator.members)",
+                Some(_) => "no client is ready (allocator.members)",
+            };
+            let failure = self.failure.iter().map(|failure| format!(": {failure}"));
+            std::iter::once(reason.to_owned()).chain(failure).collect()
         })
     }
 
-    /// Gives every key an owner. While a source has not told its targets yet, keys that nobody has told of stay where they
-    /// were.
-    fn place(&mut self, by_key: &ByKey, takers: Vec<Taker>, is_synced: bool) {
-        let unknown = self.keys.keys().filter(|key| is_synced && !by_key.contains_key(key));
-        let gone: Vec<TargetKey> = unknown.copied().collect();
-        let mut changes: Vec<(Change, Option<Node>)> = Vec::new();
-        for key in gone {
-            self.keys.remove(&key);
-            changes.push((Change::Remove(key), None));
-        }
+    /// Gives every key an owner, and tells which have changed theirs. While a source has not told its targets yet, keys that
+    /// nobody has told of stay where they were.
+    fn place(&mut self, by_key: &ByKey, takers: Vec<Taker>, is_synced: bool) -> Vec<TargetKey> {
+        let mut set: Vec<(Change, Option<Node>)> = Vec::new();
         for (key, targets) in by_key {
+            if targets.is_empty() {
+                self.orphans.extend(self.keys.contains_key(key).then_some(*key));
+                continue;
+            }
+            self.orphans.remove(key);
             let node = match self.strategy {
                 Strategy::ConsistentHashing => None,
                 Strategy::PerNode => targets.iter().filter_map(|target| target.node()).min(),
@@ -320,20 +395,31 @@ impl Pool {
                 let node = node.map(Node::from);
                 self.keys.insert(*key, node.clone());
                 // Nobody reports what a target yields: each counts alike.
-                changes.push((Change::Set(*key, f64::NAN), node));
+                set.push((Change::Set(*key, f64::NAN), node));
             }
         }
+        let gone = if is_synced { std::mem::take(&mut self.orphans) } else { BTreeSet::new() };
+        let mut changes: Vec<(Change, Option<Node>)> = Vec::new();
+        for key in gone {
+            self.keys.remove(&key);
+            changes.push((Change::Remove(key), None));
+        }
+        changes.append(&mut set);
+        let mut moved: Vec<TargetKey> = Vec::new();
         if !takers.is_empty() && takers != self.takers {
             let reason = self.reason(&takers);
             let moves = self.spread.set_scrapers(&takers);
             let is_first = std::mem::replace(&mut self.takers, takers).is_empty();
             self.reasons.count(reason, if is_first { 0 } else { moves.len() as u64 });
+            moved.extend(moves.iter().map(|moved| moved.key));
         }
         if !changes.is_empty() {
             let moves = self.spread.apply(&changes);
-            let moved = moves.iter().filter(|moved| moved.from.is_some()).count();
-            self.reasons.count(Reason::Rebalance, moved as u64);
+            let rebalanced = moves.iter().filter(|moved| moved.from.is_some()).count();
+            self.reasons.count(Reason::Rebalance, rebalanced as u64);
+            moved.extend(moves.iter().map(|moved| moved.key));
         }
+        moved
     }
 
     /// Why targets move when these take them from now on.

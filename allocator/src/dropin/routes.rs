@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Board;
+use super::list::List;
 use crate::targets::Discovered;
 use crate::{Allocator, callers};
 
@@ -112,11 +113,13 @@ async fn targets(
         return Err(Refusal::NotReady(format!("discovery has not synced for the job {name}")));
     }
     let body = in_background(move || match query.collector_id {
-        Some(collector) => serde_json::to_vec(&Groups(vec![board.targets(&collector, &name)])),
+        Some(collector) => {
+            serde_json::to_vec(&Groups(board.targets(&collector, &name).into_iter().collect()))
+        }
         None => {
             let shown = |collector: &String| {
                 let link = format!("/jobs/{}/targets?collector_id={}", escape(&name), escape(collector));
-                let targets = Groups(vec![board.targets(collector, &name)]);
+                let targets = Groups(board.targets(collector, &name).into_iter().collect());
                 (collector.clone(), Collector { link, targets })
             };
             let all: BTreeMap<String, Collector<'_>> = board.members.keys().map(shown).collect();
@@ -154,7 +157,7 @@ async fn http_sd(
         return Err(Refusal::NotReady(format!("discovery has not synced for the job {name}")));
     }
     in_background(move || {
-        let lists = names.iter().map(|name| board.targets(&scraper, name));
+        let lists = names.iter().filter_map(|name| board.targets(&scraper, name));
         serde_json::to_vec(&Groups(lists.collect()))
     })
     .await
@@ -186,12 +189,12 @@ struct Collector<'a> {
 }
 
 /// Targets as http_sd has them: a group each, as each has labels of its own.
-struct Groups<'a>(Vec<&'a [Arc<Discovered>]>);
+struct Groups<'a>(Vec<&'a List>);
 
 impl Serialize for Groups<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(Some(self.0.iter().map(|list| list.len()).sum()))?;
-        for target in self.0.iter().copied().flatten() {
+        for target in self.0.iter().flat_map(|list| list.iter()) {
             let address = target.target.labels.get(ADDRESS).unwrap_or_default();
             groups.serialize_element(&Group { targets: [address], labels: FinalLabels(target) })?;
         }

@@ -8,7 +8,7 @@ use promring_model::roster::{Presence, Roster, Seen};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 
-use super::{access, namespace};
+use super::{Failures, Told, access, namespace};
 use crate::discovery::Watches;
 use crate::discovery::kubernetes::kind::Kind;
 use crate::discovery::kubernetes::labels::{Meta, or_default};
@@ -16,8 +16,9 @@ use crate::discovery::kubernetes::pod::PodStatus;
 use crate::discovery::kubernetes::watch::Scope;
 
 /// Tells the pods that a selector matches, and every change, for as long as it is polled.
-pub(super) async fn run(members: SelectorMembers, watches: Watches, rosters: mpsc::Sender<Roster>) {
-    let namespace = namespace(members.namespace.as_deref()).await;
+pub(super) async fn run(members: SelectorMembers, watches: Watches, to: mpsc::Sender<Told>) {
+    let mut failures = Failures::default();
+    let namespace = namespace(members.namespace.as_deref(), &mut failures, &to).await;
     let scope = Scope { namespace: Some(namespace.clone()), label: members.selector, field: String::new() };
     let pods = watches.get::<MemberPods>(&access(members.kubeconfig_file.as_deref()), scope);
     let wake = Arc::new(Notify::new());
@@ -25,8 +26,12 @@ pub(super) async fn run(members: SelectorMembers, watches: Watches, rosters: mps
     let mut known: BTreeMap<String, Seen> = BTreeMap::new();
     let mut told = None;
     loop {
+        let (is_synced, failure) = pods.store.state();
+        if !failures.tell(failure, &to).await {
+            return;
+        }
         // Until the list is whole, a pod that is not known may be there all the same.
-        if pods.store.state().0 {
+        if is_synced {
             let keys: BTreeSet<Arc<str>> = changed.take(usize::MAX).into_iter().collect();
             for key in keys {
                 let name = key.strip_prefix(namespace.as_str()).and_then(|rest| rest.strip_prefix('/'));
@@ -39,7 +44,7 @@ pub(super) async fn run(members: SelectorMembers, watches: Watches, rosters: mps
             let roster = Roster::of_pods(known.iter().map(|(name, seen)| (name.clone(), seen.clone())));
             if told.as_ref() != Some(&roster) {
                 told = Some(roster.clone());
-                if rosters.send(roster).await.is_err() {
+                if to.send(Told::Roster(roster)).await.is_err() {
                     return;
                 }
             }

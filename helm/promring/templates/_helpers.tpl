@@ -41,6 +41,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if ne (dig "allocator" "members" "" $whole) "statefulset" -}}
 {{- fail "the chart cannot append its key allocator to the value config: it has to be a single YAML document whose keys begin their lines, with neither ... at its end nor a further document after ---" -}}
 {{- end -}}
+{{- range $job := $whole.scrape_configs }}{{ range $job.kubernetes_sd_configs -}}
+{{- $roles := list "pod" "service" "endpoints" "endpointslice" "node" "ingress" -}}
+{{- if not (has .role $roles) -}}
+{{- fail (printf "the value config: the role %v in kubernetes_sd_configs of the job %v is none of %s, as they are written" (.role | default "(none)") $job.job_name (join ", " $roles)) -}}
+{{- end -}}
+{{- end }}{{ end -}}
 {{- $own := ternary $whole.scraper (dict) (kindIs "map" $whole.scraper) -}}
 {{- $fence := $own.fence_max | default "5m" -}}
 {{- $least := add 30 (include "promring.seconds" $fence) | int -}}
@@ -62,7 +68,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ceil $seconds | int -}}
 {{- end -}}
 
+{{- /* Fails where a number has more digits than Helm keeps: it reads whole numbers as floating-point ones. */ -}}
+{{- define "promring.exact" -}}
+{{- $path := .path -}}
+{{- if kindIs "map" .value -}}
+{{- range $key, $value := .value }}{{ include "promring.exact" (dict "path" (printf "%s.%s" $path $key) "value" $value) }}{{ end -}}
+{{- else if kindIs "slice" .value -}}
+{{- range $at, $value := .value }}{{ include "promring.exact" (dict "path" (printf "%s[%d]" $path $at) "value" $value) }}{{ end -}}
+{{- else if and (kindIs "float64" .value) (or (ge .value 9007199254740992.0) (le .value -9007199254740992.0)) -}}
+{{- fail (printf "the value %s is a number of more than 15 digits, of which Helm does not keep the last ones: write it into the value config, which is a text" $path) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "promring.configText" -}}
+{{- include "promring.exact" (dict "path" "remoteWrite" "value" .Values.remoteWrite) -}}
+{{- include "promring.exact" (dict "path" "allocator.settings" "value" .Values.allocator.settings) -}}
 {{- $text := .Values.config | default (.Files.Get "files/prometheus.yml") -}}
 {{- $config := $text | fromYaml -}}
 {{- if hasKey $config "Error" -}}

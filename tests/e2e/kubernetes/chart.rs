@@ -198,14 +198,59 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("scraper.disruptionBudget.maxUnavailable=0%", "does not match"),
         ("scraper.nodeSelector.zone=1", "got number, want string"),
         ("scraper.terminationGracePeriodSeconds=329", "has to be 330 at least"),
+        ("secrets={a,b,a}", "secrets"),
+        ("scraper.storage.size=10 GB", "'/scraper/storage/size'"),
+        ("scraper.storage.size=10GB", "'/scraper/storage/size'"),
+        ("scraper.storage.size=0Gi", "'/scraper/storage/size'"),
+        ("scraper.storage.size=-1Gi", "'/scraper/storage/size'"),
     ] {
         let error = template(dir.path(), &["--set", argument]).expect_err(argument);
         assert!(error.contains(reason), "{argument}: {error}");
+    }
+    for size in ["10Gi", "1.5T", "500M", "1e10", "1000000000000"] {
+        let argument = format!("scraper.storage.size={size}");
+        template(dir.path(), &["--set-string", &argument]).expect(size);
     }
     let arguments =
         ["--set", "config=scrape_configs: []", "--set", "remoteWrite[0].url=http://receiver/api/v1/write"];
     let error = template(dir.path(), &arguments).unwrap_err();
     assert!(error.contains("default config only"), "{error}");
+}
+
+/// Helm reads whole numbers as floating-point ones, which have no room for all digits of some.
+#[test]
+fn a_number_that_helm_does_not_keep_as_it_is_written_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("values.yaml");
+    let render = |modulus: &str| {
+        let rule = format!("{{source_labels: [pod], action: hashmod, target_label: a, modulus: {modulus}}}");
+        let values = format!("remoteWrite:\n- {{url: 'http://receiver', write_relabel_configs: [{rule}]}}\n");
+        std::fs::write(&path, values).unwrap();
+        template(dir.path(), &["--values", path.to_str().unwrap()])
+    };
+    for modulus in ["18446744073709551615", "9007199254740993"] {
+        let error = render(modulus).expect_err(modulus);
+        let reason = "remoteWrite[0].write_relabel_configs[0].modulus is a number of more than 15 digits";
+        assert!(error.contains(reason), "{modulus}: {error}");
+    }
+    for modulus in ["8", "1000000", "999999999999999"] {
+        let text = configuration(&objects(&render(modulus).unwrap()));
+        assert!(text.contains(&format!("modulus: {modulus}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_role_that_there_is_not_is_refused_with_those_that_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    for discovery in ["{role: Pod}", "{}", "{role: pods, api_server: 'https://elsewhere'}"] {
+        let path = dir.path().join("config.yml");
+        let job = format!("{{job_name: a, kubernetes_sd_configs: [{discovery}]}}");
+        std::fs::write(&path, format!("scrape_configs:\n- {job}\n")).unwrap();
+        let file = format!("config={}", path.display());
+        let error = template(dir.path(), &["--set-file", &file]).expect_err(discovery);
+        let reason = "of the job a is none of pod, service, endpoints, endpointslice, node, ingress";
+        assert!(error.contains(reason), "{discovery}: {error}");
+    }
 }
 
 /// What promring takes for a key of `allocator:` the chart takes, and what it refuses fails before anything is installed.
@@ -408,18 +453,28 @@ fn a_release_whose_name_makes_no_service_is_refused() {
 #[test]
 fn no_two_releases_have_a_name_of_the_cluster_in_common() {
     let dir = tempfile::tempdir().unwrap();
-    let names = |namespace: &str, release: &str| -> BTreeSet<(String, String)> {
-        let rendered = helm(dir.path(), &["template", release, CHART, "--namespace", namespace]).unwrap();
-        let text = |value: &Value| value.as_str().unwrap().to_owned();
+    // What is in a release's own namespace is its own; what both may see is in the whole cluster, or in one that they share.
+    let names = |namespace: &str, release: &str, set: &[&str]| -> BTreeSet<(String, String, String)> {
+        let template = ["template", release, CHART, "--namespace", namespace];
+        let rendered = helm(dir.path(), &[&template[..], set].concat()).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         objects(&rendered)
             .iter()
-            .filter(|object| object["kind"].as_str().unwrap().starts_with("ClusterRole"))
-            .map(|object| (text(&object["kind"]), text(&object["metadata"]["name"])))
+            .map(|object| {
+                let metadata = &object["metadata"];
+                (text(&object["kind"]), text(&metadata["namespace"]), text(&metadata["name"]))
+            })
+            .filter(|(kind, of, _)| kind.starts_with("ClusterRole") || of != namespace)
             .collect()
     };
-    let (one, other) = (names("a", "b-c"), names("a-b", "c"));
-    assert_eq!((one.len(), other.len()), (4, 4), "roles and bindings for discovery and callers");
-    assert!(one.is_disjoint(&other), "{one:?}");
+    let shared = ["--set", "discovery.namespaces={shop}"];
+    for set in [&[][..], &shared[..]] {
+        for (one, other) in [(("a", "b-c"), ("a-b", "c")), (("a", "promring"), ("b", "promring"))] {
+            let (one, other) = (names(one.0, one.1, set), names(other.0, other.1, set));
+            assert_eq!((one.len(), other.len()), (4, 4), "roles and bindings for discovery and callers");
+            assert!(one.is_disjoint(&other), "{one:?}");
+        }
+    }
 }
 
 /// Helm does not tell how a number was written (`010`, `1e3`), so a namespace whose name looks like one has to stand in quotes.

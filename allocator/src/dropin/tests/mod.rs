@@ -22,6 +22,7 @@ use crate::discovery::Found;
 use crate::{Allocator, AllocatorOptions};
 
 mod callers;
+mod changes;
 mod several;
 
 struct Text(String);
@@ -62,8 +63,15 @@ fn allocator(text: &str) -> Allocator {
 /// The same for these callers.
 fn allocator_for(text: &str, callers: Callers) -> Allocator {
     let allocator = discovered(text, callers);
-    allocator.advance();
+    advance(&allocator);
     allocator
+}
+
+/// What [`Allocator::run`] does after every event.
+fn advance(allocator: &Allocator) {
+    let news = allocator.advance_state();
+    let is_told = allocator.advance_pool();
+    allocator.tell(&news, is_told);
 }
 
 /// The same before it has looked at what the sources have told.
@@ -218,7 +226,7 @@ fn is_no_yaml(body: &str) -> bool {
 async fn while_nothing_is_known_every_answer_makes_clients_keep_what_they_have() {
     let text = format!("{STATIC}scrape_configs:\n{}", job("web", 5, ""));
     let not_ready = Allocator::new(config(&text), Shutdown::new());
-    not_ready.advance();
+    advance(&not_ready);
     for path in ["/jobs", "/jobs/web/targets?collector_id=a", "/http_sd/a", "/scrape_configs"] {
         let (status, body) = ask(&not_ready, path).await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
@@ -241,7 +249,7 @@ async fn a_job_that_has_not_synced_is_not_told_and_takes_nothing_from_the_others
     assert_eq!(ask(&allocator, "/http_sd/a?job=web").await.0, StatusCode::SERVICE_UNAVAILABLE);
     // They fail: nobody waits for them any more.
     allocator.state().discovered("files", 0, Found::Failed("not to be read".to_owned()));
-    allocator.advance();
+    advance(&allocator);
     assert!(
         allocator.readiness()().unwrap_err().contains("files"),
         "not ready before they have failed for long"
@@ -389,9 +397,18 @@ async fn the_readiness_of_pods_alone_decides_and_targets_change_owner_at_once() 
     use Presence::{NotReady, Ready, Terminating};
     let allocator = allocator(&format!("{SELECTED}scrape_configs:\n{}", job("web", 40, "")));
     assert!(allocator.readiness()().unwrap_err().contains("nobody has told"));
+    allocator.set_members_failure(Some("pods: forbidden".to_owned()));
+    advance(&allocator);
+    let (status, body) = ask(&allocator, "/http_sd/a").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("who the clients are (allocator.members): pods: forbidden"), "{body}");
+    assert_eq!(json(&allocator, "/api/v1/scrapers").await["data"]["error"], "pods: forbidden");
+    allocator.set_members_failure(None);
+    advance(&allocator);
+    assert!(!ask(&allocator, "/http_sd/a").await.1.contains("forbidden"));
     let tell = |pods: Roster| {
         allocator.set_roster(pods);
-        allocator.advance();
+        advance(&allocator);
     };
     tell(pods(&[("a", NotReady, None)]));
     assert!(allocator.readiness()().unwrap_err().contains("no client is ready"));
@@ -427,7 +444,7 @@ async fn by_node_a_client_has_the_targets_of_its_node_and_a_part_of_what_nobody_
     let jobs = format!("- {{job_name: web, static_configs: [{}]}}", groups.join(", "));
     let allocator = allocator(&format!("{by_node}scrape_configs:\n{jobs}"));
     allocator.set_roster(pods(&[("a", Ready, Some("north")), ("b", Ready, Some("south"))]));
-    allocator.advance();
+    advance(&allocator);
     let numbers = |share: BTreeSet<String>| -> BTreeSet<usize> {
         share.iter().map(|address| address[1..].strip_suffix(":80").unwrap().parse().unwrap()).collect()
     };
@@ -437,7 +454,7 @@ async fn by_node_a_client_has_the_targets_of_its_node_and_a_part_of_what_nobody_
     assert!((1..=3).contains(&fallback) && a.len() + b.len() == 20, "{a:?} {b:?}");
     let west = [("a", Ready, Some("north")), ("b", Ready, Some("south")), ("c", Ready, Some("west"))];
     allocator.set_roster(pods(&west));
-    allocator.advance();
+    advance(&allocator);
     assert_eq!(numbers(share(&allocator, "c").await), (15..19).collect());
 }
 
@@ -455,12 +472,12 @@ async fn a_reload_changes_members_strategy_and_the_kind_of_clients() {
     let three = owners().await;
     assert!(three[..3].iter().all(|size| (9..=11).contains(size)) && three[3] == 0, "{three:?}");
     allocator.take_config(&config(&text.replace("[a, b, c]", "[a, b, c, d]")));
-    allocator.advance();
+    advance(&allocator);
     let four = owners().await;
     assert!(four.iter().all(|size| (6..=9).contains(size)), "{four:?}");
     assert_eq!(four.iter().sum::<usize>(), 30);
     allocator.take_config(&config(&format!("scrape_configs:\n{}", job("web", 30, ""))));
-    allocator.advance();
+    advance(&allocator);
     assert_eq!(ask(&allocator, "/jobs/web/targets?collector_id=a").await.0, StatusCode::NOT_FOUND);
     assert!(allocator.state().assigns().is_err(), "promring's scrapers have to report");
     assert!(
@@ -478,14 +495,20 @@ async fn a_scaler_gets_a_number_where_the_capacity_is_configured_and_no_answer_o
     let expected = json!({"wanted": 3, "samplesPerSecond": 3000.0, "capacity": 1000, "targets": 30, "targetsUnknown": 30});
     assert_eq!(answer["data"], expected);
     let not_ready = Allocator::new(config(&text), Shutdown::new());
-    not_ready.advance();
+    advance(&not_ready);
     assert_eq!(ask(&not_ready, "/api/v1/scaling").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_does_not_wait_while_the_pool_is_at_work_on_the_next_board() {
     let allocator = allocator(&format!("{STATIC}scrape_configs:\n{}", job("web", 9, "")));
-    let paths = ["/http_sd/a", "/jobs/web/targets?collector_id=b", "/scrape_configs", "/api/v1/scrapers"];
+    let paths = [
+        "/http_sd/a",
+        "/jobs/web/targets?collector_id=b",
+        "/scrape_configs",
+        "/api/v1/scrapers",
+        "/api/v1/targets",
+    ];
     let (answers, received) = std::sync::mpsc::channel();
     let at_work = allocator.pool();
     let asking = allocator.clone();

@@ -8,7 +8,8 @@ use super::*;
 fn advance(allocator: &Allocator, term: Option<u64>, view: Option<&StateView>) {
     let mut pool = allocator.pool();
     let _nobody_asks = allocator.state().advance(now_ms());
-    let look = pool.as_mut().unwrap().look(&allocator.state(), term, view);
+    pool.as_mut().unwrap().follow(term, view);
+    let look = pool.as_mut().unwrap().look(&mut allocator.state());
     if let Some(look) = look {
         pool.as_mut().unwrap().take(look);
         allocator.publish(pool.as_ref());
