@@ -36,6 +36,23 @@ fn a_file_of_100_mb_is_refused_by_its_size() {
     assert_eq!(first_error(vec![b'#'; 100 << 20]), "the file is larger than 32 MiB");
 }
 
+/// Each of these is three megabytes of variables, which took days when each was looked for, or told of, through all of the text.
+#[test]
+fn texts_full_of_variables_cost_what_their_length_does() {
+    let many: String = (0..300_000).map(|at| format!("${{A{at}}}")).collect();
+    for text in
+        ["${A}".repeat(800_000), many, "${".repeat(1_500_000), "%{".repeat(1_500_000), "$(".repeat(1_500_000)]
+    {
+        let quoted = format!("'{text}'");
+        let file = format!(
+            "global: {{external_labels: {{a: {quoted}}}}}\nscrape_configs: [{{job_name: a, static_configs: [{{targets: ['a:1'], labels: {{b: {quoted}}}}}]}}]\n"
+        );
+        let Loaded { config, diagnostics, .. } = load(Path::new("a.yml"), &One(file.into_bytes()));
+        assert!(config.is_some(), "{:?}", diagnostics.first());
+        assert!(diagnostics.len() <= 42, "{} findings", diagnostics.len());
+    }
+}
+
 #[test]
 fn a_list_of_aliases_of_a_job_is_refused_before_it_fills_the_memory() {
     let text = format!("scrape_configs:\n  - &job {{job_name: a}}\n{}", "  - *job\n".repeat(70_000));

@@ -4,17 +4,22 @@
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expansion {
     pub(crate) text: String,
-    /// The variables that stood in it.
+    /// The variables that stood in it, each once, up to [`NAMES_MAX`].
     pub(crate) names: Vec<String>,
-    /// Those that are not set, or are empty.
+    /// Those that are not set, or are empty; the same.
     pub(crate) empty: Vec<String>,
 }
+
+/// Nobody reads about more variables of one text.
+const NAMES_MAX: usize = 20;
 
 /// Replaces `$NAME` and `${NAME}` by the variable's value, and `$$` by a dollar sign. A dollar sign before
 /// anything else stays.
 pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Expansion {
     let mut out = Expansion::default();
     let mut rest = text;
+    // Looked for once: a text may be full of opening braces that nothing closes.
+    let last_brace = text.rfind('}').unwrap_or(0);
     while let Some(at) = rest.find('$') {
         out.text.push_str(&rest[..at]);
         let after = &rest[at + 1..];
@@ -22,7 +27,7 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
             rest = &rest[at..];
             break;
         }
-        let (name, width) = name(after);
+        let (name, width) = name(after, last_brace > text.len() - after.len());
         match name {
             "" if width == 0 => out.text.push('$'),
             "" => {}
@@ -30,9 +35,9 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
             name => {
                 let value = variable(name).unwrap_or_default();
                 if value.is_empty() {
-                    out.empty.push(name.to_owned());
+                    note(name, &mut out.empty);
                 }
-                out.names.push(name.to_owned());
+                note(name, &mut out.names);
                 out.text.push_str(&value);
             }
         }
@@ -42,11 +47,19 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
     out
 }
 
-/// The name after a dollar sign, and how many bytes it takes. No name and some bytes: broken, to be left out.
-fn name(after: &str) -> (&str, usize) {
+fn note(name: &str, names: &mut Vec<String>) {
+    if names.len() < NAMES_MAX && names.iter().all(|known| known != name) {
+        names.push(name.to_owned());
+    }
+}
+
+/// The name after a dollar sign, and how many bytes it takes. No name and some bytes: broken, to be left out. `closes`: whether
+/// there is a closing brace behind it.
+fn name(after: &str, closes: bool) -> (&str, usize) {
     let special = |byte: u8| byte.is_ascii_digit() || b"*#$@!?-".contains(&byte);
     let bytes = after.as_bytes();
     match bytes.first() {
+        Some(b'{') if !closes => ("", 1),
         Some(b'{') => match after.find('}') {
             Some(1) => ("", 2),
             Some(end) => (&after[1..end], end + 1),
@@ -87,5 +100,14 @@ mod tests {
         let out = expand("$A_1 $B", &|name| (name == "A_1").then(|| "value".to_owned()));
         assert_eq!(out.names, ["A_1", "B"]);
         assert_eq!(out.empty, ["B"]);
+    }
+
+    #[test]
+    fn it_tells_of_a_variable_once_and_of_many_not_at_all() {
+        let text: String = (0..100).map(|at| format!("$B ${{C{at}}} ")).collect();
+        let out = expand(&text, &|_| None);
+        assert_eq!((out.names.len(), &*out.names[0], &*out.names[1]), (NAMES_MAX, "B", "C0"));
+        assert_eq!(out.names, out.empty);
+        assert_eq!(out.text, "  ".repeat(100));
     }
 }

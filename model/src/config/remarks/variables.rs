@@ -152,13 +152,21 @@ impl std::fmt::Display for Variable<'_> {
     }
 }
 
+/// What braces enclose is looked for in so many bytes: a text may be full of those that nothing closes.
+const ENCLOSED_MAX: usize = 200;
+
 /// The variables in a text. A name without braces is in capitals, unless it is the whole text: a dollar sign before anything
 /// else is most often one.
 fn variables(text: &str) -> impl Iterator<Item = Variable<'_>> {
     text.match_indices(['$', '%']).filter_map(|(at, sign)| {
         let (before, rest) = (&text[..at], &text[at + 1..]);
-        let enclosed =
-            |open: char, close: char| rest.strip_prefix(open)?.split_once(close).map(|(name, _)| name);
+        let name_len =
+            |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        let enclosed = |open: char, close: char| {
+            let inner = rest.strip_prefix(open).filter(|inner| name_len(inner) > 0)?;
+            let end = inner.bytes().take(ENCLOSED_MAX).position(|byte| byte == close as u8)?;
+            Some(&inner[..end])
+        };
         let is_upper = |name: &str| !name.bytes().any(|b| b.is_ascii_lowercase());
         if before.ends_with(sign) {
             return None;
@@ -175,7 +183,7 @@ fn variables(text: &str) -> impl Iterator<Item = Variable<'_>> {
             let fits = is_name(name) && is_upper(name);
             return fits.then_some(Variable { form: Form::Parentheses, name });
         }
-        let len = rest.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count();
+        let len = name_len(rest);
         let name = &rest[..len];
         let is_whole = before.is_empty() && len == rest.len();
         let fits = is_name(name) && len > 1 && (is_whole || is_upper(name));
@@ -229,6 +237,7 @@ mod tests {
             "$(a)",
             "$",
             "${",
+            &format!("${{A{}}}", " ".repeat(ENCLOSED_MAX)),
         ] {
             assert_eq!(shown(none), [""; 0], "{none}");
         }
