@@ -179,6 +179,21 @@ impl<'b> SeriesText<'b> {
         }
     }
 
+    /// What [`SeriesText::identity`] would be had the newest TYPE been another one.
+    pub(crate) fn under_other_types(&self) -> impl Iterator<Item = u64> + use<> {
+        let own = match self.0 {
+            Form::Text { number, .. } => Some(number),
+            Form::Classic { .. } | Form::Message(_) => None,
+        };
+        let identity = self.identity();
+        let other = move |number: &NumberLabel| own.is_some_and(|own| own != *number);
+        let numbers = [NumberLabel::None, NumberLabel::Bound, NumberLabel::Quantile];
+        numbers
+            .into_iter()
+            .filter(other)
+            .map(move |number| identity ^ own.map_or(0, |own| own as u64) ^ number as u64)
+    }
+
     /// Bytes of the text, if it stands in one line that could be expected; otherwise 0.
     #[must_use]
     pub fn line_bytes(&self) -> u16 {

@@ -7,7 +7,7 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use promring_proto::remote_write::histogram::push_content;
 
 use super::{
-    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, SHARED, Scratch, Series, SeriesCache, TRACKED, Tally,
+    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, OF_LAST, SHARED, Scratch, Series, SeriesCache, TRACKED, Tally,
 };
 use crate::payload::{Outgoing, Value};
 
@@ -53,16 +53,15 @@ impl SeriesCache {
             if entry.met == self.turn {
                 continue;
             }
-            if self.live
+            let marked = self.live
                 && entry.flags & (TRACKED | DROPPED) == TRACKED
                 && self.ends_by(&entry, time_ms)
                 // Another text may have led to the same labels this time, or to the same marker.
-                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
-            {
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index));
+            if marked {
                 sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
             }
-            self.labels.remove(self.sets(&entry), self.classes);
-            self.timed.remove(&entry.text_hash);
+            self.let_go(&entry, time_ms, marked);
             if !self.exemplars.is_empty() {
                 self.exemplars.forget(entry.text_hash);
             }
@@ -98,6 +97,10 @@ impl SeriesCache {
         for entry in &self.entries[self.settled..] {
             self.labels.remove(self.sets(entry), self.classes);
             self.garbage += entry.len as usize;
+        }
+        for (index, flags) in scratch.said.drain(..).rev() {
+            let entry = &mut self.entries[index as usize];
+            entry.flags = entry.flags & !OF_LAST | flags & OF_LAST;
         }
         scratch.extras.release(self.labels.shared());
         self.entries.truncate(self.settled);
@@ -143,8 +146,10 @@ impl SeriesCache {
                 && !going_on.is_some_and(|set| self.goes_on(&entry, set))
             {
                 sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
+                self.note_marker(&entry, time_ms);
             }
         }
+        self.order.sent_at(time_ms);
     }
 
     fn goes_on(&self, entry: &Entry, going_on: &HashSet<u64>) -> bool {
