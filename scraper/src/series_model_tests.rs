@@ -25,6 +25,8 @@ enum Scraped {
     Body(Vec<Line>),
     /// So many lines were read when it failed.
     Failed(Vec<Line>),
+    /// A body of no bytes.
+    Nothing,
     Ended,
 }
 
@@ -38,6 +40,7 @@ fn scrapes(timed: bool) -> impl Strategy<Value = Vec<Scraped>> {
     let one = prop_oneof![
         8 => lines(timed).prop_map(Scraped::Body),
         2 => lines(timed).prop_map(Scraped::Failed),
+        1 => Just(Scraped::Nothing),
     ];
     prop::collection::vec(one, 1..12).prop_map(|mut scrapes| {
         scrapes.push(Scraped::Ended);
@@ -158,6 +161,11 @@ fn agrees(scrapes: &[Scraped], drops: bool, tracks: bool) -> Result<(), TestCase
             Scraped::Failed(lines) => {
                 target.stage(&body(lines, time_ms)).unwrap();
                 target.cache.fail(time_ms, &mut target.scratch, each);
+                model.fail(time_ms)
+            }
+            Scraped::Nothing => {
+                cache.begin(scratch);
+                cache.commit_nothing(time_ms, scratch, each);
                 model.fail(time_ms)
             }
             Scraped::Ended => {

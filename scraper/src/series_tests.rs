@@ -59,6 +59,17 @@ impl Target {
         Ok(())
     }
 
+    /// Scrapes a body of no bytes.
+    fn scrape_nothing(&mut self) -> Vec<String> {
+        self.now_ms += 10_000;
+        self.cache.begin(&mut self.scratch);
+        let mut out = Vec::new();
+        let shared = Arc::clone(self.cache.labels.shared());
+        let each = |outgoing: &Outgoing<'_>| out.push(written(outgoing, &shared));
+        self.cache.commit_nothing(self.now_ms, &mut self.scratch, each);
+        out
+    }
+
     fn fail(&mut self, body: &str) -> Vec<String> {
         self.now_ms += 10_000;
         let _ = self.stage(body);
@@ -406,6 +417,22 @@ fn two_texts_of_one_series_that_come_back_are_one_series() {
         assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
         (0..4).for_each(|_| drop(target.scrape("b 1\n")));
     }
+}
+
+#[test]
+fn an_empty_body_ends_all_series_and_forgets_none() {
+    let mut target = Target::new("");
+    target.scrape("a 1\nb 2\n");
+    for _ in 0..2 {
+        assert_eq!(target.scrape_nothing(), ["a{} stale", "b{} stale"]);
+        assert_eq!(target.scrape_nothing(), [] as [&str; 0], "they are marked");
+        assert_eq!(target.scrape("b 1\na 2\n"), ["b{} 1", "a{} 2"]);
+        assert_eq!(target.cache.tally().added, 0, "they are known");
+        target.scrape("a 1\nb 2\n");
+    }
+    assert_eq!(target.scrape("# nothing\n"), ["a{} stale", "b{} stale"]);
+    target.scrape("a 1\nb 2\n");
+    assert_eq!(target.cache.tally().added, 2, "a comment is a body");
 }
 
 #[test]

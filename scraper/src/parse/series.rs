@@ -107,6 +107,9 @@ impl<'b> MessageSeries<'b> {
                 continue;
             }
             let (name, value) = read_label(field)?;
+            if name.is_empty() && value.is_empty() {
+                continue;
+            }
             if name.is_empty() {
                 return Err(NAME_EMPTY);
             }
@@ -331,6 +334,8 @@ fn text_pairs(
             Piece::Label(name, value) => {
                 let name = match name {
                     LabelName::Plain(name) => name.into(),
+                    // As any label with an empty value, it is none.
+                    LabelName::Quoted(name) if name.raw.is_empty() && value.raw.is_empty() => continue,
                     LabelName::Quoted(name) => quoted_name(name)?,
                 };
                 if name == METRIC_NAME && !name_as_label {

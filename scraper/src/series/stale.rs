@@ -92,6 +92,22 @@ impl SeriesCache {
         self.end(time_ms, sample);
     }
 
+    /// The scrape succeeded with a body of no bytes at all: hands markers as [`SeriesCache::commit`] does. As in Prometheus, what
+    /// is known of the series stays as after a failure, and none that comes back counts as added.
+    pub fn commit_nothing(
+        &mut self,
+        time_ms: i64,
+        scratch: &mut Scratch,
+        mut sample: impl FnMut(&Outgoing<'_>),
+    ) -> Tally {
+        self.roll_back(scratch);
+        if let Some(mut predecessor) = self.predecessor.take() {
+            self.end_before(&mut predecessor, &HashSet::new(), time_ms, &mut sample);
+        }
+        self.mark_live(time_ms, None, &mut sample);
+        self.tally
+    }
+
     /// Forgets what the scrape at hand brought.
     pub fn roll_back(&mut self, scratch: &mut Scratch) {
         for entry in &self.entries[self.settled..] {
@@ -119,7 +135,17 @@ impl SeriesCache {
     pub(super) fn succeed(&mut self, time_ms: i64, sample: &mut impl FnMut(&Outgoing<'_>)) {
         let Some(mut predecessor) = self.predecessor.take() else { return };
         let going_on: HashSet<u64> = self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
-        predecessor.mark_live(time_ms, Some(&going_on), sample);
+        self.end_before(&mut predecessor, &going_on, time_ms, sample);
+    }
+
+    fn end_before(
+        &self,
+        predecessor: &mut Self,
+        going_on: &HashSet<u64>,
+        time_ms: i64,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) {
+        predecessor.mark_live(time_ms, Some(going_on), sample);
         // With fewer series about the scrape than before.
         let stale = std::iter::repeat(STALE_NAN_BITS);
         predecessor.report(stale, time_ms).skip(self.report.len()).for_each(|outgoing| sample(&outgoing));
