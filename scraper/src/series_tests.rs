@@ -492,3 +492,9 @@ fn duplicates_do_not_count_as_samples_to_store() {
     target.scrape("a 1\na 2\na 3\nb 1\n");
     assert_eq!((target.cache.tally().kept, target.cache.tally().to_store()), (4, 2));
 }
+
+#[test]
+fn a_label_with_neither_name_nor_value_is_none() {
+    assert_eq!(Target::new("").scrape("a{\"\"=\"\",x=\"1\"} 1\n"), ["a{x=1} 1"]);
+    assert!(Target::new("").stage("a{\"\"=\"1\"} 1\n").is_err());
+}

@@ -50,6 +50,16 @@ pub(super) fn cases(now_ms: i64) -> Vec<Case> {
             ("again", "a 1\nb 1\n"),
         ],
     ));
+    cases.extend(bodies(
+        "other-type",
+        "",
+        TEXT,
+        &[
+            ("none", "a 1\nb{le=\"1\"} 1\n"),
+            ("counter", "# TYPE a counter\na 1\nb{le=\"1\"} 1\n"),
+            ("histogram", "# TYPE b histogram\na 1\nb{le=\"1\"} 2\n"),
+        ],
+    ));
     let sized = [
         ("html", "text/html", "a 1\n"),
         ("none", "", "a 1\nb 1\n"),
