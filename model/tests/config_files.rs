@@ -157,3 +157,18 @@ fn the_list_of_divergences_names_files_that_are_there() {
         assert!(directory().join(file).exists() && !reason.is_empty(), "{line}");
     }
 }
+
+#[test]
+fn each_divergence_of_scrapes_is_in_the_list_of_the_documentation() {
+    let root = directory().join("../..");
+    let documentation = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let (_, listed) = documentation.split_once("## Divergences from Prometheus").unwrap();
+    let tested = std::fs::read_to_string(root.join("testdata/scrape/divergences.txt")).unwrap();
+    let lines = tested.lines().filter(|line| !line.is_empty() && !line.starts_with(['#', '[']));
+    for line in lines {
+        let number = line.strip_suffix(')').and_then(|line| line.rsplit_once(" (")).map(|(_, number)| number);
+        let number: u32 =
+            number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("no number: {line}"));
+        assert!(listed.contains(&format!("\n{number}. ")), "{line}");
+    }
+}

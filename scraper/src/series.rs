@@ -9,6 +9,7 @@
 //! all ([`SeriesCache::fail`]). What is needed only meanwhile stands in [`Scratch`], which scrapes share.
 
 mod handed;
+mod order;
 pub mod report;
 mod scratch;
 mod stale;
@@ -28,6 +29,7 @@ use crate::parse::{Expected, Metadata, Sample, SeriesText, is_well_formed};
 use crate::payload::{Exemplars, LastExemplars, Outgoing, Value};
 use crate::rules::{Refusal, SeriesRules, Sets};
 pub(crate) use handed::HandedSeries;
+use order::Order;
 use report::REPORT_SERIES;
 use scratch::Staged;
 pub use scratch::{HashIsKey, Scratch};
@@ -95,6 +97,10 @@ const HISTOGRAM: u8 = 8;
 const FLOATS: u8 = 16;
 /// It had bounds of its own.
 const CUSTOM: u8 = 32;
+/// Something of it was sent at the time of a scrape.
+const SENT: u8 = 64;
+/// Its last sample had a time of its own, which `Order` knows.
+const TIMED: u8 = 128;
 /// All that a sample says anew.
 const OF_LAST: u8 = TRACKED | HISTOGRAM | FLOATS | CUSTOM;
 
@@ -129,8 +135,7 @@ pub struct SeriesCache {
     settled: usize,
     /// For label sets that several texts lead to: the scrape in which a sample of them was last staged.
     shared: HashMap<u64, u32, BuildHasherDefault<HashIsKey>>,
-    /// For series whose last sample had a time of its own: that time, by the hash of their text.
-    timed: HashMap<u64, i64, BuildHasherDefault<HashIsKey>>,
+    order: Order,
     scrape: u32,
     /// Counts scrapes as far as a byte does, from 1; when it begins anew, no entry knows an older one.
     turn: u8,
@@ -174,7 +179,7 @@ impl SeriesCache {
             garbage: 0,
             settled: 0,
             shared: HashMap::default(),
-            timed: HashMap::default(),
+            order: Order::default(),
             scrape: 0,
             turn: 0,
             live: false,
@@ -347,17 +352,32 @@ impl SeriesCache {
         let timestamp_ms = own_time.unwrap_or(time_ms);
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
-            entry.flags &= !TRACKED;
+            self.say_anew(index, self.entries[index].flags & !TRACKED, scratch);
             return None;
         }
         let flags = entry.flags;
         let first = first && (flags & SHARED == 0 || self.is_first_of_its_labels(index));
-        if !first && own_time.is_none() {
-            self.tally.duplicates += 1;
-            return None;
+        if !first {
+            if own_time.is_none() {
+                self.tally.duplicates += 1;
+                return None;
+            }
+            scratch.again.push(scratch.staged.len() as u32);
         }
-        self.entries[index].flags = flags & !OF_LAST | kind | if tracked { TRACKED } else { 0 };
+        self.say_anew(index, flags & !OF_LAST | kind | if tracked { TRACKED } else { 0 }, scratch);
         Some(Met { index, timestamp_ms })
+    }
+
+    /// What a sample says of its series holds if the scrape succeeds.
+    #[inline]
+    fn say_anew(&mut self, index: usize, flags: u8, scratch: &mut Scratch) {
+        let known = &mut self.entries[index].flags;
+        if *known != flags {
+            if index < self.settled {
+                scratch.said.push((index as u32, *known));
+            }
+            *known = flags;
+        }
     }
 
     /// The entry of a series that does not stand where it is expected.
@@ -395,7 +415,11 @@ impl SeriesCache {
                     scratch.new_bytes.len()
                 )));
             }
-            self.tally.added += 1;
+            // As in Prometheus, which knows a text whatever its TYPE.
+            let is_known = |hash: u64| {
+                scratch.by_text.find(hash, |&at| self.entries[at as usize].text_hash == hash).is_some()
+            };
+            self.tally.added += u64::from(!series.under_other_types().any(is_known));
             flags = 0;
         }
         self.arena.extend_from_slice(&scratch.new_bytes);
@@ -447,12 +471,17 @@ impl SeriesCache {
         let entry = &self.entries[index];
         let Some(hash) = self.labels_hash(entry) else { return };
         if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
-            let other = &mut self.entries[other as usize];
+            let other = other as usize;
+            let flags = SHARED | if self.was_sent(other) { SENT } else { 0 };
+            self.entries[index].flags |= flags;
+            let other = &mut self.entries[other];
+            let was_alone = other.flags & SHARED == 0;
             other.flags |= SHARED;
-            // What the other text has already brought in this scrape counts.
-            let staged = if other.met == self.turn { self.scrape } else { 0 };
-            self.entries[index].flags |= SHARED;
-            self.shared.entry(hash).or_insert(staged);
+            // What the other text has already brought in this scrape counts, whatever was known of the labels before: as long as
+            // it was the only one, nobody noted it.
+            if was_alone && other.met == self.turn {
+                self.shared.insert(hash, self.scrape);
+            }
         } else {
             scratch.by_labels.insert_unique(hash, index as u32, hash_of);
         }
@@ -499,10 +528,19 @@ impl SeriesCache {
         scratch: &mut Scratch,
         mut sample: impl FnMut(&Outgoing<'_>),
     ) -> Tally {
-        for staged in scratch.staged.iter() {
-            if (staged.timestamp_ms != time_ms || !self.timed.is_empty()) && !self.is_next(staged, time_ms) {
-                self.tally.out_of_order += 1;
-                continue;
+        let mut again = scratch.again.iter();
+        let mut next_again = again.next();
+        for (at, staged) in (0..).zip(scratch.staged.iter()) {
+            let is_again = next_again == Some(&at);
+            let flags = self.entries[staged.entry as usize].flags & (TIMED | SENT | SHARED);
+            if flags != SENT || staged.timestamp_ms != time_ms || is_again {
+                if is_again {
+                    next_again = again.next();
+                }
+                if !self.is_next(staged, time_ms, is_again) {
+                    self.tally.out_of_order += 1;
+                    continue;
+                }
             }
             // What follows the label sets does no harm, and numbers are read faster where something follows them.
             let Kept { family, sets, .. } =
@@ -520,6 +558,7 @@ impl SeriesCache {
             }
             sample(&outgoing);
         }
+        drop(again);
         scratch.staged.clear();
         scratch.extras.release(self.labels.shared());
         self.exemplars.commit();
@@ -529,6 +568,8 @@ impl SeriesCache {
         if !met_all {
             self.settle(time_ms, scratch, &mut sample);
         }
+        self.order.sent_at(time_ms);
+        self.forget_ended(time_ms);
         self.live = true;
         self.tally
     }
@@ -542,24 +583,6 @@ impl SeriesCache {
         if is_wide(self.arena.len(), self.arena.capacity()) {
             self.arena.shrink_to_fit();
         }
-    }
-
-    /// Whether a sample is newer than its series' last one, as far as that came with a time of its own; from now on it is
-    /// the last one.
-    fn is_next(&mut self, staged: &Staged, time_ms: i64) -> bool {
-        let key = self.entries[staged.entry as usize].text_hash;
-        match self.timed.get_mut(&key) {
-            Some(last) if staged.timestamp_ms <= *last => return false,
-            Some(last) => *last = staged.timestamp_ms,
-            None if staged.timestamp_ms != time_ms => drop(self.timed.insert(key, staged.timestamp_ms)),
-            None => {}
-        }
-        true
-    }
-
-    /// Whether a marker at `time_ms` would come after what was sent of a series.
-    fn ends_by(&self, entry: &Entry, time_ms: i64) -> bool {
-        self.timed.is_empty() || self.timed.get(&entry.text_hash).is_none_or(|last| *last < time_ms)
     }
 
     /// Rewrites the arena where more than half of it is garbage.
@@ -582,7 +605,8 @@ impl SeriesCache {
     pub fn memory(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
             + self.arena.capacity()
-            + (self.shared.capacity() + self.timed.capacity()) * 20
+            + self.shared.capacity() * 20
+            + self.order.memory()
     }
 
     /// What the strings take that the scrape at hand has brought into the world, in bytes, about.
@@ -607,7 +631,7 @@ impl SeriesCache {
 
 impl Drop for SeriesCache {
     fn drop(&mut self) {
-        let sets = self.entries.iter().map(|entry| self.sets(entry));
+        let sets = self.entries.iter().map(|entry| self.sets(entry)).chain(self.order.held());
         for sets in sets.chain(self.report.iter().map(|sets| &**sets)) {
             self.labels.remove(sets, self.classes);
         }

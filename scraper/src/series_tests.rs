@@ -12,6 +12,9 @@ use crate::parse::{Found, Item};
 use crate::rules::{Classes, SeriesRules};
 use crate::testing::{config_in, job, rules_for, target_of};
 
+#[path = "series_model_tests.rs"]
+mod model;
+
 struct Target {
     cache: SeriesCache,
     rules: SeriesRules,
@@ -54,6 +57,17 @@ impl Target {
             }
         }
         Ok(())
+    }
+
+    /// Scrapes a body of no bytes.
+    fn scrape_nothing(&mut self) -> Vec<String> {
+        self.now_ms += 10_000;
+        self.cache.begin(&mut self.scratch);
+        let mut out = Vec::new();
+        let shared = Arc::clone(self.cache.labels.shared());
+        let each = |outgoing: &Outgoing<'_>| out.push(written(outgoing, &shared));
+        self.cache.commit_nothing(self.now_ms, &mut self.scratch, each);
+        out
     }
 
     fn fail(&mut self, body: &str) -> Vec<String> {
@@ -327,7 +341,116 @@ fn a_sample_that_is_not_newer_than_the_last_of_its_series_is_left_out() {
     target.now_ms = 200_000;
     assert_eq!(target.scrape("a 5\nb 1\n"), ["a{} 5", "b{} 1"]);
     assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
-    assert!(target.cache.timed.is_empty(), "nothing is kept of series that are no more");
+    assert!(target.cache.order.is_empty(), "nothing is kept of what has times of scrapes");
+}
+
+#[test]
+fn a_series_that_comes_back_is_known_for_five_minutes() {
+    let mut target = Target::new("");
+    target.scrape("a 1 5000\nb 1\n");
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1"]);
+    assert_eq!(target.scrape("a 1 5000\nb 1\n"), ["b{} 1"], "the same sample again");
+    assert_eq!(target.scrape("a{} 1 5000\nb 1\n"), ["b{} 1"], "and by another text");
+    target.scrape("b 1\n");
+    target.now_ms += 300_000;
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1"]);
+    assert!(target.cache.order.is_empty(), "then it is forgotten");
+    assert_eq!(target.scrape("a 1 5000\nb 1\n"), ["a{} 1", "b{} 1"]);
+}
+
+#[test]
+fn of_many_series_that_ended_the_last_ones_are_known() {
+    let mut target = Target::new("");
+    for round in 0..20 {
+        let body: String =
+            (0..500).map(|n| format!("a{{n=\"{}\"}} 1 {}\n", n + round * 500, 9 + round)).collect();
+        assert_eq!(target.scrape(&body).len(), 500);
+    }
+    target.scrape("b 1\n");
+    let kept = target.cache.labels.reading().kept();
+    // What was given back last is counted off with the next new string.
+    assert!((1_000..1_600).contains(&kept), "{kept} are kept");
+    assert!(target.cache.order.memory() < 200_000, "{}", target.cache.order.memory());
+    assert_eq!(target.scrape("a{n=\"9999\"} 1 28\na{n=\"0\"} 1 9\n"), ["a{n=0} 1", "b{} stale"]);
+}
+
+#[test]
+fn a_series_that_begins_to_have_times_sends_none_from_before() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a 1\n"), ["a{} 1"]);
+    assert_eq!(target.scrape("a 2 7500\nnew 1 7500\n"), ["new{} 1"], "a's last one is from 10,000");
+    assert_eq!(target.scrape("a 3 10000\n"), [] as [&str; 0], "at the same time");
+    assert_eq!(target.scrape("a 4 10001\n"), ["a{} 4"]);
+    assert_eq!(target.cache.tally().out_of_order, 0);
+}
+
+#[test]
+fn what_lags_behind_a_marker_is_left_out() {
+    let mut target = Target::new("track_timestamps_staleness: true");
+    assert_eq!(target.scrape("a 1 7500\nb 1\n"), ["a{} 1", "b{} 1"]);
+    assert_eq!(target.fail(""), ["a{} stale", "b{} stale"], "at 20,000");
+    assert_eq!(target.scrape("a 2 17500\nb 1\n"), ["b{} 1"]);
+    assert_eq!(target.scrape("a 3 27500\nb 1\n"), ["a{} 3", "b{} 1"]);
+    assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"], "at 50,000");
+    assert_eq!(target.scrape("a 4 47500\nb 1\n"), ["b{} 1"]);
+    assert_eq!(target.scrape("a 5 57500\nb 1\n"), ["a{} 5", "b{} 1"]);
+}
+
+#[test]
+fn two_texts_of_one_series_have_one_last_time() {
+    let mut target = Target::new("metric_relabel_configs: [{regex: x, action: labeldrop}]");
+    for step in 1..4 {
+        let (now, before) = (step * 10_000, step * 10_000 - 100);
+        assert_eq!(target.scrape(&format!("a{{x=\"1\"}} 1 {now}\na{{x=\"2\"}} 2 {now}\n")), ["a{} 1"]);
+        assert_eq!(target.cache.tally().out_of_order, 1);
+        let mut target = Target::new("metric_relabel_configs: [{regex: x, action: labeldrop}]");
+        assert_eq!(target.scrape(&format!("a{{x=\"1\"}} 1 {now}\na{{x=\"2\"}} 2 {before}\n")), ["a{} 1"]);
+    }
+}
+
+#[test]
+fn two_texts_of_one_series_that_come_back_are_one_series() {
+    let mut target = Target::new("metric_relabel_configs: [{regex: x, action: labeldrop}]");
+    let both = "a{x=\"1\"} 1\na{x=\"2\"} 2\nb 1\n";
+    for _ in 0..3 {
+        assert_eq!(target.scrape(both), ["a{} 1", "b{} 1"]);
+        assert_eq!(target.scrape("b 1\n"), ["b{} 1", "a{} stale"]);
+        (0..4).for_each(|_| drop(target.scrape("b 1\n")));
+    }
+}
+
+#[test]
+fn an_empty_body_ends_all_series_and_forgets_none() {
+    let mut target = Target::new("");
+    target.scrape("a 1\nb 2\n");
+    for _ in 0..2 {
+        assert_eq!(target.scrape_nothing(), ["a{} stale", "b{} stale"]);
+        assert_eq!(target.scrape_nothing(), [] as [&str; 0], "they are marked");
+        assert_eq!(target.scrape("b 1\na 2\n"), ["b{} 1", "a{} 2"]);
+        assert_eq!(target.cache.tally().added, 0, "they are known");
+        target.scrape("a 1\nb 2\n");
+    }
+    assert_eq!(target.scrape("# nothing\n"), ["a{} stale", "b{} stale"]);
+    target.scrape("a 1\nb 2\n");
+    assert_eq!(target.cache.tally().added, 2, "a comment is a body");
+}
+
+#[test]
+fn a_failed_scrape_says_nothing_of_a_series() {
+    let mut target = Target::new("");
+    target.scrape("a 1\n");
+    assert_eq!(target.fail("a 2 15000\n"), ["a{} stale"], "its last sample had none");
+}
+
+#[test]
+fn under_another_type_a_series_goes_on() {
+    let mut target = Target::new("");
+    target.scrape("# TYPE a gauge\na 1 5000\nb{le=\"1\"} 1\n");
+    assert_eq!(
+        target.scrape("# TYPE a histogram\na 1 5000\nb{le=\"1\"} 2\n"),
+        ["b{le=1.0} 2", "b{le=1} stale"]
+    );
+    assert_eq!(target.cache.tally().added, 0, "the texts are known");
 }
 
 #[test]
@@ -368,4 +491,10 @@ fn duplicates_do_not_count_as_samples_to_store() {
     let mut target = Target::new("");
     target.scrape("a 1\na 2\na 3\nb 1\n");
     assert_eq!((target.cache.tally().kept, target.cache.tally().to_store()), (4, 2));
+}
+
+#[test]
+fn a_label_with_neither_name_nor_value_is_none() {
+    assert_eq!(Target::new("").scrape("a{\"\"=\"\",x=\"1\"} 1\n"), ["a{x=1} 1"]);
+    assert!(Target::new("").stage("a{\"\"=\"1\"} 1\n").is_err());
 }

@@ -141,3 +141,10 @@ fn a_classic_histogram_in_protobuf_that_cannot_be_converted_fails_the_scrape() {
     assert!(matches!(parser.next_item(), Ok(Some(Item::Metadata(_)))));
     assert!(parser.next_item().unwrap_err().to_string().contains("cumulative"));
 }
+
+#[test]
+fn a_comment_within_a_histogram_does_not_cut_it() {
+    let body =
+        b"# TYPE h histogram\nh_bucket{le=\"1\"} 1\n# comment\nh_bucket{le=\"+Inf\"} 3\nh_sum 2\nh_count 3\n";
+    assert_eq!(items(Format::Text, false, body), ["h [1.0] sum 2 at None with 0 exemplars"]);
+}

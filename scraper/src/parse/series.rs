@@ -107,6 +107,9 @@ impl<'b> MessageSeries<'b> {
                 continue;
             }
             let (name, value) = read_label(field)?;
+            if name.is_empty() && value.is_empty() {
+                continue;
+            }
             if name.is_empty() {
                 return Err(NAME_EMPTY);
             }
@@ -177,6 +180,21 @@ impl<'b> SeriesText<'b> {
             Form::Classic { bytes, .. } => mix(hash64(bytes)),
             Form::Message(series) => series.identity(),
         }
+    }
+
+    /// What [`SeriesText::identity`] would be had the newest TYPE been another one.
+    pub(crate) fn under_other_types(&self) -> impl Iterator<Item = u64> + use<> {
+        let own = match self.0 {
+            Form::Text { number, .. } => Some(number),
+            Form::Classic { .. } | Form::Message(_) => None,
+        };
+        let identity = self.identity();
+        let other = move |number: &NumberLabel| own.is_some_and(|own| own != *number);
+        let numbers = [NumberLabel::None, NumberLabel::Bound, NumberLabel::Quantile];
+        numbers
+            .into_iter()
+            .filter(other)
+            .map(move |number| identity ^ own.map_or(0, |own| own as u64) ^ number as u64)
     }
 
     /// Bytes of the text, if it stands in one line that could be expected; otherwise 0.
@@ -316,6 +334,8 @@ fn text_pairs(
             Piece::Label(name, value) => {
                 let name = match name {
                     LabelName::Plain(name) => name.into(),
+                    // As any label with an empty value, it is none.
+                    LabelName::Quoted(name) if name.raw.is_empty() && value.raw.is_empty() => continue,
                     LabelName::Quoted(name) => quoted_name(name)?,
                 };
                 if name == METRIC_NAME && !name_as_label {

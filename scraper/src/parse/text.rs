@@ -3,10 +3,7 @@
 //! The rules are those of Prometheus's `model/textparse`: the final newline may be missing, white space between
 //! tokens is free, `#` begins a comment unless TYPE or HELP follows, a malformed line fails the whole body.
 //!
-//! Known differences, all in bodies that no exporter means. Prometheus takes white space before a plain name into
-//! the name; here it is free. And Prometheus stops in silence at a NUL that stands where a line begins, it reads
-//! `a.5 7` as `a` with the value 0.5, and a label value may hold a newline even where what is before that newline
-//! looks like a whole sample (`a{x="} 1`): here these fail the scrape.
+//! What differs on purpose, all in bodies that no exporter means, stands in docs/configuration.md (Divergences, 27 and 38).
 
 use std::borrow::Cow;
 

@@ -69,6 +69,10 @@ impl Attempt<'_> {
             self.hold.grow_to((PIECE_BYTES * 2) as u64)?;
             body.fill(PIECE_BYTES, cores).await?;
         }
+        if body.has_ended() && body.bytes().is_empty() {
+            // As in Prometheus, whatever the answer says of its type.
+            return Ok(());
+        }
         if body.has_ended() {
             self.grow(body, before)?;
             let bytes = body.bytes();

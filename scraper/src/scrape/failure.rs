@@ -32,6 +32,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the body came, whether it could be read or not.
+    pub(crate) fn has_body(&self) -> bool {
+        self.was_read() || matches!(self, Self::ContentType(_))
+    }
+
     /// Whether what was read of the body counts: a body that did not come whole was not read, as in Prometheus.
     pub(crate) fn was_read(&self) -> bool {
         match self {

@@ -403,7 +403,7 @@ impl TargetLoop {
                 sample_limit: self.body_rules.sample_limit,
                 body_bytes: match &result {
                     Err(Failure::Fetch(FetchError::BodySize)) => -1,
-                    Err(failure) if !failure.was_read() => 0,
+                    Err(failure) if !failure.has_body() => 0,
                     Ok(()) | Err(_) => body_bytes as i64,
                 },
             };
@@ -459,7 +459,9 @@ impl TargetLoop {
         self.newest_ms = self.newest_ms.max(time_ms);
         let mut appender = Appender::new(&self.sink, way, &self.environment.labels);
         let mut tally = report.tally;
-        if report.up {
+        if report.up && report.body_bytes == 0 {
+            tally = self.cache.commit_nothing(time_ms, scratch, |outgoing| appender.push(outgoing));
+        } else if report.up {
             tally = self.cache.commit(time_ms, scratch, |outgoing| appender.push(outgoing));
         } else {
             self.cache.fail(time_ms, scratch, |outgoing| appender.push(outgoing));

@@ -24,7 +24,11 @@ pub(super) struct Staged {
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub(super) staged: Chunked<Staged>,
+    /// Places of those with a time of their own whose series had one in this scrape before.
+    pub(super) again: Chunked<u32>,
     pub(super) extras: Extras,
+    /// Known entries of which a sample says something else than the last one, and what was known.
+    pub(super) said: Vec<(u32, u8)>,
     /// Entries in the order of this scrape, once it is another than the last one's.
     pub(super) current: Chunked<u32>,
     /// `current` is not 0, 1, 2 and so on.
@@ -47,6 +51,8 @@ impl Scratch {
     /// Forgets everything and keeps some memory.
     pub(crate) fn clear(&mut self) {
         self.staged.clear();
+        self.again.clear();
+        self.said.clear();
         self.extras.clear();
         self.current.clear();
         self.by_text.clear();
@@ -65,7 +71,8 @@ impl Scratch {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let tables = table_bytes(&self.by_text) + table_bytes(&self.by_labels);
-        self.staged.bytes() + self.extras.bytes() + self.current.bytes() + tables
+        let lists = self.staged.bytes() + self.again.bytes() + self.current.bytes();
+        lists + self.said.capacity() * size_of::<(u32, u8)>() + self.extras.bytes() + tables
     }
 
     /// What the tables take beside that while so many more series come in: one that grows is copied into one twice as

@@ -7,7 +7,7 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use promring_proto::remote_write::histogram::push_content;
 
 use super::{
-    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, SHARED, Scratch, Series, SeriesCache, TRACKED, Tally,
+    CUSTOM, DROPPED, Entry, FLOATS, HISTOGRAM, OF_LAST, SHARED, Scratch, Series, SeriesCache, TRACKED, Tally,
 };
 use crate::payload::{Outgoing, Value};
 
@@ -53,16 +53,15 @@ impl SeriesCache {
             if entry.met == self.turn {
                 continue;
             }
-            if self.live
+            let marked = self.live
                 && entry.flags & (TRACKED | DROPPED) == TRACKED
                 && self.ends_by(&entry, time_ms)
                 // Another text may have led to the same labels this time, or to the same marker.
-                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index))
-            {
+                && (entry.flags & SHARED == 0 || self.is_first_of_its_labels(index));
+            if marked {
                 sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
             }
-            self.labels.remove(self.sets(&entry), self.classes);
-            self.timed.remove(&entry.text_hash);
+            self.let_go(&entry, time_ms, marked);
             if !self.exemplars.is_empty() {
                 self.exemplars.forget(entry.text_hash);
             }
@@ -93,11 +92,31 @@ impl SeriesCache {
         self.end(time_ms, sample);
     }
 
+    /// The scrape succeeded with a body of no bytes at all: hands markers as [`SeriesCache::commit`] does. As in Prometheus, what
+    /// is known of the series stays as after a failure, and none that comes back counts as added.
+    pub fn commit_nothing(
+        &mut self,
+        time_ms: i64,
+        scratch: &mut Scratch,
+        mut sample: impl FnMut(&Outgoing<'_>),
+    ) -> Tally {
+        self.roll_back(scratch);
+        if let Some(mut predecessor) = self.predecessor.take() {
+            self.end_before(&mut predecessor, &HashSet::new(), time_ms, &mut sample);
+        }
+        self.mark_live(time_ms, None, &mut sample);
+        self.tally
+    }
+
     /// Forgets what the scrape at hand brought.
     pub fn roll_back(&mut self, scratch: &mut Scratch) {
         for entry in &self.entries[self.settled..] {
             self.labels.remove(self.sets(entry), self.classes);
             self.garbage += entry.len as usize;
+        }
+        for (index, flags) in scratch.said.drain(..).rev() {
+            let entry = &mut self.entries[index as usize];
+            entry.flags = entry.flags & !OF_LAST | flags & OF_LAST;
         }
         scratch.extras.release(self.labels.shared());
         self.entries.truncate(self.settled);
@@ -116,7 +135,17 @@ impl SeriesCache {
     pub(super) fn succeed(&mut self, time_ms: i64, sample: &mut impl FnMut(&Outgoing<'_>)) {
         let Some(mut predecessor) = self.predecessor.take() else { return };
         let going_on: HashSet<u64> = self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
-        predecessor.mark_live(time_ms, Some(&going_on), sample);
+        self.end_before(&mut predecessor, &going_on, time_ms, sample);
+    }
+
+    fn end_before(
+        &self,
+        predecessor: &mut Self,
+        going_on: &HashSet<u64>,
+        time_ms: i64,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) {
+        predecessor.mark_live(time_ms, Some(going_on), sample);
         // With fewer series about the scrape than before.
         let stale = std::iter::repeat(STALE_NAN_BITS);
         predecessor.report(stale, time_ms).skip(self.report.len()).for_each(|outgoing| sample(&outgoing));
@@ -143,8 +172,10 @@ impl SeriesCache {
                 && !going_on.is_some_and(|set| self.goes_on(&entry, set))
             {
                 sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), entry.flags));
+                self.note_marker(&entry, time_ms);
             }
         }
+        self.order.sent_at(time_ms);
     }
 
     fn goes_on(&self, entry: &Entry, going_on: &HashSet<u64>) -> bool {

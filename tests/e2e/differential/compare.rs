@@ -53,6 +53,19 @@ pub(super) fn scrape_times(records: &[&Record]) -> Vec<i64> {
     times
 }
 
+/// Samples and markers that came after one of their series that is as new or newer: no receiver takes them. `records`: in the
+/// order in which they came.
+pub(super) fn out_of_order(records: &[&Record]) -> Vec<String> {
+    let mut last: BTreeMap<&Pairs, i64> = BTreeMap::new();
+    let points = records.iter().filter(|record| !matches!(record.what, What::Exemplar { .. }));
+    points
+        .filter(|record| {
+            last.insert(&record.labels, record.time_ms).is_some_and(|last| last >= record.time_ms)
+        })
+        .map(|record| format!("@{} {}", record.time_ms, shown(record)))
+        .collect()
+}
+
 /// What was sent of a case in its first `scrapes` scrapes. `counts`: which records are looked at.
 pub(super) fn sent(records: &[&Record], scrapes: usize, counts: fn(&Record) -> bool) -> Sent {
     let times = scrape_times(records);

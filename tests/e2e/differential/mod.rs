@@ -16,7 +16,7 @@ use crate::divergences::SCRAPE;
 use crate::recorder::{Record, Recorder};
 use crate::servers::part;
 use crate::support::{Process, eventually, free_port, get, scaled};
-use compare::{Sent, by_case, differences, scrape_times, sent, value};
+use compare::{Sent, by_case, differences, out_of_order, scrape_times, sent, value};
 use script::{Case, Script, Step};
 
 /// A scraper under comparison, and what it sends to.
@@ -142,6 +142,11 @@ async fn differing(cases: &[Case], counts: fn(&Record) -> bool, dir: &Path) -> B
         let (ours, theirs) = (by_case(&ours), by_case(&theirs));
         assert!(!ours.contains_key("none") && !theirs.contains_key("none"), "series of no case");
         for case in cases {
+            let late = out_of_order(&ours[&case.job]);
+            if !late.is_empty() {
+                let text = format!("out of order: {late:?}\n");
+                found.entry(format!("{}/order", case.family)).or_default().insert(text, version.to_string());
+            }
             let of = |sent_by: &BTreeMap<String, Vec<_>>| sent(&sent_by[&case.job], case.steps.len(), counts);
             let (ours, theirs): (Sent, Sent) = (of(&ours), of(&theirs));
             compared += ours.scrapes.iter().map(Vec::len).sum::<usize>();

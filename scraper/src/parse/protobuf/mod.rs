@@ -3,10 +3,7 @@
 //! Messages are read where they lie, and nothing is allocated for a float sample. Classic histograms and summaries are
 //! expanded into the series that the text formats have. The rules are those of Prometheus's `model/textparse`.
 //!
-//! Known differences. What is malformed in a field that is not needed goes unnoticed, and one of a single value that
-//! stands several times is read as its last one; groups are refused; NaNs are normalised. And two mistakes of
-//! Prometheus 3.15 are not repeated: there an untyped metric whose value is left out has the value of the metric before
-//! it, and of several native histograms in a family only the first ones keep their exemplars.
+//! What differs on purpose stands in docs/configuration.md (Divergences, 38 and 42).
 
 mod exemplar;
 mod metric;

@@ -13,6 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
         ("with-a-target-s-exported-label", "a{taken=\"1\"} 1\n"),
         ("with-an-empty-label", "a{zone=\"\"} 1\n"),
         ("with-a-label-that-is-also-empty", "a{x=\"1\",x=\"\",y=\"2\"} 1\nb{y=\"\",y=\"2\"} 2\n"),
+        ("with-a-label-of-nothing", "a{\"\"=\"\",x=\"1\"} 1\n"),
         ("with-an-empty-job", "a{job=\"\",instance=\"\"} 1\n"),
         ("that-makes-one-series-of-two", "a{zone=\"1\"} 1\na{exported_zone=\"1\"} 2\n"),
         ("with-labels-of-two-underscores", "a{__x=\"1\",__address__=\"2\",__meta_y=\"3\"} 1\n"),

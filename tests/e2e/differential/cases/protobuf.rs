@@ -72,6 +72,12 @@ fn exemplar(trace: &str, time_ms: Option<i64>) -> Exemplar {
     Exemplar { label: labels(&[("trace", trace)]), value: 0.5, timestamp }
 }
 
+fn untyped_without_value() -> Vec<u8> {
+    let of = |x, untyped| Metric { label: labels(&[("x", x)]), untyped, ..Metric::default() };
+    let metrics = vec![of("1", Some(Value { value: 7.0 })), of("2", None)];
+    encode_delimited(&[family("u", MetricType::Untyped, metrics)])
+}
+
 fn floats(now_ms: i64) -> Vec<(&'static str, Vec<u8>)> {
     use MetricType::{Counter as CounterType, Gauge, GaugeHistogram, Histogram as HistogramType, Untyped};
     let summary = Summary {
@@ -89,6 +95,7 @@ fn floats(now_ms: i64) -> Vec<(&'static str, Vec<u8>)> {
         ("gauge", one("g", Gauge, gauge(&[("x", "1")], -2.5))),
         ("gauge-nan", one("g", Gauge, gauge(&[("x", "1")], f64::NAN))),
         ("untyped", one("u", Untyped, Metric { untyped: Some(Value { value: 3.0 }), ..Metric::default() })),
+        ("untyped-without-value", untyped_without_value()),
         ("summary", one("s", MetricType::Summary, Metric { summary: Some(summary), ..Metric::default() })),
         ("histogram", one("h", HistogramType, of(classic(&[(0.5, 1), (1.0, 3), (10.0, 8)])))),
         ("histogram-with-inf", one("h", HistogramType, of(classic(&[(0.5, 1), (f64::INFINITY, 9)])))),

@@ -16,11 +16,16 @@ const LINES: &[&str] = &[
     "# TYPE u gauge",
     "# HELP b Some \\\\ text.",
     "v{z=\"}\"} 1",
+    // With the first two one series, where x is dropped.
+    "a{x=\"2\"} 3\na{x=\"3\"} 4",
     "{\"d.e\",\"f g\"=\"é\"} 4",
     "h:i_total 5",
     "job_x{job=\"j\",instance=\"i\"} 6",
     "k{l=\"\\\"m\\\\\"} 7",
 ];
+
+/// Half of the jobs make one series of several texts.
+const INTO_ONE: &str = "metric_relabel_configs: [{regex: x, action: labeldrop}]";
 
 /// Bytes that mean something somewhere.
 const BYTES: &[u8] = b" \t\n\r\"\\{}=,#:._-+eExX019aINn\xc3\xff";
@@ -44,7 +49,7 @@ pub(in super::super) fn random(seed: u64, jobs: usize, steps: usize) -> Vec<Case
         let mut case = Case {
             family: format!("random-{job}"),
             job: format!("random-{job}"),
-            settings: String::new(),
+            settings: if job % 4 < 2 { String::new() } else { INTO_ONE.to_owned() },
             steps,
         };
         case.steps.extend(family("", "", vec![Step::new("", TEXT, "")]).remove(0).steps.pop());

@@ -21,6 +21,53 @@ pub(super) fn cases(now_ms: i64) -> Vec<Case> {
             ("once", "a 1\n"),
         ],
     );
+    // One series where x is dropped: one sample each time, whatever was before.
+    let two = "a{x=\"1\"} 1\na{x=\"2\"} 2\nb 1\n";
+    cases.extend(bodies(
+        "two-texts-vanish",
+        "metric_relabel_configs: [{regex: x, action: labeldrop}]",
+        TEXT,
+        &[
+            ("both", two),
+            ("neither", "b 1\n"),
+            ("both-again", two),
+            ("the-second", "a{x=\"2\"} 2\nb 1\n"),
+            ("neither-again", "b 1\n"),
+            ("still-neither", "b 1\n"),
+            ("both-at-last", two),
+            ("a-third", "b 1\na{x=\"3\"} 3\na{x=\"1\"} 1\n"),
+        ],
+    ));
+    cases.extend(bodies(
+        "empty-body",
+        "",
+        TEXT,
+        &[
+            ("two", "a 1\nb 1\n"),
+            ("empty", ""),
+            ("two-again", "a 1\nb 1\n"),
+            ("comment", "# a\n"),
+            ("again", "a 1\nb 1\n"),
+        ],
+    ));
+    cases.extend(bodies(
+        "other-type",
+        "",
+        TEXT,
+        &[
+            ("none", "a 1\nb{le=\"1\"} 1\n"),
+            ("counter", "# TYPE a counter\na 1\nb{le=\"1\"} 1\n"),
+            ("histogram", "# TYPE b histogram\na 1\nb{le=\"1\"} 2\n"),
+        ],
+    ));
+    let sized = [
+        ("html", "text/html", "a 1\n"),
+        ("none", "", "a 1\nb 1\n"),
+        ("text", TEXT, "a 1\n"),
+        ("none-and-empty", "", ""),
+    ];
+    let sized = sized.map(|(name, content_type, body)| Step::new(name, content_type, body));
+    cases.extend(family("body-size", "extra_scrape_metrics: true", sized.to_vec()));
     let body = "a 1\nb{x=\"1\"} 2\n";
     let bad = |name: &str| Step::new(name, TEXT, body);
     let good = |name: &str| Step::new(name, TEXT, body);
