@@ -150,7 +150,7 @@ impl JobTargets {
     }
 
     /// Takes a new configuration of the same job. Sources that are as they were keep what they have told; what others have
-    /// told stays until those that came instead of them have synced ([`succession`]).
+    /// told stays until those that came instead of them have synced (the module `succession`).
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
         self.revision += 1;
         let fates = succession::fates(&self.config.discovery, &config.discovery);
