@@ -14,6 +14,7 @@ mod filling;
 pub mod handover;
 mod label_limits;
 pub mod labelsets;
+mod leaving;
 pub mod manager;
 pub mod memory;
 mod news;

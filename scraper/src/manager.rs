@@ -9,13 +9,14 @@ use promring_model::config::{Config, ScrapeConfig};
 use promring_model::labels::Labels;
 use promring_model::target::{Target, TargetId, TargetKey};
 use promring_net::clock::now_ms;
-use promring_proto::api::{AssignedTarget, Assignment, Health, TargetReport, Version};
+use promring_proto::api::{AssignedTarget, Assignment, Grant, Health, TargetReport, Version};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::assignment::{Change, Difference, Held};
 use crate::destinations::Prepared;
 use crate::handover::{End, Gate};
+use crate::leaving::Leaving;
 use crate::rules::{Classes, SeriesRules};
 use crate::scrape::fetch::Fetcher;
 use crate::scrape::{BodyRules, Carried, Command, Environment, Keep, TargetLoop};
@@ -23,10 +24,10 @@ use crate::sink::Sink;
 
 /// One target that is being scraped.
 #[derive(Debug)]
-struct Running {
-    target: Arc<Target>,
-    commands: watch::Sender<Command>,
-    task: Task,
+pub(crate) struct Running {
+    pub(crate) target: Arc<Target>,
+    pub(crate) commands: watch::Sender<Command>,
+    pub(crate) task: Task,
 }
 
 /// A loop; it ends with what its successor takes over.
@@ -52,6 +53,8 @@ pub struct Manager {
     running: HashMap<TargetId, Running>,
     /// Loops that were told to end and may still do.
     ending: Vec<Task>,
+    /// Those of them that end with markers.
+    leaving: Leaving,
     /// Jobs that the own file does not have, of which targets were assigned: each is in the log once.
     unknown: BTreeSet<String>,
 }
@@ -76,6 +79,7 @@ impl Manager {
             held: Held::default(),
             running: HashMap::new(),
             ending: Vec::new(),
+            leaving: Leaving::default(),
             unknown: BTreeSet::new(),
         }
     }
@@ -124,6 +128,7 @@ impl Manager {
 
     fn carry_out(&mut self, version: Version, changes: Vec<Change>, ends: &HashMap<TargetKey, End>) {
         self.ending.retain(|task| !task.is_finished());
+        self.leaving.retain_unfinished();
         self.environment.companions.set(self.held.shared());
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
@@ -139,8 +144,11 @@ impl Manager {
                 Change::Gone(id) => {
                     ended += 1;
                     let command = self.gone(id, ends);
-                    if let Some(running) = self.stop(id, command) {
-                        self.ending.push(running.task);
+                    let is_marked = matches!(command, Command::Gone(_));
+                    match self.stop(id, command) {
+                        Some(running) if is_marked => self.leaving.add(running),
+                        Some(running) => self.ending.push(running.task),
+                        None => {}
                     }
                 }
                 Change::Take { job, target } => {
@@ -229,13 +237,17 @@ impl Manager {
             }
             return;
         };
+        let is_usable = own.fetcher.is_ok();
         match Target::from_final_labels(&own.config, assigned.labels) {
             Ok(mut target) => {
                 // The allocator's word for it, even where its file gives the URL other parameters than ours.
                 target.id = assigned.id;
+                let predecessor = match is_usable {
+                    true => self.predecessor(&target, assigned.grant, left),
+                    false => None,
+                };
                 // A slot belongs to this scraper if it comes after the target became active here, which the gate knows.
-                let predecessor = left.remove(&target.key);
-                self.start(Arc::new(target), now_ms(), predecessor, Keep::Everything);
+                self.start(Arc::new(target), now_ms(), predecessor);
             }
             Err(error) => {
                 sync_failed(job).increment(1);
@@ -244,8 +256,23 @@ impl Manager {
         }
     }
 
+    /// The loop that had the series of a target which comes: its own that has not ended yet since it was gone, or that of
+    /// another one with its key, which the same answer takes away or which is gone and does not come back itself.
+    fn predecessor(
+        &mut self,
+        target: &Target,
+        grant: Grant,
+        left: &mut HashMap<TargetKey, Task>,
+    ) -> Option<(Task, Keep)> {
+        // What comes from another scraper begins at T only.
+        let calls_off = grant.incoming.is_none();
+        let own = self.leaving.succeed(target.key, calls_off, |id| id == target.id);
+        own.or_else(|| Some((left.remove(&target.key)?, Keep::Everything)))
+            .or_else(|| self.leaving.succeed(target.key, calls_off, |id| !self.held.holds(id)))
+    }
+
     /// Starts the loop of a target. Where another one had its series, the new one waits for its end.
-    fn start(&mut self, target: Arc<Target>, from_ms: i64, predecessor: Option<Task>, keep: Keep) {
+    fn start(&mut self, target: Arc<Target>, from_ms: i64, predecessor: Option<(Task, Keep)>) {
         let Some(own) = self.jobs.get(&*target.job) else { return };
         let fetcher = match &own.fetcher {
             Ok(fetcher) => Arc::clone(fetcher),
@@ -274,7 +301,7 @@ impl Manager {
         let (commands, received) = watch::channel(Command::Scrape(refusal));
         let task = tokio::spawn(async move {
             let mut done_ms = from_ms;
-            if let Some(task) = predecessor
+            if let Some((task, keep)) = predecessor
                 && let Some(carried) = task.await.ok().flatten()
             {
                 done_ms = target_loop.take_over(carried, keep);
@@ -302,24 +329,20 @@ impl Manager {
                 self.jobs.insert(job.job_name.clone(), made);
             }
         }
-        let restarted: Vec<(TargetId, Keep)> = self
-            .running
-            .values()
-            .filter_map(|running| {
-                let job_changed = changed.contains(&*running.target.job);
-                let keep = match (labels_changed, job_changed, sink_changed) {
-                    (true, _, _) => Keep::Slots,
-                    (false, true, _) => Keep::Markers,
-                    (false, false, true) => Keep::Everything,
-                    (false, false, false) => return None,
-                };
-                Some((running.target.id, keep))
-            })
-            .collect();
+        let kept = |target: &Target| match (labels_changed, changed.contains(&*target.job), sink_changed) {
+            (true, _, _) => Some(Keep::Slots),
+            (false, true, _) => Some(Keep::Markers),
+            (false, false, true) => Some(Keep::Everything),
+            (false, false, false) => None,
+        };
+        let running = self.running.values();
+        let restarted: Vec<(TargetId, Keep)> =
+            running.filter_map(|running| Some((running.target.id, kept(&running.target)?))).collect();
+        self.leaving.reconfigure(kept);
         for (id, keep) in &restarted {
             if let Some(running) = self.running.remove(id) {
                 running.commands.send_replace(Command::Moved);
-                self.start(running.target, i64::MIN, Some(running.task), *keep);
+                self.start(running.target, i64::MIN, Some((running.task, *keep)));
             }
         }
         // Targets that were assigned before the own file had their job, or while its settings could not be used.
@@ -345,9 +368,11 @@ impl Manager {
             running.commands.send_if_modified(|held| {
                 let command = match held {
                     Command::Show(_) if gives() => Command::Show(refusal),
-                    Command::Show(_) | Command::Scrape(_) | Command::Moved | Command::Gone(_) => {
-                        Command::Scrape(refusal)
-                    }
+                    Command::Show(_)
+                    | Command::Scrape(_)
+                    | Command::Moved
+                    | Command::Gone(_)
+                    | Command::Back { .. } => Command::Scrape(refusal),
                 };
                 let changed = *held != command;
                 if changed {
@@ -402,8 +427,8 @@ impl Manager {
 
     /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.
     pub fn take_tasks(&mut self) -> Vec<Task> {
-        let running = std::mem::take(&mut self.running);
-        running.into_values().map(|running| running.task).chain(self.ending.drain(..)).collect()
+        let running = std::mem::take(&mut self.running).into_values().map(|running| running.task);
+        running.chain(self.ending.drain(..)).chain(self.leaving.take_tasks()).collect()
     }
 }
 

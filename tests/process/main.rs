@@ -18,6 +18,7 @@ mod command_line;
 mod demo;
 mod differing_files;
 mod failover;
+mod flaps;
 mod handover;
 mod metrics;
 mod no_url;

@@ -95,6 +95,12 @@ impl Held {
         self.targets.iter().map(assigned).collect()
     }
 
+    /// Whether a target is held.
+    #[must_use]
+    pub fn holds(&self, id: TargetId) -> bool {
+        self.targets.contains_key(&id)
+    }
+
     /// Keys that several targets share.
     #[must_use]
     pub fn shared(&self) -> &BTreeSet<TargetKey> {

@@ -87,6 +87,14 @@ pub enum Command {
     Show(Option<String>),
     /// The target exists no more: end with markers, at the next slot, or at once where that is another scraper's.
     Gone(End),
+    /// After [`Command::Gone`]: the target exists again, and another loop takes over. No marker is written, unless the slot of
+    /// the markers had come by then.
+    Back {
+        /// How it was to end.
+        end: End,
+        /// When it was back, in Unix milliseconds.
+        at_ms: i64,
+    },
 }
 
 /// What the successor of a target takes over: its series, and the slot that was scraped last.
@@ -102,8 +110,8 @@ pub struct Carried {
     newest_ms: i64,
 }
 
-/// What of a predecessor's series a loop can use, beside its slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of a predecessor's series a loop can use, beside its slots; the most comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Keep {
     /// All that is known of them.
     Everything,
@@ -200,36 +208,34 @@ impl TargetLoop {
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
         let mut slot_ms = self.slots().next_after(done_ms);
-        // Who was told to end is told nothing more: nobody is there to do so.
-        let mut last_word = false;
+        // Whether nobody is there any more to tell it anything.
+        let mut alone = false;
         loop {
             let due = tokio::select! {
                 () = wait_until(slot_ms) => true,
-                changed = commands.changed(), if !last_word => {
-                    last_word = matches!(*commands.borrow(), Command::Gone(_));
-                    if changed.is_err() && !last_word { return None };
+                changed = commands.changed(), if !alone => {
+                    alone = changed.is_err();
+                    // Who was told to end does so all the same.
+                    if alone && !matches!(*commands.borrow(), Command::Gone(_)) { return None };
                     false
                 }
                 () = self.environment.stopping.wait() => return None,
             };
             let command = commands.borrow_and_update().clone();
             match command {
-                Command::Moved => {
-                    self.environment.statuses.remove(self.target.id);
-                    let Self { cache, reported, spread, newest_ms, .. } = *self;
-                    return Some(Carried { cache, reported, spread, done_ms, newest_ms });
-                }
+                Command::Moved => return Some(self.leave(done_ms)),
                 Command::Gone(end) => {
-                    let time_ms = end.time(slot_ms, self.newest_ms);
-                    if due || time_ms != Some(slot_ms) {
-                        if let Some(time_ms) = time_ms {
-                            self.take_given();
-                            self.end(time_ms, end.fence);
-                        }
-                        self.environment.gate.end(self.target.key);
-                        self.environment.statuses.remove(self.target.id);
-                        return None;
+                    if due || end.time(slot_ms, self.newest_ms) != Some(slot_ms) {
+                        return Some(self.finish(end, slot_ms, done_ms));
                     }
+                }
+                Command::Back { end, at_ms } if at_ms >= slot_ms => {
+                    return Some(self.finish(end, slot_ms, done_ms));
+                }
+                Command::Back { .. } => {
+                    self.take_given();
+                    self.environment.gate.end(self.target.key);
+                    return Some(self.leave(done_ms));
                 }
                 Command::Show(_) if !due => self.show(),
                 Command::Scrape(_) if !due => {}
@@ -249,6 +255,26 @@ impl TargetLoop {
                 }
             }
         }
+    }
+
+    /// Leaves the target to a successor.
+    fn leave(self, done_ms: i64) -> Carried {
+        self.environment.statuses.remove(self.target.id);
+        let Self { cache, reported, spread, newest_ms, .. } = self;
+        Carried { cache, reported, spread, done_ms, newest_ms }
+    }
+
+    /// Writes the markers that are due at `slot_ms`, if any can be. Should the target be back, its samples come after them.
+    fn finish(mut self, end: End, slot_ms: i64, done_ms: i64) -> Carried {
+        let time_ms = end.time(slot_ms, self.newest_ms);
+        if let Some(time_ms) = time_ms {
+            self.take_given();
+            self.end(time_ms, end.fence);
+            self.newest_ms = time_ms;
+        }
+        self.environment.gate.end(self.target.key);
+        self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
+        self.leave(done_ms.max(time_ms.unwrap_or(i64::MIN)))
     }
 
     /// When it is due. Asked anew each time, as other targets of its key may come and go.

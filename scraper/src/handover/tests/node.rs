@@ -56,10 +56,15 @@ impl Exporter {
     }
 
     pub(super) fn config(&self, receiver: &Receiver) -> Config {
+        self.config_with(receiver, "")
+    }
+
+    /// With more keys of the job.
+    pub(super) fn config_with(&self, receiver: &Receiver, keys: &str) -> Config {
         let text = format!(
             "
 global: {{scrape_interval: 500ms, scrape_timeout: 400ms}}
-scrape_configs: [{{job_name: job, static_configs: [{{targets: ['{}']}}]}}]
+scrape_configs: [{{job_name: job, static_configs: [{{targets: ['{}']}}]{keys}}}]
 remote_write: [{{name: prod, url: '{}', queue_config: {{min_backoff: 1ms, max_backoff: 20ms, batch_send_deadline: 50ms}}}}]
 ",
             self.address, receiver.url

@@ -1,0 +1,211 @@
+//! Targets that are gone and come back. One thread runs it all: what a test does without waiting, no loop sees in parts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use promring_model::handover::Grant;
+use promring_model::labels::LabelsBuilder;
+use promring_model::slots::Slots;
+use promring_model::target::Target;
+use promring_net::clock::now_ms;
+
+use super::node::*;
+use crate::send::tests::receiver::Receiver;
+
+const GRANT: Grant = Grant { incoming: None, outgoing: None };
+
+/// A scraper that has scraped its target a few times.
+async fn scraping(scene: &Scene) -> Node {
+    let node = Node::start("a", &scene.config).await;
+    node.told(1, &[(&scene.target, GRANT)], &[]);
+    until("it scrapes", || samples(&scene.receiver, "x").len() >= 2).await;
+    node
+}
+
+/// So many more slots are scraped.
+async fn scraped(receiver: &Receiver, slots: usize) {
+    let before = samples(receiver, "up").len();
+    until("it is scraped", || samples(receiver, "up").len() >= before + slots).await;
+}
+
+/// The target with another label of this name.
+fn relabelled(scene: &Scene, name: &str) -> Target {
+    let mut labels = LabelsBuilder::from_labels(&scene.target.labels);
+    labels.set(name, "another");
+    Target::from_final_labels(&scene.config.scrape_configs[0], labels.build()).unwrap()
+}
+
+/// A moment after a slot. Gives the next one.
+async fn after_a_slot(target: &Target) -> i64 {
+    let slot = slot_after(target, 0);
+    until_time(slot + 100).await;
+    slot_after(target, 0)
+}
+
+/// So that the loops see what they were told.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn markers(samples: &[(i64, bool)]) -> Vec<i64> {
+    samples.iter().filter(|(_, stale)| *stale).map(|(time, _)| *time).collect()
+}
+
+/// Tells it that the target is gone and that this one is there; again and again, `waits` says whether it sees the one before it
+/// hears of the other. False: a slot came in between, as the machine was busy.
+async fn flaps(node: &Node, scene: &Scene, back: &Target, waits: &[bool]) -> bool {
+    let next = after_a_slot(&scene.target).await;
+    let mut there = &scene.target;
+    for (waits, counter) in waits.iter().zip((2..).step_by(2)) {
+        node.told_all(counter, &[], &[], &[there]);
+        if *waits {
+            a_moment().await;
+        }
+        node.told(counter + 1, &[(back, GRANT)], &[]);
+        there = back;
+        if *waits {
+            a_moment().await;
+        }
+    }
+    now_ms() < next
+}
+
+#[tokio::test]
+async fn a_target_that_is_back_before_its_next_slot_loses_none_and_gets_no_marker() {
+    let once: [&[bool]; 4] = [&[true], &[false], &[true, true], &[false, false, true]];
+    for waits in once {
+        loop {
+            let scene = Scene::start("x 1\n").await;
+            let a = scraping(&scene).await;
+            if !flaps(&a, &scene, &scene.target, waits).await {
+                continue;
+            }
+            scraped(&scene.receiver, 3).await;
+            for name in ["x", "up"] {
+                let samples = samples(&scene.receiver, name);
+                assert!(markers(&samples).is_empty(), "{waits:?}: {samples:?}");
+                assert_every_slot_once(&scene.target, &samples);
+            }
+            a.stop().await;
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_comes_back_at_another_path_goes_on_and_one_with_other_labels_is_another() {
+    loop {
+        let scene = Scene::start("x 1\n").await;
+        let back = relabelled(&scene, "__param_of");
+        assert!(back.key == scene.target.key && back.id != scene.target.id);
+        let a = scraping(&scene).await;
+        if !flaps(&a, &scene, &back, &[true]).await {
+            continue;
+        }
+        scraped(&scene.receiver, 3).await;
+        let samples = samples(&scene.receiver, "x");
+        assert!(markers(&samples).is_empty(), "{samples:?}");
+        assert_every_slot_once(&scene.target, &samples);
+        a.stop().await;
+        break;
+    }
+    let scene = Scene::start("x 1\n").await;
+    let back = relabelled(&scene, "instance");
+    assert!(back.key != scene.target.key);
+    let a = scraping(&scene).await;
+    let next = after_a_slot(&scene.target).await;
+    a.told_all(2, &[], &[], &[&scene.target]);
+    a.told(3, &[(&back, GRANT)], &[]);
+    scraped(&scene.receiver, 4).await;
+    let samples = samples(&scene.receiver, "x");
+    let slots = Slots::new(scene.target.interval, scene.target.key);
+    assert_eq!(markers(&samples).len(), 1);
+    assert!(slots.slot_at(markers(&samples)[0]) >= next);
+    let others = Slots::new(back.interval, back.key);
+    let after = samples.iter().filter(|(time, stale)| !stale && others.slot_at(*time) == *time);
+    assert!(after.count() >= 2, "{samples:?}");
+    a.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_back_after_the_slot_of_its_markers_goes_on_with_the_next_slot() {
+    for sees_the_slot in [true, false] {
+        let scene = Scene::start("x 1\n").await;
+        let a = scraping(&scene).await;
+        let next = after_a_slot(&scene.target).await;
+        a.told_all(2, &[], &[], &[&scene.target]);
+        if sees_the_slot {
+            until("the marker", || !markers(&samples(&scene.receiver, "x")).is_empty()).await;
+        } else {
+            // Its loop gets no time before it is back.
+            a_moment().await;
+            std::thread::sleep(Duration::from_millis((next + 20 - now_ms()).max(0) as u64));
+        }
+        let before = now_ms();
+        a.told(3, &[(&scene.target, GRANT)], &[]);
+        let after = now_ms();
+        scraped(&scene.receiver, 3).await;
+        for name in ["x", "up"] {
+            let samples = samples(&scene.receiver, name);
+            assert_eq!(markers(&samples).len(), 1, "{samples:?}");
+            assert!(samples.is_sorted_by(|one, next| one.0 < next.0), "{samples:?}");
+            let at = samples.iter().position(|(_, stale)| *stale).unwrap();
+            let slots = Slots::new(scene.target.interval, scene.target.key);
+            let first = slots.slot_at(samples[at + 1].0);
+            assert!(first >= slots.next_after(before) && first <= slots.next_after(after), "{samples:?}");
+            assert_every_slot_once(&scene.target, &samples[at + 1..]);
+        }
+        a.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_gone_behind_a_fence_is_marked_there_and_goes_on_after_that() {
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    b.told(2, &[(target, incoming())], &[(M, terms(&a, &b, None, false, false))]);
+    b.reports("it is prepared", |report| report.prepared).await;
+    let moves = [(M, terms(&a, &b, Some(slot_after(target, 100)), true, false))];
+    b.told(3, &[(target, incoming())], &moves);
+    until("two scrapes are behind the fence", || b.scraper.queues()[0].samples >= 12).await;
+    after_a_slot(target).await;
+    b.told_all(4, &[], &moves, &[target]);
+    b.told(5, &[(target, GRANT)], &[]);
+    until("the marker", || !markers(&samples(receiver, "x")).is_empty()).await;
+    scraped(receiver, 3).await;
+    for name in ["x", "up"] {
+        let samples = samples(receiver, name);
+        assert_eq!(markers(&samples).len(), 1, "{samples:?}");
+        assert!(samples.is_sorted_by(|one, next| one.0 < next.0), "{samples:?}");
+        assert!(!samples.last().unwrap().1);
+    }
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_new_when_it_comes_back_counts() {
+    loop {
+        let scene = Scene::start("x 1\ny 1\n").await;
+        let a = scraping(&scene).await;
+        let rule = ", metric_relabel_configs: [{source_labels: [__name__], regex: y, action: drop}]";
+        let config = Arc::new(scene.exporter.config_with(&scene.receiver, rule));
+        let next = after_a_slot(&scene.target).await;
+        a.told_all(2, &[], &[], &[&scene.target]);
+        a_moment().await;
+        a.scraper.apply_config(config).unwrap();
+        a.told(3, &[(&scene.target, GRANT)], &[]);
+        if now_ms() >= next {
+            continue;
+        }
+        scraped(&scene.receiver, 3).await;
+        let (x, y) = (samples(&scene.receiver, "x"), samples(&scene.receiver, "y"));
+        assert!(markers(&x).is_empty(), "{x:?}");
+        assert_every_slot_once(&scene.target, &x);
+        assert_eq!(markers(&y).len(), 1, "{y:?}");
+        assert_every_slot_once(&scene.target, &y);
+        assert!(y.last().unwrap().1);
+        a.stop().await;
+        break;
+    }
+}
