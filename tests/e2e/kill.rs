@@ -88,6 +88,20 @@ fn only_stored_already(refused: &HashMap<String, f64>) -> f64 {
     refused.get("already_stored").copied().unwrap_or_default()
 }
 
+/// Whether receivers are taken for such of 1.0, by destination; nothing where the process does not answer yet.
+async fn fallbacks(base: &str) -> Vec<String> {
+    let text = get(&format!("{base}/metrics")).await.unwrap_or_default();
+    let lines = text.lines().filter(|line| line.starts_with("promring_remote_write_fallback{"));
+    lines.map(str::to_owned).collect()
+}
+
+fn assert_no_fallback(fallbacks: &[String]) {
+    assert!(
+        fallbacks.iter().all(|line| line.ends_with(" 0")),
+        "a fault was taken for a receiver of 1.0: {fallbacks:?}"
+    );
+}
+
 /// `process`: which process reads it.
 fn write_config(path: &Path, jobs: &str, proxies: &[Proxy], process: usize) {
     let mut text =
@@ -130,10 +144,8 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
         // From before it is ready to long after.
         tokio::time::sleep(Duration::from_millis(random.random_range(50..4_000))).await;
         already_stored += only_stored_already(&refused(&base).await);
+        assert_no_fallback(&fallbacks(&base).await);
         promring.kill();
-        let log = promring.log();
-        let fallback = log.lines().find(|line| line.contains("does not speak remote write 2.0"));
-        assert_eq!(fallback, None, "a fault was taken for a receiver of 1.0");
         for (destination, samples) in on_disk.iter_mut().enumerate() {
             enqueued(&config, &data, dir.path(), destination, samples);
         }
@@ -161,6 +173,9 @@ async fn nothing_that_was_enqueued_is_lost_however_often_promring_is_killed() {
     })
     .await;
     already_stored += only_stored_already(&refused(&base).await);
+    let fallbacks = fallbacks(&base).await;
+    assert_eq!(fallbacks.len(), DESTINATIONS.len(), "{fallbacks:?}");
+    assert_no_fallback(&fallbacks);
     assert!(promring.terminate().success(), "{}", promring.log());
 
     let counts = on_disk.each_ref().map(Samples::len);
