@@ -53,6 +53,34 @@ fn texts_full_of_variables_cost_what_their_length_does() {
     }
 }
 
+/// Each is a rule or two in some hundred kilobytes, which took gigabytes or minutes.
+#[test]
+fn rules_with_as_many_places_as_groups_or_names_cost_what_their_length_does() {
+    let rule = |keys: &str| format!("scrape_configs: [{{job_name: a, relabel_configs: [{{{keys}}}]}}]");
+    let numbers = |text: &str, between: &str| {
+        (0..40_000).map(|at| format!("{text}{at}")).collect::<Vec<_>>().join(between)
+    };
+    let shared = rule(&format!(
+        "source_labels: [a], target_label: b, regex: '{}', replacement: '{}'",
+        "(?P<g>)".repeat(20_000),
+        "$g.".repeat(20_000)
+    ));
+    let loaded = load(Path::new("a.yml"), &One(shared.into_bytes()));
+    assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics);
+    let missing = rule(&format!(
+        "source_labels: [a], target_label: b, regex: '{}', replacement: '{}'",
+        "()".repeat(100_000),
+        "$g.".repeat(100_000)
+    ));
+    assert!(first_error(missing).contains("regex"));
+    let drop = rule(&format!(
+        "source_labels: [{}], regex: '{}', action: labeldrop",
+        numbers("m", ","),
+        numbers("x", "|")
+    ));
+    assert!(first_error(drop).contains("labeldrop"));
+}
+
 #[test]
 fn a_list_of_aliases_of_a_job_is_refused_before_it_fills_the_memory() {
     let text = format!("scrape_configs:\n  - &job {{job_name: a}}\n{}", "  - *job\n".repeat(70_000));

@@ -8,7 +8,12 @@ pub(crate) struct Expansion {
     pub(crate) names: Vec<String>,
     /// Those that are not set, or are empty; the same.
     pub(crate) empty: Vec<String>,
+    /// It would be longer than [`EXPANDED_BYTES_MAX`], and ends before that.
+    pub(crate) is_cut: bool,
 }
+
+/// A text of some hundred kilobytes can name a long variable ten thousands of times.
+pub(crate) const EXPANDED_BYTES_MAX: usize = 16 << 20;
 
 /// Nobody reads about more variables of one text.
 const NAMES_MAX: usize = 20;
@@ -26,6 +31,10 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
         if after.is_empty() {
             rest = &rest[at..];
             break;
+        }
+        if out.text.len() > EXPANDED_BYTES_MAX {
+            out.is_cut = true;
+            return out;
         }
         let (name, width) = name(after, last_brace > text.len() - after.len());
         match name {
@@ -100,6 +109,13 @@ mod tests {
         let out = expand("$A_1 $B", &|name| (name == "A_1").then(|| "value".to_owned()));
         assert_eq!(out.names, ["A_1", "B"]);
         assert_eq!(out.empty, ["B"]);
+    }
+
+    #[test]
+    fn it_does_not_grow_beyond_its_limit() {
+        let out = expand(&"$A_1".repeat(20_000), &|_| Some("v".repeat(1_000)));
+        assert!(out.is_cut && out.text.len() <= EXPANDED_BYTES_MAX + 1_000);
+        assert!(!expand(&"$A_1".repeat(10_000), &|_| Some("v".repeat(1_000))).is_cut);
     }
 
     #[test]

@@ -99,9 +99,12 @@ fn values(spec: &RuleSpec, regex: &str, target: Option<&str>, sources: &[String]
     }
 }
 
+/// So many names, and so many texts of a regex, are looked at for a hint.
+const LOOKED_AT_MAX: usize = 100;
+
 /// Whether a regex of texts, of which each may have one gap, matches one of these names. Another kind of regex does not: it
 /// is not worth compiling for a hint.
-fn names_one_of<'n>(regex: &str, mut names: impl Iterator<Item = &'n str>) -> bool {
+fn names_one_of<'n>(regex: &str, names: impl Iterator<Item = &'n str>) -> bool {
     let inner = regex.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(regex);
     let matches =
         |pattern: &str, name: &str| match pattern.split_once(".*").or_else(|| pattern.split_once(".+")) {
@@ -110,7 +113,8 @@ fn names_one_of<'n>(regex: &str, mut names: impl Iterator<Item = &'n str>) -> bo
             }
             None => name == pattern,
         };
-    names.any(|name| inner.split('|').any(|pattern| matches(pattern, name)))
+    let patterns: Vec<&str> = inner.split('|').take(LOOKED_AT_MAX).collect();
+    names.take(LOOKED_AT_MAX).any(|name| patterns.iter().any(|pattern| matches(pattern, name)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Templates with `$1`, `${1}`, `$name`, `${name}` and `$$`, read as Go's `Regexp.Expand` reads them.
 
-use std::sync::LazyLock;
+use std::cell::LazyCell;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
 
@@ -18,8 +20,8 @@ pub(super) struct Template {
 enum Part {
     Text(Box<str>),
     Group(usize),
-    /// A name that several groups share: the first that took part in the match.
-    FirstOf(Box<[usize]>),
+    /// A name that several groups share: the first that took part in the match. All places of a name share the list.
+    FirstOf(Arc<[usize]>),
 }
 
 /// The longest name: Unicode letters and decimal digits, and `_`.
@@ -29,6 +31,7 @@ impl Template {
     /// Reads `text`. `groups` has the names of the pattern's groups, by their numbers. A group that the pattern
     /// does not have gives nothing, a `$` that begins no name stands for itself.
     pub(super) fn new(text: &str, groups: &[Option<String>]) -> Self {
+        let by_name = LazyCell::new(|| groups_by_name(groups));
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut unknown = None;
@@ -46,17 +49,16 @@ impl Template {
                 continue;
             };
             rest = &after[len..];
-            let found: Vec<usize> = match number(name) {
-                Some(number) => (number < groups.len()).then_some(number).into_iter().collect(),
-                None => (0..groups.len()).filter(|&at| groups[at].as_deref() == Some(name)).collect(),
+            let part = match number(name) {
+                Some(number) => (number < groups.len()).then_some(Part::Group(number)),
+                None => by_name.get(name).map(|found| match **found {
+                    [only] => Part::Group(only),
+                    _ => Part::FirstOf(Arc::clone(found)),
+                }),
             };
-            let part = match found.as_slice() {
-                [] => {
-                    unknown.get_or_insert_with(|| name.to_owned());
-                    continue;
-                }
-                [only] => Part::Group(*only),
-                _ => Part::FirstOf(found.into_boxed_slice()),
+            let Some(part) = part else {
+                unknown.get_or_insert_with(|| name.to_owned());
+                continue;
             };
             if !literal.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut literal).into_boxed_str()));
@@ -125,6 +127,17 @@ impl Template {
     }
 }
 
+/// Which groups have a name, each by its number. A pattern may have ten thousands of them, and a template as many places.
+fn groups_by_name(groups: &[Option<String>]) -> HashMap<&str, Arc<[usize]>> {
+    let mut by_name: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, name) in groups.iter().enumerate() {
+        if let Some(name) = name {
+            by_name.entry(name).or_default().push(at);
+        }
+    }
+    by_name.into_iter().map(|(name, found)| (name, found.into())).collect()
+}
+
 /// The name at the start of `text`, in braces or without, and how long it is with them.
 fn name(text: &str) -> Option<(&str, usize)> {
     let braced = text.strip_prefix('{');
@@ -189,6 +202,19 @@ mod tests {
         ] {
             assert_eq!(expand(template, "^([a-z]+):(?P<port>[0-9]+)$", "ab:12"), want, "{template}");
         }
+    }
+
+    #[test]
+    fn many_places_of_many_groups_cost_what_they_are_long() {
+        let groups: Vec<_> =
+            [None].into_iter().chain((0..200_000).map(|at| Some(format!("g{}", at % 100_000)))).collect();
+        let text: String = (0..200_000).map(|at| format!("${{g{at}}}$g7.")).collect();
+        let template = Template::new(&text, &groups);
+        assert_eq!(template.unknown.as_deref(), Some("g100000"));
+        let lists: Vec<_> = template.parts.iter().filter(|part| matches!(part, Part::FirstOf(_))).collect();
+        assert_eq!(lists.len(), 300_000);
+        let (Part::FirstOf(one), Part::FirstOf(other)) = (lists[1], lists[3]) else { unreachable!() };
+        assert!(Arc::ptr_eq(one, other) && **one == [8, 100_008]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What each rule of a list does to a label set, for people to look at.
 
+use std::cmp::Ordering;
+
 use serde::Serialize;
 
 use super::Rules;
@@ -50,17 +52,52 @@ pub(super) fn trace(rules: &Rules, labels: &Labels, scratch: &mut Scratch, order
     steps
 }
 
+/// Both sets are in order of their names, so they are gone through side by side.
 fn changes(before: &Labels, after: &Labels) -> Vec<Change> {
-    let mut names: Vec<&str> = before.iter().chain(after.iter()).map(|(name, _)| name).collect();
-    names.sort_unstable();
-    names.dedup();
-    names
-        .into_iter()
-        .filter(|name| before.get(name) != after.get(name))
-        .map(|name| Change {
-            name: name.to_owned(),
-            before: before.get(name).map(str::to_owned),
-            after: after.get(name).map(str::to_owned),
-        })
-        .collect()
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    let mut changes = Vec::new();
+    loop {
+        let order = match (before.peek(), after.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((one, _)), Some((other, _))) => one.cmp(other),
+        };
+        let was = if order.is_le() { before.next() } else { None };
+        let is = if order.is_ge() { after.next() } else { None };
+        if let Some((name, _)) = was.or(is)
+            && was != is
+        {
+            let value = |pair: Option<(&str, &str)>| pair.map(|(_, value)| value.to_owned());
+            changes.push(Change { name: name.to_owned(), before: value(was), after: value(is) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told_in_order_whichever_side_has_it() {
+        let before = Labels::from_pairs([("a", "1"), ("c", "2"), ("d", "3"), ("f", "4")]);
+        let after = Labels::from_pairs([("b", "1"), ("c", "2"), ("d", "4"), ("e", "5"), ("g", "6")]);
+        let changed: Vec<_> = changes(&before, &after)
+            .into_iter()
+            .map(|change| format!("{} {:?} {:?}", change.name, change.before, change.after))
+            .collect();
+        assert_eq!(
+            changed,
+            [
+                r#"a Some("1") None"#,
+                r#"b None Some("1")"#,
+                r#"d Some("3") Some("4")"#,
+                r#"e None Some("5")"#,
+                r#"f Some("4") None"#,
+                r#"g None Some("6")"#,
+            ]
+        );
+        assert_eq!(changes(&after, &after), []);
+        assert_eq!(changes(&Labels::default(), &before).len(), 4);
+    }
 }

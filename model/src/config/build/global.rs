@@ -105,6 +105,13 @@ impl Builder<'_> {
             }
             let Given::Is(value, spot) = &pair.value else { continue };
             let expansion = expand::expand(value, &|name| self.source.env(name));
+            if expansion.is_cut {
+                self.report
+                    .error(*spot, "with its variables expanded, the value is longer than 16 MiB")
+                    .value(value)
+                    .hint("external labels are part of every series: give them short values");
+                continue;
+            }
             for name in &expansion.empty {
                 self.report
                     .warning(
