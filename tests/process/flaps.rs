@@ -11,7 +11,11 @@ use promring_testkit::receiver::Receiver;
 
 use crate::support::{Process, eventually, get_json};
 
-const INTERVAL: Duration = Duration::from_secs(2);
+/// Each change of the file takes about a second to be seen.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// So often is the machine allowed to be too busy.
+const ATTEMPTS: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_is_back_in_its_file_before_its_next_slot_loses_none_and_is_not_marked() {
@@ -26,7 +30,7 @@ async fn a_target_that_is_back_in_its_file_before_its_next_slot_loses_none_and_i
     let path = dir.path().join("prometheus.yml");
     let text = format!(
         "
-global: {{scrape_interval: 2s, scrape_timeout: 1s}}
+global: {{scrape_interval: 5s, scrape_timeout: 1s}}
 scrape_configs:
 - job_name: flaps
   file_sd_configs: [{{files: [targets.json], refresh_interval: 100ms}}]
@@ -49,7 +53,8 @@ remote_write: [{{url: '{}', name: audit}}]
         })
         .await;
     };
-    loop {
+    let mut was_quick = false;
+    for _ in 0..ATTEMPTS {
         scraped("it is scraped", 1).await;
         let begun = Instant::now();
         receiver.audit().window(now_ms(), i64::MAX);
@@ -58,11 +63,13 @@ remote_write: [{{url: '{}', name: audit}}]
         write(&fleet.file_sd_json());
         targets("it is back", 1).await;
         // Otherwise the machine was busy, and a slot came in between.
-        if begun.elapsed() < INTERVAL * 3 / 4 {
+        was_quick = begun.elapsed() < INTERVAL * 3 / 4;
+        if was_quick {
             break;
         }
     }
-    scraped("some more slots", 3).await;
+    assert!(was_quick, "a slot came in between each time");
+    scraped("some more slots", 2).await;
     let until_ms = now_ms() - 500;
     // What was scraped has arrived once the stop is over.
     assert!(promring.terminate().success(), "{}", promring.log());
@@ -73,5 +80,5 @@ remote_write: [{{url: '{}', name: audit}}]
         (0, 0, 0, 0),
         "{report:#?}"
     );
-    assert!(report.slots > 2, "{} slots", report.slots);
+    assert!(report.slots > 1, "{} slots", report.slots);
 }
