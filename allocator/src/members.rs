@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use promring_model::config::{Config, KubernetesAccess, Members, StatefulSetMembers};
+use promring_model::config::{Clients, Config, KubernetesAccess, Members, StatefulSetMembers};
 use promring_model::roster::{Roster, StatefulSet};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
@@ -55,6 +55,7 @@ impl Failures {
 #[derive(Debug)]
 pub(crate) struct Watching {
     members: Members,
+    clients: Clients,
     task: Option<JoinHandle<()>>,
     /// Its own: what those have yet to say that were watched before is nobody's.
     told: mpsc::Receiver<Told>,
@@ -72,7 +73,7 @@ impl Watching {
             }
             Members::Reporting | Members::Static(_) => None,
         };
-        Self { members, task, told }
+        Self { members, clients: config.allocator.clients, task, told }
     }
 
     /// Waits for what it finds next; None where there is nothing to watch. Nothing is lost where the wait is given up.
@@ -80,13 +81,15 @@ impl Watching {
         self.told.recv().await
     }
 
-    /// Starts anew where the configuration names others than before, and returns whether it does.
+    /// Starts anew where the configuration names others than before, and returns whether it does. Also where the kind of
+    /// clients is another: who has not been told of them yet is to hear of all.
     pub(crate) fn apply_config(&mut self, config: &Config, watches: &Watches) -> bool {
-        let are_others = self.members != config.allocator.members;
-        if are_others {
+        let allocator = &config.allocator;
+        let is_new = self.members != allocator.members || self.clients != allocator.clients;
+        if is_new {
             *self = Self::start(config, watches);
         }
-        are_others
+        is_new
     }
 }
 

@@ -185,6 +185,21 @@ async fn what_was_watched_before_a_reload_has_nothing_more_to_say() {
     }
 }
 
+#[tokio::test]
+async fn a_reload_to_another_kind_of_clients_has_the_roster_told_again() {
+    let server = ApiServer::start().await;
+    server.apply("statefulsets", set(1, 0));
+    server.apply("pods", pod("s-0", "True"));
+    let mut watching = Watching::start(&server);
+    watching.until(&[("s-0", Presence::Ready)]).await;
+    let mut config = config(watching.watching.members.clone());
+    let watches = Watches::with_timing(TIMING);
+    assert!(!watching.watching.apply_config(&config, &watches), "nothing is new");
+    config.allocator.clients = Clients::DropIn;
+    assert!(watching.watching.apply_config(&config, &watches));
+    watching.until(&[("s-0", Presence::Ready)]).await;
+}
+
 fn pod_on(name: &str, ready: &str, node: &str) -> serde_json::Value {
     let mut pod = pod(name, ready);
     pod["spec"] = json!({ "nodeName": node });
