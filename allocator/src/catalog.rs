@@ -50,12 +50,13 @@ impl Catalog {
                 }
                 None => JobTargets::new(Arc::clone(job)),
             };
+            // Sources that are no more tell nothing that would correct what is shown of them.
+            show(&targets);
             self.jobs.insert(job.job_name.clone(), targets);
         }
         for (name, job) in before {
             self.removed.push(job);
-            metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => name)
-                .set(0.0);
+            show_counts(&name, 0, 0, 0);
         }
         self.unsettled = true;
     }
@@ -70,12 +71,7 @@ impl Catalog {
     pub(crate) fn discovered(&mut self, job: &str, source: usize, found: Found) {
         let Some(job) = self.jobs.get_mut(job) else { return };
         self.unsettled |= job.update(source, found);
-        let config = &job.config.job_name;
-        show_failed(job);
-        metrics::gauge!("promring_allocator_duplicate_targets", "config" => config.clone())
-            .set(job.duplicates() as f64);
-        metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => config.clone())
-            .set(job.discovered() as f64);
+        show(job);
     }
 
     /// Brings the keys up to date and tells what has changed.
@@ -195,7 +191,7 @@ impl Catalog {
             let failed = job.failed();
             unready |= job.keeps_unready(now_ms);
             if job.failed() > failed {
-                show_failed(job);
+                show(job);
                 for source in job.sources().filter(|source| !source.synced && !source.last_error.is_empty()) {
                     let (job, error) = (&source.scrape_pool, &source.last_error);
                     tracing::warn!(
@@ -217,7 +213,94 @@ impl Catalog {
     }
 }
 
-fn show_failed(job: &JobTargets) {
-    let config = job.config.job_name.clone();
-    metrics::gauge!("promring_sd_failed", "config" => config).set(job.failed() as f64);
+/// What the metrics say of a job's sources and targets.
+fn show(job: &JobTargets) {
+    show_counts(&job.config.job_name, job.failed(), job.duplicates(), job.discovered());
+}
+
+fn show_counts(job: &str, failed: usize, duplicates: u64, discovered: usize) {
+    let config = || job.to_owned();
+    metrics::gauge!("promring_sd_failed", "config" => config()).set(failed as f64);
+    metrics::gauge!("promring_allocator_duplicate_targets", "config" => config()).set(duplicates as f64);
+    metrics::gauge!("prometheus_sd_discovered_targets", "name" => "scrape", "config" => config())
+        .set(discovered as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use promring_model::config::{ConfigSource, Discovery, load};
+
+    use super::*;
+
+    struct Text(String);
+
+    impl ConfigSource for Text {
+        fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
+            Ok(self.0.clone().into_bytes())
+        }
+
+        fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
+            Ok(Vec::new())
+        }
+
+        fn env(&self, _name: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn config(jobs: &str) -> Config {
+        let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs: [{jobs}]")));
+        loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    }
+
+    /// Sources that found one target twice, and one that fails.
+    const FULL: &str =
+        "static_configs: [{targets: ['a:1', 'a:1']}], http_sd_configs: [{url: 'http://down/'}]";
+
+    #[test]
+    fn nothing_is_shown_of_sources_that_a_reload_has_taken_out() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        // Of the jobs `gone`, `emptied` and `left`: what failed, doubles, and what was found.
+        let shown = || {
+            let text = handle.render();
+            let value = |name: &str, job: &str| {
+                let is = |line: &&str| line.starts_with(name) && line.contains(&format!("config=\"{job}\""));
+                let line = text.lines().find(is).unwrap_or_else(|| panic!("{name} of {job}: {text}"));
+                line.rsplit_once(' ').unwrap().1.to_owned()
+            };
+            ["gone", "emptied", "left"].map(|job| {
+                [
+                    "promring_sd_failed{",
+                    "promring_allocator_duplicate_targets{",
+                    "prometheus_sd_discovered_targets{",
+                ]
+                .map(|name| value(name, job))
+                .join(" ")
+            })
+        };
+        metrics::with_local_recorder(&recorder, || {
+            let before = config(
+                &["gone", "emptied", "left"].map(|job| format!("{{job_name: {job}, {FULL}}}")).join(", "),
+            );
+            let mut catalog = Catalog::default();
+            catalog.apply_config(&before);
+            assert_eq!(shown(), ["0 0 0"; 3], "there from the start");
+            for job in &before.scrape_configs {
+                for (place, discovery) in job.discovery.iter().enumerate() {
+                    let found = match discovery {
+                        Discovery::Static(groups) => Found::all(groups),
+                        _ => Found::Failed("down".to_owned()),
+                    };
+                    catalog.discovered(&job.job_name, place, found);
+                }
+            }
+            assert_eq!(shown(), ["1 1 2"; 3]);
+            catalog.apply_config(&config(&format!("{{job_name: emptied}}, {{job_name: left, {FULL}}}")));
+            assert_eq!(shown(), ["0 0 0", "0 0 0", "1 1 2"]);
+        });
+    }
 }

@@ -212,8 +212,7 @@ impl Allocator {
         let mut config = Arc::clone(&configs.borrow_and_update());
         let mut generation = 0;
         let watches = Watches::default();
-        let (members_sender, mut of_members) = mpsc::channel(1);
-        let mut members = Watching::start(&config, &watches, &members_sender);
+        let mut members = Watching::start(&config, &watches);
         let mut sources = Sources::start(&config, generation, &updates, &watches);
         tracing::info!(
             jobs = config.scrape_configs.len(),
@@ -251,13 +250,12 @@ impl Allocator {
                     generation += 1;
                     self.take_config(&config);
                     sources = Sources::start(&config, generation, &updates, &watches);
-                    if members.apply_config(&config, &watches, &members_sender) {
+                    if members.apply_config(&config, &watches) {
                         self.set_members_failure(None);
                     }
                     tracing::info!(jobs = config.scrape_configs.len(), sources = sources.len(), "allocator: configuration taken");
                 }
-                // One that comes after the configuration has changed its mind is nobody's.
-                Some(told) = of_members.recv(), if members.is_watching() => match told {
+                Some(told) = members.next() => match told {
                     Told::Roster(roster) => self.set_roster(roster),
                     Told::Failing(failure) => self.set_members_failure(failure),
                 },

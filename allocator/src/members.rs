@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use promring_model::config::{Config, KubernetesAccess, Members, StatefulSetMembers};
+use promring_model::config::{Clients, Config, KubernetesAccess, Members, StatefulSetMembers};
 use promring_model::roster::{Roster, StatefulSet};
 use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
@@ -55,40 +55,41 @@ impl Failures {
 #[derive(Debug)]
 pub(crate) struct Watching {
     members: Members,
+    clients: Clients,
     task: Option<JoinHandle<()>>,
+    /// Its own: what those have yet to say that were watched before is nobody's.
+    told: mpsc::Receiver<Told>,
 }
 
 impl Watching {
-    /// Starts it. What it finds comes over the channel.
-    pub(crate) fn start(config: &Config, watches: &Watches, told: &mpsc::Sender<Told>) -> Self {
+    /// Starts it.
+    pub(crate) fn start(config: &Config, watches: &Watches) -> Self {
         let members = config.allocator.members.clone();
+        let (to, told) = mpsc::channel(1);
         let task = match &members {
-            Members::StatefulSet(set) => Some(tokio::spawn(run(set.clone(), watches.clone(), told.clone()))),
+            Members::StatefulSet(set) => Some(tokio::spawn(run(set.clone(), watches.clone(), to))),
             Members::Selector(selector) => {
-                Some(tokio::spawn(pods::run(selector.clone(), watches.clone(), told.clone())))
+                Some(tokio::spawn(pods::run(selector.clone(), watches.clone(), to)))
             }
             Members::Reporting | Members::Static(_) => None,
         };
-        Self { members, task }
+        Self { members, clients: config.allocator.clients, task, told }
     }
 
-    /// Whether there is anything to watch.
-    pub(crate) fn is_watching(&self) -> bool {
-        self.task.is_some()
+    /// Waits for what it finds next; None where there is nothing to watch. Nothing is lost where the wait is given up.
+    pub(crate) async fn next(&mut self) -> Option<Told> {
+        self.told.recv().await
     }
 
-    /// Starts anew where the configuration names others than before, and returns whether it does.
-    pub(crate) fn apply_config(
-        &mut self,
-        config: &Config,
-        watches: &Watches,
-        told: &mpsc::Sender<Told>,
-    ) -> bool {
-        let are_others = self.members != config.allocator.members;
-        if are_others {
-            *self = Self::start(config, watches, told);
+    /// Starts anew where the configuration names others than before, and returns whether it does. Also where the kind of
+    /// clients is another: who has not been told of them yet is to hear of all.
+    pub(crate) fn apply_config(&mut self, config: &Config, watches: &Watches) -> bool {
+        let allocator = &config.allocator;
+        let is_new = self.members != allocator.members || self.clients != allocator.clients;
+        if is_new {
+            *self = Self::start(config, watches);
         }
-        are_others
+        is_new
     }
 }
 

@@ -1,6 +1,6 @@
 //! The roster from an API server on a socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use promring_model::config::SelectorMembers;
 use promring_model::roster::Presence;
@@ -24,45 +24,54 @@ fn set(replicas: u32, start: u32) -> serde_json::Value {
     })
 }
 
+fn statefulset(kubeconfig: PathBuf) -> Members {
+    Members::StatefulSet(StatefulSetMembers {
+        namespace: Some("ns".to_owned()),
+        name: "s".to_owned(),
+        kubeconfig_file: Some(kubeconfig),
+    })
+}
+
+fn config(members: Members) -> Config {
+    let mut config = Config::default();
+    config.allocator.members = members;
+    config
+}
+
+/// Writes a file that leads to this server.
+fn kubeconfig(dir: &Path, server: &ApiServer) -> PathBuf {
+    let path = dir.join(format!("kubeconfig-{}", server.address.port()));
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
+         clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
+        server.address
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
 struct Watching {
-    told: mpsc::Receiver<Told>,
-    _watching: super::Watching,
+    watching: super::Watching,
     _dir: tempfile::TempDir,
 }
 
 impl Watching {
     fn start(server: &ApiServer) -> Self {
-        Self::start_with(server, |path| {
-            let members = StatefulSetMembers {
-                namespace: Some("ns".to_owned()),
-                name: "s".to_owned(),
-                kubeconfig_file: Some(path),
-            };
-            Members::StatefulSet(members)
-        })
+        Self::start_with(server, statefulset)
     }
 
     fn start_with(server: &ApiServer, members: impl Fn(PathBuf) -> Members) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("kubeconfig");
-        let text = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n\
-             clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}]\nusers: [{{name: u, user: {{}}}}]\n",
-            server.address
-        );
-        std::fs::write(&path, text).unwrap();
-        let mut config = Config::default();
-        config.allocator.members = members(path);
-        let (sender, told) = mpsc::channel(1);
-        let watching = super::Watching::start(&config, &Watches::with_timing(TIMING), &sender);
-        Self { told, _watching: watching, _dir: dir }
+        let config = config(members(kubeconfig(dir.path(), server)));
+        let watching = super::Watching::start(&config, &Watches::with_timing(TIMING));
+        Self { watching, _dir: dir }
     }
 
     /// Waits for a roster of exactly this.
     async fn until(&mut self, expected: &[(&str, Presence)]) -> Roster {
         let wait = async {
             loop {
-                let Told::Roster(roster) = self.told.recv().await.unwrap() else { continue };
+                let Told::Roster(roster) = self.watching.next().await.unwrap() else { continue };
                 let names: Vec<_> =
                     roster.names().map(|name| (name, roster.presence(name).unwrap())).collect();
                 if names == expected {
@@ -77,7 +86,7 @@ impl Watching {
 impl Watching {
     /// Waits for a failure with this text, before any roster; empty: for its end.
     async fn until_failing(&mut self, text: &str) {
-        let told = tokio::time::timeout(std::time::Duration::from_secs(10), self.told.recv()).await;
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), self.watching.next()).await;
         match told.expect("it is told").unwrap() {
             Told::Failing(Some(failure)) if !text.is_empty() => assert!(failure.contains(text), "{failure}"),
             Told::Failing(None) if text.is_empty() => {}
@@ -142,6 +151,53 @@ async fn without_the_set_or_the_right_to_see_it_no_roster_is_told_and_why() {
     server.delete("statefulsets", "ns/s");
     server.apply("pods", pod("s-0", "False"));
     watching.until(&[("s-0", Presence::NotReady)]).await;
+}
+
+#[tokio::test]
+async fn what_was_watched_before_a_reload_has_nothing_more_to_say() {
+    for old_fails in [true, false] {
+        let (old, new) = (ApiServer::start().await, ApiServer::start().await);
+        if old_fails {
+            old.forbid("statefulsets");
+        }
+        for (server, replicas) in [(&old, 1), (&new, 2)] {
+            server.apply("statefulsets", set(replicas, 0));
+            server.apply("pods", pod("s-0", "True"));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let of = |server| config(statefulset(kubeconfig(dir.path(), server)));
+        let watches = Watches::with_timing(TIMING);
+        let mut watching = super::Watching::start(&of(&old), &watches);
+        // Its word lies in the channel when the configuration changes.
+        let has_told = async {
+            while watching.told.is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), has_told).await.expect("it tells");
+        assert!(watching.apply_config(&of(&new), &watches));
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), watching.next()).await;
+        let names: Vec<String> = match told.expect("the new one tells").unwrap() {
+            Told::Roster(roster) => roster.names().map(str::to_owned).collect(),
+            Told::Failing(failure) => panic!("{failure:?}"),
+        };
+        assert_eq!(names, ["s-0", "s-1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_reload_to_another_kind_of_clients_has_the_roster_told_again() {
+    let server = ApiServer::start().await;
+    server.apply("statefulsets", set(1, 0));
+    server.apply("pods", pod("s-0", "True"));
+    let mut watching = Watching::start(&server);
+    watching.until(&[("s-0", Presence::Ready)]).await;
+    let mut config = config(watching.watching.members.clone());
+    let watches = Watches::with_timing(TIMING);
+    assert!(!watching.watching.apply_config(&config, &watches), "nothing is new");
+    config.allocator.clients = Clients::DropIn;
+    assert!(watching.watching.apply_config(&config, &watches));
+    watching.until(&[("s-0", Presence::Ready)]).await;
 }
 
 fn pod_on(name: &str, ready: &str, node: &str) -> serde_json::Value {

@@ -2,7 +2,7 @@
 //!
 //! Work is done a group at a time: a change of one pod relabels that pod's targets only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,11 +103,17 @@ struct Held {
 #[derive(Debug, Default)]
 struct Source {
     groups: HashMap<Arc<str>, Held>,
-    /// Groups of sources that it came instead of. They stay until it has told everything.
-    inherited: Vec<Held>,
     /// Counts the starts of the source: what a new start has not told once it is complete is gone.
     round: u64,
     condition: Condition,
+}
+
+/// What a source has told that is no more. It stays until those that came instead have told everything.
+#[derive(Debug)]
+struct Inherited {
+    groups: Vec<Held>,
+    /// The places of those of them that have not yet.
+    heirs: BTreeSet<usize>,
 }
 
 /// Everything that is known of one job's targets.
@@ -118,6 +124,7 @@ pub struct JobTargets {
     /// The job's name as its targets share it.
     name: Arc<str>,
     sources: Vec<Source>,
+    inherited: Vec<Inherited>,
     active: BTreeMap<TargetId, Arc<Discovered>>,
     /// Further targets with an identity that is active. One takes over when the active one goes.
     doubles: HashMap<TargetId, Vec<Arc<Discovered>>>,
@@ -138,6 +145,7 @@ impl JobTargets {
         Self {
             name: Arc::from(config.job_name.as_str()),
             sources: config.discovery.iter().map(|_| Source::default()).collect(),
+            inherited: Vec::new(),
             config,
             active: BTreeMap::new(),
             doubles: HashMap::new(),
@@ -150,10 +158,14 @@ impl JobTargets {
     }
 
     /// Takes a new configuration of the same job. Sources that are as they were keep what they have told; what others have
-    /// told stays until those that came instead of them have synced (the module `succession`).
+    /// told stays until all that came instead of them have synced (the module `succession`).
     pub fn reconfigure(&mut self, config: Arc<ScrapeConfig>) {
         self.revision += 1;
         let fates = succession::fates(&self.config.discovery, &config.discovery);
+        for inherited in &mut self.inherited {
+            let heirs = inherited.heirs.iter().filter_map(|place| fates.get(*place)).flat_map(Fate::heirs);
+            inherited.heirs = heirs.copied().collect();
+        }
         let new = config.discovery.iter().map(|_| Source::default()).collect();
         let before = std::mem::replace(&mut self.sources, new);
         for (mut old, fate) in before.into_iter().zip(fates) {
@@ -165,15 +177,14 @@ impl JobTargets {
                         *source = old;
                     }
                 }
-                Fate::Yields(place) => {
-                    if let Some(heir) = self.sources.get_mut(place) {
-                        heir.inherited.append(&mut old.inherited);
-                        heir.inherited.extend(old.groups.into_values());
-                    }
+                Fate::Yields(places) => {
+                    let groups = old.groups.into_values().collect();
+                    self.inherited.push(Inherited { groups, heirs: places.into_iter().collect() });
                 }
                 Fate::Goes => {}
             }
         }
+        self.inherited.retain(|inherited| !inherited.heirs.is_empty() && !inherited.groups.is_empty());
         self.config = config;
         self.relabel();
         let config = Arc::clone(&self.config);
@@ -206,8 +217,12 @@ impl JobTargets {
         };
         let synced = self.sources.get(source).is_some_and(|source| source.condition.is_synced());
         if synced && !was_synced {
-            let inherited = self.sources.get_mut(source).map(|source| std::mem::take(&mut source.inherited));
-            inherited.iter().flatten().for_each(|held| self.forget(held));
+            for inherited in &mut self.inherited {
+                inherited.heirs.remove(&source);
+            }
+            let done = self.inherited.extract_if(.., |inherited| inherited.heirs.is_empty());
+            let done: Vec<Inherited> = done.collect();
+            done.iter().flat_map(|inherited| &inherited.groups).for_each(|held| self.forget(held));
         }
         let changed = changed || synced != was_synced;
         self.revision += u64::from(changed);
@@ -364,12 +379,12 @@ impl JobTargets {
         self.doubles.clear();
         (self.discovered, self.dropped, self.duplicates) = (0, 0, 0);
         let mut sources = std::mem::take(&mut self.sources);
-        for source in &mut sources {
-            for held in source.groups.values_mut().chain(&mut source.inherited) {
-                held.outcomes = self.assemble(&held.group);
-            }
+        let mut inherited = std::mem::take(&mut self.inherited);
+        let told = sources.iter_mut().flat_map(|source| source.groups.values_mut());
+        for held in told.chain(inherited.iter_mut().flat_map(|inherited| &mut inherited.groups)) {
+            held.outcomes = self.assemble(&held.group);
         }
-        self.sources = sources;
+        (self.sources, self.inherited) = (sources, inherited);
         self.changes.extend(before.into_values().map(|target| (target, false)));
     }
 
@@ -434,7 +449,8 @@ impl JobTargets {
     #[must_use]
     pub fn dropped(&self) -> Vec<DroppedTarget> {
         let shown_max = self.config.limits.keep_dropped_targets.unwrap_or(DROPPED_KEPT_MAX);
-        let held = self.sources.iter().flat_map(|source| source.groups.values().chain(&source.inherited));
+        let told = self.sources.iter().flat_map(|source| source.groups.values());
+        let held = told.chain(self.inherited.iter().flat_map(|inherited| &inherited.groups));
         let dropped = held.flat_map(|held| {
             let gone = held.outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none());
             gone.map(|(index, _)| self.dropped_target(&held.group, index))

@@ -163,6 +163,44 @@ fn what_a_changed_source_has_told_stays_until_the_one_that_came_instead_has_sync
 }
 
 #[test]
+fn what_a_changed_source_has_told_stays_though_another_new_one_before_it_has_synced() {
+    let http = |urls: &[&str]| {
+        let urls: Vec<String> = urls.iter().map(|url| format!("{{url: 'http://{url}/'}}")).collect();
+        job(&format!("  http_sd_configs: [{}]\n", urls.join(", ")))
+    };
+    let mut job_targets = JobTargets::new(http(&["a"]));
+    job_targets.update(0, Found::All(vec![group("g", &["a:1", "a:2"])]));
+    job_targets.reconfigure(http(&["new", "a?x=1"]));
+    assert!(job_targets.update(0, Found::All(vec![group("g", &["n:1"])])));
+    job_targets.update(1, failed());
+    assert_eq!(active(&job_targets), ["a:1", "a:2", "n:1"], "whose successor is down");
+    // Places change, the one that has synced is changed, and a third one comes: it is still the one that fails.
+    job_targets.reconfigure(http(&["third", "a?x=1", "newer"]));
+    assert_eq!(active(&job_targets), ["a:1", "a:2", "n:1"]);
+    job_targets.update(0, Found::All(Vec::new()));
+    job_targets.update(2, Found::All(Vec::new()));
+    assert_eq!(
+        active(&job_targets),
+        ["a:1", "a:2"],
+        "nothing keeps the targets of one whose successors have told theirs"
+    );
+    // It is changed as well: now it waits for that one.
+    job_targets.reconfigure(http(&["third", "newer", "a?x=2"]));
+    job_targets.update(0, Found::All(Vec::new()));
+    assert_eq!(active(&job_targets), ["a:1", "a:2"]);
+    assert!(job_targets.update(2, Found::All(vec![group("g2", &["a:2"])])));
+    assert_eq!(
+        (active(&job_targets), job_targets.discovered(), job_targets.duplicates()),
+        (vec!["a:2"], 1, 0)
+    );
+    // Nothing waits for one that is no more.
+    job_targets.reconfigure(http(&["third", "newer", "a?x=3"]));
+    assert_eq!(active(&job_targets), ["a:2"]);
+    job_targets.reconfigure(http(&["third", "newer"]));
+    assert_eq!((active(&job_targets), job_targets.discovered()), (vec![], 0));
+}
+
+#[test]
 fn a_target_that_the_file_has_no_more_goes_at_once_however_other_sources_do() {
     let keys = |targets: &str| format!("  static_configs: [{{targets: [{targets}]}}]\n{ONE_SOURCE}");
     let mut job_targets = JobTargets::new(job(&keys("'a:1', 'b:1'")));

@@ -84,7 +84,7 @@ pub(crate) struct Pool {
     takers: Vec<Taker>,
     /// The keys that placement knows, with their nodes.
     keys: HashMap<TargetKey, Option<Node>>,
-    /// Those of them of which there is no target.
+    /// Those of them of which another allocator has told and no source yet.
     orphans: BTreeSet<TargetKey>,
     reasons: Reasons,
     /// What the next board tells of targets.
@@ -377,15 +377,16 @@ impl Pool {
     }
 
     /// Gives every key an owner, and tells which have changed theirs. While a source has not told its targets yet, keys that
-    /// nobody has told of stay where they were.
+    /// none has told of stay where they were. One of which a source has told that it is gone does not.
     fn place(&mut self, by_key: &ByKey, takers: Vec<Taker>, is_synced: bool) -> Vec<TargetKey> {
         let mut set: Vec<(Change, Option<Node>)> = Vec::new();
+        let mut gone: BTreeSet<TargetKey> = BTreeSet::new();
         for (key, targets) in by_key {
+            self.orphans.remove(key);
             if targets.is_empty() {
-                self.orphans.extend(self.keys.contains_key(key).then_some(*key));
+                gone.insert(*key);
                 continue;
             }
-            self.orphans.remove(key);
             let node = match self.strategy {
                 Strategy::ConsistentHashing => None,
                 Strategy::PerNode => targets.iter().filter_map(|target| target.node()).min(),
@@ -398,12 +399,12 @@ impl Pool {
                 set.push((Change::Set(*key, f64::NAN), node));
             }
         }
-        let gone = if is_synced { std::mem::take(&mut self.orphans) } else { BTreeSet::new() };
-        let mut changes: Vec<(Change, Option<Node>)> = Vec::new();
-        for key in gone {
-            self.keys.remove(&key);
-            changes.push((Change::Remove(key), None));
+        if is_synced {
+            gone.append(&mut self.orphans);
         }
+        gone.retain(|key| self.keys.remove(key).is_some());
+        let gone = gone.into_iter().map(|key| (Change::Remove(key), None));
+        let mut changes: Vec<(Change, Option<Node>)> = gone.collect();
         changes.append(&mut set);
         let mut moved: Vec<TargetKey> = Vec::new();
         if !takers.is_empty() && takers != self.takers {

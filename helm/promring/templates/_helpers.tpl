@@ -34,6 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 {{- end -}}
 
+{{- /* A whole number with all its digits: Helm reads those of files as floating-point ones, and writes a million as 1e+06, which
+       Kubernetes takes for no whole number. Anything else as it is. */ -}}
+{{- define "promring.whole" -}}{{ if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}{{- end -}}
+
 {{- /* The configuration that all processes read. */ -}}
 {{- define "promring.config" -}}
 {{- $text := include "promring.configText" . -}}

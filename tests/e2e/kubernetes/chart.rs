@@ -196,6 +196,9 @@ fn the_chart_refuses_values_that_cannot_be_meant() {
         ("listenAddress=localhost", "listenAddress"),
         ("scraper.disruptionBudget.maxUnavailable=0", "want 1"),
         ("scraper.disruptionBudget.maxUnavailable=0%", "does not match"),
+        ("scraper.disruptionBudget.maxUnavailable=2147483648", "maximum: got"),
+        ("allocator.disruptionBudget.maxUnavailable=2147483648", "maximum: got"),
+        ("scraper.terminationGracePeriodSeconds=2147483648", "maximum: got"),
         ("scraper.nodeSelector.zone=1", "got number, want string"),
         ("scraper.terminationGracePeriodSeconds=329", "has to be 330 at least"),
         ("secrets={a,b,a}", "secrets"),
@@ -236,6 +239,21 @@ fn a_number_that_helm_does_not_keep_as_it_is_written_is_refused() {
     for modulus in ["8", "1000000", "999999999999999"] {
         let text = configuration(&objects(&render(modulus).unwrap()));
         assert!(text.contains(&format!("modulus: {modulus}\n")), "{text}");
+    }
+}
+
+#[test]
+fn a_whole_number_is_written_with_all_its_digits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("values.yaml");
+    for number in ["1000000", "2147483647"] {
+        let budget = format!("disruptionBudget: {{maxUnavailable: {number}}}");
+        let scraper = format!("terminationGracePeriodSeconds: {number}, {budget}");
+        std::fs::write(&path, format!("scraper: {{{scraper}}}\nallocator: {{{budget}}}\n")).unwrap();
+        let text = template(dir.path(), &["--values", path.to_str().unwrap()]).unwrap();
+        let count = |key: &str| text.matches(&format!(" {key}: {number}\n")).count();
+        let counts = (count("terminationGracePeriodSeconds"), count("maxUnavailable"));
+        assert_eq!(counts, (1, 2), "{number}: {text}");
     }
 }
 

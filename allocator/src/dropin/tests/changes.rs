@@ -11,12 +11,12 @@ use super::*;
 use crate::discovery::Group;
 use crate::packed::Packed;
 
-const JOBS: &str = "scrape_configs:\n\
+pub(super) const JOBS: &str = "scrape_configs:\n\
     - {job_name: web, http_sd_configs: [{url: 'http://a/'}]}\n\
     - {job_name: db, http_sd_configs: [{url: 'http://b/'}]}\n";
 
 /// Tells that the group is this: a target for each path, all of one key.
-fn tell(allocator: &Allocator, job: &str, name: usize, paths: &[usize], complete: bool) {
+pub(super) fn tell(allocator: &Allocator, job: &str, name: usize, paths: &[usize], complete: bool) {
     let (name, address) = (format!("g{name}"), format!("t{name}:80"));
     let target = |path: &usize| {
         Packed::from_pairs([("__address__", &*address), ("__metrics_path__", &format!("/{path}"))])

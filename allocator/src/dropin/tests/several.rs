@@ -2,6 +2,7 @@
 
 use promring_proto::api::StateView;
 
+use super::changes::{JOBS, tell};
 use super::*;
 
 /// Brings the pool of one of several allocators up to date, which leads in this term, or was told this by the one that does.
@@ -103,5 +104,61 @@ async fn a_follower_whose_file_has_another_strategy_goes_on_telling_what_the_lea
     advance(&follower, Some(6), Some(&told));
     for name in ["a", "b"] {
         assert_eq!(share(&follower, name).await, share(&leader, name).await, "nothing moves");
+    }
+}
+
+#[tokio::test]
+async fn while_a_source_fails_what_another_has_taken_back_is_forgotten_and_what_none_has_told_of_is_kept() {
+    let new = || discovered(&format!("{STATIC}{JOBS}"), Callers::default());
+    let leader = new();
+    for name in 0..30 {
+        tell(&leader, "web", name, &[0], true);
+        tell(&leader, "db", name, &[0], true);
+    }
+    advance(&leader, Some(5), None);
+    let told = view(&leader);
+    let keys = |view: &StateView| view.owners.values().map(Vec::len).sum::<usize>();
+    let sets = |view: &StateView| -> Vec<BTreeSet<_>> {
+        view.owners.values().map(|keys| keys.iter().copied().collect()).collect()
+    };
+    assert_eq!(keys(&told), 60);
+    let next = new();
+    for name in 0..30 {
+        tell(&next, "web", name, &[0], true);
+    }
+    next.state().discovered("db", 0, Found::Failed("it is down".to_owned()));
+    advance(&next, None, Some(&told));
+    advance(&next, Some(6), Some(&told));
+    assert_eq!(sets(&view(&next)), sets(&told), "no source has told yet that they are gone");
+    for round in 0..5 {
+        for name in 0..10 {
+            tell(&next, "web", 100 * round + name, &[0], true);
+            tell(&next, "web", 900, &[round], true);
+        }
+        advance(&next, Some(6), Some(&told));
+        for name in 0..10 {
+            tell(&next, "web", 100 * round + name, &[], true);
+        }
+        advance(&next, Some(6), Some(&told));
+    }
+    assert_eq!(
+        keys(&view(&next)),
+        20 + 1 + 30,
+        "those of the web, and those that another one knew of the db"
+    );
+    for name in 0..29 {
+        tell(&next, "db", name, &[0], name == 28);
+    }
+    advance(&next, Some(6), Some(&told));
+    let now = view(&next);
+    assert_eq!(keys(&now), 20 + 1 + 29, "what did not come back is gone");
+    let of_db = |allocator: &Allocator| {
+        let state = allocator.state();
+        let db = state.jobs().find(|job| job.config.job_name == "db").unwrap();
+        db.active().values().map(|target| target.target.key).collect::<BTreeSet<_>>()
+    };
+    let kept = of_db(&next);
+    for (now, told) in sets(&now).iter().zip(sets(&told)) {
+        assert_eq!(now & &kept, &told & &kept, "what came back is where it was");
     }
 }
