@@ -132,6 +132,28 @@ fn many_rules_that_need_no_engine_or_are_alike_are_taken() {
     }
 }
 
+/// What each of these regexes is full of was once looked for in all of it, again and again: up to half a minute for one rule.
+#[test]
+fn regexes_cost_what_their_length_does() {
+    let count = 150_000;
+    let escapes: String = (0..9_900).filter_map(|at| char::from_u32(0x4E00 + at)).collect();
+    for regex in [
+        format!("[{escapes}{}]", "\\pL".repeat(count)),
+        "{".repeat(count * 6),
+        "{1,2".repeat(count),
+        "[[:a]".repeat(count),
+    ] {
+        // A hashmod has no use for it, but it must be a regex.
+        let rule = "{source_labels: [a], target_label: x, modulus: 2, action: hashmod, regex: *r}";
+        let text = format!(
+            "scrape_configs: [{{job_name: a, params: {{r: [&r '{regex}']}}, relabel_configs: [{}]}}]",
+            vec![rule; 25].join(", ")
+        );
+        let loaded = load(Path::new("a.yml"), &One(text.into()));
+        assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics.first());
+    }
+}
+
 /// Texts that mean something to YAML or to a configuration.
 const PIECES: [&str; 32] = [
     " ", "  ", "\n", "\t", ":", ": ", "- ", "#", "\"", "'", "[", "]", "{", "}", ",", "&a ", "*a", "!!str ",

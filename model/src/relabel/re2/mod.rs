@@ -99,7 +99,7 @@ pub(super) struct Class {
 }
 
 /// A part of a set of characters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ClassItem {
     /// From the first to the second, both included.
     Range(char, char),
