@@ -36,7 +36,7 @@ pub(super) fn parse(before: &str, regex: &str, after: &str) -> Result<Pattern, E
         return Err(missing_parenthesis(&parser, regex));
     }
     let Tree { node, .. } = parser.level.finish();
-    Ok(Pattern { node, groups: parser.groups })
+    Ok(Pattern { node, groups: parser.groups.into() })
 }
 
 /// A group is still open at the end: one of the user's, or the one around the regex, whose end the regex took.
