@@ -149,7 +149,7 @@ fn regexes_that_are_too_large_together_are_refused_once() {
 fn regexes_that_are_refused_one_by_one_are_not_all_tried() {
     let Loaded { diagnostics, .. } = load(Path::new("a.yml"), &One(many_rules(200, "#\\pL{900}x").into()));
     let too_large = |text: &str| diagnostics.iter().filter(|found| found.message.contains(text)).count();
-    assert_eq!((too_large("more than 8 MiB"), too_large("more than 128 MiB")), (17, 1), "{diagnostics:?}");
+    assert_eq!((too_large("more than 8 MiB"), too_large("more than 128 MiB")), (16, 1), "{diagnostics:?}");
 }
 
 #[test]
@@ -157,6 +157,28 @@ fn many_rules_that_need_no_engine_or_are_alike_are_taken() {
     for regex in ["metric_#|other_#", "[0-9]+x"] {
         let loaded = load(Path::new("a.yml"), &One(many_rules(10_000, regex).into()));
         assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics);
+    }
+}
+
+/// What each of these regexes is full of was once looked for in all of it, again and again: up to half a minute for one rule.
+#[test]
+fn regexes_cost_what_their_length_does() {
+    let count = 150_000;
+    let escapes: String = (0..9_900).filter_map(|at| char::from_u32(0x4E00 + at)).collect();
+    for regex in [
+        format!("[{escapes}{}]", "\\pL".repeat(count)),
+        "{".repeat(count * 6),
+        "{1,2".repeat(count),
+        "[[:a]".repeat(count),
+    ] {
+        // A hashmod has no use for it, but it must be a regex.
+        let rule = "{source_labels: [a], target_label: x, modulus: 2, action: hashmod, regex: *r}";
+        let text = format!(
+            "scrape_configs: [{{job_name: a, params: {{r: [&r '{regex}']}}, relabel_configs: [{}]}}]",
+            vec![rule; 25].join(", ")
+        );
+        let loaded = load(Path::new("a.yml"), &One(text.into()));
+        assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics.first());
     }
 }
 

@@ -178,7 +178,7 @@ impl ScrapeProtocol {
 }
 
 /// `metric_name_validation_scheme`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum NameValidation {
     /// Any UTF-8.
     #[default]

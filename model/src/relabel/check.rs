@@ -135,7 +135,7 @@ impl Action {
 }
 
 pub(super) fn error(field: RuleField, message: impl Into<String>, hint: impl Into<String>) -> RuleError {
-    RuleError { field, message: message.into(), hint: Some(hint.into()), engine_bytes: 0 }
+    RuleError { field, message: message.into(), hint: Some(hint.into()) }
 }
 
 /// A hint that shows the whole rule as it should be.

@@ -1,5 +1,6 @@
 //! Literals with gaps between them, such as `node_.*` and `.*_bucket`, and sets of such.
 
+use super::matcher::held_bytes;
 use super::shape::{Alternative, Gap};
 use crate::bytes::{ends_with, starts_with};
 
@@ -7,7 +8,7 @@ use crate::bytes::{ends_with, starts_with};
 const GLOBS_MAX: usize = 256;
 
 /// Literals with gaps between them.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Glob {
     prefix: Box<str>,
     /// A gap, and the literal after it.
@@ -17,7 +18,7 @@ pub(super) struct Glob {
 }
 
 /// Globs, of which only those are tried that begin as the text does.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct GlobSet {
     /// Those that may begin with anything, then the others in the order of their first bytes.
     globs: Box<[Glob]>,
@@ -47,6 +48,12 @@ impl GlobSet {
         Some(Self { globs: globs.into_boxed_slice(), ranges, anywhere })
     }
 
+    /// Bytes beside its own size.
+    pub(super) fn held_bytes(&self) -> usize {
+        let globs: usize = self.globs.iter().map(Glob::held_bytes).sum();
+        held_bytes(&*self.globs) + globs + held_bytes(&*self.ranges)
+    }
+
     /// Whether one of them is the whole text.
     pub(super) fn is_match(&self, text: &str) -> bool {
         let as_it_begins = text.bytes().next().and_then(|byte| self.ranges.get(usize::from(byte)));
@@ -68,6 +75,12 @@ impl Glob {
             last: *last,
             suffix: suffix.as_str().into(),
         })
+    }
+
+    /// Bytes beside its own size.
+    pub(super) fn held_bytes(&self) -> usize {
+        let inner: usize = self.inner.iter().map(|(_, literal)| held_bytes(&**literal)).sum();
+        held_bytes(&*self.prefix) + held_bytes(&*self.inner) + inner + held_bytes(&*self.suffix)
     }
 
     /// Whether it is the whole text.

@@ -1,5 +1,6 @@
 //! A set of literal texts, asked for each series: one hash, one comparison.
 
+use super::matcher::held_bytes;
 use crate::bytes::equal;
 use crate::hash::hash64;
 
@@ -7,7 +8,7 @@ use crate::hash::hash64;
 const LINEAR_MAX: usize = 4;
 
 /// Distinct texts, numbered in the order in which they came.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct LiteralSet {
     texts: Box<[Box<str>]>,
     /// Open addressing over hashes: the number of a text plus one; 0: free. Half of it stays free. Empty where there are few texts.
@@ -35,6 +36,12 @@ impl LiteralSet {
             table.clear();
         }
         (Self { texts: kept.into_boxed_slice(), table: table.into_boxed_slice(), lengths }, came)
+    }
+
+    /// Bytes beside its own size.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts: usize = self.texts.iter().map(|text| held_bytes(&**text)).sum();
+        held_bytes(&*self.texts) + texts + held_bytes(&*self.table)
     }
 
     /// The number of `text`, where it is in the set.

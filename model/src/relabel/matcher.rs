@@ -24,8 +24,16 @@ const UNICODE_CLASSES_MAX: usize = 2000;
 /// What an engine takes beside what it tells itself: its handle, and its pool of caches, empty.
 const ENGINE_BYTES: usize = 4 << 10;
 
+/// What an allocation takes beside its content.
+const ALLOCATION_BYTES: usize = 16;
+
+/// Bytes of a value that has an allocation of its own.
+pub(super) fn held_bytes<T: ?Sized>(content: &T) -> usize {
+    size_of_val(content) + ALLOCATION_BYTES
+}
+
 /// A compiled pattern.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Matcher {
     test: Test,
     /// Where the groups lie, for each alternative; None: ask the engine.
@@ -36,7 +44,7 @@ pub(super) struct Matcher {
 }
 
 /// How a text is tested.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Test {
     /// `.*`
     Always,
@@ -83,9 +91,12 @@ impl Matcher {
         Ok(matcher)
     }
 
-    /// Bytes that the regex engine takes for it; nothing where it is not asked.
-    pub(super) fn engine_bytes(&self) -> usize {
-        self.engine.as_ref().map_or(0, |engine| ENGINE_BYTES + engine.regex.memory_usage())
+    /// Bytes that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let spans =
+            self.spans.iter().flatten().map(|spans| size_of_val(spans) + held_bytes(&**spans)).sum::<usize>();
+        let engine = self.engine.as_ref().map_or(0, |engine| ENGINE_BYTES + engine.regex.memory_usage());
+        size_of::<Self>() + ALLOCATION_BYTES + self.test.held_bytes() + spans + engine
     }
 
     /// Whether the pattern matches (anywhere in `text`, where it is not anchored).
@@ -177,10 +188,20 @@ impl Test {
             return (Self::Engine, Box::default());
         };
         alternatives.retain(|alternative| alternative.gaps.is_empty());
-        let spans: Vec<Box<[Span]>> = alternatives.iter().map(Alternative::spans).collect();
+        let mut spans: Vec<Box<[Span]>> = alternatives.iter().map(Alternative::spans).collect();
         let (literals, came) = LiteralSet::new(alternatives.into_iter().flat_map(|one| one.literals));
-        let spans = came.into_iter().map(|at| spans[at].clone()).collect();
+        let spans = came.into_iter().map(|at| std::mem::take(&mut spans[at])).collect();
         (Self::Several { literals, globs }, spans)
+    }
+
+    /// Bytes beside its own size.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Always | Self::NotEmpty | Self::Engine => 0,
+            Self::Literal(literal) => held_bytes(literal),
+            Self::Glob(glob) => glob.held_bytes(),
+            Self::Several { literals, globs } => literals.held_bytes() + globs.held_bytes(),
+        }
     }
 
     /// The number of the alternative that matches.
@@ -204,12 +225,6 @@ struct Engine {
     regex: Regex,
     /// Taken by who applies the rule; a second thread at the same moment makes its own.
     found: Mutex<Option<Found>>,
-}
-
-impl Clone for Engine {
-    fn clone(&self) -> Self {
-        Self { regex: self.regex.clone(), found: Mutex::new(None) }
-    }
 }
 
 impl Engine {

@@ -13,7 +13,7 @@
 //!
 //! What lives where: `spec` (the written rule and its errors), `check` (which rules are refused; `by_name`: `labeldrop` and
 //! `labelkeep`), `rule` (the compiled rule), `action` (what rules do to labels), `expand` (`$1`), `casing` (upper and lower case as Go has it), `re2`
-//! (RE2's dialect for Rust's regex crate), `shape` and `matcher` (patterns that need no regex engine), `remark` (rules that
+//! (RE2's dialect for Rust's regex crate), `shape` and `matcher` (patterns that need no regex engine), `regexes` (what rules share), `remark` (rules that
 //! are allowed and odd), `trace`.
 
 mod action;
@@ -25,6 +25,7 @@ mod globs;
 mod literals;
 mod matcher;
 mod re2;
+mod regexes;
 mod remark;
 mod rule;
 mod shape;
@@ -35,6 +36,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use action::{Order, Scratch};
+pub use regexes::Regexes;
 pub use remark::Remark;
 pub use rule::Rule;
 pub use spec::{RuleError, RuleField, RuleSpec};

@@ -1,12 +1,13 @@
 //! A compiled rule.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::RuleSpec;
 use super::check::{Action, action_of, check};
 use super::expand::Template;
-use super::matcher::{COMPILED_BYTES_MAX, Matcher, Paths};
-use super::re2::Pattern;
+use super::matcher::{Matcher, Paths};
+use super::regexes::Regexes;
 use super::spec::{RuleError, RuleField};
 use crate::config::NameValidation;
 use crate::labels::is_legacy_label_name;
@@ -21,7 +22,7 @@ pub(super) const DEFAULT_SEPARATOR: &str = ";";
 /// A compiled rule. Two rules are equal when they were written alike, and under the same validation of names.
 #[derive(Clone, Debug)]
 pub struct Rule {
-    spec: RuleSpec,
+    spec: Arc<RuleSpec>,
     pub(super) names: NameValidation,
     pub(super) sources: Box<[String]>,
     pub(super) separator: Box<str>,
@@ -31,15 +32,15 @@ pub struct Rule {
 /// What a rule does, with what it needs for that.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Replace { matcher: Matcher, target: Template, replacement: Template },
-    Keep(Matcher),
-    Drop(Matcher),
+    Replace { matcher: Arc<Matcher>, target: Template, replacement: Template },
+    Keep(Arc<Matcher>),
+    Drop(Arc<Matcher>),
     KeepEqual { target: Box<str> },
     DropEqual { target: Box<str> },
     HashMod { target: Box<str>, modulus: u64 },
-    LabelMap { matcher: Matcher, replacement: Template },
-    LabelDrop(Matcher),
-    LabelKeep(Matcher),
+    LabelMap { matcher: Arc<Matcher>, replacement: Template },
+    LabelDrop(Arc<Matcher>),
+    LabelKeep(Arc<Matcher>),
     Lowercase { target: Box<str> },
     Uppercase { target: Box<str> },
 }
@@ -57,7 +58,7 @@ impl Rule {
     /// What Prometheus 3.15 refuses is refused here, with the key that is wrong and a repair. Beyond that, a regex of
     /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused.
     pub fn compile(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
-        Self::compile_with(spec, names, Paths::Fast)
+        Self::compile_with(&Arc::new(spec.clone()), names, &mut Regexes::default())
     }
 
     /// Compiles a rule that asks the regex engine each time: the baseline of benchmarks and tests.
@@ -66,26 +67,31 @@ impl Rule {
     /// Those of [`Rule::compile`].
     #[doc(hidden)]
     pub fn compile_engine_only(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
-        Self::compile_with(spec, names, Paths::EngineOnly)
+        Self::compile_with(&Arc::new(spec.clone()), names, &mut Regexes::new(Paths::EngineOnly))
     }
 
-    fn compile_with(spec: &RuleSpec, names: NameValidation, paths: Paths) -> Result<Self, RuleError> {
+    /// Compiles one of many rules, which shares with the others what `regexes` has already.
+    ///
+    /// # Errors
+    /// Those of [`Rule::compile`].
+    pub fn compile_with(
+        spec: &Arc<RuleSpec>,
+        names: NameValidation,
+        regexes: &mut Regexes,
+    ) -> Result<Self, RuleError> {
         let action = action_of(spec)?;
-        let refuse = |engine_bytes| {
-            move |error: super::re2::Error| RuleError {
-                field: RuleField::Regex,
-                message: error.message,
-                hint: error.hint.map(str::to_owned),
-                engine_bytes,
-            }
+        let refuse = |error: super::re2::Error| RuleError {
+            field: RuleField::Regex,
+            message: error.message,
+            hint: error.hint.map(str::to_owned),
         };
         // A regex that the action does not use must still be one.
-        let pattern = Pattern::anchored(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse(0))?;
+        let mut regex = regexes.parse(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse)?;
         check(spec, action, names)?;
-        let matcher = |groups| Matcher::compile(&pattern, groups, paths).map_err(refuse(COMPILED_BYTES_MAX));
-        let template = |text: &Option<String>, default: &str| {
-            Template::new(text.as_deref().unwrap_or(default), &pattern.groups)
-        };
+        let groups = regex.groups();
+        let mut matcher = |groups| regex.matcher(groups).map_err(refuse);
+        let template =
+            |text: &Option<String>, default: &str| Template::new(text.as_deref().unwrap_or(default), &groups);
         let target = || spec.target_label.as_deref().unwrap_or_default().into();
         let operation = match action {
             Action::Replace => {
@@ -111,7 +117,7 @@ impl Rule {
             Action::Uppercase => Operation::Uppercase { target: target() },
         };
         Ok(Self {
-            spec: spec.clone(),
+            spec: Arc::clone(spec),
             names,
             sources: spec.source_labels.clone().unwrap_or_default().into_boxed_slice(),
             separator: spec.separator.as_deref().unwrap_or(DEFAULT_SEPARATOR).into(),
@@ -123,24 +129,6 @@ impl Rule {
     #[must_use]
     pub fn spec(&self) -> &RuleSpec {
         &self.spec
-    }
-
-    /// Bytes that the regex engine takes for its regex, compiled; 0 where the engine is not needed.
-    #[must_use]
-    pub fn engine_bytes(&self) -> usize {
-        match &self.operation {
-            Operation::Replace { matcher, .. }
-            | Operation::Keep(matcher)
-            | Operation::Drop(matcher)
-            | Operation::LabelMap { matcher, .. }
-            | Operation::LabelDrop(matcher)
-            | Operation::LabelKeep(matcher) => matcher.engine_bytes(),
-            Operation::KeepEqual { .. }
-            | Operation::DropEqual { .. }
-            | Operation::HashMod { .. }
-            | Operation::Lowercase { .. }
-            | Operation::Uppercase { .. } => 0,
-        }
     }
 
     /// Whether it goes through all labels and may set one twice, so that their order matters.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A rule as it stands in a file. None: the key is absent.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RuleSpec {
     /// `source_labels`.
     pub source_labels: Option<Vec<String>>,
@@ -66,8 +66,6 @@ pub struct RuleError {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// Bytes up to which its regex was compiled before it was refused: what finding this out has cost.
-    pub engine_bytes: usize,
 }
 
 /// As a one-line YAML flow map of the keys that are there: `{source_labels: [a], regex: b.*, action: keep}`.

@@ -23,16 +23,16 @@ use std::sync::Arc;
 
 use super::raw::{Given, List, RawFile, RawScrapeConfig, RawScrapeConfigFile, Section, Text};
 use super::report::{PathId, Report, Spot};
-use super::{Config, ConfigSource, ScrapeConfig, Severity};
+use super::{Config, ConfigSource, NameValidation, ScrapeConfig, Severity};
 use crate::glob::{self, GlobError};
-use crate::relabel::Rule;
+use crate::relabel::{Regexes, Rule, RuleSpec};
 use global::Global;
 
 /// Most files that `scrape_config_files` may name.
 const FILES_MAX: usize = 10_000;
 
-/// Most bytes that the regexes of a configuration may take when they are compiled, each once. One that compares texts
-/// without the regex engine takes none.
+/// Most bytes that the regexes of a configuration may take when they are compiled, each once: programs of the regex engine,
+/// and the texts, and the places of groups in them, of those that need no engine.
 const REGEX_BYTES_MAX: usize = 128 << 20;
 
 /// What a configuration is read for.
@@ -54,9 +54,9 @@ pub(crate) struct Builder<'a> {
     /// How many targets may still be looked at.
     targets_left: usize,
     /// Compiled rules by how they are written: jobs often share them.
-    compiled: HashMap<String, Rule>,
-    /// What is left of [`REGEX_BYTES_MAX`]; none: it was exceeded, and no more rules are compiled.
-    regex_bytes_left: Option<usize>,
+    compiled: HashMap<(Arc<RuleSpec>, NameValidation), Rule>,
+    /// Their regexes. Where these take more than [`REGEX_BYTES_MAX`], no more rules are compiled.
+    regexes: Regexes,
     /// The patterns of `scrape_config_files`.
     patterns: Vec<PathBuf>,
     /// Where each job name stands that was seen so far.
@@ -81,7 +81,7 @@ pub(crate) fn build(
         mode,
         targets_left: check::TARGETS_MAX,
         compiled: HashMap::new(),
-        regex_bytes_left: Some(REGEX_BYTES_MAX),
+        regexes: Regexes::default(),
         patterns: Vec::new(),
         jobs: HashMap::new(),
         server_keys: Vec::new(),

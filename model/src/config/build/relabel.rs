@@ -1,5 +1,7 @@
 //! Relabelling rules: from raw to compiled.
 
+use std::sync::Arc;
+
 use super::{Builder, REGEX_BYTES_MAX};
 use crate::config::NameValidation;
 use crate::config::raw::{Given, List, RawRule, Text};
@@ -19,48 +21,44 @@ impl Builder<'_> {
     }
 
     fn rule(&mut self, raw: &RawRule, spot: Spot, names: NameValidation) -> Option<Rule> {
-        let spec = self.spec(raw)?;
-        let written = format!("{names:?} {spec:?}");
+        let written = (Arc::new(self.spec(raw)?), names);
         if let Some(rule) = self.compiled.get(&written) {
             return Some(rule.clone());
         }
         // One error says that there are too many; what the rest of them holds is then no more of interest.
-        self.regex_bytes_left?;
-        match Rule::compile(&spec, names) {
-            Ok(rule) if self.regexes_fit(rule.engine_bytes(), raw, spot) => {
-                self.compiled.insert(written, rule.clone());
-                Some(rule)
+        if !self.regexes_fit() {
+            return None;
+        }
+        let compiled = Rule::compile_with(&written.0, names, &mut self.regexes);
+        if let Err(RuleError { field, message, hint }) = &compiled {
+            let (at, value) = remarks::place(raw, *field, spot);
+            let finding = self.report.error(at, message);
+            if let Some(value) = value {
+                finding.value(&value);
             }
-            Ok(_) => None,
-            Err(RuleError { field, message, hint, engine_bytes }) => {
-                let (at, value) = remarks::place(raw, field, spot);
-                let finding = self.report.error(at, message);
-                if let Some(value) = value {
-                    finding.value(&value);
-                }
-                if let Some(hint) = hint {
-                    finding.hint(hint);
-                }
-                // Finding out that a regex is too large takes as long as compiling one.
-                self.regexes_fit(engine_bytes, raw, spot);
-                None
+            if let Some(hint) = hint {
+                finding.hint(hint);
             }
         }
-    }
-
-    /// Takes note of what a rule's regex takes; false, and an error, where that is more than all may.
-    fn regexes_fit(&mut self, bytes: usize, raw: &RawRule, spot: Spot) -> bool {
-        self.regex_bytes_left = self.regex_bytes_left.and_then(|left| left.checked_sub(bytes));
-        if self.regex_bytes_left.is_none() {
+        // Finding out that a regex is too large takes as long as compiling one, and counts.
+        if !self.regexes_fit() {
             let mib = REGEX_BYTES_MAX >> 20;
             let (at, _) = remarks::place(raw, RuleField::Regex, spot);
             let message = format!(
                 "up to here the regexes of this configuration take more than {mib} MiB when they are compiled"
             );
-            let hint = "a regex that is written alike in several rules counts once; texts with | between them, prefixes and suffixes count nothing";
+            let hint = "a regex that is written alike in several rules counts once; texts with | between them take little more than their length where no rule asks for a group";
             self.report.error(at, message).hint(hint);
+            return None;
         }
-        self.regex_bytes_left.is_some()
+        let rule = compiled.ok()?;
+        self.compiled.insert(written, rule.clone());
+        Some(rule)
+    }
+
+    /// Whether the regexes so far take no more than all may.
+    fn regexes_fit(&self) -> bool {
+        self.regexes.bytes() <= REGEX_BYTES_MAX
     }
 
     /// The rule as it is written. `None` where a part of it could not be read.

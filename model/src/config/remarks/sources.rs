@@ -1,5 +1,7 @@
 //! Remarks on the labels that a relabelling rule reads.
 
+use std::cell::LazyCell;
+
 use super::rules::{NEIGHBOURS_MAX, Stage, Written, action};
 use crate::config::raw::{Given, RawRule, RawScrapeConfig};
 use crate::config::report::Report;
@@ -15,6 +17,7 @@ pub(super) fn labels_of_another_stage(
         return;
     }
     let sources = rule.source_labels.get().map_or(&[][..], |list| &**list);
+    let may_set_instance = LazyCell::new(|| may_set_instance(earlier));
     for source in sources {
         let Given::Is(name, spot) = source else { continue };
         if earlier.iter().any(|earlier| sets(earlier.raw, name)) {
@@ -27,7 +30,7 @@ pub(super) fn labels_of_another_stage(
                     .value(name)
                     .hint("move the rule to metric_relabel_configs, where samples are relabelled");
             }
-            Stage::Target { with_instance: false } if &**name == "instance" && !may_set_instance(earlier) => {
+            Stage::Target { with_instance: false } if &**name == "instance" && !*may_set_instance => {
                 report
                     .warning(
                         *spot,

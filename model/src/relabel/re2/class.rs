@@ -1,5 +1,7 @@
 //! Escapes and bracket expressions.
 
+use std::collections::HashSet;
+
 use super::parse::Parser;
 use super::{CLASS_RANGES_MAX, Class, ClassItem, Error, Node, unicode};
 
@@ -48,6 +50,7 @@ pub(super) fn bracket(parser: &mut Parser<'_>) -> Result<Class, Error> {
         parser.at += 1;
     }
     let mut class = Class { negated, fold: parser.flags.fold, items: Vec::new() };
+    let mut seen = HashSet::new();
     let mut first = true;
     // A `]` that stands first is a literal.
     while first || !parser.rest().starts_with(']') {
@@ -58,8 +61,11 @@ pub(super) fn bracket(parser: &mut Parser<'_>) -> Result<Class, Error> {
         };
         match item {
             // The same set once more changes nothing, and would cost the engine as much as the first.
-            Some(item) if class.items.contains(&item) => {}
-            Some(item) => class.items.push(item),
+            Some(item) if seen.contains(&item) => {}
+            Some(item) => {
+                seen.insert(item.clone());
+                class.items.push(item);
+            }
             None => class.items.extend(range(parser, start)?),
         }
         if class.items.len() > CLASS_RANGES_MAX {
@@ -120,6 +126,9 @@ fn class_character(parser: &mut Parser<'_>, bracket: usize) -> Result<u32, Error
 fn posix(parser: &mut Parser<'_>) -> Result<Option<ClassItem>, Error> {
     let rest = parser.rest();
     let Some(body) = rest.strip_prefix("[:") else { return Ok(None) };
+    if parser.last_named_class.is_none_or(|last| last < parser.at + 2) {
+        return Ok(None);
+    }
     let Some(end) = body.find(":]") else { return Ok(None) };
     let (name, negated) = match body[..end].strip_prefix('^') {
         Some(name) => (name, true),

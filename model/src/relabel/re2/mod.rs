@@ -34,6 +34,8 @@ mod emit;
 mod parse;
 mod unicode;
 
+use std::sync::Arc;
+
 /// Most bytes of a pattern. Prometheus has no such limit; an allowlist of 20,000 metric names stays below it.
 pub(super) const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -53,7 +55,7 @@ pub(super) struct Pattern {
     /// Its tree.
     pub(super) node: Node,
     /// The names of groups; a group's number is its index. 0 is the whole match, which has none.
-    pub(super) groups: Vec<Option<String>>,
+    pub(super) groups: Arc<[Option<String>]>,
 }
 
 /// A regular expression. Flags are resolved: no node depends on what stands around it.
@@ -99,7 +101,7 @@ pub(super) struct Class {
 }
 
 /// A part of a set of characters.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ClassItem {
     /// From the first to the second, both included.
     Range(char, char),

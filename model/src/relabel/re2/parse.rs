@@ -27,6 +27,7 @@ pub(super) fn parse(before: &str, regex: &str, after: &str) -> Result<Pattern, E
         level: Level::default(),
         groups: vec![None],
         last_repeat: None,
+        last_named_class: text.rfind(":]"),
     };
     while parser.at < text.len() {
         parser.step()?;
@@ -35,7 +36,7 @@ pub(super) fn parse(before: &str, regex: &str, after: &str) -> Result<Pattern, E
         return Err(missing_parenthesis(&parser, regex));
     }
     let Tree { node, .. } = parser.level.finish();
-    Ok(Pattern { node, groups: parser.groups })
+    Ok(Pattern { node, groups: parser.groups.into() })
 }
 
 /// A group is still open at the end: one of the user's, or the one around the regex, whose end the regex took.
@@ -119,6 +120,8 @@ pub(super) struct Parser<'t> {
     groups: Vec<Option<String>>,
     /// Where the repetition operator began that was read just before.
     last_repeat: Option<usize>,
+    /// Where the last `:]` stands, so that no `[:` looks for one in vain.
+    pub(super) last_named_class: Option<usize>,
 }
 
 impl<'t> Parser<'t> {
@@ -390,7 +393,12 @@ fn perl_hint(rest: &str) -> Option<&'static str> {
 /// where they are too big or the wrong way round; all is None where this is no repetition but literal text.
 #[expect(clippy::type_complexity, reason = "used once, just above")]
 fn counts(text: &str) -> Option<(Option<(u32, Option<u32>)>, usize)> {
-    let body = &text[1..text.find('}')?];
+    // The search ends where it is clear that this is no repetition: a text may be full of `{`.
+    let rest = text.strip_prefix('{')?;
+    let (body, rest) = rest.split_at(rest.find(|char: char| !matches!(char, ',' | '0'..='9'))?);
+    if !rest.starts_with('}') {
+        return None;
+    }
     let len = body.len() + 2;
     let (min, max) = match body.split_once(',') {
         None => {
