@@ -267,6 +267,7 @@ impl JobTargets {
                 }
             }
         }
+        self.forget_superseded(source, &known);
         if complete {
             known.retain(|_, held| {
                 let stays = held.round == round;
@@ -281,6 +282,18 @@ impl JobTargets {
             state.groups = known;
         }
         changed
+    }
+
+    /// Forgets what a source told that is no more, where the only one that came instead tells the same groups.
+    fn forget_superseded(&mut self, source: usize, known: &HashMap<Arc<str>, Held>) {
+        let mut superseded = Vec::new();
+        for inherited in &mut self.inherited {
+            if inherited.heirs.len() == 1 && inherited.heirs.contains(&source) {
+                let told_anew = |held: &mut Held| known.contains_key(&held.group.source);
+                superseded.extend(inherited.groups.extract_if(.., told_anew));
+            }
+        }
+        superseded.iter().for_each(|held| self.forget(held));
     }
 
     /// Relabels a group's targets and adds them to the active ones.

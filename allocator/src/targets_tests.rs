@@ -201,6 +201,21 @@ fn what_a_changed_source_has_told_stays_though_another_new_one_before_it_has_syn
 }
 
 #[test]
+fn a_group_that_the_only_successor_tells_anew_is_not_there_twice() {
+    let mut job_targets = JobTargets::new(job(ONE_SOURCE));
+    job_targets.update(0, Found::All(vec![group("g", &["a:1"]), group("h", &["b:1"])]));
+    job_targets.reconfigure(job(&ONE_SOURCE.replace("http://", "http://new-")));
+    assert_eq!(active(&job_targets), ["a:1", "b:1"]);
+    // It has not told everything yet: of the other group it may still tell.
+    assert!(job_targets.update(0, changes(&[group("g", &["a:2"])], &[], false)));
+    assert_eq!((active(&job_targets), job_targets.discovered()), (vec!["a:2", "b:1"], 2));
+    assert!(job_targets.update(0, changes(&[group("g", &["a:3"])], &[], false)));
+    assert_eq!(active(&job_targets), ["a:3", "b:1"]);
+    assert!(job_targets.update(0, changes(&[], &[], true)));
+    assert_eq!((active(&job_targets), job_targets.discovered()), (vec!["a:3"], 1));
+}
+
+#[test]
 fn a_target_that_the_file_has_no_more_goes_at_once_however_other_sources_do() {
     let keys = |targets: &str| format!("  static_configs: [{{targets: [{targets}]}}]\n{ONE_SOURCE}");
     let mut job_targets = JobTargets::new(job(&keys("'a:1', 'b:1'")));
