@@ -93,10 +93,14 @@ fn body(open: bool, step: usize, random: &mut SmallRng) -> Vec<u8> {
 /// brace, and times that come and go.
 fn differs(body: &[u8]) -> bool {
     body.split(|byte| *byte == b'\n').any(|line| {
-        let after_labels = line.iter().rposition(|byte| *byte == b'}').map_or(line, |at| &line[at..]);
+        // Where the value stands right behind the brace too.
+        let (after_labels, words_max) = match line.iter().rposition(|byte| *byte == b'}') {
+            Some(at) => (&line[at + 1..], 1),
+            None => (line, 2),
+        };
         let words =
             after_labels.split(|byte| [b' ', b'\t'].contains(byte)).filter(|word| !word.is_empty()).count();
-        if words > 2 && !line.starts_with(b"#") {
+        if words > words_max && !line.starts_with(b"#") {
             return true;
         }
         let quotes = line.iter().filter(|byte| **byte == b'"').count();
