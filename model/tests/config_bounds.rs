@@ -82,6 +82,21 @@ fn rules_with_as_many_places_as_groups_or_names_cost_what_their_length_does() {
 }
 
 #[test]
+fn replacements_are_shared_and_bounded() {
+    let rule = |at: usize, text: &str| {
+        format!("    - {{source_labels: [a], target_label: x{at}, replacement: {text}}}\n")
+    };
+    let job = |rules: &str| format!("scrape_configs:\n- job_name: a\n  relabel_configs:\n{rules}");
+    let first = rule(0, &format!("&a '{}'", "$1-".repeat(10_000)));
+    let others: String = (1..4_000).map(|at| rule(at, "*a")).collect();
+    assert!(load(Path::new("a.yml"), &One(job(&(first + &others)).into_bytes())).config.is_some());
+    let each: String = (0..400).map(|at| rule(at, &format!("'{at}{}'", "$1-".repeat(10_000)))).collect();
+    assert!(first_error(job(&each)).contains("regexes"));
+    let long = rule(0, &"$1".repeat(600_000));
+    assert_eq!(first_error(job(&long)), "longer than 1 MiB");
+}
+
+#[test]
 fn a_list_of_aliases_of_a_job_is_refused_before_it_fills_the_memory() {
     let text = format!("scrape_configs:\n  - &job {{job_name: a}}\n{}", "  - *job\n".repeat(70_000));
     assert_eq!(first_error(text), "this file stands for too many values");

@@ -8,6 +8,9 @@ use regex::Regex;
 
 use super::matcher::Captures;
 
+/// A longer text is no template: its places take fifty times what they are written in.
+pub(super) const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+
 /// A text with places for what groups caught.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Template {
@@ -70,6 +73,15 @@ impl Template {
             parts.push(Part::Text(literal.into_boxed_str()));
         }
         Self { parts: parts.into_boxed_slice(), unknown }
+    }
+
+    /// Bytes that it takes, but for what several places share.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::Group(_) | Part::FirstOf(_) => 0,
+        });
+        size_of_val(&*self.parts) + texts.sum::<usize>()
     }
 
     /// The text, where no group has a place in it.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::expand::Template;
 use super::matcher::{COMPILED_BYTES_MAX, Matcher, Paths};
 use super::re2::{Error, Pattern};
 
@@ -24,6 +25,8 @@ struct Known {
     tests: Option<Result<Arc<Matcher>, Error>>,
     /// For rules that ask what its groups caught.
     catches: Option<Result<Arc<Matcher>, Error>>,
+    /// What rules make of a match, by how it is written.
+    templates: HashMap<String, Arc<Template>>,
 }
 
 /// A regex that could be parsed.
@@ -66,7 +69,7 @@ impl Regexes {
             let names: usize = groups.iter().flatten().map(String::len).sum();
             *bytes += size_of_val(&*groups) + names;
             pattern = Some(parsed);
-            Ok(Known { groups, tests: None, catches: None })
+            Ok(Known { groups, tests: None, catches: None, templates: HashMap::new() })
         });
         match known {
             Ok(known) => Ok(Parsed { regex, known, bytes, paths: *paths, pattern }),
@@ -76,9 +79,15 @@ impl Regexes {
 }
 
 impl Parsed<'_> {
-    /// The names of its groups, by their numbers.
-    pub(super) fn groups(&self) -> Arc<[Option<String>]> {
-        Arc::clone(&self.known.groups)
+    /// A text with places for what its groups catch.
+    pub(super) fn template(&mut self, text: &str) -> Arc<Template> {
+        if let Some(template) = self.known.templates.get(text) {
+            return Arc::clone(template);
+        }
+        let template = Arc::new(Template::new(text, &self.known.groups));
+        *self.bytes += text.len() + template.bytes();
+        self.known.templates.insert(text.to_owned(), Arc::clone(&template));
+        template
     }
 
     /// The regex, compiled. `groups`: what its groups catch will be asked for.

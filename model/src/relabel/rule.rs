@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::RuleSpec;
 use super::check::{Action, action_of, check};
-use super::expand::Template;
+use super::expand::{TEMPLATE_BYTES_MAX, Template};
 use super::matcher::{Matcher, Paths};
 use super::regexes::Regexes;
 use super::spec::{RuleError, RuleField};
@@ -32,13 +32,13 @@ pub struct Rule {
 /// What a rule does, with what it needs for that.
 #[derive(Clone, Debug)]
 pub(super) enum Operation {
-    Replace { matcher: Arc<Matcher>, target: Template, replacement: Template },
+    Replace { matcher: Arc<Matcher>, target: Arc<Template>, replacement: Arc<Template> },
     Keep(Arc<Matcher>),
     Drop(Arc<Matcher>),
     KeepEqual { target: Box<str> },
     DropEqual { target: Box<str> },
     HashMod { target: Box<str>, modulus: u64 },
-    LabelMap { matcher: Arc<Matcher>, replacement: Template },
+    LabelMap { matcher: Arc<Matcher>, replacement: Arc<Template> },
     LabelDrop(Arc<Matcher>),
     LabelKeep(Arc<Matcher>),
     Lowercase { target: Box<str> },
@@ -56,7 +56,8 @@ impl Rule {
     ///
     /// # Errors
     /// What Prometheus 3.15 refuses is refused here, with the key that is wrong and a repair. Beyond that, a regex of
-    /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused.
+    /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused, and a `target_label` or
+    /// `replacement` of more than 1 MiB.
     pub fn compile(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
         Self::compile_with(&Arc::new(spec.clone()), names, &mut Regexes::default())
     }
@@ -88,31 +89,38 @@ impl Rule {
         // A regex that the action does not use must still be one.
         let mut regex = regexes.parse(spec.regex.as_deref().unwrap_or(DEFAULT_REGEX)).map_err(refuse)?;
         check(spec, action, names)?;
-        let groups = regex.groups();
-        let mut matcher = |groups| regex.matcher(groups).map_err(refuse);
-        let template =
-            |text: &Option<String>, default: &str| Template::new(text.as_deref().unwrap_or(default), &groups);
+        for (field, text) in
+            [(RuleField::TargetLabel, &spec.target_label), (RuleField::Replacement, &spec.replacement)]
+        {
+            if text.as_ref().is_some_and(|text| text.len() > TEMPLATE_BYTES_MAX) {
+                return Err(RuleError { field, message: "longer than 1 MiB".to_owned(), hint: None });
+            }
+        }
+        let mut template =
+            |text: &Option<String>, default: &str| regex.template(text.as_deref().unwrap_or(default));
         let target = || spec.target_label.as_deref().unwrap_or_default().into();
         let operation = match action {
             Action::Replace => {
                 let target = template(&spec.target_label, "");
                 let replacement = template(&spec.replacement, DEFAULT_REPLACEMENT);
-                let matcher = matcher(target.has_groups() || replacement.has_groups())?;
+                let groups = target.has_groups() || replacement.has_groups();
+                let matcher = regex.matcher(groups).map_err(refuse)?;
                 Operation::Replace { matcher, target, replacement }
             }
             Action::LabelMap => {
                 let replacement = template(&spec.replacement, DEFAULT_REPLACEMENT);
-                Operation::LabelMap { matcher: matcher(replacement.has_groups())?, replacement }
+                let matcher = regex.matcher(replacement.has_groups()).map_err(refuse)?;
+                Operation::LabelMap { matcher, replacement }
             }
-            Action::Keep => Operation::Keep(matcher(false)?),
-            Action::Drop => Operation::Drop(matcher(false)?),
+            Action::Keep => Operation::Keep(regex.matcher(false).map_err(refuse)?),
+            Action::Drop => Operation::Drop(regex.matcher(false).map_err(refuse)?),
             Action::KeepEqual => Operation::KeepEqual { target: target() },
             Action::DropEqual => Operation::DropEqual { target: target() },
             Action::HashMod => {
                 Operation::HashMod { target: target(), modulus: spec.modulus.unwrap_or_default().max(1) }
             }
-            Action::LabelDrop => Operation::LabelDrop(matcher(false)?),
-            Action::LabelKeep => Operation::LabelKeep(matcher(false)?),
+            Action::LabelDrop => Operation::LabelDrop(regex.matcher(false).map_err(refuse)?),
+            Action::LabelKeep => Operation::LabelKeep(regex.matcher(false).map_err(refuse)?),
             Action::Lowercase => Operation::Lowercase { target: target() },
             Action::Uppercase => Operation::Uppercase { target: target() },
         };

@@ -134,10 +134,14 @@ fn removes(written: &Written<'_>, label: &str) -> bool {
     drops(written, label) || (action(written.raw) == "replace" && sets())
 }
 
+/// Names of labels up to so many bytes are looked for in regexes, for each pair of a name and a rule.
+const NAME_BYTES_MAX: usize = 200;
+
 /// Whether this is a `labeldrop` or `labelkeep` that removes this label.
 pub(super) fn drops(written: &Written<'_>, label: &str) -> bool {
     let by_name = matches!(&*action(written.raw), "labeldrop" | "labelkeep");
-    let Some(rule) = written.rule.as_ref().filter(|_| by_name) else { return false };
+    let is_short = label.len() <= NAME_BYTES_MAX;
+    let Some(rule) = written.rule.as_ref().filter(|_| by_name && is_short) else { return false };
     let labels = Labels::from_pairs([(label, "x")]);
     let mut labels = LabelsBuilder::from_labels(&labels);
     Rules::new(vec![rule.clone()]).apply(&mut labels);
