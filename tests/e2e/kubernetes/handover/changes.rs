@@ -136,7 +136,8 @@ pub(super) async fn restarted_allocators(fleet: &mut Fleet<'_>) {
         })
         .await;
     }
-    slots_pass(1, 10).await;
+    // It may be over within as many seconds.
+    slots_pass(3, 10).await;
     fleet.audit("kubectl rollout restart of the Deployment", &begun, count).await;
 }
 
