@@ -1,40 +1,23 @@
 //! The API as a scraper meets it: the routes with a running allocator behind them, no socket.
 
 use std::io::Read;
-use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
-use promring_model::config::{Config, ConfigSource, load};
+use promring_model::config::Config;
 use promring_net::shutdown::Shutdown;
 use promring_proto::api::{Assignment, MemberReport, ReportAnswer};
 use tower::ServiceExt;
 
 use super::*;
 
-struct Text(&'static str);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &FilePath) -> Result<Vec<u8>, String> {
-        Ok(self.0.as_bytes().to_vec())
-    }
-
-    fn glob(&self, _pattern: &FilePath) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 const CONFIG: &str = "allocator: {settle: 0s, members: static, scrapers: [a, b]}\n\
     scrape_configs: [{job_name: web, static_configs: [{targets: ['t:1', 't:2', 't:3']}]}]";
 
 fn config() -> Arc<Config> {
-    Arc::new(load(FilePath::new("test.yml"), &Text(CONFIG)).config.unwrap())
+    Arc::new(crate::testing::config_in(CONFIG))
 }
 
 /// An allocator that runs, and its routes.

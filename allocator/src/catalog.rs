@@ -228,32 +228,13 @@ fn show_counts(job: &str, failed: usize, duplicates: u64, discovered: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use promring_model::config::{ConfigSource, Discovery, load};
+    use promring_model::config::Discovery;
 
     use super::*;
 
-    struct Text(String);
-
-    impl ConfigSource for Text {
-        fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-            Ok(self.0.clone().into_bytes())
-        }
-
-        fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-            Ok(Vec::new())
-        }
-
-        fn env(&self, _name: &str) -> Option<String> {
-            None
-        }
-    }
-
     fn config(jobs: &str) -> Config {
-        let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs: [{jobs}]")));
-        loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+        crate::testing::config_in(&format!("scrape_configs: [{jobs}]"))
     }
 
     /// Sources that found one target twice, and one that fails.

@@ -31,6 +31,8 @@ pub mod scaling;
 pub mod state;
 mod succession;
 pub mod targets;
+#[cfg(test)]
+mod testing;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

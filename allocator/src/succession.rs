@@ -57,28 +57,10 @@ pub(crate) fn fates(before: &[Discovery], now: &[Discovery]) -> Vec<Fate> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
-    use promring_model::config::{ConfigSource, load};
     use proptest::prelude::*;
 
     use super::*;
-
-    struct Text(String);
-
-    impl ConfigSource for Text {
-        fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-            Ok(self.0.clone().into_bytes())
-        }
-
-        fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-            Ok(Vec::new())
-        }
-
-        fn env(&self, _name: &str) -> Option<String> {
-            None
-        }
-    }
+    use crate::testing::config_in;
 
     /// Sources as words: `hX` asks http://X/, `dX` asks DNS, `sX` is the static target X.
     fn sources(words: &str) -> Vec<Discovery> {
@@ -90,7 +72,7 @@ mod tests {
                 _ => format!("static_configs: [{{targets: ['{name}:1']}}]"),
             };
             let text = format!("scrape_configs: [{{job_name: web, {keys}}}]");
-            let config = load(Path::new("test.yml"), &Text(text)).config.unwrap();
+            let config = config_in(&text);
             config.scrape_configs[0].discovery[0].clone()
         };
         words.split_whitespace().map(one).collect()

@@ -1,31 +1,11 @@
 //! What becomes of groups as they come, change and go.
 
-use std::path::{Path, PathBuf};
-
-use promring_model::config::{ConfigSource, load};
-
 use super::*;
-
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
+use crate::testing::config_in;
 
 /// The job `web` with these further keys.
 fn job(keys: &str) -> Arc<ScrapeConfig> {
-    let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs:\n- job_name: web\n{keys}")));
-    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let config = config_in(&format!("scrape_configs:\n- job_name: web\n{keys}"));
     Arc::clone(&config.scrape_configs[0])
 }
 

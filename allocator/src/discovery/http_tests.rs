@@ -1,33 +1,17 @@
 //! http_sd against a server on a socket.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::IntoResponse;
-use promring_model::config::{ConfigSource, Discovery, load};
+use promring_model::config::Discovery;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::discovery::Update;
-
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
+use crate::testing::config_in;
 
 /// What the server answers, and what it was asked with.
 #[derive(Clone)]
@@ -62,8 +46,7 @@ async fn serve(first: Answer, refresh_interval: &str) -> (Server, HttpDiscovery)
     let text = format!(
         "scrape_configs: [{{job_name: j, http_sd_configs: [{{url: '{url}', refresh_interval: {refresh_interval}, basic_auth: {{username: u, password: p}}}}]}}]"
     );
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let config = config_in(&text);
     let Discovery::Http(config) = config.scrape_configs[0].discovery[0].clone() else { panic!("http") };
     (server, *config)
 }

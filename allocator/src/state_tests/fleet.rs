@@ -1,31 +1,15 @@
 //! An allocator's state and its scrapers in simulated time, with messages that take none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
-use promring_model::config::{Config, ConfigSource, Discovery, load};
+use promring_model::config::{Config, Discovery};
 use promring_model::handover::{Effect, Grant, Member, MemberOptions, Name, Progress, Reply, Saved, Told};
 use promring_model::target::{Target, TargetId, TargetKey};
 use promring_proto::api::{Assignment, Health, QueueReport, Report, ReportAnswer, TargetReport, Version};
 
 use crate::discovery::Found;
 use crate::state::State;
-
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
+use crate::testing::config_in;
 
 /// A configuration whose job `web` has the targets `t:1` to `t:n`, with further keys of that job, and further jobs.
 pub(super) fn config(targets: usize, keys: &str) -> Config {
@@ -34,8 +18,7 @@ pub(super) fn config(targets: usize, keys: &str) -> Config {
         "allocator: {{settle: 5s, lapse: 15s}}\nscrape_configs:\n- job_name: web\n  static_configs: [{{targets: [{}]}}]\n{keys}",
         targets.join(", ")
     );
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    config_in(&text)
 }
 
 /// Tells the state what its static sources find.

@@ -1,11 +1,10 @@
 //! Follows what sources tell, as the allocator does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use promring_model::config::{Config, ConfigSource, load};
+use promring_model::config::Config;
 use tokio::sync::mpsc;
 
 use super::super::watch::Timing;
@@ -41,27 +40,10 @@ pub(crate) struct Following {
     generation: u64,
 }
 
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 /// The configuration with these scrape configs; `API` stands for the server.
 pub(crate) fn config(server: &ApiServer, jobs: &str) -> Config {
     let jobs = jobs.replace("API", &format!("api_server: 'http://{}'", server.address));
-    let loaded = load(Path::new("test.yml"), &Text(format!("scrape_configs:\n{jobs}\n")));
-    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    crate::testing::config_in(&format!("scrape_configs:\n{jobs}\n"))
 }
 
 /// Pauses that are short, so that tests need not wait for them, and patience enough for a busy machine.
