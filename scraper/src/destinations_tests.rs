@@ -1,6 +1,6 @@
 //! Destinations with real queues and real receivers: what a reload, a bound and a second do to samples.
 
-use promring_model::config::{ConfigSource, WhenFull, load};
+use promring_model::config::WhenFull;
 use promring_model::labels::{Labels, LabelsBuilder};
 use promring_model::target::TargetKey;
 
@@ -16,26 +16,9 @@ use crate::sink::Way;
 #[path = "fences_tests.rs"]
 mod fences;
 
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 fn config(remote_write: &str, scraper: &str) -> Config {
     let text = format!("remote_write: [{remote_write}]\nscraper: {{{scraper}}}\n");
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics))
+    crate::testing::config_in(&text)
 }
 
 /// A destination with short pauses and these keys of `queue_config`.

@@ -19,8 +19,7 @@ fn destinations(entries: &[(&str, &str)]) -> Vec<Arc<RemoteWrite>> {
         ));
         keys.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics)).remote_write
+    crate::testing::config_in(&text).remote_write
 }
 
 fn open(configs: &[Arc<RemoteWrite>]) -> (Sending, tempfile::TempDir) {

@@ -16,8 +16,7 @@ fn telling(url: &str, keys: &str, families: &[(&str, MetricType, &str)]) -> (Sen
         "remote_write:\n- name: prod\n  url: {url}\n  queue_config: {{min_backoff: 1ms, max_backoff: 5ms}}\n  \
          metadata_config: {{send_interval: 20ms, max_samples_per_send: 2}}\n{keys}"
     );
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let config = crate::testing::config_in(&text);
     let mut sending = Sending::open(dir.path(), &config.remote_write, &QueueSettings::default());
     let shared = Arc::new(Shared::default());
     let kept = expose(&shared, families);

@@ -14,7 +14,7 @@ mod v2_delivery;
 use std::path::{Path, PathBuf};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use promring_model::config::{ConfigSource, QueueSettings, load};
+use promring_model::config::QueueSettings;
 use promring_proto::remote_write::{v1, v2};
 
 use super::*;
@@ -28,30 +28,13 @@ struct Sending {
     metrics: PrometheusHandle,
 }
 
-struct Text(String);
-
-impl ConfigSource for Text {
-    fn read(&self, _path: &Path) -> Result<Vec<u8>, String> {
-        Ok(self.0.clone().into_bytes())
-    }
-
-    fn glob(&self, _pattern: &Path) -> Result<Vec<PathBuf>, String> {
-        Ok(Vec::new())
-    }
-
-    fn env(&self, _name: &str) -> Option<String> {
-        None
-    }
-}
-
 /// A destination of one lane with short pauses; `keys` are added to its `queue_config`.
 fn destination(name: &str, url: &str, keys: &str) -> Arc<RemoteWrite> {
     let text = format!(
         "remote_write:\n- name: {name}\n  url: {url}\n  headers: {{X-Tenant: a}}\n  \
          queue_config: {{max_shards: 1, min_backoff: 1ms, max_backoff: 5ms{keys}}}\n"
     );
-    let loaded = load(Path::new("test.yml"), &Text(text));
-    let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let config = crate::testing::config_in(&text);
     Arc::clone(&config.remote_write[0])
 }
 
