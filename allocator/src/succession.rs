@@ -1,9 +1,10 @@
 //! What becomes of a job's sources when its configuration changes.
 //!
-//! The rule: sources that are as they were go on, whatever becomes of the others. Which of several that are new came instead of which
-//! that is no more, the file does not say. So what one that is no more has told stays until all new ones of its kind have told
-//! everything; where none of its kind is new, all new ones that have to ask somebody. Where there are none of these either it goes at
-//! once: nothing came instead. Where a single one came instead, a group that this tells is no longer the old one's. Otherwise a changed URL would empty the job for a moment, or for as long as the new one is down.
+//! The rule: sources that are as they were go on, whatever becomes of the others. Which of several that are new came instead of
+//! which that is no more, the file does not say. So what one that is no more has told stays until all new ones of its kind have
+//! told everything; where none of its kind is new, all new ones that have to ask somebody. Otherwise a changed URL would empty the
+//! job for a moment, or for as long as the new one is down. Where a single one came instead, a group that it tells is no longer the
+//! old one's. Where none came instead, what was told goes at once.
 
 use std::mem::discriminant;
 
