@@ -1,6 +1,8 @@
 //! Writing messages by hand into memory that was made before. Where it is written stays in a register; a growing vector would
 //! look up its length and its room for every byte, and write the length back.
 
+use std::ops::Range;
+
 use crate::varint::varint_len;
 
 /// A room has at least so many bytes once something was written.
@@ -67,6 +69,43 @@ pub fn append(out: &mut Vec<u8>, write: impl FnMut(&mut Pen<'_>) -> Option<()>) 
     *out = room.memory;
 }
 
+/// A copy of so many bytes is one load and one store.
+const CHUNK: usize = 16;
+
+/// Bytes that are written often, with room behind them: a few of them are copied as a whole chunk, of which what is too much is
+/// written over by what comes next. How many they are is then no jump that has to be foreseen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Padded(Vec<u8>);
+
+impl Padded {
+    /// Makes it hold what `write` appends to a vector.
+    pub fn fill(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.clear();
+        write(&mut self.0);
+        self.0.extend([0; CHUNK]);
+    }
+
+    /// The bytes without the room.
+    #[inline]
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0[..self.len()]
+    }
+
+    /// How many bytes there are.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len().saturating_sub(CHUNK)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Writes from the front of a slice on. What is written gives None where there is no room for it.
 ///
 /// What is not inlined gets the slice and the place, and never the pen: whose address is given away lives in memory.
@@ -105,6 +144,27 @@ impl Pen<'_> {
         copy(bytes, self.out.get_mut(self.at..)?.get_mut(..bytes.len())?);
         self.at += bytes.len();
         Some(())
+    }
+
+    /// A part of bytes that are written often.
+    #[inline]
+    pub fn part(&mut self, from: &Padded, part: Range<usize>) -> Option<()> {
+        let len = part.end - part.start;
+        if len <= CHUNK
+            && let Some(chunk) = from.0.get(part.start..).and_then(|from| from.first_chunk::<CHUNK>())
+            && let Some(place) = self.out.get_mut(self.at..).and_then(|out| out.first_chunk_mut())
+        {
+            *place = *chunk;
+            self.at += len;
+            return Some(());
+        }
+        self.bytes(from.0.get(part)?)
+    }
+
+    /// All of some bytes that are written often.
+    #[inline]
+    pub fn padded(&mut self, from: &Padded) -> Option<()> {
+        self.part(from, 0..from.len())
     }
 
     /// A number.
@@ -264,6 +324,30 @@ mod tests {
                 pen.set_length(one)
             });
             prop_assert_eq!(written.is_some(), room >= expected.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_of_padded_bytes_is_what_it_was(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            ends in (0..40_usize, 0..40_usize),
+            room in 0..60_usize,
+        ) {
+            let mut padded = Padded::default();
+            prop_assert!(padded.is_empty());
+            padded.fill(|out| out.extend_from_slice(&bytes));
+            prop_assert_eq!(padded.as_slice(), &*bytes);
+            let (one, other) = (ends.0.min(bytes.len()), ends.1.min(bytes.len()));
+            let part = one.min(other)..one.max(other);
+            let mut memory = vec![0xff; room];
+            let mut pen = Pen { out: &mut memory, at: 0 };
+            let written = pen.part(&padded, part.clone());
+            let at = pen.at;
+            prop_assert_eq!(written.is_some(), part.len() <= room);
+            if written.is_some() {
+                prop_assert_eq!(&memory[..at], &bytes[part]);
+            }
         }
     }
 

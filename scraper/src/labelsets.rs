@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use promring_model::labels::LabelsBuilder;
-use promring_proto::pen::Pen;
+use promring_proto::pen::{Padded, Pen};
 use promring_proto::remote_write::v1;
 use promring_proto::varint::{self, push_varint};
 
@@ -364,7 +364,7 @@ pub struct KnownRefs {
     /// Base and shape that they are of.
     of: Option<(u64, u64)>,
     /// Packed, as they stand before and after the own values.
-    bytes: Vec<u8>,
+    bytes: Padded,
     /// Where each own value belongs.
     places: Vec<usize>,
 }
@@ -391,30 +391,32 @@ impl LabelSet<'_> {
         }
         let (mut values, mut start) = (self.values, 0);
         for &place in &known.places {
-            pen.bytes(&known.bytes[start..place])?;
+            pen.part(&known.bytes, start..place)?;
             pen.varint(reference(read(&mut values)).into())?;
             start = place;
         }
-        pen.bytes(&known.bytes[start..])
+        pen.part(&known.bytes, start..known.bytes.len())
     }
 
     fn learn_refs(&self, known: &mut KnownRefs, reference: &mut impl FnMut(Symbol) -> u32) {
         known.of = Some((self.base_id, self.shape.id));
-        known.bytes.clear();
-        known.places.clear();
-        for slot in &self.shape.slots {
-            match slot {
-                Slot::Base(place) => {
-                    let label = &self.base[*place as usize];
-                    push_varint(&mut known.bytes, reference(label.name).into());
-                    push_varint(&mut known.bytes, reference(label.value).into());
-                }
-                Slot::Own(name) => {
-                    push_varint(&mut known.bytes, reference(*name).into());
-                    known.places.push(known.bytes.len());
+        let KnownRefs { bytes, places, .. } = known;
+        places.clear();
+        bytes.fill(|bytes| {
+            for slot in &self.shape.slots {
+                match slot {
+                    Slot::Base(place) => {
+                        let label = &self.base[*place as usize];
+                        push_varint(bytes, reference(label.name).into());
+                        push_varint(bytes, reference(label.value).into());
+                    }
+                    Slot::Own(name) => {
+                        push_varint(bytes, reference(*name).into());
+                        places.push(bytes.len());
+                    }
                 }
             }
-        }
+        });
     }
 }
 

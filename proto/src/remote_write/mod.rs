@@ -1,5 +1,6 @@
 //! Remote write: what samples travel in.
 
+use crate::pen::Padded;
 use crate::varint::push_varint;
 
 pub mod histogram;
@@ -29,7 +30,7 @@ pub fn stale_marker() -> f64 {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TimeField {
     timestamp_ms: i64,
-    bytes: Vec<u8>,
+    bytes: Padded,
 }
 
 impl TimeField {
@@ -43,12 +44,13 @@ impl TimeField {
 
     fn encode(&mut self, timestamp_ms: i64) {
         self.timestamp_ms = timestamp_ms;
-        self.bytes.clear();
-        // proto3 leaves out fields of value zero.
-        if timestamp_ms != 0 {
-            self.bytes.push(0x10); // Sample.timestamp = 2, varint
-            push_varint(&mut self.bytes, timestamp_ms as u64);
-        }
+        self.bytes.fill(|bytes| {
+            // proto3 leaves out fields of value zero.
+            if timestamp_ms != 0 {
+                bytes.push(0x10); // Sample.timestamp = 2, varint
+                push_varint(bytes, timestamp_ms as u64);
+            }
+        });
     }
 }
 

@@ -184,7 +184,7 @@ pub fn put_sample_series(
         pen.array([9 + time.bytes.len() as u8, 0x09])?; // Sample.value = 1, fixed64
         pen.array(value.to_bits().to_le_bytes())?;
     }
-    pen.bytes(&time.bytes)?;
+    pen.padded(&time.bytes)?;
     pen.bytes(exemplars)?;
     pen.set_length(series).map(drop)
 }

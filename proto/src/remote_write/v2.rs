@@ -254,7 +254,7 @@ pub fn put_sample(
         pen.array([9 + times_len, 0x09])?; // Sample.value = 1, fixed64
         pen.array(value_bits.to_le_bytes())?;
     }
-    pen.bytes(&time.bytes)?;
+    pen.padded(&time.bytes)?;
     if start_len > 0 {
         pen.byte(0x18)?; // Sample.start_timestamp = 3, varint
         pen.varint(start_ms as u64)?;

@@ -1,7 +1,7 @@
 //! The request that a lane is filling, until it is compressed and becomes a record of the queue.
 
 use promring_model::config::{ProtobufMessage, RemoteWrite};
-use promring_proto::pen::{Pen, Room, append};
+use promring_proto::pen::{Padded, Pen, Room, append};
 use promring_proto::remote_write::{TimeField, v1, v2};
 use promring_proto::varint::push_varint;
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 struct Described {
     family: Option<Family>,
-    metadata: Vec<u8>,
+    metadata: Padded,
 }
 
 impl Batch {
@@ -149,9 +149,11 @@ impl Batch {
                 let begun = v2::begin_series(pen)?;
                 labels.write_refs(known, |symbol| table.reference(symbol, symbols), pen)?;
                 v2::put_sample(&begun, value_bits, time, sample.start_ms, pen)?;
-                pen.bytes(tail)?;
+                if !tail.is_empty() {
+                    pen.bytes(tail)?;
+                }
                 if let Some(family) = family {
-                    pen.bytes(described.of(family, table, symbols))?;
+                    pen.padded(described.of(family, table, symbols))?;
                 }
                 v2::end_series(&begun, pen)
             }),
@@ -161,7 +163,7 @@ impl Batch {
                     labels.write_refs(known, |symbol| table.reference(symbol, symbols), pen)
                 });
                 if let Some(family) = family {
-                    tail.extend_from_slice(described.of(family, table, symbols));
+                    tail.extend_from_slice(described.of(family, table, symbols).as_slice());
                 }
                 histogram.clear();
                 v2::push_histogram_series(&self.labels, content, sample.start_ms, tail, histogram);
@@ -236,7 +238,7 @@ impl Batch {
 impl Described {
     /// A family, encoded for this request.
     #[inline]
-    fn of(&mut self, family: &Family, table: &mut RequestSymbols, symbols: &Reading<'_>) -> &[u8] {
+    fn of(&mut self, family: &Family, table: &mut RequestSymbols, symbols: &Reading<'_>) -> &Padded {
         if self.family.as_ref() != Some(family) {
             self.encode(family, table, symbols);
         }
@@ -245,11 +247,10 @@ impl Described {
 
     fn encode(&mut self, family: &Family, table: &mut RequestSymbols, symbols: &Reading<'_>) {
         self.family = Some(*family);
-        self.metadata.clear();
         // The empty text is the first of every table.
         let mut reference =
             |symbol| if symbols.text(symbol).is_empty() { 0 } else { table.reference(symbol, symbols) };
         let (help, unit) = (reference(family.help), reference(family.unit));
-        v2::push_metadata(family.kind, help, unit, &mut self.metadata);
+        self.metadata.fill(|metadata| v2::push_metadata(family.kind, help, unit, metadata));
     }
 }
