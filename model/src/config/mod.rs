@@ -10,6 +10,7 @@ mod foreign;
 mod groups;
 mod hash;
 mod hints;
+mod masked;
 mod raw;
 mod remarks;
 mod report;

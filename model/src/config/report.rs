@@ -222,7 +222,7 @@ impl Report {
             column: spot.column as usize,
             path: self.path(spot.path),
             value: None,
-            message: super::diagnostic::message(message),
+            message: super::diagnostic::text(message),
             hint: None,
         }
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Builder, Mode, paths};
-use crate::config::hints;
+use crate::config::masked;
 use crate::config::raw::{Given, RawScrapeConfig};
 use crate::config::report::Spot;
 use crate::config::{Discovery, ScrapeConfig, Severity, groups};
@@ -51,7 +51,7 @@ impl Builder<'_> {
             Assembled::Dropped { .. } => return,
         };
         let address = own.get(ADDRESS).unwrap_or_default();
-        let shown = hints::without_password(address);
+        let shown = masked::value(address);
         let message = if shown == address {
             message
         } else {
