@@ -174,6 +174,24 @@ pub(crate) fn file_sd_path(path: &str) -> &'static str {
     }
 }
 
+/// The name of a protocol that is written as HTTP has it, by its media type, or in a word. `None`: it is not recognised.
+pub(crate) fn scrape_protocol(text: &str) -> Option<&'static str> {
+    let plain: String = text.to_ascii_lowercase().chars().filter(|c| !c.is_whitespace()).collect();
+    let (kind, parameters) = plain.split_once(';').unwrap_or((&plain, ""));
+    let version = parameters.split(';').find_map(|parameter| parameter.strip_prefix("version="));
+    let version = version.map(|version| version.trim_matches('"'));
+    Some(match (kind, version) {
+        ("application/vnd.google.protobuf" | "protobuf" | "proto" | "prometheusprotobuf", _) => {
+            "PrometheusProto"
+        }
+        ("text/plain", Some("1.0.0")) => "PrometheusText1.0.0",
+        ("text/plain" | "text" | "prometheus" | "prometheustext" | "plaintext", _) => "PrometheusText0.0.4",
+        ("application/openmetrics-text", Some("0.0.1")) => "OpenMetricsText0.0.1",
+        ("application/openmetrics-text" | "openmetrics" | "openmetricstext", _) => "OpenMetricsText1.0.0",
+        _ => return None,
+    })
+}
+
 /// How to write a URL that could not be used.
 pub(crate) fn url(text: &str) -> String {
     if let Some(hint) = variable_hint(text) {
@@ -221,6 +239,25 @@ mod tests {
         assert_eq!(url("httpbin.org/write"), "write http://httpbin.org/write or https://httpbin.org/write");
         for text in ["http:a/b", "https:/a/b", "http;//a/b", "http", "/a", ""] {
             assert_eq!(url(text), "write http://HOST:PORT/PATH", "{text}");
+        }
+    }
+
+    #[test]
+    fn protocols_that_are_written_as_media_types_get_their_name() {
+        for (text, name) in [
+            ("text/plain", "PrometheusText0.0.4"),
+            ("text/plain; version=0.0.4; charset=utf-8", "PrometheusText0.0.4"),
+            ("Text/Plain;charset=utf-8;version=\"1.0.0\"", "PrometheusText1.0.0"),
+            ("application/openmetrics-text; version=0.0.1", "OpenMetricsText0.0.1"),
+            ("application/openmetrics-text;version=1.0.0", "OpenMetricsText1.0.0"),
+            ("application/vnd.google.protobuf; encoding=delimited", "PrometheusProto"),
+            ("OpenMetrics", "OpenMetricsText1.0.0"),
+            ("protobuf", "PrometheusProto"),
+        ] {
+            assert_eq!(scrape_protocol(text), Some(name), "{text}");
+        }
+        for other in ["", "text/html", "PrometheusText0.0.4", "prometheusproto", "json"] {
+            assert_eq!(scrape_protocol(other), None, "{other}");
         }
     }
 
