@@ -67,14 +67,14 @@ impl Diagnostic {
 
     /// Adds what to write instead.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(text(hint.into()));
+        self.hint = Some(text(&hint.into()));
         self
     }
 }
 
 /// A message or a hint as it is shown.
-pub(super) fn text(text: String) -> String {
-    shortened(masked::text(&text), TEXT_CHARS_MAX)
+pub(super) fn text(text: &str) -> String {
+    shortened(masked::text(text), TEXT_CHARS_MAX)
 }
 
 /// On one line, and nothing that a terminal would take for a command: what stands in quotes can hold any character.
@@ -147,6 +147,6 @@ mod tests {
         let mut finding = diagnostic();
         finding.hint(format!("write {}", "ä".repeat(1_000_000)));
         assert_eq!(finding.hint.unwrap().chars().count(), TEXT_CHARS_MAX + 1);
-        assert_eq!(text("x".repeat(TEXT_CHARS_MAX)).len(), TEXT_CHARS_MAX);
+        assert_eq!(text(&"x".repeat(TEXT_CHARS_MAX)).len(), TEXT_CHARS_MAX);
     }
 }
