@@ -53,6 +53,93 @@ fn texts_full_of_variables_cost_what_their_length_does() {
     }
 }
 
+/// Each value alone is short enough; thirty of them would be thirty times 1 MB of every series.
+#[test]
+fn external_labels_are_bounded_together() {
+    let labels = |count: usize| -> String { (0..count).map(|at| format!("l{at}: *a, ")).collect() };
+    let file = |count| {
+        format!("global: {{external_labels: {{a: &a '{}', {}}}}}\n", "v".repeat(1 << 20), labels(count))
+    };
+    assert_eq!(
+        first_error(file(16)),
+        "up to here, external labels have more than 16 MiB, with variables expanded"
+    );
+    assert!(load(Path::new("a.yml"), &One(file(15).into_bytes())).config.is_some());
+}
+
+/// A source that counts what is read.
+struct Counted {
+    file: String,
+    reads: std::cell::Cell<usize>,
+}
+
+impl ConfigSource for Counted {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.reads.set(self.reads.get() + 1);
+        let text = match path.to_string_lossy() {
+            name if name.ends_with("jobs.yml") => "scrape_configs: [{job_name: included}]",
+            name if name.ends_with("targets.yml") => "[{targets: ['a:1']}]",
+            name if name.ends_with("secret") => "hidden",
+            _ => &self.file,
+        };
+        Ok(text.as_bytes().to_vec())
+    }
+
+    fn glob(&self, pattern: &Path) -> Result<Vec<PathBuf>, String> {
+        Ok(vec![pattern.to_owned()])
+    }
+
+    fn env(&self, _: &str) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn a_file_that_is_named_thousands_of_times_is_read_once() {
+    let loaded = |file: String| {
+        let source = Counted { file, reads: std::cell::Cell::default() };
+        (check(Path::new("a.yml"), &source), source.reads.get())
+    };
+    let (included, reads) = loaded(format!("scrape_config_files: [{}]", "jobs.yml, ".repeat(5_000)));
+    let errors: Vec<_> =
+        included.diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    let [error] = &*errors else { panic!("{errors:?}") };
+    assert!(error.message.contains("a second time") && error.path == "scrape_config_files[1]", "{error}");
+    assert_eq!((reads, included.files.len()), (2, 2));
+    let job = |at: usize| {
+        format!(
+            "- {{job_name: j{at}, bearer_token_file: secret, file_sd_configs: [{{files: [targets.yml]}}]}}\n"
+        )
+    };
+    let jobs: String = (0..1_000).map(job).collect();
+    let (shared, reads) = loaded(format!("scrape_configs:\n{jobs}"));
+    assert!(shared.config.is_some(), "{:?}", shared.diagnostics.first());
+    assert_eq!(reads, 3);
+}
+
+/// What each target costs is bounded by what its rules are and make, and what is not looked at is said.
+#[test]
+fn targets_are_looked_at_as_far_as_their_rules_allow() {
+    let file = |targets: usize, rules: &str| {
+        let targets: String = (0..targets).map(|at| format!("'h{at}:1', ")).collect();
+        format!(
+            "scrape_configs: [{{job_name: a, static_configs: [{{targets: [{targets}]}}], relabel_configs: [{rules}]}}]"
+        )
+    };
+    let left_out = |file: String| {
+        let Loaded { config, diagnostics, .. } = load(Path::new("a.yml"), &One(file.into_bytes()));
+        assert!(config.is_some());
+        diagnostics.iter().filter(|found| found.message.contains("not looked at any more")).count()
+    };
+    let rule = "{source_labels: [__address__], target_label: a}, ";
+    assert_eq!(left_out(file(1_000, &rule.repeat(100))), 0);
+    assert_eq!(left_out(file(5_500, &rule.repeat(2_000))), 1);
+    // Twenty rules that double a value, and it is a megabyte.
+    let doubles = "{source_labels: [a], target_label: a, replacement: $1$1}, ".repeat(20);
+    let grown = format!("{{target_label: a, replacement: x}}, {doubles}");
+    assert_eq!(left_out(file(200, &grown)), 1);
+}
+
 /// Each is a rule or two in some hundred kilobytes, which took gigabytes or minutes.
 #[test]
 fn rules_with_as_many_places_as_groups_or_names_cost_what_their_length_does() {
@@ -62,8 +149,8 @@ fn rules_with_as_many_places_as_groups_or_names_cost_what_their_length_does() {
     };
     let shared = rule(&format!(
         "source_labels: [a], target_label: b, regex: '{}', replacement: '{}'",
-        "(?P<g>)".repeat(20_000),
-        "$g.".repeat(20_000)
+        "(?P<g>)".repeat(500),
+        "$g.".repeat(300_000)
     ));
     let loaded = load(Path::new("a.yml"), &One(shared.into_bytes()));
     assert!(loaded.config.is_some(), "{:?}", loaded.diagnostics);
@@ -126,6 +213,29 @@ fn maps_that_are_merged_again_and_again_count_although_their_keys_are_there_alre
     let left_out = &diagnostics.last().unwrap().message;
     let count: usize = left_out.split(' ').find_map(|word| word.parse().ok()).unwrap();
     assert!(count < 600_000, "{left_out}, of sixteen millions");
+}
+
+/// An engine keeps the places of all groups for each of its states: a few kilobytes of groups took gigabytes.
+#[test]
+fn a_regex_whose_groups_would_fill_the_memory_is_refused_where_they_are_asked_for() {
+    let file = |groups: usize, rule: &str| {
+        let regex = format!("{}[a-z]*\\w+", "()".repeat(groups));
+        let value = "ab".repeat(3_000);
+        format!(
+            "scrape_configs: [{{job_name: a, static_configs: [{{targets: ['a:1'], labels: {{l: {value}}}}}], \
+             relabel_configs: [{{source_labels: [l], regex: '{regex}', {rule}}}]}}]"
+        )
+    };
+    for groups in [1_000, 30_000] {
+        let message = first_error(file(groups, "target_label: t, replacement: $1"));
+        assert!(message.contains(&format!("{groups} groups")), "{message}");
+    }
+    for (groups, rule) in
+        [(500, "target_label: t, replacement: $1"), (30_000, "target_label: t, replacement: x")]
+    {
+        let Loaded { config, diagnostics, .. } = load(Path::new("a.yml"), &One(file(groups, rule).into()));
+        assert!(config.is_some(), "{:?}", diagnostics.first());
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::masked;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -52,22 +54,27 @@ const VALUE_CHARS_MAX: usize = 80;
 const TEXT_CHARS_MAX: usize = 1_000;
 
 impl Diagnostic {
-    /// Adds the offending value, shortened to what fits on a line.
+    /// Adds the offending value, without passwords and shortened to what fits on a line.
     pub(crate) fn value(&mut self, value: &str) -> &mut Self {
-        self.value = Some(shortened(value.to_owned(), VALUE_CHARS_MAX));
+        // A colon and an `@` are nothing special in a regex.
+        let shown = match self.path.contains("relabel_configs") {
+            true => masked::text(value),
+            false => masked::value(value),
+        };
+        self.value = Some(shortened(shown, VALUE_CHARS_MAX));
         self
     }
 
     /// Adds what to write instead.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
-        self.hint = Some(shortened(hint.into(), TEXT_CHARS_MAX));
+        self.hint = Some(text(&hint.into()));
         self
     }
 }
 
-/// A message as it is shown.
-pub(super) fn message(text: String) -> String {
-    shortened(text, TEXT_CHARS_MAX)
+/// A message or a hint as it is shown.
+pub(super) fn text(text: &str) -> String {
+    shortened(masked::text(text), TEXT_CHARS_MAX)
 }
 
 /// On one line, and nothing that a terminal would take for a command: what stands in quotes can hold any character.
@@ -140,6 +147,6 @@ mod tests {
         let mut finding = diagnostic();
         finding.hint(format!("write {}", "ä".repeat(1_000_000)));
         assert_eq!(finding.hint.unwrap().chars().count(), TEXT_CHARS_MAX + 1);
-        assert_eq!(message("x".repeat(TEXT_CHARS_MAX)).len(), TEXT_CHARS_MAX);
+        assert_eq!(text(&"x".repeat(TEXT_CHARS_MAX)).len(), TEXT_CHARS_MAX);
     }
 }

@@ -8,19 +8,17 @@ pub(crate) struct Expansion {
     pub(crate) names: Vec<String>,
     /// Those that are not set, or are empty; the same.
     pub(crate) empty: Vec<String>,
-    /// It would be longer than [`EXPANDED_BYTES_MAX`], and ends before that.
+    /// It would be longer than it may be, and ends before that.
     pub(crate) is_cut: bool,
 }
-
-/// A text of some hundred kilobytes can name a long variable ten thousands of times.
-pub(crate) const EXPANDED_BYTES_MAX: usize = 16 << 20;
 
 /// Nobody reads about more variables of one text.
 const NAMES_MAX: usize = 20;
 
 /// Replaces `$NAME` and `${NAME}` by the variable's value, and `$$` by a dollar sign. A dollar sign before
-/// anything else stays.
-pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Expansion {
+/// anything else stays. A text of some hundred kilobytes can name a long variable ten thousands of times: the result has at most
+/// `bytes_max`, and where it would have more, what was made so far, which ends a variable's value behind them at the latest.
+pub(crate) fn expand(text: &str, bytes_max: usize, variable: &dyn Fn(&str) -> Option<String>) -> Expansion {
     let mut out = Expansion::default();
     let mut rest = text;
     // Looked for once: a text may be full of opening braces that nothing closes.
@@ -32,7 +30,7 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
             rest = &rest[at..];
             break;
         }
-        if out.text.len() > EXPANDED_BYTES_MAX {
+        if out.text.len() > bytes_max {
             out.is_cut = true;
             return out;
         }
@@ -52,7 +50,10 @@ pub(crate) fn expand(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> E
         }
         rest = &after[width..];
     }
-    out.text.push_str(rest);
+    out.is_cut = out.text.len() + rest.len() > bytes_max;
+    if !out.is_cut {
+        out.text.push_str(rest);
+    }
     out
 }
 
@@ -86,8 +87,10 @@ fn name(after: &str, closes: bool) -> (&str, usize) {
 mod tests {
     use super::*;
 
+    const BYTES_MAX: usize = 1 << 20;
+
     fn expanded(text: &str) -> String {
-        expand(text, &|name| (name == "A_1").then(|| "value".to_owned())).text
+        expand(text, BYTES_MAX, &|name| (name == "A_1").then(|| "value".to_owned())).text
     }
 
     #[test]
@@ -106,22 +109,25 @@ mod tests {
 
     #[test]
     fn it_tells_what_was_used_and_what_is_not_set() {
-        let out = expand("$A_1 $B", &|name| (name == "A_1").then(|| "value".to_owned()));
+        let out = expand("$A_1 $B", BYTES_MAX, &|name| (name == "A_1").then(|| "value".to_owned()));
         assert_eq!(out.names, ["A_1", "B"]);
         assert_eq!(out.empty, ["B"]);
     }
 
     #[test]
     fn it_does_not_grow_beyond_its_limit() {
-        let out = expand(&"$A_1".repeat(20_000), &|_| Some("v".repeat(1_000)));
-        assert!(out.is_cut && out.text.len() <= EXPANDED_BYTES_MAX + 1_000);
-        assert!(!expand(&"$A_1".repeat(10_000), &|_| Some("v".repeat(1_000))).is_cut);
+        let variable = |_: &str| Some("v".repeat(1_000));
+        let out = expand(&"$A_1".repeat(2_000), BYTES_MAX, &variable);
+        assert!(out.is_cut && out.text.len() <= BYTES_MAX + 1_000);
+        assert!(!expand(&"$A_1".repeat(1_000), BYTES_MAX, &variable).is_cut);
+        assert!(expand(&"v".repeat(BYTES_MAX + 1), BYTES_MAX, &variable).is_cut);
+        assert!(!expand(&"v".repeat(BYTES_MAX), BYTES_MAX, &variable).is_cut);
     }
 
     #[test]
     fn it_tells_of_a_variable_once_and_of_many_not_at_all() {
         let text: String = (0..100).map(|at| format!("$B ${{C{at}}} ")).collect();
-        let out = expand(&text, &|_| None);
+        let out = expand(&text, BYTES_MAX, &|_| None);
         assert_eq!((out.names.len(), &*out.names[0], &*out.names[1]), (NAMES_MAX, "B", "C0"));
         assert_eq!(out.names, out.empty);
         assert_eq!(out.text, "  ".repeat(100));

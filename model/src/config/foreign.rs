@@ -59,20 +59,28 @@ fn recognise(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
             ))
         }
         Kind::Mapping(_) => manifest(tree, root).or_else(|| other_config(tree, root)),
-        // Alloy's language has no colons; YAML takes a file of it for one long text.
-        Kind::Scalar(scalar)
-            if ["prometheus.scrape \"", "prometheus.remote_write \"", "discovery."]
-                .iter()
-                .any(|begin| scalar.text.starts_with(begin)) =>
-        {
-            Some((
-                "this is a configuration of Grafana Alloy".to_owned(),
-                "promring reads a Prometheus configuration",
-            ))
-        }
         Kind::Scalar(_) | Kind::Broken => None,
     }
 }
+
+/// Reports a file of Grafana Alloy, whose language is no YAML: some of it is a text to YAML, and the rest a mistake at the first colon.
+/// True: it is one.
+pub(crate) fn is_alloy(report: &mut Report, file: u32, bytes: &[u8]) -> bool {
+    let line = bytes.split(|byte| *byte == b'\n').position(|line| {
+        let line = line.trim_ascii();
+        COMPONENTS.iter().any(|begin| line.starts_with(begin.as_bytes()))
+            && line.contains(&b'"')
+            && line.ends_with(b"{")
+    });
+    let Some(line) = line else { return false };
+    let spot = Spot { file, line: line as u32 + 1, column: 1, path: PathId::default() };
+    let hint = "promring reads a Prometheus configuration: write each prometheus.scrape as an entry of scrape_configs, rules of discovery.relabel as its relabel_configs, and the endpoint of prometheus.remote_write as remote_write";
+    report.error(spot, "this is a configuration of Grafana Alloy").hint(hint);
+    true
+}
+
+/// What the components of Alloy that have to do with metrics begin with.
+const COMPONENTS: [&str; 6] = ["prometheus.", "discovery.", "otelcol.", "mimir.", "remote.", "local."];
 
 fn manifest(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
     let (version, kind) = version_and_kind(tree, root)?;
@@ -103,12 +111,19 @@ fn resource(version: &str, kind: &str, is_list: bool) -> (String, &'static str) 
         (true, _) => {
             "promring does not read prometheus-operator's resources yet; write a Prometheus configuration instead"
         }
+        (false, "OpenTelemetryCollector") => {
+            "take out what stands under spec.config.receivers.prometheus.config, as a file of its own, with $ for each $$"
+        }
+        (false, _) if group == "operator.victoriametrics.com" => {
+            "promring does not read the VictoriaMetrics operator's resources; write a job with kubernetes_sd_configs instead"
+        }
         (false, "ConfigMap" | "Secret") => "check the file that stands under its key data, not the manifest",
         (false, _) => "promring reads a Prometheus configuration",
     };
     let whose = if operator { "prometheus-operator" } else { "Kubernetes" };
-    let what = if is_list { format!("list whose first item is a {kind}") } else { kind.to_owned() };
-    (format!("this is a {what} of {whose} ({version}), not a Prometheus configuration"), hint)
+    let kind = format!("{} {kind}", if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" });
+    let what = if is_list { format!("a list whose first item is {kind}") } else { kind };
+    (format!("this is {what} of {whose} ({version}), not a Prometheus configuration"), hint)
 }
 
 fn version_and_kind<'t>(tree: &'t Tree, map: &Node) -> Option<(&'t str, &'t str)> {
@@ -128,8 +143,8 @@ fn other_config(tree: &Tree, root: &Node) -> Option<(String, &'static str)> {
     if has("scrape_configs") || has("global") {
         return None;
     }
-    if has("receivers") && has("service") {
-        let hint = "the Prometheus part stands under receivers.prometheus.config";
+    if has("receivers") && ["service", "exporters", "processors"].into_iter().any(has) {
+        let hint = "take out what stands under receivers.prometheus.config, as a file of its own, with $ for each $$; write the endpoint of exporters.prometheusremotewrite as remote_write: [{url: …}]";
         return Some(("this is a configuration of the OpenTelemetry Collector".to_owned(), hint));
     }
     let of_agent = ["metrics", "prometheus"]

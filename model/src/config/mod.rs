@@ -10,6 +10,7 @@ mod foreign;
 mod groups;
 mod hash;
 mod hints;
+mod masked;
 mod raw;
 mod remarks;
 mod report;
@@ -98,6 +99,11 @@ fn read<S: Section + raw::FromNode>(
         }
     };
     let document = yaml::parse(&bytes);
+    let root = document.root.map(|root| &document.tree.node(root).kind);
+    let may_be_yaml = document.problems.is_empty() && !matches!(root, Some(yaml::Kind::Scalar(_)));
+    if !may_be_yaml && foreign::is_alloy(report, file, &bytes) {
+        return None;
+    }
     yaml::report_problems(report, whole, &document);
     let Some(root) = document.root else {
         // An empty file means all defaults, unless it is empty because it is no YAML.

@@ -191,7 +191,7 @@ impl Report {
         spot: Spot,
         message: impl Into<String>,
     ) -> &mut Diagnostic {
-        let diagnostic = self.diagnostic(severity, spot, message.into());
+        let diagnostic = self.diagnostic(severity, spot, &message.into());
         self.keep(diagnostic)
     }
 
@@ -202,7 +202,7 @@ impl Report {
         spot: Spot,
         message: impl Into<String>,
     ) -> Option<&mut Diagnostic> {
-        let warning = self.diagnostic(Severity::Warning, spot, message.into());
+        let warning = self.diagnostic(Severity::Warning, spot, &message.into());
         if self.waiting.iter().any(|other| is_same_place(other, &warning)) {
             return None;
         }
@@ -214,7 +214,7 @@ impl Report {
         self.waiting.last_mut()
     }
 
-    fn diagnostic(&self, severity: Severity, spot: Spot, message: String) -> Diagnostic {
+    fn diagnostic(&self, severity: Severity, spot: Spot, message: &str) -> Diagnostic {
         Diagnostic {
             severity,
             file: self.files.get(spot.file as usize).cloned().unwrap_or_default(),
@@ -222,7 +222,7 @@ impl Report {
             column: spot.column as usize,
             path: self.path(spot.path),
             value: None,
-            message: super::diagnostic::message(message),
+            message: super::diagnostic::text(message),
             hint: None,
         }
     }

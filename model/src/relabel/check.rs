@@ -60,6 +60,12 @@ const MISTAKEN: &[(&str, &str)] = &[
     ("keeplabels", "use `labelkeep`"),
     ("keepifequal", "use `keepequal`"),
     ("dropifequal", "use `dropequal`"),
+    ("keepifcontains", "use `keep` with a regex of the values"),
+    ("dropifcontains", "use `drop` with a regex of the values"),
+    (
+        "graphite",
+        "use `replace` with groups: `{source_labels: [__name__], regex: 'foo\\.(.*)', target_label: x}`",
+    ),
     ("keepmetrics", "use `{source_labels: [__name__], regex: …, action: keep}`"),
     ("dropmetrics", "use `{source_labels: [__name__], regex: …, action: drop}`"),
     ("include", "use `keep`"),

@@ -1,9 +1,11 @@
 //! Matching: by comparing bytes where the pattern's shape allows it, by the regex engine elsewhere.
 
+use std::fmt::Display;
 use std::ops::Range;
 use std::sync::Mutex;
 
 use regex_automata::meta::{BuildError, Config, Regex};
+use regex_automata::nfa::thompson::{self, WhichCaptures};
 use regex_automata::util::captures::Captures as Found;
 use regex_automata::{Input, util::syntax};
 
@@ -23,6 +25,10 @@ const UNICODE_CLASSES_MAX: usize = 2000;
 
 /// What an engine takes beside what it tells itself: its handle, and its pool of caches, empty.
 const ENGINE_BYTES: usize = 4 << 10;
+
+/// Most bytes that an engine may take for what groups catch: to read a long text it keeps the places of all groups, twice, for each
+/// state of its program. A thousand groups in a thousand states take 32 MB.
+const CAUGHT_BYTES_MAX: usize = 32 << 20;
 
 /// What an allocation takes beside its content.
 const ALLOCATION_BYTES: usize = 16;
@@ -86,7 +92,7 @@ impl Matcher {
             matcher.spans = (groups && spans_known).then_some(spans);
         }
         if matches!(matcher.test, Test::Engine) || (groups && matcher.spans.is_none()) {
-            matcher.engine = Some(Engine::compile(pattern)?);
+            matcher.engine = Some(Engine::compile(pattern, groups)?);
         }
         Ok(matcher)
     }
@@ -95,7 +101,10 @@ impl Matcher {
     pub(super) fn bytes(&self) -> usize {
         let spans =
             self.spans.iter().flatten().map(|spans| size_of_val(spans) + held_bytes(&**spans)).sum::<usize>();
-        let engine = self.engine.as_ref().map_or(0, |engine| ENGINE_BYTES + engine.regex.memory_usage());
+        let engine = self
+            .engine
+            .as_ref()
+            .map_or(0, |engine| ENGINE_BYTES + engine.regex.memory_usage() + engine.caught_bytes);
         size_of::<Self>() + ALLOCATION_BYTES + self.test.held_bytes() + spans + engine
     }
 
@@ -219,16 +228,23 @@ impl Test {
     }
 }
 
+fn not_carried_over(error: &dyn Display) -> Error {
+    Error { message: format!("the regex cannot be carried over from RE2: {error}"), hint: None }
+}
+
 /// The regex crate's engine, with room for what groups catch that is used again.
 #[derive(Debug)]
 struct Engine {
     regex: Regex,
+    /// Bytes that it may take for what groups catch.
+    caught_bytes: usize,
     /// Taken by who applies the rule; a second thread at the same moment makes its own.
     found: Mutex<Option<Found>>,
 }
 
 impl Engine {
-    fn compile(pattern: &Pattern) -> Result<Self, Error> {
+    /// `groups`: what they catch will be asked for.
+    fn compile(pattern: &Pattern, groups: bool) -> Result<Self, Error> {
         // A level of ours is at most four of the engine's: a group, a concatenation, an alternation, a repeat.
         let nest_limit = (DEPTH_MAX as u32 + 2) * 4;
         let text = pattern.to_rust();
@@ -245,10 +261,6 @@ impl Engine {
                 hint: Some("write `[a-z]` for `\\pL`"),
             });
         }
-        let built = Regex::builder()
-            .configure(Config::new().nfa_size_limit(Some(COMPILED_BYTES_MAX)))
-            .syntax(syntax::Config::new().nest_limit(nest_limit))
-            .build(&text);
         let refuse = |error: BuildError| match error.size_limit() {
             Some(limit) => Error {
                 message: format!("the regex takes more than {} MiB when it is compiled", limit >> 20),
@@ -256,12 +268,28 @@ impl Engine {
                     "counted repeats multiply what they repeat: lower the counts, or write `[a-z]` for `\\pL`",
                 ),
             },
-            None => {
-                Error { message: format!("the regex cannot be carried over from RE2: {error}"), hint: None }
-            }
+            None => not_carried_over(&error),
         };
-        let regex = built.map_err(refuse)?;
-        Ok(Self { regex, found: Mutex::new(None) })
+        let syntax = syntax::Config::new().nest_limit(nest_limit);
+        let tree = syntax::parse_with(&text, &syntax).map_err(|error| not_carried_over(&error))?;
+        let which = if groups { WhichCaptures::All } else { WhichCaptures::Implicit };
+        let config = Config::new().nfa_size_limit(Some(COMPILED_BYTES_MAX)).which_captures(which);
+        let regex = Regex::builder().configure(config).build_from_hir(&tree).map_err(refuse)?;
+        let slots = regex.group_info().slot_len();
+        let config = thompson::Config::new().which_captures(which);
+        let program = thompson::Compiler::new().configure(config).build_from_hir(&tree);
+        let states = program.map_err(|error| not_carried_over(&error))?.states().len();
+        let caught_bytes = 2 * size_of::<usize>() * states * slots;
+        if caught_bytes > CAUGHT_BYTES_MAX {
+            let (groups, mib, max) = (slots / 2 - 1, caught_bytes >> 20, CAUGHT_BYTES_MAX >> 20);
+            return Err(Error {
+                message: format!(
+                    "the regex has {groups} groups: to remember what they catch may take {mib} MiB, more than {max}"
+                ),
+                hint: Some("write `(?:…)` for a group whose text is not asked for"),
+            });
+        }
+        Ok(Self { regex, caught_bytes, found: Mutex::new(None) })
     }
 
     fn captures<R>(&self, text: &str, with: impl FnOnce(Captures<'_>) -> R) -> Option<R> {

@@ -5,7 +5,8 @@
 //! [`Rules::trace`] does the same and tells what each rule did.
 //!
 //! Where this differs from Prometheus, on purpose:
-//! - a regex of more than 1 MiB (512 KiB as the engine gets it), of more than 100 levels or of more than 8 MiB compiled is refused;
+//! - a regex of more than 1 MiB (512 KiB as the engine gets it), of more than 100 levels or of more than 8 MiB compiled is refused, and for a rule that asks
+//!   for its groups one of which an engine would take more than 32 MiB to remember what they catch;
 //! - a rule whose joined source values or result would exceed 16 MiB changes nothing and drops nothing;
 //! - Unicode tables are those of the regex crate and of Rust, which may be newer than Go's: letters that Unicode 16 and
 //!   later added have their other case here already;

@@ -56,7 +56,8 @@ impl Rule {
     ///
     /// # Errors
     /// What Prometheus 3.15 refuses is refused here, with the key that is wrong and a repair. Beyond that, a regex of
-    /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused, and a `target_label` or
+    /// more than 1 MiB, nested deeper than 100 levels, or compiled to more than 8 MiB is refused, one with so many groups
+    /// that an engine takes more than 32 MiB for what they catch, and a `target_label` or
     /// `replacement` of more than 1 MiB.
     pub fn compile(spec: &RuleSpec, names: NameValidation) -> Result<Self, RuleError> {
         Self::compile_with(&Arc::new(spec.clone()), names, &mut Regexes::default())

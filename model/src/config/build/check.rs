@@ -2,17 +2,28 @@
 //! the configuration names are there.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use super::{Builder, Mode, paths};
-use crate::config::hints;
+use crate::config::groups::SpottedGroup;
+use crate::config::masked;
 use crate::config::raw::{Given, RawScrapeConfig};
 use crate::config::report::Spot;
 use crate::config::{Discovery, ScrapeConfig, Severity, groups};
 use crate::labels::Labels;
 use crate::target::{ADDRESS, Assembled, DiscoveredLabels, shown_host};
 
-/// Most targets that are looked at; what is wrong with more of them is most often the same.
-pub(super) const TARGETS_MAX: usize = 50_000;
+/// Most work that is done to look at targets: each rule that a target goes through counts, once more for every
+/// [`BYTES_A_STEP`] of its longest label. It does for 50,000 targets and 200 rules; what is wrong with more of them is most often
+/// the same.
+pub(super) const WORK_MAX: usize = 10_000_000;
+const BYTES_A_STEP: usize = 256;
+
+/// Most targets that are looked at, whatever becomes of them.
+const TARGETS_MAX: usize = 50_000;
+
+/// Most bytes of files of targets that are kept for other jobs that name them.
+pub(super) const TARGET_BYTES_KEPT_MAX: usize = 64 << 20;
 
 impl Builder<'_> {
     /// Relabels the static targets of a job. A Prometheus server takes a file with a target that cannot be
@@ -39,9 +50,21 @@ impl Builder<'_> {
     }
 
     fn target(&mut self, job: &ScrapeConfig, group: &Labels, own: &Labels, spot: Spot, severity: Severity) {
-        let Some(left) = self.targets_left.checked_sub(1) else { return };
-        self.targets_left = left;
-        let (severity, message) = match DiscoveredLabels::new(job, group, own).assemble() {
+        let rules = job.relabel.len().max(WORK_MAX / TARGETS_MAX);
+        let steps = |labels: &Labels| {
+            rules * labels.iter().map(|(_, value)| 1 + value.len() / BYTES_A_STEP).max().unwrap_or(1)
+        };
+        let Some(left) = self.work_left.checked_sub(steps(group).max(steps(own))) else {
+            self.not_all_targets(spot);
+            return;
+        };
+        self.work_left = left;
+        let assembled = DiscoveredLabels::new(job, group, own).assemble();
+        if let Assembled::Target(target) = &assembled {
+            // Rules can make long labels of short ones.
+            self.work_left = self.work_left.saturating_sub(steps(&target.labels) - rules);
+        }
+        let (severity, message) = match assembled {
             Assembled::Invalid(error) => (severity, format!("this target cannot be scraped: {error}")),
             // Prometheus takes it, and so do we; nobody wants it.
             Assembled::Target(target) => match target.url {
@@ -51,7 +74,7 @@ impl Builder<'_> {
             Assembled::Dropped { .. } => return,
         };
         let address = own.get(ADDRESS).unwrap_or_default();
-        let shown = hints::without_password(address);
+        let shown = masked::value(address);
         let message = if shown == address {
             message
         } else {
@@ -60,6 +83,16 @@ impl Builder<'_> {
         let finding = self.report.push(severity, spot, without_query(&message)).value(&shown);
         if !job.relabel.is_empty() {
             finding.hint("promring relabel shows what each rule makes of it");
+        }
+    }
+
+    /// Says once that there were more targets than are looked at, and looks at no more.
+    fn not_all_targets(&mut self, spot: Spot) {
+        self.work_left = 0;
+        if !std::mem::replace(&mut self.targets_left_out, true) {
+            self.report
+                .remark(spot, "from here on targets are not looked at any more: there are too many, or too many rules for them")
+                .hint("what is wrong with one of them shows when promring runs: on the page of targets, and in /api/v1/targets");
         }
     }
 
@@ -83,28 +116,47 @@ impl Builder<'_> {
     }
 
     fn target_file(&mut self, job: &ScrapeConfig, file: &Path, named_at: Spot) {
-        let bytes = match self.source.read_targets(file) {
-            Ok(bytes) => bytes,
-            Err(reason) => {
-                self.report
-                    .error(named_at, format!("{} cannot be read: {reason}", file.display()))
-                    .hint("look whether it is a file, and whether it may be read");
-                return;
-            }
+        let groups = match self.target_files.get(file) {
+            Some(groups) => groups.clone(),
+            None => self.read_target_file(file, named_at),
         };
-        let Some(groups) = groups::read(self.report, file, &bytes) else { return };
-        for group in groups {
+        for group in groups.iter().flat_map(|groups| &**groups) {
             for (target, spot) in &group.targets {
                 self.target(job, &group.labels, target, *spot, Severity::Error);
             }
         }
     }
 
+    /// Reads a file of targets, and keeps it for other jobs unless it is too large.
+    fn read_target_file(&mut self, file: &Path, named_at: Spot) -> Option<Rc<[SpottedGroup]>> {
+        self.target_files.insert(file.to_owned(), None);
+        let bytes = match self.source.read_targets(file) {
+            Ok(bytes) => bytes,
+            Err(reason) => {
+                self.report
+                    .error(named_at, format!("{} cannot be read: {reason}", file.display()))
+                    .hint("look whether it is a file, and whether it may be read");
+                return None;
+            }
+        };
+        let groups: Rc<[SpottedGroup]> = groups::read(self.report, file, &bytes)?.into();
+        if let Some(left) = self.target_bytes_left.checked_sub(bytes.len()) {
+            self.target_bytes_left = left;
+            self.target_files.insert(file.to_owned(), Some(Rc::clone(&groups)));
+        }
+        Some(groups)
+    }
+
     /// Warns of a file that is not here. It may well be there where promring runs.
     pub(super) fn file_is_here(&mut self, path: &Path, spot: Spot) {
-        if self.mode == Mode::Check
-            && let Err(reason) = self.source.read(path)
-        {
+        if self.mode != Mode::Check {
+            return;
+        }
+        // Jobs often share a file of a secret.
+        if !self.secret_files.contains_key(path) {
+            self.secret_files.insert(path.to_owned(), self.source.read(path).err());
+        }
+        if let Some(Some(reason)) = self.secret_files.get(path) {
             self.report
                 .warning(spot, format!("{} cannot be read here: {reason}", path.display()))
                 .hint("it must be there where promring runs; relative paths begin where this file lies");

@@ -13,6 +13,9 @@ const SCRAPE_INTERVAL: Duration = Duration::from_secs(60);
 /// `scrape_timeout` where nothing is said, unless the interval is shorter.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Most bytes of all values of `external_labels` together.
+const EXTERNAL_BYTES_MAX: usize = 16 << 20;
+
 /// What a job inherits. Limits of 0 are none.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Global {
@@ -99,19 +102,27 @@ impl Builder<'_> {
             return Labels::default();
         };
         let mut pairs = Vec::new();
+        let mut bytes_left = EXTERNAL_BYTES_MAX;
         for pair in labels.iter() {
             if !self.label_name_fits(&pair.name, global.validation, pair.spot) {
                 continue;
             }
             let Given::Is(value, spot) = &pair.value else { continue };
-            let expansion = expand::expand(value, &|name| self.source.env(name));
+            let expansion = expand::expand(value, bytes_left, &|name| self.source.env(name));
             if expansion.is_cut {
+                let mib = EXTERNAL_BYTES_MAX >> 20;
                 self.report
-                    .error(*spot, "with its variables expanded, the value is longer than 16 MiB")
+                    .error(
+                        *spot,
+                        format!(
+                            "up to here, external labels have more than {mib} MiB, with variables expanded"
+                        ),
+                    )
                     .value(value)
                     .hint("external labels are part of every series: give them short values");
-                continue;
+                break;
             }
+            bytes_left -= expansion.text.len();
             for name in &expansion.empty {
                 self.report
                     .warning(

@@ -143,19 +143,18 @@ impl Builder<'_> {
                 .hint("remove grant_type, or put a proxy that authenticates in front of the target");
             return None;
         }
-        for unused in [
-            &raw.client_certificate_key_id,
-            &raw.client_certificate_key,
-            &raw.client_certificate_key_file,
-            &raw.client_certificate_key_ref,
-            &raw.signature_algorithm,
-            &raw.iss,
-            &raw.audience,
-            &raw.claims,
-        ] {
-            if let Some(spot) = unused.spot() {
-                self.report.warning(spot, "without effect for the grant client_credentials");
-            }
+        let unused = [
+            raw.client_certificate_key_id.spot(),
+            raw.client_certificate_key.spot(),
+            raw.client_certificate_key_file.spot(),
+            raw.client_certificate_key_ref.spot(),
+            raw.signature_algorithm.spot(),
+            raw.iss.spot(),
+            raw.audience.spot(),
+            raw.claims.spot(),
+        ];
+        for spot in unused.into_iter().flatten() {
+            self.report.warning(spot, "without effect for the grant client_credentials");
         }
         let client_id = self.required(&raw.client_id, spot, "client_id", "oauth2");
         let token_url = self.required(&raw.token_url, spot, "token_url", "oauth2");

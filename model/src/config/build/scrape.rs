@@ -10,7 +10,9 @@ use super::{Builder, Mode};
 use crate::config::raw::{Given, List, RawDuration, RawScrapeConfig, Text};
 use crate::config::remarks::{self, Stage};
 use crate::config::report::Spot;
-use crate::config::{NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol, hash};
+use crate::config::{
+    NameEscaping, NameValidation, Scheme, ScrapeConfig, ScrapeLimits, ScrapeProtocol, hash, hints,
+};
 use crate::duration::format_duration;
 
 impl Builder<'_> {
@@ -172,6 +174,13 @@ impl Builder<'_> {
             return None;
         }
         let choices = ScrapeProtocol::ALL.map(|protocol| (protocol.as_str(), protocol));
+        if let Some(name) = hints::scrape_protocol(text) {
+            self.report
+                .error(spot, "not a scrape protocol")
+                .value(text)
+                .hint(format!("write {name}: protocols have names of their own here"));
+            return None;
+        }
         self.one_of(spot, text, &choices, "scrape protocol")
     }
 

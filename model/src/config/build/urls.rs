@@ -7,7 +7,7 @@ use url::Url;
 use super::Builder;
 use crate::config::ServerUrl;
 use crate::config::report::Spot;
-use crate::config::{hints, remarks};
+use crate::config::{hints, masked, remarks};
 use crate::target::dialled;
 
 impl Builder<'_> {
@@ -21,7 +21,7 @@ impl Builder<'_> {
         if local.is_some() {
             self.report
                 .warning(spot, "the URL has no host, so it stands for this machine")
-                .value(&hints::without_password(text))
+                .value(text)
                 .hint("write the host: on Kubernetes every pod is a machine of its own");
         }
         let problem = match Url::parse(local.as_deref().unwrap_or(text)) {
@@ -32,7 +32,7 @@ impl Builder<'_> {
             Err(url::ParseError::RelativeUrlWithoutBase) => no_scheme.to_owned(),
             Err(error) => format!("not a valid URL: {error}"),
         };
-        let shown = hints::without_password(text);
+        let shown = masked::value(text);
         let hint = match text.contains("${") {
             // Whatever it stands for, and be it the password.
             true => remarks::variable_hint(text).map(str::to_owned),
@@ -54,7 +54,7 @@ impl Builder<'_> {
                 Some(url.into())
             }
             _ => {
-                self.report.error(spot, "not a proxy's URL").value(&hints::without_password(text)).hint(
+                self.report.error(spot, "not a proxy's URL").value(text).hint(
                     remarks::variable_hint(text)
                         .unwrap_or("write http://HOST:PORT (or https, socks5, socks5h)"),
                 );

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
 
-use super::values::names_a_secret;
-use super::without_password;
+use crate::config::masked::names_a_secret;
 use crate::config::report::{Report, Spot};
 use crate::target::UNIX_SOCKET;
 
@@ -30,7 +29,7 @@ pub(crate) fn static_target(report: &mut Report, spot: Spot, address: &str) {
     } else {
         "a target is HOST:PORT, without a path"
     };
-    report.error(spot, problem).value(&without_password(address)).hint(parts.hint());
+    report.error(spot, problem).value(address).hint(parts.hint());
 }
 
 /// What an address that is a URL consists of.

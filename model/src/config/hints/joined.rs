@@ -1,10 +1,9 @@
 //! A value that stands against the colon of its key. YAML reads the two as one text, and Prometheus with it.
 
+use crate::config::masked::{self, names_a_secret};
 use crate::config::raw::keys_of_all_sections;
 use crate::config::report::{Report, Spot, without_value};
 use crate::config::yaml::Kind;
-
-use super::values::{names_a_secret, without_password};
 
 /// The merge key.
 const MERGE: &str = "<<";
@@ -31,7 +30,7 @@ fn shown(key: &str, value: &str) -> String {
     if is_secret || is_long || value.contains(char::is_whitespace) || value.contains('{') {
         return withheld(value);
     }
-    let value = without_password(value);
+    let value = masked::value(value);
     if value.contains('@') && !value.contains("<secret>") { withheld(&value) } else { value }
 }
 
@@ -45,14 +44,14 @@ fn withheld(value: &str) -> String {
     .to_owned()
 }
 
-/// The hint for `KEY:VALUE` where a map should be. `free`: its keys are names of the user's, and else those of the
-/// configuration.
-pub(super) fn in_text(text: &str, free: bool) -> Option<String> {
-    let (key, value) = split(text)?;
-    match free {
-        true => Some(parted_name(key, value)),
-        false => is_known(key).then(|| parted(key, value)),
-    }
+/// The hint for `KEY:VALUE` where a section should be.
+pub(super) fn in_text(text: &str) -> Option<String> {
+    split(text).filter(|(key, _)| is_known(key)).map(|(key, value)| parted(key, value))
+}
+
+/// The same where a map of names of the user's should be. `visible`: the value may be shown.
+pub(super) fn in_text_of_names(text: &str, visible: bool) -> Option<String> {
+    split(text).map(|(name, value)| parted_name(name, if visible { value } else { "…" }))
 }
 
 fn is_known(key: &str) -> bool {

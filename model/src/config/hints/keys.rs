@@ -59,6 +59,9 @@ const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
     (Some("the configuration file"), "remoteWrite", "remote_write"),
     (Some("the configuration file"), "static_configs", "static_configs under an entry of scrape_configs"),
     (Some("the configuration file"), "job_name", "it under scrape_configs, as - job_name: …"),
+    (Some("scrape_config"), "scrape_fallback_protocol", "fallback_scrape_protocol"),
+    (Some("scrape_config"), "fallback_protocol", "fallback_scrape_protocol"),
+    (Some("scrape_config"), "scrape_protocol", "scrape_protocols (a list)"),
     (Some("scrape_config"), "scrape_classic_histograms", "always_scrape_classic_histograms"),
     (Some("basic_auth"), "user", "username"),
     (Some("basic_auth"), "pass", "password or password_file"),
@@ -66,6 +69,11 @@ const MISTAKEN_KEYS: &[(Option<&str>, &str, &str)] = &[
     (Some("http_headers"), "value", "values (a list)"),
     (Some("authorization"), "token", "credentials"),
 ];
+
+const PROXY_CREDENTIALS: &str = "write user and password into proxy_url, or a header into proxy_connect_header: {Proxy-Authorization: [VALUE]}";
+const OTHER_SOURCE: &str =
+    "write the targets to a file (file_sd_configs) or serve them over HTTP (http_sd_configs)";
+const GRAPHITE: &str = "match the parts of a name with groups: regex: 'foo\\.(.*)', replacement: '$1'";
 
 /// Keys of vmagent that Prometheus does not have: section, key, what to do.
 const OF_VMAGENT: &[(&str, &str, &str)] = &[
@@ -83,6 +91,24 @@ const OF_VMAGENT: &[(&str, &str, &str)] = &[
         "remove it: promring relabel --metric shows what each rule does",
     ),
     ("scrape_config", "headers", "write http_headers: {NAME: {values: [VALUE]}}"),
+    ("scrape_config", "max_scrape_size", "write body_size_limit"),
+    ("scrape_config", "proxy_headers", "write proxy_connect_header: {NAME: [VALUE]}"),
+    ("scrape_config", "proxy_authorization", PROXY_CREDENTIALS),
+    ("scrape_config", "proxy_basic_auth", PROXY_CREDENTIALS),
+    ("scrape_config", "proxy_bearer_token", PROXY_CREDENTIALS),
+    ("scrape_config", "proxy_bearer_token_file", PROXY_CREDENTIALS),
+    ("scrape_config", "proxy_tls_config", "write tls_config, which holds for the proxy, too"),
+    ("scrape_config", "consulagent_sd_configs", OTHER_SOURCE),
+    ("scrape_config", "yandexcloud_sd_configs", OTHER_SOURCE),
+    ("scrape_config", "vultr_configs", OTHER_SOURCE),
+    ("global", "relabel_configs", "write them under each entry of scrape_configs"),
+    (
+        "global",
+        "metric_relabel_configs",
+        "write them under each entry of scrape_configs, or as write_relabel_configs of remote_write",
+    ),
+    ("relabel_config", "match", GRAPHITE),
+    ("relabel_config", "labels", GRAPHITE),
     ("relabel_config", "if", "match a label's value instead: source_labels, regex, and action: keep or drop"),
 ];
 

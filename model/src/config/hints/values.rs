@@ -41,8 +41,8 @@ pub(crate) fn not_a_list(found: &Kind, shown: bool) -> (&'static str, String) {
     }
 }
 
-/// How to repair a node of the wrong kind, where that is likely.
-pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind) -> Option<String> {
+/// How to repair a node of the wrong kind, where that is likely. `shown`: a text there may be shown.
+pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind, shown: bool) -> Option<String> {
     let wanted_text = wanted == Wanted::Text;
     let is_map = |id: &NodeId| matches!(tree.node(*id).kind, Kind::Mapping(_));
     let hint = match found {
@@ -65,8 +65,11 @@ pub(crate) fn mismatch(tree: &Tree, wanted: Wanted, found: &Kind) -> Option<Stri
             if wanted == Wanted::Section(RawAuthorization::NAME) {
                 return Some("write {type: Bearer, credentials_file: …}".to_owned());
             }
-            if let Some(hint) = joined::in_text(&scalar.text, wanted == Wanted::Map).filter(|_| scalar.plain)
-            {
+            let hint = match wanted {
+                Wanted::Map => joined::in_text_of_names(&scalar.text, shown),
+                _ => joined::in_text(&scalar.text),
+            };
+            if let Some(hint) = hint.filter(|_| scalar.plain) {
                 return Some(hint);
             }
             "write keys below it, indented; or {} for none"
@@ -171,6 +174,24 @@ pub(crate) fn file_sd_path(path: &str) -> &'static str {
     }
 }
 
+/// The name of a protocol that is written as HTTP has it, by its media type, or in a word. `None`: it is not recognised.
+pub(crate) fn scrape_protocol(text: &str) -> Option<&'static str> {
+    let plain: String = text.to_ascii_lowercase().chars().filter(|c| !c.is_whitespace()).collect();
+    let (kind, parameters) = plain.split_once(';').unwrap_or((&plain, ""));
+    let version = parameters.split(';').find_map(|parameter| parameter.strip_prefix("version="));
+    let version = version.map(|version| version.trim_matches('"'));
+    Some(match (kind, version) {
+        ("application/vnd.google.protobuf" | "protobuf" | "proto" | "prometheusprotobuf", _) => {
+            "PrometheusProto"
+        }
+        ("text/plain", Some("1.0.0")) => "PrometheusText1.0.0",
+        ("text/plain" | "text" | "prometheus" | "prometheustext" | "plaintext", _) => "PrometheusText0.0.4",
+        ("application/openmetrics-text", Some("0.0.1")) => "OpenMetricsText0.0.1",
+        ("application/openmetrics-text" | "openmetrics" | "openmetricstext", _) => "OpenMetricsText1.0.0",
+        _ => return None,
+    })
+}
+
 /// How to write a URL that could not be used.
 pub(crate) fn url(text: &str) -> String {
     if let Some(hint) = variable_hint(text) {
@@ -194,83 +215,10 @@ pub(crate) fn url(text: &str) -> String {
     }
 }
 
-/// A URL as it may be shown, broken ones and several in one text too: nothing of what stands before an `@` where a password
-/// can be, and nothing of parameters that are named like secrets.
-pub(crate) fn without_password(text: &str) -> String {
-    const URLS_MAX: usize = 8;
-    without_passwords(text, URLS_MAX)
-}
-
-/// The same, where at most `urls_max` URLs in the text are looked at; of more with an `@` nothing is shown.
-fn without_passwords(text: &str, urls_max: usize) -> String {
-    let Some(urls_left) = urls_max.checked_sub(1) else {
-        return if text.contains(['@', '?']) { "<secret>".to_owned() } else { text.to_owned() };
-    };
-    let (scheme, rest) = match text.split_once("//") {
-        Some((scheme, rest)) => (format!("{scheme}//"), rest),
-        None => (String::new(), text),
-    };
-    let end = if scheme.is_empty() { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
-    let (authority, after) = rest.split_at(end);
-    let at = match authority.rfind('@') {
-        Some(at) => authority[..at].contains(':').then_some(at),
-        // What follows a colon and is no port may be a password with a slash in it.
-        None => authority
-            .split_once(':')
-            .filter(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|_| after.rfind('@').map(|at| end + at)),
-    };
-    match at {
-        Some(at) => format!("{scheme}<secret>{}", without_passwords(&rest[at..], urls_left)),
-        None if rest.contains("//") => format!("{scheme}{}", without_passwords(rest, urls_left)),
-        None => format!("{scheme}{}", without_tokens(rest)),
-    }
-}
-
-/// A URL's text without the values of parameters that are named like secrets.
-fn without_tokens(text: &str) -> String {
-    let Some((before, query)) = text.split_once('?') else { return text.to_owned() };
-    let pairs: Vec<String> = query
-        .split('&')
-        .map(|pair| match pair.split_once('=') {
-            Some((name, _)) if names_a_secret(name) => format!("{name}=<secret>"),
-            _ => pair.to_owned(),
-        })
-        .collect();
-    format!("{before}?{}", pairs.join("&"))
-}
-
-/// Whether a parameter's value is probably a secret.
-pub(crate) fn names_a_secret(param: &str) -> bool {
-    let param = param.to_ascii_lowercase();
-    ["token", "key", "secret", "password", "passwd", "auth", "sig"].iter().any(|word| param.contains(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::duration::parse_duration;
-
-    #[test]
-    fn a_password_in_a_url_is_not_shown() {
-        assert_eq!(without_password("http://u:p@h:1/x"), "http://<secret>@h:1/x");
-        assert_eq!(without_password("http://u:p/q@h:1/x"), "http://<secret>@h:1/x");
-        assert_eq!(without_password("http://[::1]/x"), "http://[::1]/x");
-        assert_eq!(without_password("http://h:1/x@y"), "http://h:1/x@y");
-        assert_eq!(without_password("http//u:p@h:1/x"), "http//<secret>@h:1/x");
-        assert_eq!(without_password("u:p@h"), "<secret>@h");
-        assert_eq!(without_password("http://h/"), "http://h/");
-        assert_eq!(without_password("http://:p@h/"), "http://<secret>@h/");
-        assert_eq!(without_password("http:////u:p@h/"), "http:////<secret>@h/");
-        assert_eq!(without_password(&format!("{}u:p@h", "/".repeat(100_000))).matches("<secret>").count(), 1);
-        assert_eq!(without_password("//u:p@h/x"), "//<secret>@h/x");
-        assert_eq!(without_password("http://u:p@h,http://v:q@i/x"), "http://<secret>@h,http://<secret>@i/x");
-        assert_eq!(without_password("http://h/x,http://v:q@i/x"), "http://h/x,http://<secret>@i/x");
-        assert_eq!(
-            without_password("http://h/x?a=b&api_key=c&Token=d"),
-            "http://h/x?a=b&api_key=<secret>&Token=<secret>"
-        );
-    }
 
     #[test]
     fn durations_that_people_write_get_their_repair() {
@@ -291,6 +239,25 @@ mod tests {
         assert_eq!(url("httpbin.org/write"), "write http://httpbin.org/write or https://httpbin.org/write");
         for text in ["http:a/b", "https:/a/b", "http;//a/b", "http", "/a", ""] {
             assert_eq!(url(text), "write http://HOST:PORT/PATH", "{text}");
+        }
+    }
+
+    #[test]
+    fn protocols_that_are_written_as_media_types_get_their_name() {
+        for (text, name) in [
+            ("text/plain", "PrometheusText0.0.4"),
+            ("text/plain; version=0.0.4; charset=utf-8", "PrometheusText0.0.4"),
+            ("Text/Plain;charset=utf-8;version=\"1.0.0\"", "PrometheusText1.0.0"),
+            ("application/openmetrics-text; version=0.0.1", "OpenMetricsText0.0.1"),
+            ("application/openmetrics-text;version=1.0.0", "OpenMetricsText1.0.0"),
+            ("application/vnd.google.protobuf; encoding=delimited", "PrometheusProto"),
+            ("OpenMetrics", "OpenMetricsText1.0.0"),
+            ("protobuf", "PrometheusProto"),
+        ] {
+            assert_eq!(scrape_protocol(text), Some(name), "{text}");
+        }
+        for other in ["", "text/html", "PrometheusText0.0.4", "prometheusproto", "json"] {
+            assert_eq!(scrape_protocol(other), None, "{other}");
         }
     }
 

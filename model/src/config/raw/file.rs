@@ -2,7 +2,7 @@
 
 use super::{
     Ignored, List, Map, RawAllocator, RawDuration, RawRemoteWrite, RawScrapeConfig, RawScraper, Size, Text,
-    section,
+    Unused, section,
 };
 
 section! {
@@ -14,14 +14,14 @@ section! {
         remote_write: List<RawRemoteWrite>,
         allocator: RawAllocator,
         scraper: RawScraper,
-        // What belongs to a Prometheus server.
-        runtime: Ignored,
-        alerting: Ignored,
-        rule_files: Ignored,
-        storage: Ignored,
-        tracing: Ignored,
-        remote_read: Ignored,
-        otlp: Ignored,
+        // What belongs to a Prometheus server. What stands in its sections is not looked at: other versions have other keys.
+        runtime: Unused<Map<Ignored>>,
+        alerting: Unused<Map<Ignored>>,
+        rule_files: Unused<List<Text>>,
+        storage: Unused<Map<Ignored>>,
+        tracing: Unused<Map<Ignored>>,
+        remote_read: Unused<List<Map<Ignored>>>,
+        otlp: Unused<Map<Ignored>>,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The HTTP client block: inlined in jobs, destinations and discoveries.
 
-use super::{Ignored, List, Map, Text, written_section};
+use super::{Ignored, List, Map, Text, Unused, written_section};
 use crate::config::Secret;
 
 written_section! {
@@ -54,14 +54,14 @@ written_section! {
         tls_config: Box<RawTls>,
         grant_type: Text,
         // Of the JWT bearer grant, which promring does not have.
-        client_certificate_key_id: Ignored,
-        client_certificate_key: Ignored,
-        client_certificate_key_file: Ignored,
-        client_certificate_key_ref: Ignored,
-        signature_algorithm: Ignored,
-        iss: Ignored,
-        audience: Ignored,
-        claims: Ignored,
+        client_certificate_key_id: Unused<Text>,
+        client_certificate_key: Unused<Secret>,
+        client_certificate_key_file: Unused<Text>,
+        client_certificate_key_ref: Unused<Text>,
+        signature_algorithm: Unused<Text>,
+        iss: Unused<Text>,
+        audience: Unused<Text>,
+        claims: Unused<Map<Ignored>>,
     }
     inline { proxy: RawProxy, }
 }

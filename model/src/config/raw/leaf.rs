@@ -1,6 +1,7 @@
 //! Single values, lists and free maps.
 
 use std::fmt::Display;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use super::reader::Pair;
 use super::{At, FromNode, Given, Reader};
 use crate::config::Secret;
 use crate::config::yaml::{Kind, Resolved, Scalar, resolve};
-use crate::config::{hints, remarks};
+use crate::config::{hints, masked, remarks};
 use crate::duration::parse_duration;
 use crate::size::parse_size;
 
@@ -147,13 +148,25 @@ impl FromNode for Size {
     }
 }
 
-/// A key whose value nobody reads: of Prometheus's server, or of something that promring does not have.
+/// A value that nobody reads: of Prometheus's server, or of something that promring does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ignored;
 
 impl FromNode for Ignored {
     fn from_node(_: &mut Reader<'_>, _: At) -> Option<Self> {
         Some(Self)
+    }
+}
+
+/// A value that is read for its type alone, which Prometheus looks at, too.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unused<T>(PhantomData<T>);
+
+impl<T: FromNode> FromNode for Unused<T> {
+    const SHOWN: bool = T::SHOWN;
+
+    fn from_node(reader: &mut Reader<'_>, at: At) -> Option<Self> {
+        T::from_node(reader, at).map(|_| Self(PhantomData))
     }
 }
 
@@ -201,7 +214,8 @@ impl<T: FromNode> FromNode for List<T> {
             Kind::Broken => None,
             other => {
                 let spot = reader.spot(at);
-                let (found, hint) = hints::not_a_list(other, T::SHOWN);
+                let (found, hint) =
+                    hints::not_a_list(other, T::SHOWN && !masked::is_hidden(reader.report, at.path));
                 reader.report.error(spot, format!("this must be a list, and is {found}")).hint(hint);
                 None
             }

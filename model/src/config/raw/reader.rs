@@ -7,7 +7,7 @@ use super::{FromNode, Given, Section};
 use crate::config::hints::Wanted;
 use crate::config::report::{PathId, Report, Spot, without_value};
 use crate::config::yaml::{Kind, NodeId, Resolved, Scalar, Tree, resolve};
-use crate::config::{hints, remarks};
+use crate::config::{hints, masked, remarks};
 
 /// Steps that a walk may take beyond one for each node of the file. Without aliases it takes one a node;
 /// a few hundred bytes of nested aliases can stand for billions.
@@ -255,7 +255,7 @@ impl<'a> Reader<'a> {
     /// Reports a node of the wrong kind.
     fn mismatch(&mut self, at: At, wanted: &str, found: &Kind, what: Wanted) {
         let spot = self.spot(at);
-        let hint = hints::mismatch(self.tree, what, found);
+        let hint = hints::mismatch(self.tree, what, found, !masked::is_hidden(self.report, at.path));
         let found = match found {
             // Reported when it was parsed.
             Kind::Broken => return,

@@ -1,6 +1,6 @@
 //! From the raw configuration back to what was written.
 
-use super::{Given, Ignored, List, Map, Text};
+use super::{Given, List, Map, Text, Unused};
 use crate::config::{Secret, Written};
 
 /// A value that can be handed on as it was written.
@@ -52,7 +52,7 @@ impl AsWritten for Secret {
     }
 }
 
-impl AsWritten for Ignored {
+impl<T> AsWritten for Unused<T> {
     fn written(&self) -> Option<Written> {
         None
     }

@@ -1,7 +1,7 @@
 //! Remarks on environment variables: those that differ from pod to pod, and those that nobody expands.
 
 use crate::config::Secret;
-use crate::config::hints::{names_a_secret, without_password};
+use crate::config::masked::{self, is_hidden};
 use crate::config::report::{Report, Spot};
 
 /// Variables whose value is another one on every pod.
@@ -80,13 +80,9 @@ pub(crate) fn unexpanded(report: &mut Report, spot: Spot, text: &str) {
         return;
     }
     // Of a password in a URL, a header or a token among the parameters nothing is shown, and the name may be one.
-    let is_hidden = |key: &str| {
-        matches!(key, "headers" | "http_headers" | "endpoint_params")
-            || (names_a_secret(key) && !key.ends_with("_file") && !key.ends_with("_url"))
-    };
-    let shown = without_password(text);
+    let shown = masked::value(text);
     let message = match variables(&shown).next() {
-        Some(variable) if !report.has_key(spot.path, is_hidden) => {
+        Some(variable) if !is_hidden(report, spot.path) => {
             format!("{variable} stands for itself here: {NOT_EXPANDED}")
         }
         _ if is_variable(text) => format!("this looks like a variable and stands for itself: {NOT_EXPANDED}"),
@@ -117,9 +113,16 @@ pub(crate) fn variable_hint(text: &str) -> Option<&'static str> {
     variables(text).next().map(|_| WRITE_THE_VALUE)
 }
 
-/// Sections in which a dollar sign means something.
+/// Sections in which a dollar sign means something, or that nobody reads.
 fn has_dollars_of_its_own(key: &str) -> bool {
-    matches!(key, "external_labels" | "relabel_configs" | "metric_relabel_configs" | "write_relabel_configs")
+    matches!(
+        key,
+        "external_labels"
+            | "relabel_configs"
+            | "metric_relabel_configs"
+            | "write_relabel_configs"
+            | "rule_files"
+    )
 }
 
 /// A variable in a text.
