@@ -1,6 +1,7 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
+mod in_part;
 mod links;
 mod losses;
 mod metadata;
