@@ -210,6 +210,9 @@ impl LaneSender {
     /// Sends until there is an answer that will not change.
     pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
         let fate = self.send_until_answered(offer, maybe_stored).await;
+        if matches!(fate, Fate::Accepted | Fate::InPart(..)) {
+            self.link.body_size.accepted(offer.body.len());
+        }
         if fate.is_answer() {
             // Once, however often it was sent, as Prometheus counts them.
             self.link.metrics.bytes.increment(offer.body.len() as u64);

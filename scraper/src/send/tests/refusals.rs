@@ -107,6 +107,46 @@ async fn what_is_too_large_is_remembered_and_goes_in_pieces_at_once() {
 }
 
 #[tokio::test]
+async fn a_limit_of_little_more_than_a_sample_is_remembered_as_well() {
+    let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    let receiver = Receiver::start(move |_, request| {
+        if request.body.len() <= 300 {
+            return Action::Store;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        Action::Answer(413, "")
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names = large_names(200);
+    for time in 1..=50 {
+        let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+        sending.append(&samples);
+        sending.drained().await;
+    }
+    assert!(receiver.stored().values().all(|times| *times == (1..=50).collect::<Vec<_>>()));
+    assert_eq!(receiver.stored().len(), 4);
+    // The first one, and half of it.
+    assert_eq!(refused.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_413_to_whatever_comes_makes_requests_many_only_as_long_as_it_lasts() {
+    let receiver =
+        Receiver::start(|number, _| if number < 30 { Action::Answer(413, "") } else { Action::Store }).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names: Vec<String> = (0..100).map(|at| format!("series_{at}")).collect();
+    for time in 1..=3 {
+        let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+        sending.append(&samples);
+        sending.drained().await;
+    }
+    let sizes: Vec<usize> = receiver.received().iter().map(|request| request.samples().len()).collect();
+    assert_eq!(sizes[sizes.len() - 2..], [100, 100], "{sizes:?}");
+}
+
+#[tokio::test]
 async fn a_request_that_went_in_pieces_at_once_keeps_its_boundaries_over_a_restart() {
     let mut seconds = 0;
     let receiver = Receiver::start(move |_, request| {
