@@ -267,7 +267,8 @@ impl LaneSender {
         }
         let part = again.part(Vec::new());
         let took = self.attempt_took;
-        let (asked, rest) = link.refused_series.choose(again.units, self.asking.affordable(took, now));
+        let samples: Vec<Unit> = singles(again.units).flatten().collect();
+        let (asked, rest) = link.refused_series.choose(samples, self.asking.affordable(took, now));
         self.asking.spend(asked.len(), took);
         stack.push(Piece { condemned: Some(refusal.clone()), ..part.part(rest) });
         stack.extend(asked.into_iter().map(|unit| part.part(vec![unit])).rev());

@@ -8,6 +8,7 @@ mod metadata;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;
+mod refused_series;
 mod reloads;
 mod restarts;
 mod v2_delivery;
