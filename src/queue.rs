@@ -31,6 +31,9 @@ pub(crate) fn run(args: &QueueArgs) -> Result<ExitCode, String> {
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What a file system of its own has at its root.
+const LOST_AND_FOUND: &str = "lost+found";
+
 /// The directory itself, or the queues under it where it is a data directory.
 fn queues(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let parent = dir.join("queue");
@@ -38,8 +41,10 @@ fn queues(dir: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![dir.to_owned()]);
     }
     let entries = std::fs::read_dir(&parent).map_err(|error| format!("{}: {error}", parent.display()))?;
-    let mut dirs: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    let mut dirs: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_dir() && !path.ends_with(LOST_AND_FOUND))
+        .collect();
     dirs.sort();
     if dirs.is_empty() { Err(format!("{} holds no queue", parent.display())) } else { Ok(dirs) }
 }

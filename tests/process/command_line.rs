@@ -315,11 +315,12 @@ fn queues_are_shown_beside_one_that_is_none_and_one_that_lost_its_description() 
     }
     drop(promring);
     std::fs::create_dir(queues.join("aside")).unwrap();
+    std::fs::create_dir(queues.join("lost+found")).unwrap();
     std::fs::remove_file(queues.join("audit/meta")).unwrap();
     let (code, shown, told) = run(&["queue", dir.path().join("data").to_str().unwrap()]);
     assert_eq!(code, Some(1), "{shown}{told}");
     assert!(shown.contains("audit/meta is missing") && shown.contains("to send: "), "{shown}");
-    assert!(told.contains("aside is no queue"), "{told}");
+    assert!(told.contains("aside is no queue") && !told.contains("lost+found"), "{told}");
     // Alone it is no success either.
     let (code, shown, _) = run(&["queue", queues.join("audit").to_str().unwrap()]);
     assert_eq!(code, Some(1), "{shown}");

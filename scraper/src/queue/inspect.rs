@@ -45,6 +45,8 @@ pub struct InspectedSet {
     pub purpose: Option<(SetKind, Hold)>,
     /// Its lanes.
     pub lanes: Vec<InspectedLane>,
+    /// What of it cannot be shown, in words.
+    pub problems: Vec<String>,
 }
 
 /// A lane on the disk.
@@ -68,13 +70,16 @@ pub struct InspectedLane {
     pub bad_records: u64,
     /// What else is wrong, in words.
     pub problems: Vec<String>,
+    /// What is worth a line and no damage.
+    pub remarks: Vec<String>,
 }
 
 impl Inspection {
-    /// Looks at the queue in `dir` and verifies all checksums, which reads all of it.
+    /// Looks at the queue in `dir` and verifies all checksums, which reads all of it. What of its sets and lanes cannot be read, or
+    /// is of a newer version, stands among their problems, and hides nothing of the others.
     ///
     /// # Errors
-    /// Where the directory cannot be read or is not a queue that this version knows.
+    /// Where the directory itself cannot be read or is not a queue that this version knows.
     pub fn of(dir: &Path) -> Result<Self, QueueError> {
         inspect(&OsFiles, dir, Depth::Bodies)
     }
@@ -82,7 +87,7 @@ impl Inspection {
     /// The same by the index alone: what is pending, and no look at any body. Takes milliseconds however much there is.
     ///
     /// # Errors
-    /// As [`Inspection::of`].
+    /// As [`Inspection::of`], and where anything in it cannot be read or is of a newer version: what is pending is all of it.
     pub fn of_index(dir: &Path) -> Result<Self, QueueError> {
         inspect(&OsFiles, dir, Depth::Index)
     }
@@ -103,7 +108,7 @@ impl Inspection {
         let lanes = || self.sets.iter().flat_map(|set| &set.lanes);
         self.destination.is_some()
             && self.aside.is_empty()
-            && self.sets.iter().all(|set| set.purpose.is_some())
+            && self.sets.iter().all(|set| set.purpose.is_some() && set.problems.is_empty())
             && lanes().all(|lane| lane.bad_records == 0 && lane.problems.is_empty())
     }
 }
@@ -134,6 +139,9 @@ impl fmt::Display for Inspection {
                 Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
                 None => writeln!(f, "set {} with a damaged description", set.set)?,
             }
+            for problem in &set.problems {
+                writeln!(f, "  {problem}")?;
+            }
             let head = ["lane", "segments", "bytes", "records", "samples", "oldest", "good", "bad"];
             let [lane, segments, bytes, records, samples, oldest, good, bad] = head;
             writeln!(
@@ -157,7 +165,7 @@ impl fmt::Display for Inspection {
                     let first = lane.acknowledged + 1;
                     writeln!(f, "       a request of records {first} to {sequence} was in flight")?;
                 }
-                for problem in &lane.problems {
+                for problem in lane.problems.iter().chain(&lane.remarks) {
                     writeln!(f, "       {problem}")?;
                 }
             }
@@ -221,19 +229,23 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Ins
 
 fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {
     let path = dir.join("meta");
+    let mut problems = Vec::new();
     let purpose = match files.read_small(&path, META_BYTES_MAX).map(|bytes| SetMeta::decode(&bytes)) {
         Ok(Ok(meta)) => Some((meta.kind, meta.hold)),
-        Ok(Err(BadMeta::Newer(_))) => return Err(QueueError::Newer { path }),
+        Ok(Err(BadMeta::Newer(_))) => {
+            depth.note(QueueError::Newer { path }, &mut problems)?;
+            None
+        }
         Ok(Err(BadMeta::Foreign | BadMeta::Damaged)) | Err(_) => None,
     };
     let mut lanes = Vec::new();
-    for name in list(files, dir)? {
+    for name in depth.list(files, dir, &mut problems)? {
         if let Some(index) = parse_lane_name(&name) {
             lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index }, depth)?);
         }
     }
     lanes.sort_by_key(|lane| lane.lane);
-    Ok(InspectedSet { set, purpose, lanes })
+    Ok(InspectedSet { set, purpose, lanes, problems })
 }
 
 fn inspect_lane(
@@ -242,10 +254,10 @@ fn inspect_lane(
     lane: LaneId,
     depth: Depth,
 ) -> Result<InspectedLane, QueueError> {
-    let names = list(files, dir)?;
+    let mut problems = Vec::new();
+    let names = depth.list(files, dir, &mut problems)?;
     let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     bases.sort_unstable();
-    let mut problems = Vec::new();
     let cursor = match files.open(&dir.join("cursor")).and_then(CursorFile::open) {
         Ok((_, Some(cursor))) => cursor,
         Ok((_, None)) if bases.is_empty() => Cursor::default(),
@@ -254,6 +266,8 @@ fn inspect_lane(
             Cursor::default()
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Cursor::default(),
+        // The lane is no directory, which was said above.
+        Err(_) if !problems.is_empty() => Cursor::default(),
         Err(error) => {
             problems.push(format!("the cursor cannot be read: {error}"));
             Cursor::default()
@@ -269,6 +283,7 @@ fn inspect_lane(
         good_records: 0,
         bad_records: 0,
         problems,
+        remarks: Vec::new(),
     };
     for name in names.iter().filter(|name| name.ends_with(ASIDE)) {
         seen.problems
@@ -282,7 +297,7 @@ fn inspect_lane(
         };
         match inspected {
             Ok(()) => {}
-            Err(SegmentError::Newer(_)) => return Err(QueueError::Newer { path }),
+            Err(SegmentError::Newer(_)) => depth.note(QueueError::Newer { path }, &mut seen.problems)?,
             // A running scraper has deleted it meanwhile.
             Err(SegmentError::Io(error)) if error.kind() == io::ErrorKind::NotFound => seen.segments -= 1,
             Err(SegmentError::Io(error)) => seen.problems.push(format!("{}: {error}", path.display())),
@@ -322,7 +337,13 @@ fn index_segment(
 fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> Result<(), SegmentError> {
     let file = files.open(path)?;
     let found = segment::open(&*file)?;
-    seen.bytes += file.len()?;
+    let len = file.len()?;
+    seen.bytes += len;
+    if len == 0 {
+        // Or a scraper that runs is about to write its header.
+        let path = path.display();
+        seen.remarks.push(format!("{path}: is empty: a process ended before it wrote anything to it"));
+    }
     if !segment::has_good_header(&*file)? {
         seen.problems.push(format!("{}: its header is damaged, which costs no record", path.display()));
     }
@@ -354,6 +375,32 @@ fn inspect_segment(files: &dyn Files, path: &Path, seen: &mut InspectedLane) -> 
             }
             Step::Search { next } => offset = next,
             Step::End => return Ok(()),
+        }
+    }
+}
+
+impl Depth {
+    /// What is wrong with a part of a queue: it is noted where all that can be read is to be shown.
+    fn note(self, error: QueueError, problems: &mut Vec<String>) -> Result<(), QueueError> {
+        match self {
+            Self::Index => Err(error),
+            Self::Bodies => {
+                problems.push(error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// The names in a directory of a queue's; none where that is noted.
+    fn list(
+        self,
+        files: &dyn Files,
+        dir: &Path,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<String>, QueueError> {
+        match list(files, dir) {
+            Ok(names) => Ok(names),
+            Err(error) => self.note(error, problems).map(|()| Vec::new()),
         }
     }
 }

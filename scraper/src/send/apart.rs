@@ -4,21 +4,16 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::answer::{Reason, Refusal};
 use super::gather::Request;
 use super::lane::{Fate, LaneSender, Next, Offer};
 use super::piece::Piece;
-use super::refused_series::{ASKED_MIN, Sorted};
+use super::refused_series::Sorted;
+use super::stored_in_part::StoredInPart;
 use super::units::{self, Counts, Unit};
 use crate::queue::Encoding;
-
-/// Asking for series alone, of which nobody expects that they are taken, may take this part of a lane's time.
-const ASKING_SHARE: f64 = 0.1;
-
-/// Time in which a lane has not asked counts up to here.
-const ASKING_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a request is taken apart.
 pub(super) enum Why {
@@ -28,6 +23,8 @@ pub(super) enum Why {
     NoV2,
     /// It has refused less as too large.
     TooLarge,
+    /// It was joined, and holds series of which it is known that they are refused.
+    Known,
     /// It does not take this; with the reason for what it refuses alone.
     Refused(Refusal, Reason),
 }
@@ -41,6 +38,8 @@ pub(super) struct Rest {
     as_v1: bool,
     /// Some of the pieces before these may be stored.
     stored: bool,
+    /// What a first copy may have stored of them, though it was refused.
+    in_part: StoredInPart,
     /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
     too_old: Counts,
     /// Native histograms that were left out as 1.0 cannot carry them; the same.
@@ -55,6 +54,19 @@ impl LaneSender {
         left.downcast().ok().map(|rest| *rest)
     }
 
+    /// Whether a request goes in pieces at once since it holds what was refused before. One that is joined has several samples a
+    /// series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`). One of a
+    /// single record goes as it lies, so that nothing is looked into as long as the receiver is content; and so does one of
+    /// which a copy may have been stored.
+    pub(super) fn holds_refused(&self, request: &Request) -> bool {
+        request.encoding == Encoding::V1
+            && request.records > 1
+            && !request.maybe_stored
+            && !self.link.refused_series.is_empty()
+            && units::take_apart(request.encoding, &request.body)
+                .is_ok_and(|units| self.link.refused_series.has_any_of(&units))
+    }
+
     /// Takes a request apart and sends the pieces.
     pub(super) async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
         let Ok(units) = units::take_apart(request.encoding, &request.body) else {
@@ -67,7 +79,7 @@ impl LaneSender {
             let message = "the queued request cannot be decoded".to_owned();
             let refusal = match why {
                 Why::Refused(refusal, _) => refusal,
-                Why::TooOld | Why::NoV2 | Why::TooLarge => Refusal { status: 0, message },
+                Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known => Refusal { status: 0, message },
             };
             self.refused(Reason::Rejected, &request.counts, &refusal);
             self.reader.ack(request.upto);
@@ -83,8 +95,17 @@ impl LaneSender {
         };
         let whole = Piece::new(units, request.maybe_stored);
         match why {
-            Why::TooOld | Why::NoV2 | Why::TooLarge => rest.stack.push(whole),
-            Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest.stack),
+            Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest),
+            Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known => {
+                let goes_as_v1 = rest.as_v1 || request.encoding == Encoding::V1;
+                if goes_as_v1 && request.records > 1 && !request.maybe_stored {
+                    let part = whole.part(Vec::new());
+                    let sorted = self.link.refused_series.sort(whole.units, Instant::now());
+                    push_sorted(sorted, &part, &mut rest.stack);
+                } else {
+                    rest.stack.push(whole);
+                }
+            }
         }
         self.deliver_rest(request, rest).await
     }
@@ -130,6 +151,7 @@ impl LaneSender {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
                     self.not_rejected(&piece, &mut rest.stack);
+                    self.stored_already(rest.in_part.accepted(&piece.units));
                     rest.stored = true;
                 }
                 Fate::InPart(refusal, written) => {
@@ -157,9 +179,9 @@ impl LaneSender {
                 }
                 Fate::Refused(refusal) => {
                     let reason = self.reason(&refusal, queued_ms, piece.maybe_stored).await;
-                    self.split(piece, &refusal, reason, &mut rest.stack);
+                    self.split(piece, &refusal, reason, &mut rest);
                 }
-                Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut rest.stack),
+                Fate::TooLarge(refusal) => self.split(piece, &refusal, Reason::TooLarge, &mut rest),
                 Fate::Dropped => return Next::Record,
                 Fate::Stopped => {
                     // The mark stays: another process sends the whole request again, and what was stored of it is refused. What
@@ -175,23 +197,35 @@ impl LaneSender {
         }
         self.too_old(&rest.too_old);
         self.not_carried(rest.custom);
+        for (counts, refusal) in rest.in_part.lost() {
+            self.refused(Reason::OutOfOrder, &counts, &refusal);
+        }
         self.reader.ack(request.upto);
         Next::Record
     }
 
     /// Puts the parts of a refused piece on the stack; a sample that was refused alone is given up.
-    fn split(&mut self, piece: Piece, refusal: &Refusal, alone: Reason, stack: &mut Vec<Piece>) {
+    fn split(&mut self, mut piece: Piece, refusal: &Refusal, alone: Reason, rest: &mut Rest) {
+        let Rest { stack, in_part, .. } = rest;
         if let [unit] = &*piece.units
             && units::one_sample_each(unit).is_none()
         {
             self.answered(piece.newest_ms());
-            self.refused(alone, &piece.counts(), refusal);
+            let undecided =
+                alone == Reason::OutOfOrder && piece.rejected && in_part.out_of_order(unit, refusal);
+            if !undecided {
+                self.refused(alone, &piece.counts(), refusal);
+            }
             if alone == Reason::Rejected {
                 self.link.refused_series.remember(unit, Instant::now());
             } else {
                 self.not_rejected(&piece, stack);
             }
             return;
+        }
+        if alone == Reason::Rejected && !piece.rejected && piece.encoding() == Encoding::V1 {
+            in_part.rejected(&piece.units);
+            piece.rejected = true;
         }
         // What is too large says nothing of what is in it, and `body_size` remembers it.
         let left = if alone == Reason::TooLarge {
@@ -217,38 +251,35 @@ impl LaneSender {
     ) -> Option<Piece> {
         let link = Arc::clone(&self.link);
         let now = Instant::now();
-        let part = Piece::new(Vec::new(), piece.maybe_stored);
-        let known_part = |units| Piece { known: true, ..part.part(units) };
-        let Sorted { unknown, once, again } = link.refused_series.sort(piece.units, now);
-        if once.is_empty() && again.is_empty() {
-            return Some(part.part(unknown));
+        let part = Piece { known: false, ..piece.part(Vec::new()) };
+        let sorted = link.refused_series.sort(piece.units, now);
+        if sorted.once.is_empty() && sorted.again.is_empty() {
+            return Some(part.part(sorted.unknown));
         }
-        if !unknown.is_empty() || !once.is_empty() {
-            stack.push(known_part(again));
-            stack.extend(singles(once).map(known_part).rev());
-            stack.push(part.part(unknown));
+        if !sorted.unknown.is_empty() || !sorted.once.is_empty() {
+            push_sorted(sorted, &part, stack);
             return None;
         }
+        let again = Piece { known: true, ..part.part(sorted.again) };
         if alone != Reason::Rejected {
             // Of one of them at least something else was said.
-            return Some(known_part(again));
+            return Some(again);
         }
-        if again.len() <= ASKED_MIN {
-            stack.extend(singles(again).map(known_part).rev());
-            return None;
-        }
-        let (asked, rest) = link.refused_series.choose(again, self.asked_max(now), now);
-        stack.push(Piece { condemned: Some(refusal.clone()), ..known_part(rest) });
-        stack.extend(asked.into_iter().map(|unit| known_part(vec![unit])).rev());
+        let part = again.part(Vec::new());
+        let took = self.attempt_took;
+        let samples: Vec<Unit> = singles(again.units).flatten().collect();
+        let (asked, rest) = link.refused_series.choose(samples, self.asking.affordable(took, now));
+        self.asking.spend(asked.len(), took);
+        stack.push(Piece { condemned: Some(refusal.clone()), ..part.part(rest) });
+        stack.extend(asked.into_iter().map(|unit| part.part(vec![unit])).rev());
         None
     }
 
-    /// How many series may be asked for alone now.
-    fn asked_max(&mut self, now: Instant) -> usize {
-        let pause = self.asked.replace(now).map(|asked| now.saturating_duration_since(asked));
-        let share = pause.unwrap_or_default().min(ASKING_PAUSE_MAX).mul_f64(ASKING_SHARE);
-        // Less than a millisecond for each is more than any receiver should be asked.
-        (share.as_secs_f64() / self.attempt_took.as_secs_f64().max(0.001)) as usize
+    /// Counts what a first copy of these samples has turned out to have stored.
+    fn stored_already(&self, counts: Counts) {
+        if counts != Counts::default() {
+            self.link.metrics.refused(Reason::AlreadyStored, &counts);
+        }
     }
 
     /// The receiver has not refused this for what its series are.
@@ -302,6 +333,16 @@ impl LaneSender {
             );
         }
     }
+}
+
+/// Puts pieces of these on the stack: what nothing is known of, then what was refused alone once, one sample each, then the rest.
+/// All of a series is in one of them, or in its order.
+fn push_sorted(sorted: Sorted, part: &Piece, stack: &mut Vec<Piece>) {
+    let known_part = |units| Piece { known: true, ..part.part(units) };
+    let Sorted { unknown, once, again } = sorted;
+    stack.push(known_part(again));
+    stack.extend(singles(once).map(known_part).rev());
+    stack.push(part.part(unknown));
 }
 
 /// Both halves of a piece, the second one first, as on the stack; the piece, where it is a single sample.

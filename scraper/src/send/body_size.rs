@@ -4,10 +4,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Refusals of smaller bodies are not remembered: no receiver is set up so, and requests would become many if something
-/// before it answered 413 for a while to whatever comes.
-const REMEMBERED_BYTES_MIN: usize = 8 << 10;
-
 /// After this time a request is tried as it is once more: the receiver may take larger ones by now.
 const REMEMBERED_MAX: Duration = Duration::from_secs(300);
 
@@ -18,9 +14,17 @@ pub(super) struct BodySize(Mutex<Option<(usize, Instant)>>);
 impl BodySize {
     /// A body of so many bytes, as it goes over the wire, was refused as too large.
     pub(super) fn refused(&self, bytes: usize, now: Instant) {
-        if bytes >= REMEMBERED_BYTES_MIN && bytes < self.least_refused(now) {
+        if bytes < self.least_refused(now) {
             *self.known() = Some((bytes, now));
         }
+    }
+
+    /// A body of so many bytes was taken: a smaller one was not refused for its size, or the receiver takes larger ones by now. So
+    /// something before it that answers 413 for a while to whatever comes, down to single samples, is forgotten with
+    /// the first of them that it lets through, and does not make requests many.
+    pub(super) fn accepted(&self, bytes: usize) {
+        let mut known = self.known();
+        *known = known.filter(|(refused, _)| bytes < *refused);
     }
 
     /// Bodies of so many bytes or more are refused; `usize::MAX`: none was.
@@ -55,10 +59,25 @@ mod tests {
         size.refused(100_000, at(0));
         size.refused(50_000, at(1));
         size.refused(80_000, at(200));
-        size.refused(REMEMBERED_BYTES_MIN - 1, at(200));
+        size.accepted(49_999);
         assert_eq!((size.least_refused(at(300)), size.joined_max(at(300))), (50_000, 43_750));
         assert_eq!(size.least_refused(at(301)), usize::MAX);
         size.refused(80_000, at(302));
         assert_eq!(size.least_refused(at(302)), 80_000);
+        size.refused(100, at(303));
+        assert_eq!((size.least_refused(at(303)), size.joined_max(at(303))), (100, 88));
+    }
+
+    #[test]
+    fn what_was_refused_is_forgotten_when_as_much_is_taken() {
+        let (size, now) = (BodySize::default(), Instant::now());
+        size.accepted(1_000_000);
+        for bytes in [400, 200, 70] {
+            size.refused(bytes, now);
+        }
+        size.accepted(69);
+        assert_eq!(size.least_refused(now), 70);
+        size.accepted(70);
+        assert_eq!(size.least_refused(now), usize::MAX);
     }
 }

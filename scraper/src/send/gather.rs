@@ -39,7 +39,7 @@ pub(super) struct Gatherer {
 
 impl Gatherer {
     /// The next request; None: the lane has no record now. Records are joined to at most so many samples, and less than so
-    /// many bytes as they go over the wire.
+    /// many bytes as they go over the wire; one that has more goes alone.
     pub(super) fn gather(
         &mut self,
         reader: &mut LaneReader,

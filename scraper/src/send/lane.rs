@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::answer::{Answer, Reason, Refusal};
 use super::apart::Why;
+use super::asking::Asking;
 use super::backoff::Backoff;
 use super::gather::{Gatherer, Request};
 use super::link::Link;
@@ -37,8 +38,7 @@ pub(super) struct LaneSender {
     pub(super) gatherer: Gatherer,
     /// How long the newest attempt took.
     pub(super) attempt_took: Duration,
-    /// When a part of refused series was asked for alone last.
-    pub(super) asked: Option<Instant>,
+    pub(super) asking: Asking,
 }
 
 /// What became of a request, or of a piece of one.
@@ -100,8 +100,8 @@ pub(super) struct Offer<'o> {
 
 impl LaneSender {
     pub(super) fn new(link: Arc<Link>, reader: LaneReader, phase: watch::Receiver<Phase>) -> Self {
-        let (gatherer, attempt_took, asked) = Default::default();
-        Self { link, reader, phase, gatherer, attempt_took, asked }
+        let (gatherer, attempt_took, asking) = Default::default();
+        Self { link, reader, phase, gatherer, attempt_took, asking }
     }
 
     /// Sends until the lane is retired or the sender is to end.
@@ -115,7 +115,12 @@ impl LaneSender {
             if phase == Phase::Drain {
                 self.reader.end();
             }
-            let bytes_max = self.link.body_size.joined_max(Instant::now());
+            let now = Instant::now();
+            let bytes_max = self.link.body_size.joined_max(now);
+            // A receiver of 1.0 that stores some of a request that it refuses makes a request of several samples a series fall
+            // apart to single ones (`stored_in_part`). Where one new series is refused there may be more.
+            let in_doubt = !self.link.speaks_v2() && self.link.refused_series.is_in_doubt(now);
+            let samples_max = if in_doubt { 0 } else { samples_max };
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.deliver(request).await == Next::End {
                     return;
@@ -166,6 +171,9 @@ impl LaneSender {
         if self.is_to_be_split(request.body.len(), request.maybe_stored) {
             return self.deliver_pieces(request, Why::TooLarge).await;
         }
+        if self.holds_refused(request) {
+            return self.deliver_pieces(request, Why::Known).await;
+        }
         let Request { encoding, counts, last_ms, queued_ms, .. } = *request;
         let Request { body, maybe_stored, .. } = request;
         let offer = Offer { body, encoding, counts, last_ms, queued_ms, was_v2: false };
@@ -202,6 +210,9 @@ impl LaneSender {
     /// Sends until there is an answer that will not change.
     pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
         let fate = self.send_until_answered(offer, maybe_stored).await;
+        if matches!(fate, Fate::Accepted | Fate::InPart(..)) {
+            self.link.body_size.accepted(offer.body.len());
+        }
         if fate.is_answer() {
             // Once, however often it was sent, as Prometheus counts them.
             self.link.metrics.bytes.increment(offer.body.len() as u64);

@@ -7,6 +7,7 @@
 
 mod answer;
 mod apart;
+mod asking;
 mod backoff;
 mod body_size;
 mod gather;
@@ -18,6 +19,7 @@ mod metrics;
 mod piece;
 mod refused_series;
 mod shown;
+mod stored_in_part;
 mod units;
 mod versions;
 mod written;

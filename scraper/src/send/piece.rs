@@ -13,18 +13,21 @@ pub(super) struct Piece {
     pub(super) maybe_stored: bool,
     /// All its series were refused alone before.
     pub(super) known: bool,
+    /// It was in a piece that was refused for what some series of that are.
+    pub(super) rejected: bool,
     /// It was refused, and is given up unless one of the pieces before it is taken that stand for it.
     pub(super) condemned: Option<Refusal>,
 }
 
 impl Piece {
     pub(super) fn new(units: Vec<Unit>, maybe_stored: bool) -> Self {
-        Self { units, maybe_stored, known: false, condemned: None }
+        Self { units, maybe_stored, known: false, rejected: false, condemned: None }
     }
 
     /// Some of its units, or what became of them.
     pub(super) fn part(&self, units: Vec<Unit>) -> Self {
-        Self { units, maybe_stored: self.maybe_stored, known: self.known, condemned: None }
+        let Self { maybe_stored, known, rejected, .. } = *self;
+        Self { units, maybe_stored, known, rejected, condemned: None }
     }
 
     pub(super) fn encoding(&self) -> Encoding {

@@ -13,15 +13,25 @@ const SERIES_MAX: usize = 50_000;
 /// A series that no refused request has held for so long gives its place up where there is none left.
 const UNSEEN_MAX: Duration = Duration::from_secs(300);
 
-/// A series is asked for alone once in this time, as far as time allows.
-const ASK_AGAIN: Duration = Duration::from_secs(300);
+/// So many series of a request are asked for alone in any case.
+const ASKED_MIN: usize = 4;
 
-/// So many of a group are asked for alone in any case.
-pub(super) const ASKED_MIN: usize = 4;
+/// Whether a series that was refused once is refused again is waited for so long: twice the minute that is the longest usual time
+/// between two of its samples.
+const DOUBT_MAX: Duration = Duration::from_secs(120);
 
 /// What is known of the series of one destination, for all its lanes.
 #[derive(Debug, Default)]
-pub(super) struct RefusedSeries(Mutex<HashMap<u64, Known>>);
+pub(super) struct RefusedSeries(Mutex<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    series: HashMap<u64, Known>,
+    /// How many of them were refused once only.
+    once: usize,
+    /// When a series came to be one of them last.
+    once_since: Option<Instant>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -48,36 +58,60 @@ impl RefusedSeries {
     /// A series was refused alone.
     pub(super) fn remember(&self, unit: &Unit, now: Instant) {
         let Some(series) = series_of(unit) else { return };
-        let mut known = self.lock();
-        if let Some(known) = known.get_mut(&series) {
-            *known = Known { again: true, asked: now, seen: now };
+        let mut all = self.lock();
+        if let Some(known) = all.series.get_mut(&series) {
+            let before = std::mem::replace(known, Known { again: true, asked: now, seen: now });
+            all.once -= usize::from(!before.again);
             return;
         }
-        if known.len() >= SERIES_MAX {
-            known.retain(|_, known| now.saturating_duration_since(known.seen) < UNSEEN_MAX);
+        if all.series.len() >= SERIES_MAX {
+            all.series.retain(|_, known| now.saturating_duration_since(known.seen) < UNSEEN_MAX);
+            all.once = all.series.values().filter(|known| !known.again).count();
         }
-        if known.len() < SERIES_MAX {
-            known.insert(series, Known { again: false, asked: now, seen: now });
+        if all.series.len() < SERIES_MAX {
+            all.series.insert(series, Known { again: false, asked: now, seen: now });
+            all.once += 1;
+            all.once_since = Some(now);
         }
     }
 
     /// The receiver has taken these, or refused them for something else.
     pub(super) fn forget(&self, units: &[Unit]) {
-        let mut known = self.lock();
+        let mut all = self.lock();
         for series in units.iter().filter_map(series_of) {
-            known.remove(&series);
+            let known = all.series.remove(&series);
+            all.once -= usize::from(known.is_some_and(|known| !known.again));
         }
     }
 
-    /// Sorts the units of a refused request.
+    /// Whether nothing was refused, so that nothing needs to be looked for.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().series.is_empty()
+    }
+
+    /// Whether any of these is of a series that was refused.
+    pub(super) fn has_any_of(&self, units: &[Unit]) -> bool {
+        let all = self.lock();
+        let mut hashes = units.iter().filter_map(Unit::series_hash);
+        hashes.any(|series| all.series.contains_key(&series))
+    }
+
+    /// Whether a series was refused once, and no second time yet: there may be more of its kind.
+    pub(super) fn is_in_doubt(&self, now: Instant) -> bool {
+        let all = self.lock();
+        let waited = all.once_since.map(|since| now.saturating_duration_since(since));
+        all.once > 0 && waited.is_some_and(|waited| waited < DOUBT_MAX)
+    }
+
+    /// Sorts the units of a request by what is known of their series.
     pub(super) fn sort(&self, units: Vec<Unit>, now: Instant) -> Sorted {
-        let mut known = self.lock();
-        if known.is_empty() {
+        let mut all = self.lock();
+        if all.series.is_empty() {
             return Sorted { unknown: units, ..Sorted::default() };
         }
         let mut sorted = Sorted::default();
         for unit in units {
-            let list = match unit.series_hash().and_then(|series| known.get_mut(&series)) {
+            let list = match unit.series_hash().and_then(|series| all.series.get_mut(&series)) {
                 None => &mut sorted.unknown,
                 Some(known) => {
                     known.seen = now;
@@ -89,28 +123,24 @@ impl RefusedSeries {
         sorted
     }
 
-    /// Whose turn it is to be asked for alone, one unit a series, and the rest: those asked for longest ago, at least
-    /// [`ASKED_MIN`], and up to `more` if they were not for [`ASK_AGAIN`].
-    pub(super) fn choose(&self, units: Vec<Unit>, more: usize, now: Instant) -> (Vec<Unit>, Vec<Unit>) {
+    /// What is asked for alone, and the rest: as many units as are affordable, or one of each of [`ASKED_MIN`] series. Those series
+    /// are first that were asked for longest ago, and none has a second one before each has its first one.
+    pub(super) fn choose(&self, units: Vec<Unit>, affordable: usize) -> (Vec<Unit>, Vec<Unit>) {
         let mut turns = Vec::new();
-        let mut firsts = HashSet::new();
-        let known = self.lock();
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        let all = self.lock();
         for (at, unit) in units.iter().enumerate() {
-            if let Some(series) = unit.series_hash()
-                && firsts.insert(series)
-            {
+            if let Some(series) = unit.series_hash() {
+                let count = counts.entry(series).or_default();
                 // What another lane has seen taken meanwhile goes first.
-                turns.push((known.get(&series).map(|known| known.asked), at));
+                turns.push((*count, all.series.get(&series).map(|known| known.asked), at));
+                *count += 1;
             }
         }
-        drop(known);
+        drop(all);
         turns.sort_unstable();
-        let is_due = |asked: Option<Instant>| {
-            asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_AGAIN)
-        };
-        let due = turns.iter().take_while(|(asked, _)| is_due(*asked)).count();
-        turns.truncate(due.min(more).max(ASKED_MIN));
-        let chosen: HashSet<usize> = turns.into_iter().map(|(_, at)| at).collect();
+        turns.truncate(affordable.max(counts.len().min(ASKED_MIN)));
+        let chosen: HashSet<usize> = turns.into_iter().map(|(_, _, at)| at).collect();
         let (mut asked, mut rest) = (Vec::new(), Vec::new());
         for (at, unit) in units.into_iter().enumerate() {
             if chosen.contains(&at) { &mut asked } else { &mut rest }.push(unit);
@@ -118,7 +148,7 @@ impl RefusedSeries {
         (asked, rest)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Known>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         // Whatever panicked elsewhere, it is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +203,23 @@ mod tests {
     }
 
     #[test]
+    fn a_series_is_in_doubt_until_it_is_refused_again_or_taken_or_some_time_is_over() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        assert!(!series.is_in_doubt(begun) && series.is_empty());
+        refuse(&series, &["a", "b"], begun);
+        assert!(series.is_in_doubt(begun));
+        refuse(&series, &["a"], begun);
+        assert!(series.is_in_doubt(begun), "b is");
+        series.forget(&units(&["b", "c"]));
+        assert!(!series.is_in_doubt(begun));
+        refuse(&series, &["b"], begun);
+        assert!(series.is_in_doubt(begun));
+        assert!(!series.is_in_doubt(begun + DOUBT_MAX), "it may have ended");
+        series.forget(&units(&["a", "a"]));
+        assert!(series.has_any_of(&units(&["a", "b"])) && !series.has_any_of(&units(&["a", "c"])));
+    }
+
+    #[test]
     fn everybody_has_a_turn_and_who_waited_longest_is_first() {
         let (series, begun) = (RefusedSeries::default(), Instant::now());
         let names: Vec<String> = (0..12).map(|at| format!("s{at}")).collect();
@@ -181,22 +228,31 @@ mod tests {
         names.iter().for_each(|name| refuse(&series, &[name], begun));
         let mut seen = Vec::new();
         for round in 1..=3 {
-            let (asked, rest) = series.choose(units(&names), 0, second(round));
+            let (asked, rest) = series.choose(units(&names), 0);
             assert_eq!((asked.len(), rest.len()), (ASKED_MIN, 12 - ASKED_MIN));
             asked.iter().for_each(|unit| series.remember(unit, second(round)));
             seen.extend(times(&asked));
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..12).collect::<Vec<i64>>());
-        // Who is due is asked beyond the fewest, as far as there is time.
-        let later = second(1) + ASK_AGAIN;
-        assert_eq!(series.choose(units(&names), 100, second(3)).0.len(), ASKED_MIN);
-        series.remember(&units(&["s0"])[0], later);
-        assert_eq!(series.choose(units(&names), 100, second(3) + ASK_AGAIN).0.len(), 11);
-        assert_eq!(series.choose(units(&names), 6, second(3) + ASK_AGAIN).0.len(), 6);
-        // One unit of each series, the first one.
-        let (asked, rest) = series.choose(units(&["s1", "s1", "s2", "s1"]), 0, later);
-        assert_eq!((times(&asked), times(&rest)), (vec![0, 2], vec![1, 3]));
+        // More are asked for as far as there is time.
+        assert_eq!(series.choose(units(&names), 6).0.len(), 6);
+        assert_eq!(series.choose(units(&names), 100).1.len(), 0);
+    }
+
+    #[test]
+    fn each_series_has_a_sample_asked_for_before_any_has_two() {
+        let (series, now) = (RefusedSeries::default(), Instant::now());
+        refuse(&series, &["a", "b", "a", "b"], now);
+        let chosen = |affordable| {
+            let (asked, rest) = series.choose(units(&["a", "a", "b", "a", "b"]), affordable);
+            (times(&asked), times(&rest))
+        };
+        // Of all that are few, one each in any case.
+        assert_eq!(chosen(0), (vec![0, 2], vec![1, 3, 4]));
+        assert_eq!(chosen(3), (vec![0, 1, 2], vec![3, 4]));
+        assert_eq!(chosen(4), (vec![0, 1, 2, 4], vec![3]));
+        assert_eq!(chosen(5), (vec![0, 1, 2, 3, 4], vec![]));
     }
 
     #[test]
@@ -205,12 +261,12 @@ mod tests {
         for at in 0..=SERIES_MAX {
             refuse(&series, &[&format!("s{at}")], begun);
         }
-        assert_eq!(series.lock().len(), SERIES_MAX);
+        assert_eq!(series.lock().series.len(), SERIES_MAX);
         let last = format!("s{SERIES_MAX}");
         assert_eq!(series.sort(units(&[&last]), begun).unknown.len(), 1);
         // Those that nobody has seen for long make room.
         series.sort(units(&["s0", "s1"]), begun + UNSEEN_MAX);
         refuse(&series, &[&last], begun + UNSEEN_MAX);
-        assert_eq!(series.lock().len(), 3);
+        assert_eq!(series.lock().series.len(), 3);
     }
 }

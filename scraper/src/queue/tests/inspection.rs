@@ -136,3 +136,52 @@ fn a_directory_of_something_else_is_no_queue() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Inspection::of(&dir.path().join("nothing")), Err(QueueError::Io { .. })));
 }
+
+#[test]
+fn what_of_a_queue_cannot_be_shown_hides_nothing_else_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prod");
+    let queue = Queue::open(&path, "prod", 4, &QueueSettings::default()).unwrap();
+    for lane in 0..4 {
+        queue.append(lane, samples(10), b"body").unwrap();
+    }
+    drop(queue);
+    let lane = |lane: usize| path.join(format!("set-00000001/lane-{lane:03}"));
+    // One lane is a file, one has a segment of a newer version, one an empty one.
+    std::fs::remove_dir_all(lane(0)).unwrap();
+    std::fs::write(lane(0), "").unwrap();
+    let mut newer = std::fs::read(lane(1).join("00000000000000000001.seg")).unwrap();
+    newer[8] = 2;
+    let crc = crc32fast::hash(&[&newer[..12], &newer[16..32]].concat());
+    newer[12..16].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(lane(1).join("00000000000000000002.seg"), newer).unwrap();
+    std::fs::write(lane(2).join("00000000000000000002.seg"), "").unwrap();
+    std::fs::write(path.join("set-00000009"), "").unwrap();
+    let seen = Inspection::of(&path).unwrap();
+    assert!(!seen.is_sound());
+    assert_eq!(seen.pending().samples, 30);
+    let lanes = &seen.sets[0].lanes;
+    let problems: Vec<usize> = lanes.iter().map(|lane| lane.problems.len()).collect();
+    assert_eq!(problems, [1, 1, 0, 0]);
+    let text = seen.to_string();
+    for told in ["lane-000", "00000000000000000002.seg was written by a newer version", "set-00000009"] {
+        assert!(text.contains(told), "{text}");
+    }
+    assert!(text.contains("lane-002/00000000000000000002.seg: is empty"), "{text}");
+    assert!(text.contains("to send: 3 records, 30 samples"), "{text}");
+    // The index is to count all or nothing.
+    assert!(Inspection::of_index(&path).is_err());
+}
+
+#[test]
+fn an_empty_segment_is_what_a_crash_leaves_and_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("prod");
+    let queue = Queue::open(&path, "prod", 1, &QueueSettings::default()).unwrap();
+    queue.append(0, samples(10), b"body").unwrap();
+    drop(queue);
+    std::fs::write(path.join("set-00000001/lane-000/00000000000000000002.seg"), "").unwrap();
+    let seen = Inspection::of(&path).unwrap();
+    assert!(seen.is_sound() && seen.to_string().contains("is empty"), "{seen}");
+    assert_eq!((seen.pending().samples, seen.sets[0].lanes[0].segments), (10, 2));
+}

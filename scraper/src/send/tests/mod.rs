@@ -1,12 +1,14 @@
 //! Senders against real receivers on loopback.
 
 mod delivery;
+mod in_part;
 mod links;
 mod losses;
 mod metadata;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;
+mod refused_series;
 mod reloads;
 mod restarts;
 mod v2_delivery;

@@ -59,6 +59,9 @@ impl Received {
 pub(crate) enum Action {
     /// Stores it, or refuses it as Prometheus does.
     Store,
+    /// Stores what it can of it, and refuses the rest as Mimir does: series whose names these are, and what is not newer than what
+    /// it has of a series.
+    StoreInPart(Refuses),
     Answer(u16, &'static str),
     /// With a header.
     AnswerWith(u16, &'static str, String),
@@ -76,6 +79,9 @@ pub(crate) enum Action {
     Hang,
 }
 
+/// Whether a receiver takes no series of this name.
+pub(crate) type Refuses = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 type Script = Box<dyn FnMut(usize, &Received) -> Action + Send>;
 
 /// Stored samples by metric name, in the order of their arrival.
@@ -92,6 +98,8 @@ struct State {
     script: Script,
     received: Vec<Received>,
     stored: Stored,
+    /// The newest sample of each series, where some of a request may be stored: its time and its value.
+    newest: BTreeMap<String, (i64, u64)>,
 }
 
 impl Receiver {
@@ -105,7 +113,8 @@ impl Receiver {
         listener: TcpListener,
         script: impl FnMut(usize, &Received) -> Action + Send + 'static,
     ) -> Self {
-        let state = State { script: Box::new(script), received: Vec::new(), stored: Stored::new() };
+        let (received, stored, newest) = Default::default();
+        let state = State { script: Box::new(script), received, stored, newest };
         let receiver = Self {
             url: format!("http://{}/api/v1/write", listener.local_addr().unwrap()),
             state: Arc::new(Mutex::new(state)),
@@ -174,6 +183,10 @@ impl Receiver {
                 Ok(()) => answer(204, "", ""),
                 Err(reason) => answer(400, "", reason),
             }),
+            Action::StoreInPart(refuses) => Some(match state.store_in_part(&request, &*refuses) {
+                None => answer(204, "", ""),
+                Some(reason) => answer(400, "", &reason),
+            }),
             Action::Answer(status, body) => Some(answer(status, "", body)),
             Action::AnswerWith(status, name, value) => {
                 Some(answer(status, &format!("{name}: {value}\r\n"), ""))
@@ -211,6 +224,46 @@ impl State {
         }
         self.stored = stored;
         Ok(())
+    }
+
+    /// Stores what can be stored, as Mimir and Cortex do with 1.0, and says why the first of the rest cannot.
+    fn store_in_part(&mut self, request: &Received, refuses: &dyn Fn(&str) -> bool) -> Option<String> {
+        let mut first = None;
+        let mut refused = |why: &str, name: &str| {
+            first.get_or_insert_with(|| format!("{why}. The affected series is {{__name__=\"{name}\"}}"));
+        };
+        for series in &request.decoded.timeseries {
+            let name = &series.labels[0].value;
+            if refuses(name) {
+                refused(
+                    "received a series whose number of labels exceeds the limit (actual: 31, limit: 30) \
+                     (err-mimir-max-label-names-per-series)",
+                    name,
+                );
+                continue;
+            }
+            for sample in &series.samples {
+                let now = (sample.timestamp, sample.value.to_bits());
+                match self.newest.get(name) {
+                    Some(newest) if newest.0 > now.0 => refused(
+                        "the sample has been rejected because another sample with a more recent timestamp has \
+                         already been ingested and out-of-order samples are not allowed (err-mimir-sample-out-of-order)",
+                        name,
+                    ),
+                    Some(newest) if newest.0 == now.0 && newest.1 != now.1 => refused(
+                        "the sample has been rejected because another sample with the same timestamp, but a different \
+                         value, has already been ingested (err-mimir-sample-duplicate-timestamp)",
+                        name,
+                    ),
+                    Some(newest) if *newest == now => {}
+                    _ => {
+                        self.newest.insert(name.clone(), now);
+                        self.stored.entry(name.clone()).or_default().push(now.0);
+                    }
+                }
+            }
+        }
+        first
     }
 
     /// Stores what can be stored, as Prometheus does with 2.0. How much that is, and a line for each sample that is refused.

@@ -1,5 +1,3 @@
-use std::sync::atomic::AtomicBool;
-
 use prost::Message as _;
 
 use super::*;
@@ -104,6 +102,46 @@ async fn what_is_too_large_is_remembered_and_goes_in_pieces_at_once() {
         let refused = refused.load(Ordering::Relaxed);
         assert!(refused <= 12, "{refused} of {} requests", receiver.received().len());
     }
+}
+
+#[tokio::test]
+async fn a_limit_of_little_more_than_a_sample_is_remembered_as_well() {
+    let refused = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    let receiver = Receiver::start(move |_, request| {
+        if request.body.len() <= 300 {
+            return Action::Store;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        Action::Answer(413, "")
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names = large_names(200);
+    for time in 1..=50 {
+        let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+        sending.append(&samples);
+        sending.drained().await;
+    }
+    assert!(receiver.stored().values().all(|times| *times == (1..=50).collect::<Vec<_>>()));
+    assert_eq!(receiver.stored().len(), 4);
+    // The first one, and half of it.
+    assert_eq!(refused.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_413_to_whatever_comes_makes_requests_many_only_as_long_as_it_lasts() {
+    let receiver =
+        Receiver::start(|number, _| if number < 30 { Action::Answer(413, "") } else { Action::Store }).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names: Vec<String> = (0..100).map(|at| format!("series_{at}")).collect();
+    for time in 1..=3 {
+        let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
+        sending.append(&samples);
+        sending.drained().await;
+    }
+    let sizes: Vec<usize> = receiver.received().iter().map(|request| request.samples().len()).collect();
+    assert_eq!(sizes[sizes.len() - 2..], [100, 100], "{sizes:?}");
 }
 
 #[tokio::test]
@@ -300,179 +338,4 @@ async fn what_has_no_time_and_is_refused_tells_no_time() {
     sending.drained().await;
     assert_eq!(receiver.received().len(), 3);
     assert_eq!(sending.metric("prometheus_remote_storage_queue_highest_sent_timestamp_seconds", ""), 7);
-}
-
-/// A receiver that takes no series whose name `is_bad`, and a sender to it of which each round brings these names.
-struct Refusing {
-    encoding: Encoding,
-    receiver: Receiver,
-    sending: Sending,
-    names: Vec<String>,
-    time: i64,
-    _dir: tempfile::TempDir,
-}
-
-impl Refusing {
-    /// `good` and `bad` series, mixed.
-    async fn of(good: usize, bad: usize, is_bad: impl Fn(&str) -> bool + Send + 'static) -> Self {
-        let receiver = Receiver::start(move |_, request| {
-            match (request.samples().iter().any(|(name, _)| is_bad(name)), request.is_v2()) {
-                (true, false) => Action::Answer(400, "too many labels"),
-                (true, true) => Action::AnswerWritten(400, 0, "too many labels"),
-                (false, _) => Action::Store,
-            }
-        })
-        .await;
-        let (sending, dir) = sending_to(&receiver, "").await;
-        let mut names: Vec<String> = (0..good).map(|at| format!("good{at}")).collect();
-        (0..bad).for_each(|at| names.insert(at * 7919 % (names.len() + 1), format!("bad{at}")));
-        Self { encoding: Encoding::V1, receiver, sending, names, time: 0, _dir: dir }
-    }
-
-    /// A sample of each series; how many requests that takes.
-    async fn round(&mut self) -> usize {
-        self.time += 1;
-        let before = self.receiver.received().len();
-        let samples: Vec<(&str, i64)> = self.names.iter().map(|name| (name.as_str(), self.time)).collect();
-        append_as(self.encoding, &self.sending.queues[0], 0, &samples);
-        self.sending.drained().await;
-        self.receiver.received().len() - before
-    }
-
-    fn times(&self, name: &str) -> Vec<i64> {
-        self.receiver.stored().remove(name).unwrap_or_default()
-    }
-}
-
-#[tokio::test]
-async fn series_that_are_never_taken_cost_a_few_requests_and_not_one_each() {
-    let mut world = Refusing::of(20, 100, |name| name.starts_with("bad")).await;
-    let mut requests = Vec::new();
-    for _ in 0..30 {
-        requests.push(world.round().await);
-    }
-    // Bisected once, asked for alone once; then the request, those that are taken, those that are not, and four alone.
-    assert!((120..=239).contains(&requests[0]), "{requests:?}");
-    assert_eq!(requests[1], 102, "{requests:?}");
-    assert!(requests[2..].iter().all(|requests| *requests == 7), "{requests:?}");
-    assert_eq!(world.receiver.stored().len(), 20);
-    assert!(world.receiver.stored().values().all(|times| *times == (1..=30).collect::<Vec<_>>()));
-    assert_eq!(world.sending.refused("rejected"), 3_000);
-    assert_eq!(world.sending.metric("prometheus_remote_storage_samples_failed_total", ""), 3_000);
-}
-
-#[tokio::test]
-async fn series_that_are_never_taken_by_2_0_cost_as_little() {
-    let mut world = Refusing::of(5, 20, |name| name.starts_with("bad")).await;
-    world.encoding = Encoding::V2;
-    world.round().await;
-    assert_eq!((world.round().await, world.round().await), (22, 7));
-    // What is known is known of both versions.
-    world.encoding = Encoding::V1;
-    assert_eq!(world.round().await, 7);
-    assert!(world.receiver.stored().values().all(|times| *times == [1, 2, 3, 4]));
-    assert_eq!((world.receiver.stored().len(), world.sending.refused("rejected")), (5, 80));
-}
-
-#[tokio::test]
-async fn a_receiver_that_has_changed_its_mind_gets_what_it_takes_now() {
-    let changed = Arc::new(AtomicBool::new(false));
-    let is_changed = Arc::clone(&changed);
-    let is_bad = move |name: &str| match is_changed.load(Ordering::Relaxed) {
-        true => name == "bad50",
-        false => name.starts_with("bad"),
-    };
-    let mut world = Refusing::of(20, 100, is_bad).await;
-    for _ in 0..3 {
-        world.round().await;
-    }
-    changed.store(true, Ordering::Relaxed);
-    let requests = world.round().await;
-    assert!(requests < 60, "{requests}");
-    assert_eq!(world.receiver.stored().len(), 119, "all but one, at once");
-    assert_eq!(world.sending.refused("rejected"), 301);
-    // What is taken is no longer asked for with what is not.
-    assert!(world.round().await <= 3);
-}
-
-#[tokio::test]
-async fn a_series_that_alone_is_taken_again_is_found_when_its_turn_comes() {
-    let changed = Arc::new(AtomicBool::new(false));
-    let is_changed = Arc::clone(&changed);
-    let is_bad =
-        move |name: &str| name.starts_with("bad") && !(is_changed.load(Ordering::Relaxed) && name == "bad50");
-    let mut world = Refusing::of(20, 100, is_bad).await;
-    for _ in 0..3 {
-        world.round().await;
-    }
-    changed.store(true, Ordering::Relaxed);
-    let mut rounds = 0;
-    while world.times("bad50").is_empty() {
-        world.round().await;
-        rounds += 1;
-        assert!(rounds <= 25, "four of a hundred have their turn in each round");
-    }
-    let first = world.times("bad50")[0];
-    world.round().await;
-    assert_eq!(world.times("bad50"), [first, first + 1]);
-    assert!(world.round().await <= 7);
-}
-
-#[tokio::test]
-async fn a_sample_that_alone_was_refused_takes_no_later_one_of_its_series_with_it() {
-    // Each round another series has a sample that is not taken, and forty never have one that is.
-    let round = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let now = Arc::clone(&round);
-    let is_bad =
-        move |name: &str| name.starts_with("bad") || *name == format!("good{}", now.load(Ordering::Relaxed));
-    let mut world = Refusing::of(12, 40, is_bad).await;
-    for _ in 0..12 {
-        world.round().await;
-        round.fetch_add(1, Ordering::Relaxed);
-    }
-    for (at, times) in (0..12).map(|at| (at, world.times(&format!("good{at}")))) {
-        let expected: Vec<i64> = (1..=12).filter(|time| *time != at + 1).collect();
-        assert_eq!(times, expected, "good{at}");
-    }
-    assert_eq!(world.sending.refused("rejected"), 492);
-}
-
-/// Sends 40 samples of each of 17 series, ten in a request. Six series are taken, three more from some request on. How many requests
-/// there were.
-async fn send_while_three_come_to_be_taken(from: usize) -> usize {
-    let names: Vec<String> =
-        (0..17).map(|at| if at % 3 == 0 { format!("good{at}") } else { format!("bad{at}") }).collect();
-    let receiver = Receiver::start(move |number, request| {
-        let is_taken = |name: &str| {
-            name.starts_with("good") || number >= from && ["bad1", "bad5", "bad10"].contains(&name)
-        };
-        match request.samples().iter().all(|(name, _)| is_taken(name)) {
-            true => Action::Store,
-            false => Action::Answer(400, "too many labels"),
-        }
-    })
-    .await;
-    let (sending, _dir) = queueing_for(&receiver, ", max_samples_per_send: 170");
-    for time in 1..=40 {
-        let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
-        sending.append(&samples);
-    }
-    sending.start();
-    sending.drained().await;
-    let stored = receiver.stored();
-    let good = stored.iter().filter(|(name, _)| name.starts_with("good"));
-    assert!(good.clone().all(|(_, times)| *times == (1..=40).collect::<Vec<_>>()));
-    assert_eq!(good.count(), 6);
-    let samples: usize = stored.values().map(Vec::len).sum();
-    assert_eq!(sending.refused("rejected") as usize + samples, 17 * 40, "from request {from}");
-    assert_eq!(sending.refused("out_of_order"), 0, "from request {from}");
-    receiver.received().len()
-}
-
-#[tokio::test]
-async fn samples_of_a_series_keep_their_order_in_whatever_pieces_they_go() {
-    let requests = send_while_three_come_to_be_taken(usize::MAX).await;
-    for from in (0..requests).step_by(5) {
-        send_while_three_come_to_be_taken(from).await;
-    }
 }

@@ -1,0 +1,138 @@
+//! What a receiver of 1.0 has stored of a request that it refused.
+//!
+//! Remote-Write 1.0 lets a receiver store what it can of a request and answer 400 for the rest, as Mimir and Cortex do, without a word
+//! on how much that is. The request is then taken apart for that rest. What its pieces hold of other series is stored by the first
+//! copy: a series' newest sample is taken again, as it is the same, and each older one is refused alone, as out of order.
+//! These are no loss. A receiver that stores nothing of what it refuses, as Prometheus, does not say so of them: a lane sends
+//! the samples of a series in their order, and the first copy has left nothing that they could come after.
+//!
+//! What is told apart by this is told by three answers together: a piece was refused for what some of its series are (not for a time
+//! or an order), then an older sample of another series alone as out of order, then the newest one of that series in the piece was
+//! taken. So a loss is named stored where somebody else writes the same series, and has written between the last two samples of
+//! it in a request that is also refused for another series: not otherwise.
+
+use std::collections::HashMap;
+
+use super::answer::Refusal;
+use super::units::{Counts, Unit};
+
+/// What pieces of one request were answered.
+#[derive(Debug, Default)]
+pub(super) struct StoredInPart {
+    series: HashMap<u64, Series>,
+    /// How many of them wait for an answer to their newest sample.
+    undecided: usize,
+}
+
+#[derive(Debug)]
+struct Series {
+    /// Of the newest sample that was in a refused piece.
+    newest_ms: i64,
+    /// Older ones that were refused alone as out of order.
+    out_of_order: Option<(Counts, Refusal)>,
+}
+
+impl StoredInPart {
+    /// A piece of these was refused for what some of the series are.
+    pub(super) fn rejected(&mut self, units: &[Unit]) {
+        for unit in units {
+            if let Some(series) = unit.series_hash()
+                && let Some(newest_ms) = unit.newest_ms
+            {
+                let known = self.series.entry(series).or_insert(Series { newest_ms, out_of_order: None });
+                known.newest_ms = known.newest_ms.max(newest_ms);
+            }
+        }
+    }
+
+    /// A sample was refused alone as out of order. True: whether it was stored shows with a later one.
+    pub(super) fn out_of_order(&mut self, unit: &Unit, refusal: &Refusal) -> bool {
+        let Some(series) = unit.series_hash().and_then(|series| self.series.get_mut(&series)) else {
+            return false;
+        };
+        if unit.newest_ms.is_none_or(|at_ms| at_ms >= series.newest_ms) {
+            return false;
+        }
+        let Series { out_of_order, .. } = series;
+        self.undecided += usize::from(out_of_order.is_none());
+        let (counts, _) = out_of_order.get_or_insert_with(|| (Counts::default(), refusal.clone()));
+        counts.add(unit.counts);
+        true
+    }
+
+    /// These were taken. How much this shows to have been stored before.
+    pub(super) fn accepted(&mut self, units: &[Unit]) -> Counts {
+        let mut stored = Counts::default();
+        if self.undecided == 0 {
+            return stored;
+        }
+        for unit in units {
+            if let Some(series) = unit.series_hash().and_then(|series| self.series.get_mut(&series))
+                && unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms)
+                && let Some((counts, _)) = series.out_of_order.take()
+            {
+                stored.add(counts);
+                self.undecided -= 1;
+            }
+        }
+        stored
+    }
+
+    /// What was refused as out of order and has not been shown to be stored, with the answer to it.
+    pub(super) fn lost(self) -> impl Iterator<Item = (Counts, Refusal)> {
+        self.series.into_values().filter_map(|series| series.out_of_order)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use promring_proto::remote_write::v1;
+
+    use super::super::units::take_apart;
+    use super::*;
+    use crate::queue::Encoding;
+
+    fn units(samples: &[(&str, i64)]) -> Vec<Unit> {
+        let mut bytes = Vec::new();
+        for (name, time) in samples {
+            let mut labels = Vec::new();
+            v1::encode_labels([("__name__", *name)], &mut labels);
+            v1::push_series(&labels, 1.0, *time, &mut bytes);
+        }
+        take_apart(Encoding::V1, &snap::raw::Encoder::new().compress_vec(&bytes).unwrap()).unwrap()
+    }
+
+    fn refuse(stored: &mut StoredInPart, sample: (&str, i64)) -> bool {
+        let refusal = Refusal { status: 400, message: "out of order".to_owned() };
+        stored.out_of_order(&units(&[sample])[0], &refusal)
+    }
+
+    fn lost(stored: StoredInPart) -> u64 {
+        stored.lost().map(|(counts, _)| counts.points()).sum()
+    }
+
+    #[test]
+    fn all_but_the_newest_of_a_series_were_stored_if_that_is_taken() {
+        let mut stored = StoredInPart::default();
+        stored.rejected(&units(&[("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("b", 3)]));
+        for sample in [("a", 1), ("b", 1), ("a", 2), ("b", 2)] {
+            assert!(refuse(&mut stored, sample));
+        }
+        assert_eq!(stored.accepted(&units(&[("c", 3), ("a", 3)])).points(), 2);
+        assert_eq!(stored.accepted(&units(&[("a", 3)])).points(), 0, "it counts once");
+        // The newest one of b is not taken.
+        assert!(!refuse(&mut stored, ("b", 3)));
+        assert_eq!(lost(stored), 2);
+    }
+
+    #[test]
+    fn what_was_in_no_refused_piece_or_only_an_older_one_is_taken_of_is_lost() {
+        let mut stored = StoredInPart::default();
+        stored.rejected(&units(&[("a", 1), ("a", 2), ("a", 3)]));
+        assert!(!refuse(&mut stored, ("b", 1)));
+        assert!(refuse(&mut stored, ("a", 1)));
+        // Somebody else wrote between the first and the second one.
+        assert_eq!(stored.accepted(&units(&[("a", 2)])).points(), 0);
+        assert_eq!(lost(stored), 1);
+    }
+}
