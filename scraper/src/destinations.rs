@@ -396,7 +396,7 @@ impl Destinations {
                 queue = %dir.display(),
                 destination,
                 samples = pending.samples,
-                "a queue of an earlier run has no destination in the configuration any more, and is not sent until remote_write has an entry of this name again; without a name an entry is named by its URL, and by user and headers as well where several have one URL. To give its samples up, delete the directory"
+                "a queue of an earlier run has no destination in the configuration any more, and is not sent until remote_write has an entry of this name again; without a name an entry is named by its URL, user and headers. To give its samples up, delete the directory"
             );
             let (samples, bytes, oldest_ms) = (pending.samples, pending.bytes, pending.oldest_ms);
             Parked { destination, samples, bytes, oldest_ms }.keep(&self.parked);

@@ -295,33 +295,6 @@ async fn a_parked_destination_is_sent_nothing_until_one_of_its_name_is_there_aga
 }
 
 #[tokio::test]
-async fn a_destination_without_a_name_keeps_its_queue_when_a_wrong_header_is_put_right() {
-    let receiver = Receiver::start(|_, request| match request.header("X-Scope-OrgID") {
-        Some("right") => Action::Store,
-        _ => Action::Answer(401, "who is that?"),
-    })
-    .await;
-    let entry = |tenant: &str| {
-        let url = &receiver.url;
-        let keys = "queue_config: {min_backoff: 1ms, max_backoff: 5ms}";
-        config(&format!("{{url: '{url}', headers: {{X-Scope-OrgID: {tenant}}}, {keys}}}"), "")
-    };
-    let mut world = World::start(&entry("wrong"));
-    let destinations = Arc::clone(&world.destinations);
-    tokio::spawn(async move { destinations.flush_always().await });
-    for time in 1..=3 {
-        world.scrape(1, false, &names(2), time);
-    }
-    receiver.requests(2).await;
-    world.reload(&entry("right"));
-    world.scrape(1, false, &names(2), 4);
-    receiver.samples(8).await;
-    assert!(receiver.stored().values().all(|times| *times == [1, 2, 3, 4]), "in their order");
-    assert_eq!(world.destinations.reports().len(), 1);
-    assert!(lock(&world.destinations.leaving).is_empty());
-}
-
-#[tokio::test]
 async fn a_queue_of_an_earlier_run_without_a_destination_is_shown() {
     let world = World::start(&config(&to("old", "http://127.0.0.1:1/", ""), ""));
     world.scrape(1, false, &names(5), 1);

@@ -86,27 +86,13 @@ pub(crate) fn scraper_hash(job: &ScrapeConfig) -> u64 {
     out.0.finish64()
 }
 
-/// Where a destination's samples go: its URL without user and password.
-pub(crate) fn place_of(write: &RemoteWrite) -> String {
-    let mut url = url::Url::clone(&write.url);
-    // Where they cannot be taken off, there are none.
-    let _without = url.set_password(None).and(url.set_username(""));
-    url.into()
-}
-
-/// The name of a destination without one: six hexadecimal digits of a hash over where its samples go, and, where other
-/// destinations without a name send to the same URL, on whose behalf. Its queue goes by it, so that whatever else is changed
-/// (a password, a timeout, a rule, and of one that is alone with its URL the user and the headers) leaves the queue where it is.
-pub(crate) fn remote_write_name(write: &RemoteWrite, alone: bool) -> String {
-    let mut out = Settings::new();
-    if alone {
-        // As if it had neither.
-        out.text(&place_of(write)).map(&BTreeMap::new()).headers(&BTreeMap::new());
-        return format!("{:06x}", out.0.finish64() >> 40);
-    }
+/// The name of a destination without one: six hexadecimal digits of a hash over where its samples go and on whose behalf. Its
+/// queue goes by it, so that whatever else is changed (a password, a timeout, a rule) leaves the queue where it is.
+pub(crate) fn remote_write_name(write: &RemoteWrite) -> String {
     let mut url = url::Url::clone(&write.url);
     // Where a password cannot be taken off, there is none.
     let _without = url.set_password(None);
+    let mut out = Settings::new();
     out.text(url.as_str()).map(&write.headers).headers(&write.http.http_headers);
     match &write.http.auth {
         Some(Auth::Basic { username, .. }) => out.source(username.as_ref()),

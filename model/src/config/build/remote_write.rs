@@ -24,7 +24,9 @@ impl Builder<'_> {
         raw: &Given<List<RawRemoteWrite>>,
         global: &Global,
     ) -> Vec<Arc<RemoteWrite>> {
-        let mut read: Vec<(RemoteWrite, Spot, Spot)> = Vec::new();
+        let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
+        let mut names: HashMap<String, u32> = HashMap::new();
+        let mut unnamed: HashMap<u64, Spot> = HashMap::new();
         for item in self.items(raw) {
             let (item, spot) = match item {
                 Given::Is(item, spot) => (item, *spot),
@@ -34,26 +36,14 @@ impl Builder<'_> {
                 }
                 Given::Absent | Given::Broken(_) => continue,
             };
-            if let Some(write) = self.remote_write(item, spot, global) {
-                read.push((write, spot, item.name.spot().unwrap_or(spot)));
-            }
-        }
-        let mut of_url: HashMap<String, usize> = HashMap::new();
-        for (write, ..) in read.iter().filter(|(write, ..)| write.name.is_empty()) {
-            *of_url.entry(hash::place_of(write)).or_default() += 1;
-        }
-        let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
-        let mut names: HashMap<String, u32> = HashMap::new();
-        let mut unnamed: HashMap<u64, Spot> = HashMap::new();
-        for (mut write, spot, name_spot) in read {
+            let Some(mut write) = self.remote_write(item, spot, global) else { continue };
             if write.name.is_empty() {
                 if let Some(first) = unnamed.insert(hash::remote_write_hash(&write), spot) {
                     self.two_alike(&write, first, spot);
                     all.push(Arc::new(write));
                     continue;
                 }
-                let alone = of_url.get(&hash::place_of(&write)) == Some(&1);
-                let name = hash::remote_write_name(&write, alone);
+                let name = hash::remote_write_name(&write);
                 let mut numbered = (2..).map(|number| format!("{name}-{number}"));
                 write.name = match numbered.find(|numbered| !names.contains_key(numbered)) {
                     // Several to the same place that differ in something else.
@@ -61,6 +51,7 @@ impl Builder<'_> {
                     _ => name,
                 };
             }
+            let name_spot = item.name.spot().unwrap_or(spot);
             if let Some(line) = names.insert(write.name.clone(), name_spot.line) {
                 self.report
                     .error(
