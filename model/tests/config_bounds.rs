@@ -138,6 +138,13 @@ fn targets_are_looked_at_as_far_as_their_rules_allow() {
     let doubles = "{source_labels: [a], target_label: a, replacement: $1$1}, ".repeat(20);
     let grown = format!("{{target_label: a, replacement: x}}, {doubles}");
     assert_eq!(left_out(file(200, &grown)), 1);
+    // A regex that an engine goes through state by state, over a long label.
+    let slow = "{source_labels: [l], target_label: a, regex: '(a*)*(a*)*(a*)*b|(.*)'}, ".repeat(300);
+    let long = |bytes: usize| {
+        let group = format!("{{targets: ['h:1'], labels: {{l: {}}}}}", "a".repeat(bytes));
+        format!("scrape_configs: [{{job_name: a, static_configs: [{group}], relabel_configs: [{slow}]}}]")
+    };
+    assert_eq!([left_out(long(1_000)), left_out(long(1_000_000))], [0, 1]);
 }
 
 /// Each is a rule or two in some hundred kilobytes, which took gigabytes or minutes.

@@ -363,6 +363,9 @@ fn a_destination_without_a_name_is_named_by_where_its_samples_go() {
     ] {
         assert!(other != plain && other != user("a", "one"));
     }
-    let two = names("{url: 'http://a/write'}, {url: 'http://a/write', remote_timeout: 20s}");
-    assert_eq!(two, [plain[0].clone(), format!("{}-2", plain[0])]);
+    // Whatever stands beside an entry, and in which order, its name is its own.
+    let other = "{url: 'http://a/write', headers: {X-Scope-OrgID: a}}";
+    let [one, two] = [names("{url: 'http://a/write'}"), names(other)].map(|mut names| names.remove(0));
+    assert_eq!(names(&format!("{{url: 'http://a/write'}}, {other}")), [one.clone(), two.clone()]);
+    assert_eq!(names(&format!("{other}, {{url: 'http://a/write'}}")), [two, one]);
 }

@@ -35,7 +35,8 @@ fn without_users(text: &str, urls_max: usize, is_url: bool) -> String {
     let end = if scheme.is_empty() { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
     let (authority, after) = rest.split_at(end);
     let at = match authority.rfind('@') {
-        Some(at) => authority[..at].contains(':').then_some(at),
+        // A user without a password may be a token.
+        Some(at) => (!scheme.is_empty() || authority[..at].contains(':')).then_some(at),
         // What follows a colon and is no port may be a password with a slash in it.
         None => authority
             .split_once(':')

@@ -108,6 +108,12 @@ impl Matcher {
         size_of::<Self>() + ALLOCATION_BYTES + self.test.held_bytes() + spans + engine
     }
 
+    /// About how many steps a byte of text costs at worst: one by comparing, and one for each state that an engine may be in where
+    /// it has to tell what groups catch.
+    pub(super) fn steps_a_byte(&self) -> usize {
+        self.engine.as_ref().map_or(1, |engine| engine.steps_a_byte)
+    }
+
     /// Whether the pattern matches (anywhere in `text`, where it is not anchored).
     pub(super) fn is_match(&self, text: &str) -> bool {
         match (&self.test, &self.engine) {
@@ -238,6 +244,7 @@ struct Engine {
     regex: Regex,
     /// Bytes that it may take for what groups catch.
     caught_bytes: usize,
+    steps_a_byte: usize,
     /// Taken by who applies the rule; a second thread at the same moment makes its own.
     found: Mutex<Option<Found>>,
 }
@@ -289,7 +296,8 @@ impl Engine {
                 hint: Some("write `(?:…)` for a group whose text is not asked for"),
             });
         }
-        Ok(Self { regex, caught_bytes, found: Mutex::new(None) })
+        let steps_a_byte = if groups { states } else { 1 };
+        Ok(Self { regex, caught_bytes, steps_a_byte, found: Mutex::new(None) })
     }
 
     fn captures<R>(&self, text: &str, with: impl FnOnce(Captures<'_>) -> R) -> Option<R> {

@@ -98,6 +98,13 @@ impl Rules {
         self.rules.iter()
     }
 
+    /// About how many steps it takes to apply them to a target or series whose longest label has so many bytes: one each
+    /// where all labels are short.
+    #[must_use]
+    pub fn steps(&self, longest: usize) -> usize {
+        self.iter().fold(0, |steps, rule| steps.saturating_add(rule.steps(longest)))
+    }
+
     /// Applies the rules one after the other, until one drops the set. Where one does, the builder holds
     /// what the rules before it left.
     ///

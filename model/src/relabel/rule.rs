@@ -140,6 +140,22 @@ impl Rule {
         &self.spec
     }
 
+    /// About how many steps it takes to apply it, where the longest label has so many bytes: one for a short one.
+    pub(super) fn steps(&self, longest: usize) -> usize {
+        const BYTES_A_STEP: usize = 256;
+        let matcher = match &self.operation {
+            Operation::Replace { matcher, .. } | Operation::LabelMap { matcher, .. } => matcher,
+            Operation::Keep(matcher) | Operation::Drop(matcher) => matcher,
+            Operation::LabelDrop(matcher) | Operation::LabelKeep(matcher) => matcher,
+            Operation::KeepEqual { .. }
+            | Operation::DropEqual { .. }
+            | Operation::HashMod { .. }
+            | Operation::Lowercase { .. }
+            | Operation::Uppercase { .. } => return 1 + longest / BYTES_A_STEP,
+        };
+        1 + (longest / BYTES_A_STEP).saturating_mul(matcher.steps_a_byte())
+    }
+
     /// Whether it goes through all labels and may set one twice, so that their order matters.
     pub(super) fn asks_for_order(&self) -> bool {
         matches!(self.operation, Operation::LabelMap { .. })

@@ -13,11 +13,9 @@ use crate::config::{Discovery, ScrapeConfig, Severity, groups};
 use crate::labels::Labels;
 use crate::target::{ADDRESS, Assembled, DiscoveredLabels, shown_host};
 
-/// Most work that is done to look at targets: each rule that a target goes through counts, once more for every
-/// [`BYTES_A_STEP`] of its longest label. It does for 50,000 targets and 200 rules; what is wrong with more of them is most often
-/// the same.
+/// Most steps that are done to look at targets ([`Rules::steps`](crate::relabel::Rules::steps)). It does for 50,000 targets
+/// and 200 rules; what is wrong with more of them is most often the same.
 pub(super) const WORK_MAX: usize = 10_000_000;
-const BYTES_A_STEP: usize = 256;
 
 /// Most targets that are looked at, whatever becomes of them.
 const TARGETS_MAX: usize = 50_000;
@@ -50,11 +48,12 @@ impl Builder<'_> {
     }
 
     fn target(&mut self, job: &ScrapeConfig, group: &Labels, own: &Labels, spot: Spot, severity: Severity) {
-        let rules = job.relabel.len().max(WORK_MAX / TARGETS_MAX);
         let steps = |labels: &Labels| {
-            rules * labels.iter().map(|(_, value)| 1 + value.len() / BYTES_A_STEP).max().unwrap_or(1)
+            let longest = labels.iter().map(|(_, value)| value.len()).max().unwrap_or_default();
+            job.relabel.steps(longest).max(WORK_MAX / TARGETS_MAX)
         };
-        let Some(left) = self.work_left.checked_sub(steps(group).max(steps(own))) else {
+        let needed = steps(group).max(steps(own));
+        let Some(left) = self.work_left.checked_sub(needed) else {
             self.not_all_targets(spot);
             return;
         };
@@ -62,7 +61,7 @@ impl Builder<'_> {
         let assembled = DiscoveredLabels::new(job, group, own).assemble();
         if let Assembled::Target(target) = &assembled {
             // Rules can make long labels of short ones.
-            self.work_left = self.work_left.saturating_sub(steps(&target.labels) - rules);
+            self.work_left = self.work_left.saturating_sub(steps(&target.labels).saturating_sub(needed));
         }
         let (severity, message) = match assembled {
             Assembled::Invalid(error) => (severity, format!("this target cannot be scraped: {error}")),

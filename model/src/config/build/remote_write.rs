@@ -26,7 +26,7 @@ impl Builder<'_> {
     ) -> Vec<Arc<RemoteWrite>> {
         let mut all: Vec<Arc<RemoteWrite>> = Vec::new();
         let mut names: HashMap<String, u32> = HashMap::new();
-        let mut unnamed: HashMap<u64, Spot> = HashMap::new();
+        let mut unnamed: HashMap<String, (Spot, u64)> = HashMap::new();
         for item in self.items(raw) {
             let (item, spot) = match item {
                 Given::Is(item, spot) => (item, *spot),
@@ -38,17 +38,15 @@ impl Builder<'_> {
             };
             let Some(mut write) = self.remote_write(item, spot, global) else { continue };
             if write.name.is_empty() {
-                if let Some(first) = unnamed.insert(hash::remote_write_hash(&write), spot) {
-                    self.two_alike(&write, first, spot);
-                    all.push(Arc::new(write));
-                    continue;
-                }
-                let name = hash::remote_write_name(&write);
-                let mut numbered = (2..).map(|number| format!("{name}-{number}"));
-                write.name = match numbered.find(|numbered| !names.contains_key(numbered)) {
-                    // Several to the same place that differ in something else.
-                    Some(free) if names.contains_key(&name) => free,
-                    _ => name,
+                write.name = hash::remote_write_name(&write);
+                let settings = hash::remote_write_hash(&write);
+                match unnamed.get(&write.name) {
+                    Some((first, hash)) => {
+                        self.two_without_a_name(&write, *first, spot, *hash == settings);
+                        all.push(Arc::new(write));
+                        continue;
+                    }
+                    None => unnamed.insert(write.name.clone(), (spot, settings)),
                 };
             }
             let name_spot = item.name.spot().unwrap_or(spot);
@@ -69,17 +67,27 @@ impl Builder<'_> {
         all
     }
 
-    /// Reports a second destination without a name that is like the first in everything.
-    fn two_alike(&mut self, write: &RemoteWrite, first: Spot, second: Spot) {
+    /// Reports a second destination without a name that goes where the first one goes, by the same headers and as the same user. Both
+    /// would have one queue; numbers by their places would mix the queues up once one of them is taken out, or they are swapped.
+    fn two_without_a_name(&mut self, write: &RemoteWrite, first: Spot, second: Spot, alike: bool) {
         let place = |spot: Spot| format!("line {}, column {}", spot.line, spot.column);
-        let message = format!(
-            "a second remote_write without a name, with the same settings: the first stands at {}, the second at {}; Prometheus says when it starts: duplicate remote write configs are not allowed",
-            place(first),
-            place(second)
-        );
-        self.report.error(second, message).value(&write.url.to_string()).hint(
-            "give each a name of its own (name: …) if its samples are to be sent twice, or remove one of the two",
-        );
+        let (first, at) = (place(first), place(second));
+        let (message, hint) = if alike {
+            (
+                format!(
+                    "a second remote_write without a name, with the same settings: the first stands at {first}, the second at {at}; Prometheus says when it starts: duplicate remote write configs are not allowed"
+                ),
+                "give each a name of its own (name: …) if its samples are to be sent twice, or remove one of the two",
+            )
+        } else {
+            (
+                format!(
+                    "a second remote_write without a name to the same URL, with the same headers and the same user: the first stands at {first}, the second at {at}; nothing but a name tells their queues apart"
+                ),
+                "give each a name of its own (name: …)",
+            )
+        };
+        self.report.error(second, message).value(&write.url.to_string()).hint(hint);
     }
 
     fn remote_write(&mut self, raw: &RawRemoteWrite, spot: Spot, global: &Global) -> Option<RemoteWrite> {
