@@ -208,7 +208,8 @@ impl State {
         }
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);
-        Ok(ReportAnswer { term, full, leaving, alone, full_claims, sequence, version })
+        let staying = version.and_then(|_| lead.leader.staying(name));
+        Ok(ReportAnswer { term, full, leaving, alone, staying, full_claims, sequence, version })
     }
 
     /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number
