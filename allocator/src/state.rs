@@ -353,6 +353,12 @@ impl State {
         self.reports.health(id)
     }
 
+    /// Why the load of some targets that scrapers have is not known: no source has told of them since this allocator started.
+    pub(crate) fn unknown_load(&self) -> Option<String> {
+        let keys = self.lead.as_ref().map_or(0, Lead::unknown_keys);
+        (keys > 0).then(|| format!("{}, of which scrapers have {keys} targets", self.unsynced()))
+    }
+
     /// Whether this allocator leads and there is no scraper that it could hear of.
     pub(crate) fn hears_no_scraper(&self, now_ms: i64) -> bool {
         self.lead.as_ref().is_some_and(|lead| lead.leader.hears_nobody(now_ms))
