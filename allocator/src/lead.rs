@@ -476,6 +476,11 @@ impl Lead {
         forgotten
     }
 
+    /// How many keys scrapers have of which no source has told yet, as discovery has not synced.
+    pub(crate) fn unknown_keys(&self) -> usize {
+        self.orphans.len()
+    }
+
     /// The newest version for a scraper; None while nothing is given out.
     pub(crate) fn version_of(&self, name: &str) -> Option<Version> {
         self.is_placed().then(|| self.leader.version_of(name))

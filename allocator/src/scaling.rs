@@ -17,8 +17,12 @@ pub fn scaling(state: &State, capacity: u64) -> Scaling {
 /// The same where the scrapers tell what their targets yield.
 ///
 /// # Errors
-/// Why there is no number yet: nobody has told anything, and somebody may.
+/// Why there is no number yet: nobody has told anything, and somebody may; or scrapers have targets that are not known here.
 pub(crate) fn told(state: &State, capacity: u64, now_ms: i64) -> Result<Scaling, String> {
+    if let Some(reason) = state.unknown_load() {
+        // They are scraped: without them the load would look as if it had shrunk.
+        return Err(reason);
+    }
     let scaling = scaling(state, capacity);
     let is_guess = scaling.targets > 0 && scaling.targets == scaling.targets_unknown;
     // Where no scraper is there, a scaler that has no number would leave it at that: a guess is what it begins with.

@@ -208,7 +208,8 @@ impl State {
         }
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);
-        Ok(ReportAnswer { term, full, leaving, alone, full_claims, sequence, version })
+        let staying = version.and_then(|_| lead.leader.staying(name));
+        Ok(ReportAnswer { term, full, leaving, alone, staying, full_claims, sequence, version })
     }
 
     /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number
@@ -350,6 +351,12 @@ impl State {
     #[must_use]
     pub fn health(&self, id: TargetId) -> Option<&TargetReport> {
         self.reports.health(id)
+    }
+
+    /// Why the load of some targets that scrapers have is not known: no source has told of them since this allocator started.
+    pub(crate) fn unknown_load(&self) -> Option<String> {
+        let keys = self.lead.as_ref().map_or(0, Lead::unknown_keys);
+        (keys > 0).then(|| format!("{}, of which scrapers have {keys} targets", self.unsynced()))
     }
 
     /// Whether this allocator leads and there is no scraper that it could hear of.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-pub use promring_model::handover::{Grant, MemberReport, MoveId, MoveTerms, NotAVersion, Version};
+pub use promring_model::handover::{Grant, MemberReport, MoveId, MoveTerms, NotAVersion, Staying, Version};
 use promring_model::labels::Labels;
 use promring_model::target::{TargetId, TargetKey};
 use serde::{Deserialize, Serialize};
@@ -191,6 +191,10 @@ pub struct QueueReport {
 pub struct ReportAnswer {
     /// The term of the allocator that answers.
     pub term: u64,
+    /// What this scraper has stays with it, but for what is given: a drain need not wait for more. An allocator that does not know
+    /// this never says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staying: Option<Staying>,
     /// The allocator wants to be told of all targets, at once.
     #[serde(default)]
     pub full: bool,

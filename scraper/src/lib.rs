@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use axum::Router;
 use promring_model::config::Config;
-use promring_model::handover::{Member, MemberOptions, Name};
+use promring_model::handover::{Member, MemberOptions, Name, Staying};
 use promring_net::clock::now_ms;
 use promring_net::server::Readiness;
 use promring_net::shutdown::Shutdown;
@@ -116,6 +116,8 @@ struct Shared {
     leaving: AtomicBool,
     /// It said last that no other scraper takes targets.
     alone: AtomicBool,
+    /// What an allocator last said of what stays here.
+    staying: Mutex<Option<Staying>>,
     /// It knows hand-over.
     hands_over: AtomicBool,
     /// This scraper is stopping, and leaving: it takes no targets any more.
@@ -172,6 +174,7 @@ impl Scraper {
             hurry: Shutdown::new(),
             leaving: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            staying: Mutex::new(None),
             hands_over: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         };

@@ -51,6 +51,8 @@ pub struct Manager {
     classes: Classes,
     held: Held,
     running: HashMap<TargetId, Running>,
+    /// The longest timeout of any target that there was: no scrape in flight takes longer.
+    timeout_max: Duration,
     /// Loops that were told to end and may still do.
     ending: Vec<Task>,
     /// Those of them that end with markers.
@@ -78,6 +80,7 @@ impl Manager {
             classes: prepared.classes,
             held: Held::default(),
             running: HashMap::new(),
+            timeout_max: Duration::ZERO,
             ending: Vec::new(),
             leaving: Leaving::default(),
             unknown: BTreeSet::new(),
@@ -308,6 +311,7 @@ impl Manager {
             }
             target_loop.run(done_ms, received).await
         });
+        self.timeout_max = self.timeout_max.max(target.timeout);
         self.running.insert(target.id, Running { target, commands, task });
     }
 
@@ -423,6 +427,11 @@ impl Manager {
     #[must_use]
     pub fn unknown_jobs(&self) -> Vec<String> {
         self.held.jobs().keys().filter(|job| !self.jobs.contains_key(*job)).cloned().collect()
+    }
+
+    /// How long a scrape in flight may take, of targets that were moved or are gone as well.
+    pub(crate) fn scrape_timeout_max(&self) -> Duration {
+        self.timeout_max
     }
 
     /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.

@@ -1,5 +1,7 @@
 //! What targets weigh of which nothing is known, and that it moves nothing.
 
+use promring_model::handover::Drain;
+
 use super::handover::reasons;
 use super::*;
 use crate::reasons::Reason;
@@ -93,6 +95,41 @@ fn a_scaler_gets_a_guess_where_no_scraper_is_and_nothing_while_one_may_still_tel
     let mut empty = Fleet::unsettled(&config(0, ""), &[]);
     empty.run(1_000);
     assert_eq!(wanted(&empty), Some((1, 0, 0)), "nobody need tell anything of no targets");
+}
+
+#[test]
+fn a_scaler_gets_nothing_while_scrapers_have_targets_that_are_not_known_yet() {
+    let config = config(
+        10,
+        "- job_name: away\n  static_configs: [{targets: ['f:1', 'f:2', 'f:3', 'f:4', 'f:5', 'f:6']}]\n",
+    );
+    let mut fleet = Fleet::new(&config, &["a", "b"]);
+    let targets = |fleet: &Fleet| {
+        crate::scaling::told(&fleet.state, 1_000, fleet.now_ms).map(|scaling| scaling.targets)
+    };
+    fleet.run(20_000);
+    assert_eq!(targets(&fleet), Ok(16));
+    // Another allocator, for which a source stays away.
+    let mut known = config.clone();
+    known.scrape_configs.retain(|job| job.job_name != "away");
+    fleet.state = crate::State::new(&config, fleet.now_ms);
+    fleet.state.lead(1, true, fleet.now_ms);
+    discover(&mut fleet.state, &known);
+    fleet.run(60_000);
+    assert_eq!(fleet.state.readiness(), Ok(()), "it goes on without");
+    let reason = targets(&fleet).unwrap_err();
+    assert!(reason.contains("away") && reason.contains("have 6 targets"), "{reason}");
+    // Nor does a drain wait for them.
+    let now_ms = fleet.now_ms;
+    fleet.scraper("a").member.drain(now_ms);
+    fleet.run(60_000);
+    let staying = fleet.scraper("a").answer.staying;
+    assert!(staying.is_some_and(|staying| staying.unknown > 0 && staying.unready == 0), "{staying:?}");
+    let now_ms = fleet.now_ms;
+    assert!(matches!(fleet.scraper("a").member.drained(false, staying, now_ms), Drain::Left(_)));
+    discover(&mut fleet.state, &config);
+    fleet.run(5_000);
+    assert_eq!(targets(&fleet), Ok(16));
 }
 
 #[test]

@@ -19,5 +19,6 @@ pub use allowance::Allowance;
 pub use leader::{Leader, LeaderOptions, MoveStatus, Reply, Step};
 pub use member::{Drain, Effect, Member, MemberOptions, Saved, SavedKey, SavedMove};
 pub use words::{
-    Claim, Grant, MemberReport, MoveId, MoveReport, MoveTerms, Name, NotAVersion, Progress, Told, Version,
+    Claim, Grant, MemberReport, MoveId, MoveReport, MoveTerms, Name, NotAVersion, Progress, Staying, Told,
+    Version,
 };

@@ -450,17 +450,74 @@ fn what_the_volume_did_not_take_is_not_said_of_a_later_change() {
 fn who_drains_gives_everything_and_who_is_alone_drains_in_vain() {
     let mut fleet = Fleet::new(&["a", "b"]);
     let now_ms = fleet.now_ms;
-    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::No);
+    assert_eq!(fleet.member("a").drained(false, None, now_ms), Drain::No);
     fleet.member("a").drain(now_ms);
-    assert_eq!(fleet.member("a").drained(true, now_ms), Drain::InVain);
+    assert_eq!(fleet.member("a").drained(true, None, now_ms), Drain::InVain);
     fleet.run(1_000);
     fleet.want("b");
     fleet.run(3_000);
     let now_ms = fleet.now_ms;
-    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::Waiting);
+    assert_eq!(fleet.member("a").drained(false, None, now_ms), Drain::Waiting);
     fleet.run(6_000);
     let now_ms = fleet.now_ms;
-    assert_eq!(fleet.member("a").drained(false, now_ms), Drain::Given);
+    assert_eq!(fleet.member("a").drained(false, None, now_ms), Drain::Given);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_keys_that_the_leader_does_not_know() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    // The next leader has not heard of the key's job.
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run(20_000);
+    assert_eq!(fleet.leader.owner(KEY), Some(&name("a")));
+    assert_eq!(fleet.leader.staying("a"), None, "it does not drain");
+    let now_ms = fleet.now_ms;
+    fleet.member("a").drain(now_ms);
+    fleet.run(1_000);
+    let staying = fleet.leader.staying("a");
+    assert_eq!(staying.map(|staying| (staying.unknown, staying.unready)), Some((1, 0)));
+    let now_ms = fleet.now_ms;
+    assert_eq!(
+        fleet.member("a").drained(false, None, now_ms),
+        Drain::Waiting,
+        "an older leader says nothing"
+    );
+    let stale = staying.map(|staying| Staying { version: Version { term: 1, counter: 9 }, ..staying });
+    assert_eq!(fleet.member("a").drained(false, stale, now_ms), Drain::Waiting);
+    assert!(matches!(fleet.member("a").drained(false, staying, now_ms), Drain::Left(_)));
+    assert!(fleet.may_start("a"), "it scrapes on until it ends");
+    // The source has come: now it moves.
+    fleet.want("b");
+    fleet.run(1_000);
+    assert_eq!(fleet.leader.staying("a"), None);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, staying, now_ms), Drain::Waiting);
+    fleet.run(8_000);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, None, now_ms), Drain::Given);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_ever_for_takers_that_do_not_get_ready() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.member("b").set_unready(BTreeSet::from([KEY]));
+    let now_ms = fleet.now_ms;
+    fleet.member("a").drain(now_ms);
+    fleet.run(1_000);
+    fleet.want("b");
+    fleet.run(29_000);
+    assert_eq!(fleet.leader.staying("a"), None, "b gets its time");
+    fleet.run(10_000);
+    let staying = fleet.leader.staying("a");
+    assert_eq!(staying.map(|staying| (staying.unknown, staying.unready)), Some((0, 1)));
+    let now_ms = fleet.now_ms;
+    assert!(matches!(fleet.member("a").drained(false, staying, now_ms), Drain::Left(_)));
+    // Its file has the job at last.
+    fleet.member("b").set_unready(BTreeSet::new());
+    fleet.run(2_000);
+    assert_eq!(fleet.leader.staying("a"), None);
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.member("a").drained(false, staying, now_ms), Drain::Waiting);
 }
 
 #[test]

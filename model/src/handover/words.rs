@@ -126,6 +126,20 @@ pub struct Told {
     pub gone: BTreeSet<TargetKey>,
 }
 
+/// What a draining scraper has that nobody will take over, so that it need not wait for that: everything that it has and has
+/// not given when it holds this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staying {
+    /// The newest version for the scraper when this was said: of another one it says nothing.
+    pub version: Version,
+    /// Keys that the leader does not know of: their discovery has not synced since it began, so that they stay where they are.
+    #[serde(default)]
+    pub unknown: u64,
+    /// Keys whose takers were waited for in vain: they do not get ready for them, as their files lack the job.
+    #[serde(default)]
+    pub unready: u64,
+}
+
 /// What a scraper says of a move that it is in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MoveReport {
@@ -139,6 +153,9 @@ pub struct MoveReport {
     /// As the taker: all that it needs is there.
     #[serde(default)]
     pub prepared: bool,
+    /// As the taker: keys that it lacks something for, which keep it from being prepared.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unready: BTreeSet<TargetKey>,
     /// As the giver: destinations at which everything from before T is sent.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sent: BTreeSet<String>,

@@ -180,7 +180,8 @@ impl World {
                 let Some(leader) = &mut allocator.leader else { return };
                 let reply = leader.report(&from, *report, clock_ms);
                 let alone = leader.is_leading() && !leader.has_others(&from);
-                self.send(me, Place::Scraper(from), Message::Reply { reply, alone });
+                let staying = leader.staying(&from);
+                self.send(me, Place::Scraper(from), Message::Reply { reply, alone, staying });
             }
             _ => {}
         }
@@ -227,7 +228,14 @@ impl World {
             let wanted_for = (self.discovery, takers);
             if self.allocators[index].placed_for != wanted_for && !wanted_for.1.is_empty() {
                 self.place(index, &mut leader, &wanted_for.1);
-                leader.want(&self.allocators[index].placed, clock_ms);
+                if self.unsynced.is_empty() {
+                    leader.want(&self.allocators[index].placed, clock_ms);
+                } else {
+                    // Nobody can say of the others that they are gone.
+                    for (key, name) in &self.allocators[index].placed {
+                        leader.want_key(*key, Some(name), clock_ms);
+                    }
+                }
                 self.allocators[index].placed_for = wanted_for;
                 leader.advance(clock_ms);
             }
@@ -304,8 +312,12 @@ impl World {
 
     /// The product's own placement, from where things are.
     fn place(&mut self, index: usize, leader: &mut Leader, takers: &[String]) {
-        let targets: Vec<(TargetKey, f64)> =
-            self.targets.iter().filter(|(_, t)| t.alive).map(|(key, t)| (*key, t.weight)).collect();
+        let targets: Vec<(TargetKey, f64)> = self
+            .targets
+            .iter()
+            .filter(|(key, t)| t.alive && !self.unsynced.contains(key))
+            .map(|(key, t)| (*key, t.weight))
+            .collect();
         let before: BTreeMap<TargetKey, Name> =
             leader.placed().map(|(key, name)| (key, name.clone())).collect();
         // As the product has it: whoever has nothing is new.

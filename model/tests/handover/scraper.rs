@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use promring_model::handover::{Drain, Effect, Member, MemberOptions, MoveId, Name, Progress, Saved};
+use promring_model::handover::{
+    Drain, Effect, Member, MemberOptions, MoveId, Name, Progress, Saved, Staying,
+};
 use promring_model::target::TargetKey;
 
 use crate::queue::{Barrier, DESTINATIONS, Queue, Record};
@@ -37,6 +39,7 @@ pub(crate) struct Scraper {
     pub(crate) ending: Option<Option<i64>>,
     pub(crate) starts_ms: Option<i64>,
     alone: bool,
+    staying: Option<Staying>,
     runs: u64,
     polls: u64,
     /// The first poll of this process; answers to earlier ones have nobody to go to.
@@ -68,6 +71,7 @@ impl Scraper {
             ending: None,
             starts_ms: Some(now_ms),
             alone: false,
+            staying: None,
             runs: 0,
             polls: 0,
             first_poll: 0,
@@ -99,7 +103,7 @@ impl Scraper {
         self.barriers.clear();
         self.polling = None;
         self.ending = None;
-        self.alone = false;
+        (self.alone, self.staying) = (false, None);
     }
 
     fn start(&mut self, now_ms: i64) {
@@ -288,16 +292,21 @@ impl World {
         let clock_ms = now_ms + s.skew_ms;
         let Some(member) = &mut s.member else { return };
         member.drain(clock_ms);
-        let drained = member.drained(s.alone, clock_ms);
+        let drained = member.drained(s.alone, s.staying, clock_ms);
         let done = match drained {
             Drain::No | Drain::Waiting => false,
             Drain::Given => s.scrapes.is_empty() && (back.is_some() || s.queues.iter().all(Queue::is_empty)),
+            Drain::Left(_) => s.scrapes.is_empty(),
             Drain::InVain => true,
         };
         if !done || s.member.as_ref().is_some_and(|member| member.unsaved().is_some()) {
             return;
         }
         self.say(|| format!("{} ends: {drained:?}", s.name));
+        if matches!(drained, Drain::Left(_)) {
+            // What it leaves is lost as with any other that goes.
+            self.audit.fault(&s.name, now_ms, now_ms);
+        }
         if drained == Drain::InVain {
             // Nobody else was there.
             self.audit.nobody_left(now_ms);
@@ -365,8 +374,8 @@ impl World {
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
-            Message::Reply { reply, alone } => {
-                s.alone = alone;
+            Message::Reply { reply, alone, staying } => {
+                (s.alone, s.staying) = (alone, staying);
                 if member.replied(reply, clock_ms) {
                     s.next_report_ms = now_ms;
                 }

@@ -171,6 +171,51 @@ fn a_leader_killed_in_the_midst_of_a_scale_out_leaves_the_rest_to_the_next() {
     }
 }
 
+/// A scale-in ends although some keys of the one that goes stay with it, and every other one is handed over.
+fn scale_in(mut trace: Trace, staying: &BTreeSet<TargetKey>) {
+    let others: BTreeSet<TargetKey> =
+        trace.keys_of(&name(2)).into_iter().filter(|key| !staying.contains(key)).collect();
+    assert!(!staying.is_empty() && !others.is_empty());
+    let Some(s) = trace.world.scrapers.get_mut(&name(2)) else { panic!("there is no s2") };
+    s.ending = Some(None);
+    trace.until("the drain ends", |world| !world.scrapers[&name(2)].exists);
+    // Until their new scrapers have begun a slot.
+    trace.pass(15_000);
+    assert_eq!(trace.missing(staying).1, Vec::<i64>::new(), "what is handed over has no gap");
+    assert!(others.iter().all(|key| trace.world.audit.scraper(*key) != Some(&name(2))));
+    trace.world.unsynced.clear();
+    trace.world.discovery += 1;
+    trace.pass(LOSS_MS + 20_000);
+    for s in trace.world.scrapers.values_mut().filter_map(|s| s.member.as_mut()) {
+        s.set_unready(BTreeSet::new());
+    }
+    trace.end();
+}
+
+#[test]
+fn a_scale_in_while_a_new_leader_lacks_a_source() {
+    play(3, 24, |mut trace| {
+        let unsynced: BTreeSet<TargetKey> = trace.keys_of(&name(2)).into_iter().take(2).collect();
+        trace.world.unsynced.clone_from(&unsynced);
+        trace.kill_leader(5_000);
+        trace.pass(60_000);
+        assert!(leader(&trace.world).is_some_and(Leader::is_leading));
+        scale_in(trace, &unsynced);
+    });
+}
+
+#[test]
+fn a_scale_in_of_the_only_one_that_has_a_job() {
+    play(3, 24, |mut trace| {
+        let keys: BTreeSet<TargetKey> = trace.keys_of(&name(2)).into_iter().take(2).collect();
+        for number in 0..2 {
+            let s = trace.world.scrapers.get_mut(&name(number)).unwrap();
+            s.member.as_mut().unwrap().set_unready(keys.clone());
+        }
+        scale_in(trace, &keys);
+    });
+}
+
 #[test]
 fn a_path_annotation_changed_while_its_target_moves() {
     for step in Step::ALL {

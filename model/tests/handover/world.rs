@@ -1,10 +1,10 @@
 //! The simulated world: time, network, Lease, targets, and who there is.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use promring_model::handover::{LeaderOptions, MemberReport, MoveId, Name, Reply, Told, Version};
+use promring_model::handover::{LeaderOptions, MemberReport, MoveId, Name, Reply, Staying, Told, Version};
 use promring_model::hash::hash64;
 use promring_model::membership::MembershipOptions;
 use promring_model::slots::Slots;
@@ -46,7 +46,7 @@ pub(crate) enum Message {
     Told { told: Box<Told>, asked_ms: i64, number: u64 },
     Unchanged { version: Version, asked_ms: i64, number: u64 },
     Refused { number: u64 },
-    Reply { reply: Reply, alone: bool },
+    Reply { reply: Reply, alone: bool, staying: Option<Staying> },
     Question { from: Name, id: MoveId },
     Word { id: MoveId, at: i64 },
 }
@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) log: bool,
     pub(crate) audit: Audit,
     pub(crate) targets: BTreeMap<TargetKey, Target>,
+    /// Keys that no source has told a new leader of yet.
+    pub(crate) unsynced: BTreeSet<TargetKey>,
     /// Grows with every change of targets and weights.
     pub(crate) discovery: u64,
     pub(crate) allocators: Vec<Allocator>,
@@ -115,6 +117,7 @@ impl World {
             log,
             audit: Audit::default(),
             targets: BTreeMap::new(),
+            unsynced: BTreeSet::new(),
             discovery: 1,
             allocators,
             scrapers: BTreeMap::new(),

@@ -1,20 +1,22 @@
 //! The end of a scraper: its targets go to others first, then what it has is sent.
 
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use promring_model::config::ScraperSettings;
-use promring_model::handover::Drain;
+use promring_model::handover::{Drain, Staying};
 use promring_model::target::TargetKey;
 use promring_net::clock::now_ms;
 use tokio::time::Instant;
 
 use super::tend::INTERVAL;
 use crate::Scraper;
+use crate::manager::Task;
 
-/// On a stop, how long scrapes in flight may take to end.
-const SCRAPES_END_MAX: Duration = Duration::from_secs(15);
+/// On a stop, how long a scrape in flight may take beyond its timeout: what it brought is still parsed and queued.
+const SCRAPES_END_SPARE: Duration = Duration::from_secs(5);
 
 /// On a stop, how long the allocator may take to say whether this scraper is leaving, and to hear the last of it.
 const LAST_REPORT_MAX: Duration = Duration::from_secs(2);
@@ -48,7 +50,7 @@ impl Scraper {
         shared.environment.stopping.trigger();
         tokio::select! {
             () = &mut live => {}
-            () = self.end_scrapes() => {}
+            () = self.end_scrapes(begun) => {}
             () = shared.hurry.wait() => {}
         }
         tokio::select! {
@@ -97,7 +99,8 @@ impl Scraper {
         let begun = Instant::now();
         let end = loop {
             let alone = self.shared.alone.load(Ordering::Relaxed);
-            let end = gate.with(|member| member.drained(alone, now_ms()));
+            let staying = *self.shared.staying.lock().unwrap_or_else(PoisonError::into_inner);
+            let end = gate.with(|member| member.drained(alone, staying, now_ms()));
             if end != Drain::Waiting {
                 break end;
             }
@@ -106,6 +109,13 @@ impl Scraper {
         if end == Drain::InVain {
             tracing::info!("no other scraper takes the targets of this one");
             return;
+        }
+        if let Drain::Left(Staying { unknown, unready, .. }) = end {
+            tracing::warn!(
+                unknown,
+                unready,
+                "targets stay with this scraper and end with it: those that are unknown to the allocator, as their discovery has not synced since it started, and those for which no other scraper got ready, as its configuration does not have their job"
+            );
         }
         // The series of the last scrapes are gone with this process.
         let given = Instant::now();
@@ -129,17 +139,15 @@ impl Scraper {
         gate.given.is_waiting() || !keys.iter().all(shown)
     }
 
-    /// Loops end by themselves once `stopping` is triggered, after the scrape in flight.
-    pub(super) async fn end_scrapes(&self) {
-        let tasks = self.manager().take_tasks();
-        let ended = async {
-            for task in tasks {
-                if let Err(error) = task.await {
-                    tracing::error!(%error, "a target's loop ended abnormally");
-                }
-            }
+    /// Loops end by themselves once `stopping` is triggered, after the scrape in flight. That ends with its timeout. `begun` is when
+    /// the stop began: what is queued keeps its time.
+    pub(super) async fn end_scrapes(&self, begun: Instant) {
+        let (tasks, timeout) = {
+            let mut manager = self.manager();
+            (manager.take_tasks(), manager.scrape_timeout_max())
         };
-        if tokio::time::timeout(SCRAPES_END_MAX, ended).await.is_err() {
+        let end = scrapes_end(Instant::now(), begun, timeout, &self.config().scraper);
+        if !have_ended(tasks, end).await {
             tracing::warn!("scrapes in flight did not end in time");
         }
     }
@@ -196,5 +204,63 @@ impl Scraper {
                 () = live => {}
             }
         }
+    }
+}
+
+/// Until when scrapes in flight are waited for, of which none takes longer than `timeout`: no longer than leaves the queue the time
+/// to be flushed, `begun` being when the stop began.
+fn scrapes_end(now: Instant, begun: Instant, timeout: Duration, settings: &ScraperSettings) -> Instant {
+    let last = begun + (STOP_MAX - CLOSE_MAX) + settings.fence_max.saturating_sub(settings.flush_timeout);
+    (now + timeout + SCRAPES_END_SPARE).min(last)
+}
+
+/// Waits for loops to end. False: not all have by then.
+async fn have_ended(tasks: Vec<Task>, end: Instant) -> bool {
+    let ended = async {
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a target's loop ended abnormally");
+            }
+        }
+    };
+    tokio::time::timeout_at(end, ended).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a scrape that answers after so long is waited for, where the hand-over took `before`.
+    async fn is_waited_for(
+        takes: Duration,
+        timeout: Duration,
+        before: Duration,
+        fence_max: Duration,
+    ) -> bool {
+        let settings = ScraperSettings { fence_max, ..ScraperSettings::default() };
+        let begun = Instant::now();
+        tokio::time::sleep(before).await;
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(takes).await;
+            None
+        });
+        have_ended(vec![task], scrapes_end(Instant::now(), begun, timeout, &settings)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrape_in_flight_is_waited_for_as_long_as_its_timeout_lets_it_take() {
+        let seconds = Duration::from_secs;
+        let fence_max = seconds(300);
+        assert!(is_waited_for(seconds(29), seconds(29), seconds(8), fence_max).await);
+        assert!(is_waited_for(seconds(120), seconds(120), seconds(8), fence_max).await);
+        assert!(!is_waited_for(seconds(60), seconds(29), seconds(8), fence_max).await, "it hangs");
+        assert!(
+            !is_waited_for(seconds(310), seconds(600), seconds(20), fence_max).await,
+            "the process has no more"
+        );
+        assert!(
+            !is_waited_for(seconds(25), seconds(29), seconds(8), seconds(6)).await,
+            "a short grace period"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! The talk with the allocator: long polls, and reports.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -181,10 +182,11 @@ impl Scraper {
 
     /// Takes the answer to a report. True: another one should follow at once.
     pub(super) fn replied(&self, report: &Report, answer: &ReportAnswer) -> bool {
-        let ReportAnswer { term, leaving, alone, full_claims, sequence, version, .. } = *answer;
+        let ReportAnswer { term, leaving, alone, staying, full_claims, sequence, version, .. } = *answer;
         let shared = &self.shared;
         shared.leaving.store(leaving, Ordering::Relaxed);
         shared.alone.store(alone, Ordering::Relaxed);
+        *shared.staying.lock().unwrap_or_else(PoisonError::into_inner) = staying;
         // An allocator of a version without hand-over does not repeat the number.
         let knows = sequence == report.handover.sequence && sequence > 0;
         shared.hands_over.store(knows, Ordering::Relaxed);

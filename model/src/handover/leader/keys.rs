@@ -38,6 +38,7 @@ impl Leader {
         let is_back = state.dead.take().is_some();
         if state.wanted.as_ref() != Some(name) {
             state.wanted = Some(name.clone());
+            state.refused = false;
             self.doubtful |= state.outgoing.is_some();
             self.unsettle(key);
         }
@@ -131,13 +132,15 @@ impl Leader {
         let all = std::mem::take(&mut self.restless);
         let looked_at: Vec<TargetKey> =
             if all { self.keys.keys().copied().collect() } else { unsettled.into_iter().collect() };
-        let mut starting: BTreeMap<(Name, Name), BTreeSet<TargetKey>> = BTreeMap::new();
+        let mut starting: BTreeMap<(Name, Name, bool), BTreeSet<TargetKey>> = BTreeMap::new();
         for key in looked_at {
-            if let Some(pair) = self.settle_key(key) {
-                starting.entry(pair).or_default().insert(key);
+            if let Some((old, new)) = self.settle_key(key) {
+                // What a taker did not get ready for keeps nothing else from moving.
+                let refused = self.keys.get(&key).is_some_and(|key| key.refused);
+                starting.entry((old, new, refused)).or_default().insert(key);
             }
         }
-        for ((old, new), keys) in starting {
+        for ((old, new, _), keys) in starting {
             self.start_move(old, new, keys, now_ms);
         }
     }

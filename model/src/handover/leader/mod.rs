@@ -130,6 +130,8 @@ struct Key {
     incoming: Option<MoveId>,
     /// The move by which it goes, until that begins.
     outgoing: Option<MoveId>,
+    /// Where it is wanted did not get ready for it in time, and has not since.
+    refused: bool,
     /// Who ends its series, and since when: it exists no more.
     dead: Option<(Name, i64)>,
 }

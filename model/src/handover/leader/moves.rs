@@ -46,7 +46,16 @@ impl Leader {
             return self.end_unplanned(id);
         }
         if m.until == Until::Open && !m.prepared && overdue {
-            return self.give_up(id);
+            let lacking = self.word_of(&new, id).map(|word| &word.unready).filter(|keys| !keys.is_empty());
+            // The next move takes the others alone. Who does not say which they are lacks all.
+            let refused = lacking.unwrap_or(&m.keys).intersection(&m.keys).copied().collect::<Vec<_>>();
+            self.give_up(id);
+            for key in refused {
+                if let Some(key) = self.keys.get_mut(&key) {
+                    key.refused = true;
+                }
+            }
+            return;
         }
         if self.is_lost(&new) && !m.closing {
             return self.retarget(id, now_ms);
@@ -102,6 +111,7 @@ impl Leader {
         for key in keys {
             if let Some(key) = self.keys.get_mut(&key) {
                 (key.owner, key.incoming, key.outgoing) = (Some(new.clone()), Some(id), None);
+                key.refused = false;
             }
         }
         if let Some(m) = self.moves.get_mut(&id) {

@@ -136,6 +136,7 @@ impl Leader {
             wanted: None,
             incoming: known(owner.claim.grant.incoming),
             outgoing,
+            refused: false,
             dead: None,
         };
         // The taker of a move that has begun had it, and was told that it is gone.

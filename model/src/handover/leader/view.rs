@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Leader, Move, MoveStatus, Step, Until};
-use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Told, Version};
+use super::{Key, Leader, Move, MoveStatus, Step, Until};
+use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Staying, Told, Version};
 use crate::membership::Membership;
 use crate::target::TargetKey;
 
@@ -180,15 +180,52 @@ impl Leader {
         self.ended.fences_forced
     }
 
-    /// Whether a member has nothing more to give: it has no key, and no move that it gives by has yet to begin.
+    /// What a draining member has that stays with it, where everything else that it has is given, or is agreed on: it need
+    /// not wait any longer. None: something of it is still to move; or it has not heard of everything that does.
     #[must_use]
-    pub fn has_given_all(&self, name: &str) -> bool {
-        self.leading
-            && self.moves.values().all(|m| *m.old != *name || m.closing)
-            && self
-                .keys
-                .values()
-                .all(|key| key.dead.is_some() || key.owner.as_deref().is_none_or(|owner| *owner != *name))
+    pub fn staying(&self, name: &str) -> Option<Staying> {
+        let version = self.version_of(name);
+        let is_up_to_date = self.in_force(name) >= version.counter;
+        let is_draining = self.membership.get(name).is_some_and(|member| member.draining);
+        if !self.leading || self.retiring || self.membership.is_deaf() || !is_draining || !is_up_to_date {
+            return None;
+        }
+        // Looks at the moves first: they are few, and as long as some go on the keys need not be looked at.
+        let is_over = |m: &Move| {
+            let is_agreed = *m.old == *name && m.begun.is_some();
+            m.closing
+                || is_agreed
+                || *m.old == *name && self.is_in_vain(m)
+                || *m.old != *name && *m.new != *name
+        };
+        if !self.moves.values().all(is_over) {
+            return None;
+        }
+        let (mut unknown, mut unready) = (0, 0);
+        let its = |key: &&Key| key.dead.is_none() && key.owner.as_deref() == Some(name);
+        for key in self.keys.values().filter(its) {
+            match (&key.wanted, key.outgoing) {
+                // No source has told of it.
+                (None, None) => unknown += 1,
+                (Some(_), Some(_)) if key.refused => unready += 1,
+                // It is about to move.
+                _ => return None,
+            }
+        }
+        (unknown + unready > 0).then_some(Staying { version, unknown, unready })
+    }
+
+    /// Whether the taker of a move has been waited for already, by another one of the same keys, and has had its time
+    /// to get ready this time as well.
+    fn is_in_vain(&self, m: &Move) -> bool {
+        let has_heard = self.in_force(&m.new) >= m.asked;
+        let was_refused = |key: &TargetKey| self.keys.get(key).is_some_and(|key| key.refused);
+        let again_ms = self.options.ahead.as_millis() as i64;
+        m.until == Until::Open
+            && !m.prepared
+            && has_heard
+            && self.advanced_ms - m.since_ms >= again_ms
+            && m.keys.iter().all(was_refused)
     }
 
     /// Whether somebody takes targets beside this member.

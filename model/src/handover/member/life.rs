@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Held, Known, Member, MemberOptions};
-use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Version};
+use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Staying, Version};
 use crate::target::TargetKey;
 
 /// What a scraper keeps on its volume.
@@ -57,6 +57,8 @@ pub enum Drain {
     Waiting,
     /// Everything is given.
     Given,
+    /// Everything is given but what nobody will take.
+    Left(Staying),
     /// Nobody would take anything.
     InVain,
 }
@@ -184,21 +186,27 @@ impl Member {
         self.draining_ms.get_or_insert(now_ms);
     }
 
-    /// How far that is. `alone`: a leader says that nobody else takes targets.
+    /// How far that is. `alone`: a leader says that nobody else takes targets. `staying`: it says so of what is left.
     #[must_use]
-    pub fn drained(&self, alone: bool, now_ms: i64) -> Drain {
+    pub fn drained(&self, alone: bool, staying: Option<Staying>, now_ms: i64) -> Drain {
         let Some(since_ms) = self.draining_ms else { return Drain::No };
+        let settled = |held: &Held| held.grant.outgoing.and_then(|id| self.moves.get(&id)?.settled);
         let given = |held: &Held| {
             // What is only being prepared may begin at any time, unless the leader takes it back.
-            let Some(id) = held.grant.outgoing else { return false };
-            self.moves
-                .get(&id)
-                .is_some_and(|known| known.terms.begin && known.settled.is_some_and(|at| at <= now_ms))
+            let begins = |id| self.moves.get(&id).is_some_and(|known| known.terms.begin);
+            held.grant.outgoing.is_some_and(begins) && settled(held).is_some_and(|at| at <= now_ms)
         };
         if self.keys.values().all(given) {
             return Drain::Given;
         }
         let silent = now_ms - since_ms.max(self.answered_ms) > self.options.lapse.as_millis() as i64;
-        if alone || silent { Drain::InVain } else { Drain::Waiting }
+        if alone || silent {
+            return Drain::InVain;
+        }
+        // What it has accepted is to move, whatever else stays.
+        let is_over = |held: &Held| given(held) || settled(held).is_none();
+        let holds = |staying: &Staying| self.version == Some(staying.version);
+        let staying = staying.filter(holds).filter(|_| self.keys.values().all(is_over));
+        staying.map_or(Drain::Waiting, Drain::Left)
     }
 }

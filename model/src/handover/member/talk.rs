@@ -1,8 +1,11 @@
 //! What a member says: reports to the leader, and words between giver and taker where no leader answers.
 
+use std::collections::BTreeSet;
+
 use super::{Known, Member};
 use crate::handover::leader::Reply;
 use crate::handover::words::{Claim, MemberReport, MoveId, MoveReport};
+use crate::target::TargetKey;
 
 /// A taker asks the giver no more often than this, in milliseconds.
 const ASK_INTERVAL_MS: i64 = 1_000;
@@ -40,13 +43,14 @@ impl Member {
 
     fn word(&self, id: MoveId, known: &Known) -> MoveReport {
         let giver = known.terms.old == self.name;
-        let mut unready = self.unready.iter().filter_map(|key| self.keys.get(key));
-        let lacks = unready.any(|held| held.grant.incoming == Some(id));
+        let comes = |key: &&TargetKey| self.keys.get(key).is_some_and(|held| held.grant.incoming == Some(id));
+        let unready: BTreeSet<TargetKey> = self.unready.iter().filter(comes).copied().collect();
         MoveReport {
             id,
             terms: known.terms.clone(),
             settled: known.settled,
-            prepared: !giver && known.terms.new == self.name && !lacks,
+            prepared: !giver && known.terms.new == self.name && unready.is_empty(),
+            unready,
             sent: known.sent.clone(),
             all_sent: known.all_sent,
         }

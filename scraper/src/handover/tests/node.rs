@@ -157,7 +157,7 @@ impl Node {
         let _aborted = self.live.await;
         self.served.trigger();
         self.scraper.shared.environment.stopping.trigger();
-        self.scraper.end_scrapes().await;
+        self.scraper.end_scrapes(tokio::time::Instant::now()).await;
         self.scraper.shared.destinations.finish(Duration::ZERO).await;
         self.dir
     }
