@@ -23,8 +23,8 @@ pub(super) enum Why {
     NoV2,
     /// It has refused less as too large.
     TooLarge,
-    /// It was joined, and holds series of which it is known that they are refused.
-    Known,
+    /// It was joined, and holds series of which it is known that they are refused: this is what it is made of.
+    Known(Vec<Unit>),
     /// It does not take this; with the reason for what it refuses alone.
     Refused(Refusal, Reason),
 }
@@ -54,22 +54,29 @@ impl LaneSender {
         left.downcast().ok().map(|rest| *rest)
     }
 
-    /// Whether a request goes in pieces at once since it holds what was refused before. One that is joined has several samples a
-    /// series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`). One of a
-    /// single record goes as it lies, so that nothing is looked into as long as the receiver is content; and so does one of
-    /// which a copy may have been stored.
-    pub(super) fn holds_refused(&self, request: &Request) -> bool {
-        request.encoding == Encoding::V1
-            && request.records > 1
-            && !request.maybe_stored
-            && !self.link.refused_series.is_empty()
-            && units::take_apart(request.encoding, &request.body)
-                .is_ok_and(|units| self.link.refused_series.has_any_of(&units))
+    /// What a request is made of, where it goes in pieces at once since it holds what was refused before. One that is joined has several
+    /// samples a series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`).
+    /// One of a single record goes as it lies, so that nothing is looked into as long as the receiver is content; and so does one
+    /// of which a copy may have been stored.
+    pub(super) fn holding_refused(&self, request: &Request) -> Option<Vec<Unit>> {
+        if request.encoding != Encoding::V1
+            || request.records <= 1
+            || request.maybe_stored
+            || self.link.refused_series.is_empty()
+        {
+            return None;
+        }
+        let units = units::take_apart(request.encoding, &request.body).ok()?;
+        self.link.refused_series.has_any_of(&units).then_some(units)
     }
 
     /// Takes a request apart and sends the pieces.
-    pub(super) async fn deliver_pieces(&mut self, request: &mut Request, why: Why) -> Next {
-        let Ok(units) = units::take_apart(request.encoding, &request.body) else {
+    pub(super) async fn deliver_pieces(&mut self, request: &mut Request, mut why: Why) -> Next {
+        let taken = match &mut why {
+            Why::Known(units) => Ok(std::mem::take(units)),
+            _ => units::take_apart(request.encoding, &request.body),
+        };
+        let Ok(units) = taken else {
             if request.records > 1 {
                 // One of them is no request, and makes none of all. Nobody can have stored anything of it.
                 self.reader.unmark();
@@ -79,7 +86,7 @@ impl LaneSender {
             let message = "the queued request cannot be decoded".to_owned();
             let refusal = match why {
                 Why::Refused(refusal, _) => refusal,
-                Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known => Refusal { status: 0, message },
+                Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => Refusal { status: 0, message },
             };
             self.refused(Reason::Rejected, &request.counts, &refusal);
             self.reader.ack(request.upto);
@@ -96,7 +103,7 @@ impl LaneSender {
         let whole = Piece::new(units, request.maybe_stored);
         match why {
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest),
-            Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known => {
+            Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => {
                 let goes_as_v1 = rest.as_v1 || request.encoding == Encoding::V1;
                 if goes_as_v1 && request.records > 1 && !request.maybe_stored {
                     let part = whole.part(Vec::new());

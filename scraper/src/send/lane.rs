@@ -171,8 +171,8 @@ impl LaneSender {
         if self.is_to_be_split(request.body.len(), request.maybe_stored) {
             return self.deliver_pieces(request, Why::TooLarge).await;
         }
-        if self.holds_refused(request) {
-            return self.deliver_pieces(request, Why::Known).await;
+        if let Some(units) = self.holding_refused(request) {
+            return self.deliver_pieces(request, Why::Known(units)).await;
         }
         let Request { encoding, counts, last_ms, queued_ms, .. } = *request;
         let Request { body, maybe_stored, .. } = request;

@@ -81,6 +81,18 @@ impl World {
         assert_eq!(sending.refused("already_stored"), ((JOINED - 1) * GOOD) as u64);
     }
 
+    /// Sends three records one after the other, then begins an outage, in which the backlog is queued.
+    async fn send_until_an_outage(&self, sending: &Sending) {
+        sending.start();
+        for time in 1..=3 {
+            self.append(sending, time..=time);
+            sending.drained().await;
+        }
+        self.away.store(true, Ordering::Relaxed);
+        self.append(sending, 4..=3 + BACKLOG);
+        self.receiver.requests(self.receiver.received().len() + 2).await;
+    }
+
     /// Ends the outage; how many requests what it left takes.
     async fn drain(&self, sending: &Sending) -> usize {
         let before = self.receiver.received().len();
@@ -95,14 +107,7 @@ async fn a_series_that_was_not_taken_before_an_outage_costs_the_rest_nothing_aft
     let world = World::of(1).await;
     world.refusing.store(true, Ordering::Relaxed);
     let sending = world.open();
-    sending.start();
-    for time in 1..=3 {
-        world.append(&sending, time..=time);
-        sending.drained().await;
-    }
-    world.away.store(true, Ordering::Relaxed);
-    world.append(&sending, 4..=3 + BACKLOG);
-    world.receiver.requests(world.receiver.received().len() + 2).await;
+    world.send_until_an_outage(&sending).await;
     let requests = world.drain(&sending).await;
     // Of each joined request what is taken, what is not, and each sample of that alone; before it was set apart, each request
     // took 368, and 150 of its samples counted as lost.
@@ -115,14 +120,7 @@ async fn a_series_that_was_not_taken_before_an_outage_costs_the_rest_nothing_aft
 async fn a_series_that_is_no_longer_taken_after_an_outage_takes_one_request_apart() {
     let world = World::of(1).await;
     let sending = world.open();
-    sending.start();
-    for time in 1..=3 {
-        world.append(&sending, time..=time);
-        sending.drained().await;
-    }
-    world.away.store(true, Ordering::Relaxed);
-    world.append(&sending, 4..=3 + BACKLOG);
-    world.receiver.requests(world.receiver.received().len() + 2).await;
+    world.send_until_an_outage(&sending).await;
     world.refusing.store(true, Ordering::Relaxed);
     let requests = world.drain(&sending).await;
     world.assert_one_fell_apart(&sending, requests);
