@@ -135,6 +135,9 @@ impl fmt::Display for Inspection {
             match &set.purpose {
                 Some((SetKind::Normal, Hold::None)) => writeln!(f, "set {}", set.set)?,
                 Some((SetKind::Fence, Hold::None)) => writeln!(f, "set {}, a fence", set.set)?,
+                Some((SetKind::Aside, Hold::None)) => {
+                    writeln!(f, "set {}, aside: refused before, and asked for sample by sample", set.set)?;
+                }
                 Some((_, Hold::After(older))) => writeln!(f, "set {}, sent after set {older}", set.set)?,
                 Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
                 None => writeln!(f, "set {} with a damaged description", set.set)?,
