@@ -104,13 +104,13 @@ fn at_the_bounds_of_the_queue_and_of_the_disk_it_gives_way_first() {
     let mut world = World::new();
     world.settings.max_bytes = 1_000_000;
     let queue = world.open(1);
-    queue.append(0, samples(1), &[1; 100_000]).unwrap();
+    queue.append(0, samples(1), &[1; 95_000]).unwrap();
     put_aside(&queue, 0, 1, &[7; 50_000]);
     for _ in 0..8 {
-        queue.append(0, samples(1), &[1; 100_000]).unwrap();
+        queue.append(0, samples(1), &[1; 95_000]).unwrap();
     }
     assert_eq!((queue.stats().aside.samples, queue.stats().dropped(DropReason::Size)), (10, 0));
-    queue.append(0, samples(1), &[1; 100_000]).unwrap();
+    queue.append(0, samples(1), &[1; 95_000]).unwrap();
     let stats = queue.stats();
     assert_eq!((stats.aside.samples, stats.dropped(DropReason::Size)), (0, 10), "and it was newer");
     assert_eq!(stats.pending.samples, 10);

@@ -141,7 +141,9 @@ fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {
             world.settings.max_bytes = 1_000_000;
             let queue = world.open(1);
             let from = LaneId { set: 1, index: 0 };
-            (0..20).for_each(|_| drop(queue.append_aside(from, samples(7), &[7; 10_000])));
+            for _ in 0..20 {
+                queue.append_aside(from, samples(7), &[7; 10_000]).unwrap();
+            }
         }),
     ];
     assert_eq!(lose.map(|(reason, _)| reason), DropReason::ALL);
