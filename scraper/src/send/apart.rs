@@ -225,7 +225,7 @@ impl LaneSender {
                 self.refused(alone, &piece.counts(), refusal);
             }
             if alone == Reason::Rejected {
-                self.link.refused_series.remember(unit, Instant::now());
+                self.link.refused_series.remember(unit, self.is_aside(), Instant::now());
             } else {
                 self.not_rejected(&piece, stack);
             }

@@ -65,21 +65,18 @@ pub(super) struct Sorted {
 }
 
 impl RefusedSeries {
-    /// A series was refused alone.
-    pub(super) fn remember(&self, unit: &Unit, now: Instant) {
+    /// A series was refused alone; `aside`: and had been more than once before.
+    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) {
         let Some(series) = series_of(unit) else { return };
         let mut all = self.lock();
         let Some(known) = all.known(series, now) else { return };
         let before = known.refused;
-        known.refused = before.saturating_add(1).min(REFUSED_MAX);
+        known.refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
         (known.seen, known.taken) = (now, None);
-        match before {
-            0 => {
-                all.once += 1;
-                all.once_since = Some(now);
-            }
-            1 => all.once -= 1,
-            _ => {}
+        let (was_once, is_once) = (before == 1, known.refused == 1);
+        all.once = all.once + usize::from(is_once) - usize::from(was_once);
+        if is_once {
+            all.once_since = Some(now);
         }
     }
 
@@ -233,7 +230,7 @@ mod tests {
     }
 
     fn refuse(series: &RefusedSeries, names: &[&str], now: Instant) {
-        units(names).iter().for_each(|unit| series.remember(unit, now));
+        units(names).iter().for_each(|unit| series.remember(unit, false, now));
     }
 
     /// As a lane sorts, where nothing lies aside.
@@ -310,6 +307,10 @@ mod tests {
         refuse(&series, &["b"], begun);
         assert!(series.is_in_doubt(begun));
         assert!(!series.is_in_doubt(begun + DOUBT_MAX), "it may have ended");
+        series.remember(&units(&["b"])[0], true, begun);
+        series.remember(&units(&["d"])[0], true, begun);
+        assert!(!series.is_in_doubt(begun), "what is refused aside is no news");
+        assert_eq!(sort(&series, &["b", "d"], begun)[2], [0, 1]);
         series.forget(&units(&["a", "a"]), begun);
         assert!(series.has_any_of(&units(&["a", "b"])) && !series.has_any_of(&units(&["a", "c"])));
     }
