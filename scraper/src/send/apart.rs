@@ -308,6 +308,7 @@ impl LaneSender {
         self.link.refused_series.forget(&piece.units, Instant::now());
         if self.is_aside()
             && let Some(next) = stack.last()
+            && stack.iter().all(|piece| piece.is_alike(next))
         {
             let part = next.part(Vec::new());
             let units = stack.drain(..).rev().flat_map(|piece| piece.units).collect();

@@ -278,9 +278,9 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
             let aside = queue.is_aside(lane);
             let Some(reader) = queue.reader(lane) else {
                 if aside {
-                    awaited_aside = true
+                    awaited_aside = true;
                 } else {
-                    awaited = true
+                    awaited = true;
                 }
                 continue;
             };

@@ -27,6 +27,13 @@ impl Piece {
         Self { units, maybe_stored, known, rejected }
     }
 
+    /// Whether units of both may be in one piece.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        self.encoding() == other.encoding()
+            && self.maybe_stored == other.maybe_stored
+            && self.rejected == other.rejected
+    }
+
     pub(super) fn encoding(&self) -> Encoding {
         self.units.first().map_or(Encoding::V1, Unit::encoding)
     }

@@ -173,7 +173,7 @@ impl RefusedSeries {
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
-                ..REFUSED_MAX => &mut sorted.once,
+                1..REFUSED_MAX => &mut sorted.once,
                 _ => &mut sorted.again,
             };
             list.push(unit);
