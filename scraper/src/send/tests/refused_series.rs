@@ -12,6 +12,8 @@ use crate::queue::{DropReason, Inspection, SetKind};
 const REFUSED: usize = 0;
 const AWAY: usize = 1;
 const SILENCE: usize = 2;
+/// The same as at first, but nothing is taken of 2.0.
+const ONLY_1_0: usize = 3;
 
 /// A receiver that takes no series whose name `is_bad`, and a sender to it of which each round brings these names.
 struct Refusing {
@@ -36,6 +38,7 @@ impl Refusing {
             match (known_as_bad, say.load(Ordering::Relaxed)) {
                 (true, AWAY) => return Action::Answer(429, "later"),
                 (true, SILENCE) => return Action::Hang,
+                (_, ONLY_1_0) if request.is_v2() => return Action::Answer(415, ""),
                 _ => {}
             }
             match (samples.iter().any(|(name, _)| is_bad(name)), request.is_v2()) {
@@ -198,29 +201,37 @@ async fn of_a_series_whose_cause_is_put_right_everything_is_stored_that_was_not_
     put_right_all_but("none").await;
 }
 
-#[tokio::test]
-async fn once_one_sample_of_a_series_is_taken_the_others_aside_need_not_come_alone() {
+/// Puts ten samples of each of three series aside, in one record, and has all of them taken later.
+async fn take_all_of_a_record(encoding: Encoding, say: usize) {
     let changed = Arc::new(AtomicBool::new(false));
     let is_changed = Arc::clone(&changed);
     let is_bad = move |name: &str| name.starts_with("bad") && !is_changed.load(Ordering::Relaxed);
     let mut world = Refusing::of(2, 3, is_bad).await;
+    world.encoding = encoding;
     world.learn().await;
     world.say(AWAY);
-    // Ten samples of each series in one record.
     let samples: Vec<(&str, i64)> =
         (3..=12).flat_map(|time| world.names.iter().map(move |name| (name.as_str(), time))).collect();
-    world.sending.append(&samples);
+    append_as(encoding, &world.sending.queues[0], 0, &samples);
     world.sending.drained().await;
     changed.store(true, Ordering::Relaxed);
     let before = world.receiver.received().len();
-    world.say(REFUSED);
+    world.say(say);
     world.sending.settled().await;
     for at in 0..3 {
         assert_eq!(world.times(&format!("bad{at}")), (3..=12).collect::<Vec<_>>());
     }
+    assert_eq!(world.sending.refused("rejected"), 6);
     let taken = world.receiver.received().split_off(before);
     let taken = taken.iter().map(|request| request.samples().len()).filter(|samples| *samples > 1).count();
     assert!((1..=3).contains(&taken), "the rest of each, or of several, in one: {taken}");
+}
+
+#[tokio::test]
+async fn once_one_sample_of_a_series_is_taken_the_others_aside_need_not_come_alone() {
+    take_all_of_a_record(Encoding::V1, REFUSED).await;
+    take_all_of_a_record(Encoding::V2, REFUSED).await;
+    take_all_of_a_record(Encoding::V2, ONLY_1_0).await;
 }
 
 #[tokio::test]
