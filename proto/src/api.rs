@@ -180,6 +180,12 @@ pub struct QueueReport {
     pub samples: u64,
     /// Bytes on disk not yet acknowledged.
     pub bytes: u64,
+    /// Samples beside these that the receiver has refused before: each is asked for alone, and nothing waits for them.
+    #[serde(default)]
+    pub aside_samples: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub aside_bytes: u64,
     /// Age of the oldest unacknowledged record, in seconds.
     pub oldest_seconds: u64,
     /// Samples dropped for good since the process started.

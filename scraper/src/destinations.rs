@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::handover::Gate;
 use crate::labelsets::Shared;
-use crate::queue::{self, Hold, Inspection, QueueError, SetStats, Volume};
+use crate::queue::{self, Hold, Inspection, Pending, Queue, QueueError, QueueStats, SetStats, Volume};
 use crate::rules::Classes;
 use crate::send::{self, Senders};
 use crate::sink::{Destination, FLUSH_INTERVAL, Incoming, Sink, WantedFence};
@@ -261,6 +261,8 @@ impl Destinations {
         let told = |open: &Open| {
             let Destination { config, queue, .. } = &*open.destination;
             let mut report = send::queue_report(config, queue);
+            // It stays as well, and nobody waited for it.
+            report.samples += report.aside_samples;
             let in_memory = queue.samples_in_memory().min(report.samples);
             if in_memory > 0 {
                 tracing::error!(
@@ -331,9 +333,8 @@ impl Destinations {
         *leaving = left;
         for leaving in leaving.iter_mut().filter(|leaving| !leaving.parked && !leaving.emptied) {
             let queue = &leaving.open.destination.queue;
-            leaving.emptied = self.is_filled_no_more(&leaving.open)
-                && queue.stats().pending.records == 0
-                && !queue.is_unread();
+            leaving.emptied =
+                self.is_filled_no_more(&leaving.open) && left_in(queue).records == 0 && !queue.is_unread();
             if leaving.emptied {
                 let senders = Arc::clone(&leaving.open.senders);
                 tokio::spawn(async move { senders.yield_queue().await });
@@ -341,7 +342,7 @@ impl Destinations {
         }
         for Leaving { open, .. } in done {
             let name = open.destination.config.name.clone();
-            let pending = open.destination.queue.stats().pending;
+            let pending = left_in(&open.destination.queue);
             // Closes its queue.
             drop(open);
             if pending.records == 0 {
@@ -404,6 +405,13 @@ impl Destinations {
     }
 }
 
+/// What is in a queue, aside or not.
+fn left_in(queue: &Queue) -> Pending {
+    let QueueStats { mut pending, aside, .. } = queue.stats();
+    pending.add(&aside);
+    pending
+}
+
 impl Parked {
     fn keep(self, list: &Mutex<Vec<Self>>) {
         Self::show(&self.destination, self.samples);
@@ -424,7 +432,7 @@ impl Parked {
             samples: self.samples,
             bytes: self.bytes,
             oldest_seconds: u64::try_from(age_ms / 1_000).unwrap_or(0),
-            dropped: 0,
+            ..QueueReport::default()
         }
     }
 }

@@ -250,6 +250,42 @@ async fn a_removed_destination_is_sent_what_is_queued_and_its_queue_is_closed() 
 }
 
 #[tokio::test]
+async fn a_removed_destination_is_there_until_all_that_lies_aside_was_asked_for() {
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = Arc::clone(&away);
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        match &*samples {
+            [(name, 3)] if name == "series_0" && is_away.load(Ordering::Relaxed) => Action::Answer(429, ""),
+            _ if samples.iter().any(|(name, _)| name == "series_0") => Action::Answer(400, "no"),
+            _ => Action::Store,
+        }
+    })
+    .await;
+    let mut world = World::start(&config(&to("prod", &receiver.url, ", max_shards: 1"), ""));
+    let destinations = Arc::clone(&world.destinations);
+    tokio::spawn(async move { destinations.flush_always().await });
+    for time in 1..=3 {
+        world.scrape(1, false, &names(2), time);
+        receiver.samples(usize::try_from(time).unwrap()).await;
+    }
+    world.reload(&config("", ""));
+    let asked = || {
+        receiver.received().iter().filter(|request| request.samples() == [("series_0".to_owned(), 3)]).count()
+    };
+    let before = asked();
+    world.until(|_| asked() > before + 2).await;
+    let report = world.report("prod");
+    assert_eq!((report.samples, report.aside_samples), (0, 1));
+    assert!(world.destinations.are_idle(), "nobody waits for it");
+    let dir = send::queue_dir(world.dir.path(), "prod");
+    assert!(dir.exists());
+    away.store(false, Ordering::Relaxed);
+    world.until(|world| world.destinations.reports().is_empty() && !dir.exists()).await;
+    assert!(receiver.stored().values().all(|times| *times == [1, 2, 3]));
+}
+
+#[tokio::test]
 async fn a_destination_that_is_removed_and_comes_back_over_and_over_loses_nothing() {
     let receiver =
         Receiver::start(|number, _| if number % 4 == 1 { Action::Answer(503, "") } else { Action::Store })

@@ -24,8 +24,8 @@ pub(crate) enum AppendFailure {
 }
 
 impl Lane {
-    /// Appends to the disk. After an error the record is not in the lane.
-    pub(crate) fn append(&self, meta: RecordMeta, body: &[u8]) -> Result<(), AppendFailure> {
+    /// Appends to the disk, and gives the record's number. After an error the record is not in the lane.
+    pub(crate) fn append(&self, meta: RecordMeta, body: &[u8]) -> Result<u64, AppendFailure> {
         let now_ms = self.shared.clock.now_ms();
         let mut state = self.lock();
         if state.closed {
@@ -39,13 +39,14 @@ impl Lane {
             self.give_up_writer(&mut state);
             return Err(AppendFailure::Disk(error));
         }
+        let sequence = state.next_sequence.saturating_sub(1);
         drop(state);
         self.notify.notify_one();
-        Ok(())
+        Ok(sequence)
     }
 
     /// Appends to a segment in memory: the disk takes nothing.
-    pub(crate) fn append_to_memory(&self, meta: RecordMeta, body: &[u8]) -> Result<(), AppendFailure> {
+    pub(crate) fn append_to_memory(&self, meta: RecordMeta, body: &[u8]) -> Result<u64, AppendFailure> {
         let now_ms = self.shared.clock.now_ms();
         let mut state = self.lock();
         if state.closed {
@@ -71,7 +72,7 @@ impl Lane {
         self.write_record(&mut state, &header, body).map_err(AppendFailure::Disk)?;
         drop(state);
         self.notify.notify_one();
-        Ok(())
+        Ok(header.sequence)
     }
 
     fn append_locked(

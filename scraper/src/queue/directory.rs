@@ -10,6 +10,7 @@ use promring_model::config::{FsyncPolicy, QueueSettings};
 use tokio::sync::watch;
 
 use super::QueueError;
+use super::aside::drop_oldest_of;
 use super::files::Files;
 use super::ground::{Found, Ground};
 use super::lane::{Among, Lane, LaneId};
@@ -38,6 +39,8 @@ pub(crate) struct Directory {
     pub(crate) published: Mutex<QueueStats>,
     /// What is to be known of a directory that could not be read when it was opened.
     pub(super) late: Mutex<Option<Late>>,
+    /// Held by whoever makes lanes aside.
+    pub(super) making_aside: Mutex<()>,
 }
 
 /// A set of lanes.
@@ -108,6 +111,7 @@ impl Directory {
             last_sync_ms: AtomicI64::new(0),
             published: Mutex::default(),
             late: Mutex::default(),
+            making_aside: Mutex::default(),
         });
         // Before it needs room itself.
         volume.join(Arc::downgrade(&directory));
@@ -202,20 +206,28 @@ impl Directory {
 
     /// All lanes of all sets.
     pub(crate) fn all_lanes(&self) -> Vec<Arc<Lane>> {
-        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-        sets.values().flat_map(|set| set.lanes.iter().cloned()).collect()
+        self.lanes_where(|_| true)
     }
 
-    /// Drops the oldest segment of the queue. Returns whether there was one.
+    /// All lanes of some sets.
+    pub(super) fn lanes_where(&self, wanted: impl Fn(&Set) -> bool) -> Vec<Arc<Lane>> {
+        let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
+        sets.values().filter(|set| wanted(set)).flat_map(|set| set.lanes.iter().cloned()).collect()
+    }
+
+    /// Drops the oldest segment of the queue, of what lies aside first. Returns whether there was one.
     pub(crate) fn drop_oldest(&self, reason: DropReason, among: Among) -> bool {
-        let lanes = self.all_lanes();
-        let aged = lanes.iter().filter_map(|lane| Some((lane.oldest_segment_ms(among)?, lane)));
-        aged.min_by_key(|(ms, _)| *ms).is_some_and(|(_, lane)| lane.drop_oldest(reason, among))
+        self.drop_aside(reason, among) || drop_oldest_of(&self.all_lanes(), reason, among)
     }
 
     /// Bytes on the disk that are not acknowledged.
     pub(crate) fn backlog_on_disk(&self) -> u64 {
         self.all_lanes().iter().map(|lane| lane.pending_among(Among::Disk).bytes).sum()
+    }
+
+    /// The same of what lies aside.
+    pub(crate) fn aside_on_disk(&self) -> u64 {
+        self.aside_lanes().iter().map(|lane| lane.pending_among(Among::Disk).bytes).sum()
     }
 
     /// Gives segments back of which everything is acknowledged, though they take records. Returns whether there was any.
@@ -282,7 +294,7 @@ impl Directory {
         free_bytes.saturating_add(self.shared.disk_bytes.load(Ordering::Relaxed))
     }
 
-    /// The newest record of each lane that is wanted and holds any.
+    /// The newest record of each lane that is wanted and holds any. Of lanes aside there is none: nobody waits for them.
     pub(crate) fn newest_records_where(
         &self,
         mut wanted: impl FnMut(LaneId, SetKind, usize) -> bool,
@@ -291,7 +303,8 @@ impl Directory {
         let mut newest: Vec<(LaneId, u64)> =
             self.unread_record().filter(|(lane, _)| wanted(*lane, SetKind::Normal, 1)).into_iter().collect();
         self.for_each_set(|_, set| {
-            let lanes = set.lanes.iter().filter(|lane| wanted(lane.id, set.meta.kind, set.lanes.len()));
+            let lanes = set.lanes.iter().filter(|_| !set.is_aside());
+            let lanes = lanes.filter(|lane| wanted(lane.id, set.meta.kind, set.lanes.len()));
             newest.extend(lanes.filter_map(|lane| Some((lane.id, lane.newest_record()?))));
         });
         newest
@@ -330,12 +343,17 @@ impl Directory {
         let mut overaged = false;
         self.make_what_lacks();
         self.send_late_if_due(now_ms);
-        for lane in self.all_lanes() {
+        for lane in self.lanes_where(|set| !set.is_aside()) {
             if bounds.press_back() {
                 overaged |= lane.pending().oldest_ms.is_some_and(|oldest_ms| oldest_ms < before_ms);
             } else {
                 lane.drop_older(before_ms);
             }
+            lane.retry_disk();
+        }
+        for lane in self.aside_lanes() {
+            // No scrape waits for what a receiver refuses.
+            lane.drop_older(before_ms);
             lane.retry_disk();
         }
         self.shared.overaged.store(overaged, Ordering::Relaxed);
@@ -378,7 +396,7 @@ impl Directory {
         self.shared.tell_losses(true);
     }
 
-    /// All normal sets but the newest take no more records.
+    /// All normal sets but the newest take no more records, and what is empty aside goes.
     pub(super) fn close_superseded(&self) {
         let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
         let newest = newest_normal(&sets).map(|(id, _)| id);
@@ -391,6 +409,7 @@ impl Directory {
         for id in superseded {
             self.close_set(id);
         }
+        self.close_empty_aside();
     }
 
     /// Removes sets that are closed and empty, ties the others to those that they wait for, and tells who reads lanes.
@@ -464,7 +483,7 @@ fn tie(older: &Set, newer: &Set) {
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+pub(super) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 

@@ -7,7 +7,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+
+use rustix::fs::OFlags;
 
 /// A file that is read and written by position. Positions need no lock: a reader and the writer share one handle.
 pub(crate) trait File: Send + Sync {
@@ -160,17 +162,23 @@ impl Files for OsFiles {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let file = match fs::OpenOptions::new().read(true).write(true).open(path) {
+        // Where there is a pipe in its place, nobody may ever be at its other end.
+        let mut options = fs::OpenOptions::new();
+        options.read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = match options.clone().write(true).open(path) {
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
                 ) =>
             {
-                fs::File::open(path)?
+                options.open(path)?
             }
             opened => opened?,
         };
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         Ok(Arc::new(OsFile(file)))
     }
 

@@ -11,7 +11,7 @@ use promring_net::clock::now_ms;
 
 use super::QueueError;
 use super::cursor::{Cursor, CursorFile};
-use super::directory::{parse_lane_name, parse_set_name};
+use super::directory::{lane_name, parse_lane_name, parse_set_name};
 use super::files::{Files, OsFiles};
 use super::lane::{LaneId, Pending, parse_segment_name, segment_path};
 use super::limits::META_BYTES_MAX;
@@ -135,6 +135,9 @@ impl fmt::Display for Inspection {
             match &set.purpose {
                 Some((SetKind::Normal, Hold::None)) => writeln!(f, "set {}", set.set)?,
                 Some((SetKind::Fence, Hold::None)) => writeln!(f, "set {}, a fence", set.set)?,
+                Some((SetKind::Aside, Hold::None)) => {
+                    writeln!(f, "set {}, aside: refused before, and asked for sample by sample", set.set)?;
+                }
                 Some((_, Hold::After(older))) => writeln!(f, "set {}, sent after set {older}", set.set)?,
                 Some((_, Hold::Until(condition))) => writeln!(f, "set {}, held until: {condition}", set.set)?,
                 None => writeln!(f, "set {} with a damaged description", set.set)?,
@@ -229,9 +232,12 @@ pub(super) fn inspect(files: &dyn Files, dir: &Path, depth: Depth) -> Result<Ins
 
 fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<InspectedSet, QueueError> {
     let path = dir.join("meta");
-    let mut problems = Vec::new();
+    let (mut problems, mut wanted) = (Vec::new(), 0);
     let purpose = match files.read_small(&path, META_BYTES_MAX).map(|bytes| SetMeta::decode(&bytes)) {
-        Ok(Ok(meta)) => Some((meta.kind, meta.hold)),
+        Ok(Ok(meta)) => {
+            wanted = meta.lanes;
+            Some((meta.kind, meta.hold))
+        }
         Ok(Err(BadMeta::Newer(_))) => {
             depth.note(QueueError::Newer { path }, &mut problems)?;
             None
@@ -243,6 +249,10 @@ fn inspect_set(files: &dyn Files, dir: &Path, set: u32, depth: Depth) -> Result<
         if let Some(index) = parse_lane_name(&name) {
             lanes.push(inspect_lane(files, &dir.join(name), LaneId { set, index }, depth)?);
         }
+    }
+    for index in (0..wanted).filter(|index| lanes.iter().all(|lane| lane.lane.index != *index)) {
+        let lane = dir.join(lane_name(index));
+        problems.push(format!("{}: is missing, with whatever lay there to be sent", lane.display()));
     }
     lanes.sort_by_key(|lane| lane.lane);
     Ok(InspectedSet { set, purpose, lanes, problems })

@@ -183,7 +183,7 @@ impl Directory {
         self.for_each_set(|id, set| {
             // A fence that is held waits for others, which may wait for this.
             let waits = matches!(set.meta.hold, Hold::Until(_));
-            past &= id >= own || waits || set.lanes.iter().all(|lane| lane.is_empty());
+            past &= id >= own || waits || set.is_aside() || set.lanes.iter().all(|lane| lane.is_empty());
         });
         Some(past)
     }

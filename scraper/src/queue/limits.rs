@@ -19,6 +19,12 @@ pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// up holds little disk and little page cache.
 pub(crate) const SEGMENT_IDLE_BYTES_MAX: u64 = 4 << 20;
 
+/// What lies aside takes at most one part in so many of the bound of bytes, or a segment.
+pub(crate) const ASIDE_SHARE: u64 = 16;
+
+/// And no more bytes than this. At twenty samples a second a lane has not sent its part of it in hours.
+pub(crate) const ASIDE_BYTES_MAX: u64 = 64 << 20;
+
 /// Bytes of a segment in memory, where it stands in for a disk that fails.
 pub(crate) const MEMORY_SEGMENT_BYTES_MAX: u64 = 1 << 20;
 

@@ -87,6 +87,9 @@ pub(crate) fn tell(destination: &str, reason: DropReason, loss: &Loss, now_ms: i
         DropReason::DiskFailed => "the disk takes nothing, and memory is full or the process ends",
         DropReason::Unreadable => "the disk does not give them back",
         DropReason::Corrupt => "they are damaged on the disk",
+        DropReason::Aside => {
+            "the receiver has refused their series before, and more of them waits to be asked for alone than may"
+        }
     };
     tracing::error!(
         destination,

@@ -38,6 +38,8 @@ pub enum SetKind {
     Normal,
     /// Lanes beside them, for targets of a hand-over.
     Fence,
+    /// Lanes for what a receiver has refused before: each sample of it is asked for alone, and nobody waits for that.
+    Aside,
 }
 
 /// What must be true before anything of a set is sent.
@@ -64,6 +66,7 @@ impl SetMeta {
         let kind = match self.kind {
             SetKind::Normal => "normal",
             SetKind::Fence => "fence",
+            SetKind::Aside => "aside",
         };
         let hold = match &self.hold {
             Hold::None => "none".to_owned(),
@@ -79,6 +82,7 @@ impl SetMeta {
         let kind = match value("kind ")? {
             "normal" => SetKind::Normal,
             "fence" => SetKind::Fence,
+            "aside" => SetKind::Aside,
             _ => return Err(BadMeta::Damaged),
         };
         let lanes = value("lanes ")?.parse().ok().filter(|lanes| (1..=LANES_MAX).contains(lanes));
@@ -126,7 +130,7 @@ mod tests {
     fn a_meta_reads_as_it_was_written() {
         assert_eq!(decode_queue(encode_queue("prod").as_bytes()), Ok("prod".to_owned()));
         for hold in [Hold::None, Hold::After(7), Hold::Until("scraper-1 has sent up to 12:00".to_owned())] {
-            for kind in [SetKind::Normal, SetKind::Fence] {
+            for kind in [SetKind::Normal, SetKind::Fence, SetKind::Aside] {
                 let meta = SetMeta { kind, lanes: 8, hold: hold.clone() };
                 assert_eq!(SetMeta::decode(meta.encode().as_bytes()), Ok(meta));
             }

@@ -4,7 +4,7 @@
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
 //! `segment` and `cursor` know bytes, `lane` (with `appending`, `reader` and
 //! `reading`, `giving_way` and `recovery`) an ordered stream, `directory` (with `ground`,
-//! `making`, `late` and `removal`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
+//! `making`, `aside`, `late` and `removal`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
 //! can take long: it happens on a thread of the queue's own, but for the policy `always`.
@@ -17,6 +17,7 @@ use promring_model::config::QueueSettings;
 use tokio::sync::watch;
 
 mod appending;
+mod aside;
 mod cursor;
 mod directory;
 mod examine;
@@ -60,6 +61,7 @@ pub use volume::Volume;
 use appending::AppendFailure;
 use directory::Directory;
 use files::{Files, OsFiles};
+use lane::Lane;
 use limits::MAKE_ROOM_TRIES_MAX;
 use meta::SetMeta;
 use persist::Upkeep;
@@ -232,7 +234,7 @@ impl Queue {
         self.directory.has_room()
     }
 
-    /// The newest record of each lane that has any to send.
+    /// The newest record of each lane that has any to send, but for what lies aside.
     #[must_use]
     pub fn newest_records(&self) -> Vec<(LaneId, u64)> {
         self.newest_records_where(|_, _, _| true)
@@ -387,16 +389,20 @@ impl Queue {
         if body.len() > RECORD_BODY_BYTES_MAX {
             return Err(AppendError::TooLarge(body.len()));
         }
+        let lane = self.directory.lane(set, index).ok_or(AppendError::NoSuchLane(index))?;
+        self.append_to_lane(&lane, meta, body)?;
+        appending::count_enqueued(&self.directory.shared, &meta, body);
+        Ok(())
+    }
+
+    /// Gives the number of the record in its lane.
+    fn append_to_lane(&self, lane: &Lane, meta: RecordMeta, body: &[u8]) -> Result<u64, AppendError> {
         let shared = &self.directory.shared;
         let bytes = (record::RECORD_HEADER_BYTES + body.len()) as u64;
-        let lane = self.directory.lane(set, index).ok_or(AppendError::NoSuchLane(index))?;
         self.directory.keep_bound(bytes);
         for _ in 0..MAKE_ROOM_TRIES_MAX {
             match lane.append(meta, body) {
-                Ok(()) => {
-                    appending::count_enqueued(shared, &meta, body);
-                    return Ok(());
-                }
+                Ok(sequence) => return Ok(sequence),
                 Err(AppendFailure::Closed) => return Err(AppendError::Closed),
                 Err(AppendFailure::Later) => break,
                 Err(AppendFailure::Disk(error)) => {
@@ -408,9 +414,7 @@ impl Queue {
             }
         }
         shared.volume.make_memory_room(bytes);
-        lane.append_to_memory(meta, body).map_err(|_| AppendError::Closed)?;
-        appending::count_enqueued(shared, &meta, body);
-        Ok(())
+        lane.append_to_memory(meta, body).map_err(|_| AppendError::Closed)
     }
 }
 

@@ -9,6 +9,9 @@ pub(crate) const RECORD_MAGIC: [u8; 4] = *b"PREC";
 
 const KIND_REQUEST: u8 = 1;
 
+/// A flag of [`RecordMeta::maybe_stored`].
+const MAYBE_STORED: u8 = 1;
+
 /// What a body is encoded as. Both are compressed in snappy's block format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Encoding {
@@ -53,6 +56,8 @@ pub struct RecordMeta {
     pub last_ms: i64,
     /// How the body is encoded.
     pub encoding: Encoding,
+    /// Whether the receiver may have stored it before it was put into this lane.
+    pub maybe_stored: bool,
 }
 
 impl RecordMeta {
@@ -153,7 +158,7 @@ impl RecordHeader {
         out.put(52, self.meta.histograms.to_le_bytes());
         out.put(56, self.meta.exemplars.to_le_bytes());
         out.put(60, self.meta.metadata.to_le_bytes());
-        out.put(64, [KIND_REQUEST, self.meta.encoding.byte()]);
+        out.put(64, [KIND_REQUEST, self.meta.encoding.byte(), u8::from(self.meta.maybe_stored)]);
         let crc = crc32fast::hash(&bytes[8..]);
         Fields(&mut bytes).put(4, crc.to_le_bytes());
         bytes
@@ -183,6 +188,7 @@ impl RecordHeader {
                 first_ms: i64_at(bytes, 32),
                 last_ms: i64_at(bytes, 40),
                 encoding,
+                maybe_stored: bytes[66] & MAYBE_STORED != 0,
             },
         })
     }
@@ -235,6 +241,7 @@ mod tests {
             first_ms: -5,
             last_ms: 6,
             encoding: Encoding::V2,
+            maybe_stored: true,
         };
         RecordHeader::new(7, 8, meta, b"body")
     }
@@ -246,7 +253,7 @@ mod tests {
         assert_eq!(bytes[8..12], 4_u32.to_le_bytes());
         assert_eq!(bytes[16..24], 7_u64.to_le_bytes());
         assert_eq!(bytes[32..40], (-5_i64).to_le_bytes());
-        assert_eq!(bytes[60..66], [4, 0, 0, 0, 1, 2]);
+        assert_eq!(bytes[60..68], [4, 0, 0, 0, 1, 2, 1, 0]);
         assert_eq!(RecordHeader::decode(&bytes), Ok(header()));
     }
 

@@ -10,7 +10,9 @@ use promring_model::config::{QueueSettings, WhenFull};
 
 use super::files::Files;
 use super::ground::Ground;
-use super::limits::{LANE_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_SHARE};
+use super::limits::{
+    ASIDE_BYTES_MAX, ASIDE_SHARE, LANE_SEGMENTS_MIN, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, SEGMENT_SHARE,
+};
 use super::losses::{self, Loss, Losses};
 use super::volume::{self, Volume};
 use crate::news::News;
@@ -57,12 +59,21 @@ pub enum DropReason {
     Unreadable,
     /// Checksums told that they were damaged.
     Corrupt,
+    /// More lay aside than may, of what the receiver had refused before.
+    Aside,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Size, Self::Age, Self::DiskFull, Self::DiskFailed, Self::Unreadable, Self::Corrupt];
+    pub const ALL: [Self; 7] = [
+        Self::Size,
+        Self::Age,
+        Self::DiskFull,
+        Self::DiskFailed,
+        Self::Unreadable,
+        Self::Corrupt,
+        Self::Aside,
+    ];
 
     /// As it stands in metrics.
     #[must_use]
@@ -74,6 +85,7 @@ impl DropReason {
             Self::DiskFailed => "disk_failed",
             Self::Unreadable => "unreadable",
             Self::Corrupt => "corrupt",
+            Self::Aside => "aside",
         }
     }
 }
@@ -168,6 +180,12 @@ impl Bounds {
             segment_bytes_max: segment_bytes_max(settings.max_bytes.min(room_bytes), lanes),
             segment_age_max_ms: segment_age_max_ms(settings),
         }
+    }
+
+    /// How many bytes may lie aside.
+    pub(crate) fn aside_bytes_max(&self) -> u64 {
+        let share = self.settings.max_bytes / ASIDE_SHARE;
+        share.max(self.segment_bytes_max).min(ASIDE_BYTES_MAX)
     }
 
     /// Whether the queue refuses nothing and drops nothing at its bounds, and scrapes wait instead.

@@ -11,8 +11,10 @@ use super::shared::DropReason;
 /// A queue at one moment. Counters count since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QueueStats {
-    /// What is not acknowledged, over all lanes.
+    /// What is not acknowledged, over all lanes but those aside.
     pub pending: Pending,
+    /// What lies aside, as the receiver has refused its series before: it is asked for sample by sample, and nobody waits for it.
+    pub aside: Pending,
     /// How long the oldest of it has waited.
     pub oldest_age: Option<Duration>,
     /// Newest time of a sample that was appended, Unix milliseconds; None: none was.
@@ -113,9 +115,8 @@ pub(crate) fn gather(directory: &Directory) -> QueueStats {
     directory.for_each_set(|id, set| {
         let lanes: Vec<LaneStats> =
             set.lanes.iter().map(|lane| LaneStats { lane: lane.id, pending: lane.pending() }).collect();
-        for LaneStats { pending, .. } in &lanes {
-            stats.pending.add(pending);
-        }
+        let total = if set.is_aside() { &mut stats.aside } else { &mut stats.pending };
+        lanes.iter().for_each(|LaneStats { pending, .. }| total.add(pending));
         stats.sets.push(SetStats {
             set: id,
             kind: set.meta.kind,

@@ -39,6 +39,11 @@ impl Volume {
         if queues.iter().filter(|queue| queue.let_go()).count() > 0 {
             return true;
         }
+        // What lies aside must nowhere be kept, and first goes the most of it.
+        queues.sort_by_cached_key(|queue| std::cmp::Reverse(queue.aside_on_disk()));
+        if queues.iter().any(|queue| queue.drop_aside(DropReason::DiskFull, Among::Disk)) {
+            return true;
+        }
         // What must not be dropped goes to memory, and keeps scrapes from bringing more.
         queues.retain(|queue| !queue.shared.bounds().press_back());
         // What is acknowledged in a segment that takes records is no backlog.

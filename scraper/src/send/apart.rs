@@ -1,9 +1,8 @@
 //! A request that is not taken as a whole: it goes in pieces, and what is refused is halved until only what is refused alone is
-//! left, which is given up. Series that were refused alone more than once go in a piece of their own, of which a few are asked
-//! for alone (`refused_series`). Within a series, everything goes in its order.
+//! left, which is given up. Series that were refused alone more than once go aside (`refused_series`), where each sample is asked
+//! for alone and nothing waits for it. Within a series, everything goes in its order.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::answer::{Reason, Refusal};
@@ -13,7 +12,7 @@ use super::piece::Piece;
 use super::refused_series::Sorted;
 use super::stored_in_part::StoredInPart;
 use super::units::{self, Counts, Unit};
-use crate::queue::Encoding;
+use crate::queue::{Encoding, RecordMeta};
 
 /// Why a request is taken apart.
 pub(super) enum Why {
@@ -23,8 +22,10 @@ pub(super) enum Why {
     NoV2,
     /// It has refused less as too large.
     TooLarge,
-    /// It was joined, and holds series of which it is known that they are refused: this is what it is made of.
+    /// It holds series of which it is known that they are refused: this is what it is made of.
     Known(Vec<Unit>),
+    /// All of it was refused before.
+    Aside,
     /// It does not take this; with the reason for what it refuses alone.
     Refused(Refusal, Reason),
 }
@@ -56,18 +57,22 @@ impl LaneSender {
 
     /// What a request is made of, where it goes in pieces at once since it holds what was refused before. One that is joined has several
     /// samples a series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`).
-    /// One of a single record goes as it lies, so that nothing is looked into as long as the receiver is content; and so does one
-    /// of which a copy may have been stored.
+    /// What lies aside of a series must not be overtaken by what follows. Otherwise one of a single record goes as it lies, so that
+    /// nothing is looked into as long as the receiver is content; and so does one of which a copy may have been stored.
     pub(super) fn holding_refused(&self, request: &Request) -> Option<Vec<Unit>> {
-        if request.encoding != Encoding::V1
-            || request.records <= 1
-            || request.maybe_stored
-            || self.link.refused_series.is_empty()
-        {
+        if !self.may_hold_refused(request, request.encoding) {
             return None;
         }
         let units = units::take_apart(request.encoding, &request.body).ok()?;
         self.link.refused_series.has_any_of(&units).then_some(units)
+    }
+
+    /// Whether a request that goes as `encoding` is worth a look for what was refused before.
+    fn may_hold_refused(&self, request: &Request, encoding: Encoding) -> bool {
+        let is_joined = encoding == Encoding::V1 && request.records > 1;
+        !request.maybe_stored
+            && !self.link.refused_series.is_empty()
+            && (is_joined || self.queue.holds_aside(self.reader.lane()))
     }
 
     /// Takes a request apart and sends the pieces.
@@ -86,7 +91,7 @@ impl LaneSender {
             let message = "the queued request cannot be decoded".to_owned();
             let refusal = match why {
                 Why::Refused(refusal, _) => refusal,
-                Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => Refusal { status: 0, message },
+                _ => Refusal { status: 0, message },
             };
             self.refused(Reason::Rejected, &request.counts, &refusal);
             self.reader.ack(request.upto);
@@ -100,18 +105,23 @@ impl LaneSender {
         } else {
             units
         };
-        let whole = Piece::new(units, request.maybe_stored);
+        let mut whole = Piece::new(units, request.maybe_stored);
         match why {
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest),
+            Why::Aside => {
+                // Most of it was in such a piece when it was put aside.
+                whole.rejected = true;
+                rest.in_part.rejected(&whole.units);
+                let left = self.set_known_apart(whole, &mut rest.stack);
+                rest.stack.extend(left);
+            }
             Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => {
-                let goes_as_v1 = rest.as_v1 || request.encoding == Encoding::V1;
-                if goes_as_v1 && request.records > 1 && !request.maybe_stored {
-                    let part = whole.part(Vec::new());
-                    let sorted = self.link.refused_series.sort(whole.units, Instant::now());
-                    push_sorted(sorted, &part, &mut rest.stack);
-                } else {
-                    rest.stack.push(whole);
-                }
+                let encoding = if rest.as_v1 { Encoding::V1 } else { request.encoding };
+                let left = match self.may_hold_refused(request, encoding) {
+                    true => self.set_known_apart(whole, &mut rest.stack),
+                    false => Some(whole),
+                };
+                rest.stack.extend(left);
             }
         }
         self.deliver_rest(request, rest).await
@@ -121,14 +131,6 @@ impl LaneSender {
     pub(super) async fn deliver_rest(&mut self, request: &mut Request, mut rest: Rest) -> Next {
         while let Some(mut piece) = rest.stack.pop() {
             if piece.units.is_empty() {
-                continue;
-            }
-            if let Some(refusal) = piece.condemned.take() {
-                if self.reader.is_dropped() {
-                    return Next::Record;
-                }
-                self.answered(piece.newest_ms());
-                self.refused(Reason::Rejected, &piece.counts(), &refusal);
                 continue;
             }
             if piece.encoding() == Encoding::V2 && (rest.as_v1 || self.link.lacks_v2()) {
@@ -154,7 +156,11 @@ impl LaneSender {
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let (encoding, queued_ms) = (piece.encoding(), request.queued_ms);
             let offer = Offer { body: &body, encoding, counts, last_ms, queued_ms, was_v2 };
-            match self.offer(&offer, &mut piece.maybe_stored).await {
+            let fate = match self.has_turn().await {
+                true => self.offer(&offer, &mut piece.maybe_stored).await,
+                false => Fate::Stopped,
+            };
+            match fate {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
                     self.not_rejected(&piece, &mut rest.stack);
@@ -175,13 +181,9 @@ impl LaneSender {
                     request.maybe_stored |= rest.stored || piece.maybe_stored;
                     return Next::Same;
                 }
-                Fate::TooOld => {
-                    rest.too_old.add(offer.counts);
-                    spare(&mut rest.stack);
-                }
+                Fate::TooOld => rest.too_old.add(offer.counts),
                 Fate::Unwanted(refusal) => {
                     self.answered(offer.last_ms);
-                    spare(&mut rest.stack);
                     self.refused(Reason::RateLimited, &offer.counts, &refusal);
                 }
                 Fate::Refused(refusal) => {
@@ -195,7 +197,6 @@ impl LaneSender {
                     // was learned of the versions is of this receiver; the successor's may be another one.
                     rest.stack.push(piece);
                     rest.as_v1 = false;
-                    spare(&mut rest.stack);
                     let rest: Box<dyn Any + Send> = Box::new(rest);
                     self.reader.leave_rest(request.from, request.upto, rest);
                     return Next::End;
@@ -224,7 +225,7 @@ impl LaneSender {
                 self.refused(alone, &piece.counts(), refusal);
             }
             if alone == Reason::Rejected {
-                self.link.refused_series.remember(unit, Instant::now());
+                self.link.refused_series.remember(unit, self.is_aside(), Instant::now());
             } else {
                 self.not_rejected(&piece, stack);
             }
@@ -235,51 +236,61 @@ impl LaneSender {
             piece.rejected = true;
         }
         // What is too large says nothing of what is in it, and `body_size` remembers it.
-        let left = if alone == Reason::TooLarge {
-            Some(piece)
-        } else {
-            self.set_known_apart(piece, refusal, alone, stack)
-        };
-        if let Some(left) = left {
-            match halves(left) {
-                Ok(both) => stack.extend(both),
-                Err(single) => stack.push(single),
-            }
+        let left = if alone == Reason::TooLarge { Some(piece) } else { self.set_known_apart(piece, stack) };
+        match left.map(halves) {
+            Some(Ok(both)) => stack.extend(both),
+            Some(Err(single)) => stack.push(single),
+            None => {}
         }
     }
 
-    /// Puts a refused piece on the stack by what is known of its series. Gives it back where that helps no further.
-    fn set_known_apart(
-        &mut self,
-        piece: Piece,
-        refusal: &Refusal,
-        alone: Reason,
-        stack: &mut Vec<Piece>,
-    ) -> Option<Piece> {
-        let link = Arc::clone(&self.link);
-        let now = Instant::now();
+    /// Puts a piece on the stack by what is known of its series: what nothing is known of in one, then what was refused alone
+    /// once, one sample each. The rest goes aside, or is asked for last and alone where that is not possible or done already.
+    /// All of a series is in one of them, or in its order. Gives the piece back where nothing is known of any.
+    fn set_known_apart(&self, piece: Piece, stack: &mut Vec<Piece>) -> Option<Piece> {
         let part = Piece { known: false, ..piece.part(Vec::new()) };
-        let sorted = link.refused_series.sort(piece.units, now);
-        if sorted.once.is_empty() && sorted.again.is_empty() {
-            return Some(part.part(sorted.unknown));
+        let known_part = |units| Piece { known: true, ..part.part(units) };
+        let (series, now) = (&self.link.refused_series, Instant::now());
+        let Sorted { unknown, once, again } = if self.is_aside() {
+            series.sort_aside(piece.units, now)
+        } else {
+            series.sort(piece.units, now, |(lane, sequence)| !self.queue.is_past(lane, sequence))
+        };
+        if once.is_empty() && again.is_empty() {
+            return Some(part.part(unknown));
         }
-        if !sorted.unknown.is_empty() || !sorted.once.is_empty() {
-            push_sorted(sorted, &part, stack);
-            return None;
-        }
-        let again = Piece { known: true, ..part.part(sorted.again) };
-        if alone != Reason::Rejected {
-            // Of one of them at least something else was said.
-            return Some(again);
-        }
-        let part = again.part(Vec::new());
-        let took = self.attempt_took;
-        let samples: Vec<Unit> = singles(again.units).flatten().collect();
-        let (asked, rest) = link.refused_series.choose(samples, self.asking.affordable(took, now));
-        self.asking.spend(asked.len(), took);
-        stack.push(Piece { condemned: Some(refusal.clone()), ..part.part(rest) });
-        stack.extend(asked.into_iter().map(|unit| part.part(vec![unit])).rev());
+        let again = if self.is_aside() { again } else { self.put_aside(again, part.maybe_stored) };
+        stack.extend(singles(again).map(known_part).rev());
+        stack.extend(singles(once).map(known_part).rev());
+        stack.push(part.part(unknown));
         None
+    }
+
+    /// Puts samples aside, so that the lane goes on at once. Gives back what the queue does not take.
+    fn put_aside(&self, units: Vec<Unit>, maybe_stored: bool) -> Vec<Unit> {
+        if units.is_empty() {
+            return units;
+        }
+        let piece = Piece::new(singles(units).flatten().collect(), maybe_stored);
+        let (counts, last_ms) = (piece.counts(), piece.newest_ms());
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let meta = RecordMeta {
+            samples: count(counts.samples),
+            histograms: count(counts.histograms),
+            exemplars: count(counts.exemplars),
+            metadata: count(counts.metadata),
+            first_ms: piece.units.iter().filter_map(|unit| unit.newest_ms).min().unwrap_or(last_ms),
+            last_ms,
+            encoding: piece.encoding(),
+            maybe_stored,
+        };
+        let body = units::put_together(&piece.units);
+        let Some(place) = self.queue.append_aside(self.reader.lane(), meta, &body) else {
+            return piece.units;
+        };
+        self.link.refused_series.put_aside(&piece.units, place, Instant::now());
+        self.answered(last_ms);
+        Vec::new()
     }
 
     /// Counts what a first copy of these samples has turned out to have stored.
@@ -289,11 +300,20 @@ impl LaneSender {
         }
     }
 
-    /// The receiver has not refused this for what its series are.
+    /// The receiver has not refused this for what its series are. Aside, more of them need not be asked for alone then.
     fn not_rejected(&self, piece: &Piece, stack: &mut Vec<Piece>) {
-        if piece.known {
-            self.link.refused_series.forget(&piece.units);
-            spare(stack);
+        if !piece.known {
+            return;
+        }
+        self.link.refused_series.forget(&piece.units, Instant::now());
+        if self.is_aside()
+            && let Some(next) = stack.last()
+            && stack.iter().all(|piece| piece.is_alike(next))
+        {
+            let part = next.part(Vec::new());
+            let units = stack.drain(..).rev().flat_map(|piece| piece.units).collect();
+            let left = self.set_known_apart(part.part(units), stack);
+            stack.extend(left);
         }
     }
 
@@ -342,16 +362,6 @@ impl LaneSender {
     }
 }
 
-/// Puts pieces of these on the stack: what nothing is known of, then what was refused alone once, one sample each, then the rest.
-/// All of a series is in one of them, or in its order.
-fn push_sorted(sorted: Sorted, part: &Piece, stack: &mut Vec<Piece>) {
-    let known_part = |units| Piece { known: true, ..part.part(units) };
-    let Sorted { unknown, once, again } = sorted;
-    stack.push(known_part(again));
-    stack.extend(singles(once).map(known_part).rev());
-    stack.push(part.part(unknown));
-}
-
 /// Both halves of a piece, the second one first, as on the stack; the piece, where it is a single sample.
 fn halves(mut piece: Piece) -> Result<[Piece; 2], Piece> {
     if let [unit] = &*piece.units {
@@ -371,15 +381,4 @@ fn singles(units: Vec<Unit>) -> impl DoubleEndedIterator<Item = Vec<Unit>> {
         None => vec![unit],
     });
     apart.map(|unit| vec![unit])
-}
-
-/// Asks for what was condemned after all, in halves: some of its kind may be taken now.
-fn spare(stack: &mut Vec<Piece>) {
-    let Some(at) = stack.iter().rposition(|piece| piece.condemned.is_some()) else { return };
-    let mut piece = stack.remove(at);
-    piece.condemned = None;
-    match halves(piece) {
-        Ok(both) => drop(stack.splice(at..at, both)),
-        Err(single) => stack.insert(at, single),
-    }
 }

@@ -61,7 +61,7 @@ impl Gatherer {
             maybe_stored: false,
         };
         let resumed = resumed.filter(|upto| *upto >= info.sequence);
-        request.maybe_stored = resumed.is_some();
+        request.maybe_stored = resumed.is_some() || info.meta.maybe_stored;
         let Some(mut joined) = Joined::begin(request.encoding, &self.first) else {
             request.body = Bytes::from(std::mem::take(&mut self.first));
             return Some(request);

@@ -1,21 +1,22 @@
 //! One lane's sender: one request in flight, in order, until it is accepted or refused for good.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
 
+use super::ASIDE_PAUSE;
 use super::answer::{Answer, Reason, Refusal};
 use super::apart::Why;
-use super::asking::Asking;
 use super::backoff::Backoff;
 use super::gather::{Gatherer, Request};
 use super::link::Link;
 use super::units::Counts;
 use super::versions::{Hinted, Refused};
 use super::written::Written;
-use crate::queue::{Encoding, LaneReader, Wake};
+use crate::queue::{Encoding, LaneReader, Queue, Wake};
 
 /// What senders are asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +37,10 @@ pub(super) struct LaneSender {
     pub(super) reader: LaneReader,
     phase: watch::Receiver<Phase>,
     pub(super) gatherer: Gatherer,
-    /// How long the newest attempt took.
-    pub(super) attempt_took: Duration,
-    pub(super) asking: Asking,
+    /// Where what is known to be refused is put aside.
+    pub(super) queue: Arc<Queue>,
+    /// Set where the lane is one of those aside: each request waits for its turn.
+    pace: Option<Interval>,
 }
 
 /// What became of a request, or of a piece of one.
@@ -99,9 +101,23 @@ pub(super) struct Offer<'o> {
 }
 
 impl LaneSender {
-    pub(super) fn new(link: Arc<Link>, reader: LaneReader, phase: watch::Receiver<Phase>) -> Self {
-        let (gatherer, attempt_took, asking) = Default::default();
-        Self { link, reader, phase, gatherer, attempt_took, asking }
+    pub(super) fn new(
+        link: Arc<Link>,
+        queue: Arc<Queue>,
+        reader: LaneReader,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
+        let pace = queue.is_aside(reader.lane()).then(|| {
+            let mut pace = tokio::time::interval(ASIDE_PAUSE);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            pace
+        });
+        Self { link, reader, phase, gatherer: Gatherer::default(), queue, pace }
+    }
+
+    /// Whether the lane holds what was refused before.
+    pub(super) fn is_aside(&self) -> bool {
+        self.pace.is_some()
     }
 
     /// Sends until the lane is retired or the sender is to end.
@@ -120,7 +136,7 @@ impl LaneSender {
             // A receiver of 1.0 that stores some of a request that it refuses makes a request of several samples a series fall
             // apart to single ones (`stored_in_part`). Where one new series is refused there may be more.
             let in_doubt = !self.link.speaks_v2() && self.link.refused_series.is_in_doubt(now);
-            let samples_max = if in_doubt { 0 } else { samples_max };
+            let samples_max = if in_doubt || self.is_aside() { 0 } else { samples_max };
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.deliver(request).await == Next::End {
                     return;
@@ -160,6 +176,9 @@ impl LaneSender {
 
     async fn deliver_once(&mut self, request: &mut Request) -> Next {
         self.reader.mark(request.upto);
+        if self.is_aside() {
+            return self.deliver_pieces(request, Why::Aside).await;
+        }
         if request.encoding == Encoding::V2 && self.link.lacks_v2() {
             return self.deliver_pieces(request, Why::NoV2).await;
         }
@@ -207,6 +226,16 @@ impl LaneSender {
         Next::Record
     }
 
+    /// Waits until it may ask, if the lane is one of those aside. False: the sender is to end.
+    pub(super) async fn has_turn(&mut self) -> bool {
+        let Some(pace) = &mut self.pace else { return true };
+        tokio::select! {
+            biased;
+            () = reached(&mut self.phase, Phase::Yield) => false,
+            _ = pace.tick() => true,
+        }
+    }
+
     /// Sends until there is an answer that will not change.
     pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
         let fate = self.send_until_answered(offer, maybe_stored).await;
@@ -235,7 +264,6 @@ impl LaneSender {
             if attempt > 0 {
                 link.metrics.retried.add(&offer.counts);
             }
-            let begun = Instant::now();
             let answer = tokio::select! {
                 answer = link.attempt(offer.body.clone(), offer.encoding, attempt) => answer,
                 () = reached(&mut self.phase, Phase::Stop) => {
@@ -244,7 +272,6 @@ impl LaneSender {
                     return Fate::Stopped;
                 }
             };
-            self.attempt_took = begun.elapsed();
             let (why, after) = match answer {
                 Answer::Accepted(None) => return Fate::Accepted,
                 Answer::Accepted(Some(written)) => {

@@ -11,7 +11,7 @@ use promring_model::config::RemoteWrite;
 use super::answer::Reason;
 use super::shown::Shown;
 use super::units::Counts;
-use crate::queue::{Beside, DropReason, Queue, QueueStats};
+use crate::queue::{Beside, DropReason, Queue, QueueStats, SetKind};
 
 /// Handles, taken once. The recorder must be installed before.
 pub(super) struct SendMetrics {
@@ -51,6 +51,8 @@ struct QueueMetrics {
     highest_seconds: Gauge,
     records: Gauge,
     bytes: Gauge,
+    aside_samples: Gauge,
+    aside_bytes: Gauge,
     disk_bytes: Gauge,
     memory_bytes: Gauge,
     unread: Gauge,
@@ -179,6 +181,8 @@ impl QueueMetrics {
             highest_seconds: of!(gauge, config, "prometheus_remote_storage_queue_highest_timestamp_seconds"),
             records: of!(gauge, config, "promring_queue_records"),
             bytes: of!(gauge, config, "promring_queue_bytes"),
+            aside_samples: of!(gauge, config, "promring_queue_aside_samples"),
+            aside_bytes: of!(gauge, config, "promring_queue_aside_bytes"),
             disk_bytes: of!(gauge, config, "promring_queue_disk_bytes"),
             memory_bytes: of!(gauge, config, "promring_queue_memory_bytes"),
             unread: of!(gauge, config, "promring_queue_unread"),
@@ -208,6 +212,8 @@ impl QueueMetrics {
             &self.highest_seconds,
             &self.records,
             &self.bytes,
+            &self.aside_samples,
+            &self.aside_bytes,
             &self.disk_bytes,
             &self.memory_bytes,
             &self.unread,
@@ -222,12 +228,15 @@ impl QueueMetrics {
         self.histograms_pending.set(histograms as f64);
         self.exemplars_pending.set(exemplars as f64);
         self.metadata_pending.set(metadata as f64);
-        self.lanes.set(stats.sets.iter().map(|set| set.lanes.len()).sum::<usize>() as f64);
+        let sets = stats.sets.iter().filter(|set| set.kind != SetKind::Aside);
+        self.lanes.set(sets.map(|set| set.lanes.len()).sum::<usize>() as f64);
         if let Some(newest_ms) = stats.newest_sample_ms {
             self.highest_seconds.set(newest_ms as f64 / 1000.0);
         }
         self.records.set(stats.pending.records as f64);
         self.bytes.set(stats.pending.bytes as f64);
+        self.aside_samples.set(stats.aside.samples as f64);
+        self.aside_bytes.set(stats.aside.bytes as f64);
         self.disk_bytes.set(stats.disk_bytes as f64);
         self.memory_bytes.set(stats.memory_bytes as f64);
         self.unread.set(if stats.unread { 1.0 } else { 0.0 });
@@ -312,6 +321,11 @@ fn describe() {
     );
     describe_gauge!("promring_queue_records", "Records in the queue that are not acknowledged.");
     describe_gauge!("promring_queue_bytes", "Bytes in the queue that are not acknowledged.");
+    describe_gauge!(
+        "promring_queue_aside_samples",
+        "Samples that the receiver has refused before and that are not asked for alone yet; nothing waits for them."
+    );
+    describe_gauge!("promring_queue_aside_bytes", "Bytes of these.");
     describe_gauge!("promring_queue_disk_bytes", "Bytes of the queue's segments.");
     describe_gauge!("promring_queue_memory_bytes", "Bytes that wait in memory because the disk takes none.");
     describe_gauge!(

@@ -7,7 +7,6 @@
 
 mod answer;
 mod apart;
-mod asking;
 mod backoff;
 mod body_size;
 mod gather;
@@ -55,6 +54,10 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often a lane is asked for whose sender of an older configuration still ends.
 const READER_RETRY: Duration = Duration::from_millis(20);
+
+/// A lane aside asks no more often: the eight of a scraper 160 times a second at most, which is fewer requests than Prometheus's own
+/// shards (50, one after the other) send to a receiver that takes a tenth of a second.
+const ASIDE_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 
 /// How long requests that are under way may take when others are to send the rest.
 const YIELD_MAX: Duration = Duration::from_secs(2);
@@ -230,6 +233,8 @@ pub fn queue_report(config: &RemoteWrite, queue: &Queue) -> QueueReport {
         destination: config.name.clone(),
         samples: stats.pending.samples,
         bytes: stats.pending.bytes,
+        aside_samples: stats.aside.samples,
+        aside_bytes: stats.aside.bytes,
         oldest_seconds: stats.oldest_age.unwrap_or_default().as_secs(),
         dropped: DropReason::ALL.into_iter().map(|reason| stats.dropped(reason)).sum(),
     }
@@ -253,7 +258,10 @@ pub fn queue_dir(data_dir: &Path, name: &str) -> PathBuf {
 async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receiver<Phase>) {
     let mut lanes = queue.lanes();
     let mut senders: JoinSet<()> = JoinSet::new();
-    let mut by_task: HashMap<tokio::task::Id, LaneId> = HashMap::new();
+    // Each with whether its lane is one of those aside.
+    let mut by_task: HashMap<tokio::task::Id, (LaneId, bool)> = HashMap::new();
+    // Nobody waits for what lies aside: it is sent for as long as there is anything else to send, and the rest stays.
+    let aside_phase = watch::Sender::new(Phase::Run);
     // Lanes that have or had a sender: one that has ended for good gets no other.
     let mut known: Vec<LaneId> = Vec::new();
     let mut metrics = tokio::time::interval(METRICS_INTERVAL);
@@ -262,21 +270,34 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
         let current = lanes.borrow_and_update().clone();
         known.retain(|lane| current.contains(lane));
         // Senders of an older configuration may not have let go of theirs yet.
-        let mut awaited = false;
+        let (mut awaited, mut awaited_aside) = (false, false);
         for lane in current {
             if known.contains(&lane) {
                 continue;
             }
+            let aside = queue.is_aside(lane);
             let Some(reader) = queue.reader(lane) else {
-                awaited = true;
+                if aside {
+                    awaited_aside = true;
+                } else {
+                    awaited = true;
+                }
                 continue;
             };
             known.push(lane);
-            let sender = LaneSender::new(Arc::clone(&link), reader, phase.clone());
-            by_task.insert(senders.spawn(sender.run()).id(), lane);
+            let phase = if aside { aside_phase.subscribe() } else { phase.clone() };
+            let sender = LaneSender::new(Arc::clone(&link), Arc::clone(&queue), reader, phase);
+            by_task.insert(senders.spawn(sender.run()).id(), (lane, aside));
         }
         let now = *phase.borrow_and_update();
-        if senders.is_empty() && (now >= Phase::Yield || (now == Phase::Drain && !awaited)) {
+        let sending = awaited || by_task.values().any(|(_, aside)| !aside);
+        let of_aside = match now {
+            Phase::Drain if !sending => Phase::Yield,
+            Phase::Run | Phase::Drain => Phase::Run,
+            Phase::Yield | Phase::Stop => now,
+        };
+        aside_phase.send_if_modified(|phase| std::mem::replace(phase, of_aside) != of_aside);
+        if senders.is_empty() && (now >= Phase::Yield || (now == Phase::Drain && !sending)) {
             link.metrics.update(&queue);
             return;
         }
@@ -289,12 +310,12 @@ async fn supervise(link: Arc<Link>, queue: Arc<Queue>, mut phase: watch::Receive
                     by_task.remove(&task);
                 }
                 Err(error) => {
-                    let lane = by_task.remove(&error.id());
+                    let lane = by_task.remove(&error.id()).map(|(lane, _)| lane);
                     tracing::error!(destination = link.config.name, ?lane, %error, "a sender failed and is started again");
                     known.retain(|known| Some(*known) != lane);
                 }
             },
-            () = tokio::time::sleep(READER_RETRY), if awaited => {}
+            () = tokio::time::sleep(READER_RETRY), if awaited || awaited_aside => {}
             _ = metrics.tick() => link.metrics.update(&queue),
         }
     }

@@ -1,6 +1,5 @@
 //! A part of a request that was not taken as a whole.
 
-use super::answer::Refusal;
 use super::join::JOINED_BYTES_MAX;
 use super::units::{Counts, Unit, to_v1};
 use crate::queue::Encoding;
@@ -15,19 +14,24 @@ pub(super) struct Piece {
     pub(super) known: bool,
     /// It was in a piece that was refused for what some series of that are.
     pub(super) rejected: bool,
-    /// It was refused, and is given up unless one of the pieces before it is taken that stand for it.
-    pub(super) condemned: Option<Refusal>,
 }
 
 impl Piece {
     pub(super) fn new(units: Vec<Unit>, maybe_stored: bool) -> Self {
-        Self { units, maybe_stored, known: false, rejected: false, condemned: None }
+        Self { units, maybe_stored, known: false, rejected: false }
     }
 
     /// Some of its units, or what became of them.
     pub(super) fn part(&self, units: Vec<Unit>) -> Self {
         let Self { maybe_stored, known, rejected, .. } = *self;
-        Self { units, maybe_stored, known, rejected, condemned: None }
+        Self { units, maybe_stored, known, rejected }
+    }
+
+    /// Whether units of both may be in one piece.
+    pub(super) fn is_alike(&self, other: &Self) -> bool {
+        self.encoding() == other.encoding()
+            && self.maybe_stored == other.maybe_stored
+            && self.rejected == other.rejected
     }
 
     pub(super) fn encoding(&self) -> Encoding {

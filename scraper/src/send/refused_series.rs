@@ -1,11 +1,12 @@
 //! Series that a receiver refused alone, for what they are and not for a sample's time: what has come to that more than once
-//! is not taken apart for it again and again (docs/adr/0016). Nothing is hashed as long as nothing was refused.
+//! is put aside, and not taken apart for it again and again (docs/adr/0019). Nothing is hashed as long as nothing was refused.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::units::Unit;
+use crate::queue::LaneId;
 
 /// So many are known at once, which takes about 3 MB. Further ones are found anew in each request.
 const SERIES_MAX: usize = 50_000;
@@ -13,8 +14,12 @@ const SERIES_MAX: usize = 50_000;
 /// A series that no refused request has held for so long gives its place up where there is none left.
 const UNSEEN_MAX: Duration = Duration::from_secs(300);
 
-/// So many series of a request are asked for alone in any case.
-const ASKED_MIN: usize = 4;
+/// So often in a row a series was refused alone, before it goes aside: once, and the sample may have been the cause of it.
+const REFUSED_MAX: u8 = 2;
+
+/// What follows of a series that is taken again goes aside as long as older samples of it are there, but no longer than this: behind
+/// very much that is refused these may wait for long.
+const KEPT_MAX: Duration = Duration::from_secs(300);
 
 /// Whether a series that was refused once is refused again is waited for so long: twice the minute that is the longest usual time
 /// between two of its samples.
@@ -35,13 +40,18 @@ struct All {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// Refused alone more than once, and not taken in between.
-    again: bool,
-    /// When it was refused alone last.
-    asked: Instant,
+    /// How often it was refused alone since it was taken, at most [`REFUSED_MAX`].
+    refused: u8,
     /// When it was in a refused request last.
     seen: Instant,
+    /// The newest record aside that has samples of it.
+    aside: Option<Aside>,
+    /// Since when it is taken, though it may have older samples aside.
+    taken: Option<Instant>,
 }
+
+/// A record aside: its lane, and its number in that.
+pub(super) type Aside = (LaneId, u64);
 
 /// Units by what is known of their series. All units of a series are in the same list, in their order.
 #[derive(Debug, Default)]
@@ -50,37 +60,49 @@ pub(super) struct Sorted {
     pub(super) unknown: Vec<Unit>,
     /// They were refused alone once, which the sample may have been the cause of.
     pub(super) once: Vec<Unit>,
-    /// They were more often.
+    /// They were more often, or have samples aside that must not be overtaken.
     pub(super) again: Vec<Unit>,
 }
 
 impl RefusedSeries {
-    /// A series was refused alone.
-    pub(super) fn remember(&self, unit: &Unit, now: Instant) {
+    /// A series was refused alone; `aside`: and had been more than once before.
+    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) {
         let Some(series) = series_of(unit) else { return };
         let mut all = self.lock();
-        if let Some(known) = all.series.get_mut(&series) {
-            let before = std::mem::replace(known, Known { again: true, asked: now, seen: now });
-            all.once -= usize::from(!before.again);
-            return;
-        }
-        if all.series.len() >= SERIES_MAX {
-            all.series.retain(|_, known| now.saturating_duration_since(known.seen) < UNSEEN_MAX);
-            all.once = all.series.values().filter(|known| !known.again).count();
-        }
-        if all.series.len() < SERIES_MAX {
-            all.series.insert(series, Known { again: false, asked: now, seen: now });
-            all.once += 1;
+        let Some(known) = all.known(series, now) else { return };
+        let before = known.refused;
+        known.refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
+        (known.seen, known.taken) = (now, None);
+        let (was_once, is_once) = (before == 1, known.refused == 1);
+        all.once = all.once + usize::from(is_once) - usize::from(was_once);
+        if is_once {
             all.once_since = Some(now);
         }
     }
 
     /// The receiver has taken these, or refused them for something else.
-    pub(super) fn forget(&self, units: &[Unit]) {
+    pub(super) fn forget(&self, units: &[Unit], now: Instant) {
         let mut all = self.lock();
         for series in units.iter().filter_map(series_of) {
-            let known = all.series.remove(&series);
-            all.once -= usize::from(known.is_some_and(|known| !known.again));
+            let Some(known) = all.series.get_mut(&series) else { continue };
+            let once = known.refused == 1;
+            if known.aside.is_some() {
+                known.refused = 0;
+                known.taken.get_or_insert(now);
+            } else {
+                all.series.remove(&series);
+            }
+            all.once -= usize::from(once);
+        }
+    }
+
+    /// Samples of these lie aside now, in this record.
+    pub(super) fn put_aside(&self, units: &[Unit], place: Aside, now: Instant) {
+        let mut all = self.lock();
+        for series in units.iter().filter_map(Unit::series_hash) {
+            if let Some(known) = all.known(series, now) {
+                known.aside = Some(place);
+            }
         }
     }
 
@@ -103,54 +125,80 @@ impl RefusedSeries {
         all.once > 0 && waited.is_some_and(|waited| waited < DOUBT_MAX)
     }
 
-    /// Sorts the units of a request by what is known of their series.
-    pub(super) fn sort(&self, units: Vec<Unit>, now: Instant) -> Sorted {
+    /// Sorts the units of a request by what is known of their series. `waits` tells of a record aside whether it does so yet.
+    pub(super) fn sort(&self, units: Vec<Unit>, now: Instant, waits: impl Fn(Aside) -> bool) -> Sorted {
         let mut all = self.lock();
         if all.series.is_empty() {
             return Sorted { unknown: units, ..Sorted::default() };
         }
         let mut sorted = Sorted::default();
+        // What is said once of a series holds for all of the request.
+        let mut kept: HashSet<u64> = HashSet::new();
         for unit in units {
-            let list = match unit.series_hash().and_then(|series| all.series.get_mut(&series)) {
-                None => &mut sorted.unknown,
-                Some(known) => {
-                    known.seen = now;
-                    if known.again { &mut sorted.again } else { &mut sorted.once }
-                }
+            let Some(series) = unit.series_hash().filter(|series| all.series.contains_key(series)) else {
+                sorted.unknown.push(unit);
+                continue;
+            };
+            let Some(known) = all.series.get_mut(&series) else { continue };
+            known.seen = now;
+            let is_kept = |known: &Known| {
+                let long = known.taken.is_some_and(|taken| now.saturating_duration_since(taken) >= KEPT_MAX);
+                !long && known.aside.is_some_and(&waits)
+            };
+            let list = if known.refused >= REFUSED_MAX || kept.contains(&series) {
+                &mut sorted.again
+            } else if is_kept(known) {
+                kept.insert(series);
+                &mut sorted.again
+            } else if known.refused > 0 {
+                &mut sorted.once
+            } else {
+                all.series.remove(&series);
+                &mut sorted.unknown
             };
             list.push(unit);
         }
         sorted
     }
 
-    /// What is asked for alone, and the rest: as many units as are affordable, or one of each of [`ASKED_MIN`] series. Those series
-    /// are first that were asked for longest ago, and none has a second one before each has its first one.
-    pub(super) fn choose(&self, units: Vec<Unit>, affordable: usize) -> (Vec<Unit>, Vec<Unit>) {
-        let mut turns = Vec::new();
-        let mut counts: HashMap<u64, usize> = HashMap::new();
-        let all = self.lock();
-        for (at, unit) in units.iter().enumerate() {
-            if let Some(series) = unit.series_hash() {
-                let count = counts.entry(series).or_default();
-                // What another lane has seen taken meanwhile goes first.
-                turns.push((*count, all.series.get(&series).map(|known| known.asked), at));
-                *count += 1;
-            }
+    /// The same of what lies aside itself.
+    pub(super) fn sort_aside(&self, units: Vec<Unit>, now: Instant) -> Sorted {
+        let mut all = self.lock();
+        let mut sorted = Sorted::default();
+        for unit in units {
+            let known = unit.series_hash().and_then(|series| all.series.get_mut(&series));
+            let refused = known.map_or(0, |known| {
+                known.seen = now;
+                known.refused
+            });
+            let list = match refused {
+                0 => &mut sorted.unknown,
+                1..REFUSED_MAX => &mut sorted.once,
+                _ => &mut sorted.again,
+            };
+            list.push(unit);
         }
-        drop(all);
-        turns.sort_unstable();
-        turns.truncate(affordable.max(counts.len().min(ASKED_MIN)));
-        let chosen: HashSet<usize> = turns.into_iter().map(|(_, _, at)| at).collect();
-        let (mut asked, mut rest) = (Vec::new(), Vec::new());
-        for (at, unit) in units.into_iter().enumerate() {
-            if chosen.contains(&at) { &mut asked } else { &mut rest }.push(unit);
-        }
-        (asked, rest)
+        sorted
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
         // Whatever panicked elsewhere, it is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    /// What is known of a series, which is nothing at first. None: there is no room for more.
+    fn known(&mut self, series: u64, now: Instant) -> Option<&mut Known> {
+        if !self.series.contains_key(&series) && self.series.len() >= SERIES_MAX {
+            self.series.retain(|_, known| now.saturating_duration_since(known.seen) < UNSEEN_MAX);
+            self.once = self.series.values().filter(|known| known.refused == 1).count();
+            if self.series.len() >= SERIES_MAX {
+                return None;
+            }
+        }
+        let new = Known { refused: 0, seen: now, aside: None, taken: None };
+        Some(self.series.entry(series).or_insert(new))
     }
 }
 
@@ -182,24 +230,68 @@ mod tests {
     }
 
     fn refuse(series: &RefusedSeries, names: &[&str], now: Instant) {
-        units(names).iter().for_each(|unit| series.remember(unit, now));
+        units(names).iter().for_each(|unit| series.remember(unit, false, now));
     }
+
+    /// As a lane sorts, where nothing lies aside.
+    fn sort(series: &RefusedSeries, names: &[&str], now: Instant) -> [Vec<i64>; 3] {
+        sort_while(series, names, now, false)
+    }
+
+    fn sort_while(series: &RefusedSeries, names: &[&str], now: Instant, waits: bool) -> [Vec<i64>; 3] {
+        let sorted = series.sort(units(names), now, |_| waits);
+        [times(&sorted.unknown), times(&sorted.once), times(&sorted.again)]
+    }
+
+    const PLACE: Aside = (LaneId { set: 2, index: 0 }, 1);
 
     #[test]
     fn series_are_sorted_by_how_often_they_were_refused_in_a_row() {
         let (series, now) = (RefusedSeries::default(), Instant::now());
         let names = ["a", "b", "c", "a", "b", "c"];
-        assert_eq!(times(&series.sort(units(&names), now).unknown), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(sort(&series, &names, now)[0], [0, 1, 2, 3, 4, 5]);
         refuse(&series, &["b", "c", "c"], now);
-        let sorted = series.sort(units(&names), now);
+        assert_eq!(sort(&series, &names, now), [[0, 3], [1, 4], [2, 5]]);
+        let aside = series.sort_aside(units(&names), now);
         assert_eq!(
-            [times(&sorted.unknown), times(&sorted.once), times(&sorted.again)],
+            [times(&aside.unknown), times(&aside.once), times(&aside.again)],
             [[0, 3], [1, 4], [2, 5]]
         );
-        series.forget(&units(&["b", "c"]));
+        series.forget(&units(&["b", "c"]), now);
         refuse(&series, &["c"], now);
-        let sorted = series.sort(units(&names), now);
-        assert_eq!([times(&sorted.once), times(&sorted.again)], [vec![2, 5], vec![]]);
+        assert_eq!(sort(&series, &names, now), [vec![0, 1, 3, 4], vec![2, 5], vec![]]);
+    }
+
+    #[test]
+    fn what_follows_of_a_series_goes_aside_as_long_as_older_samples_wait_there() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        refuse(&series, &["a", "a", "b", "b"], begun);
+        series.put_aside(&units(&["a", "b"]), PLACE, begun);
+        series.forget(&units(&["a", "a"]), begun);
+        let names = ["a", "b", "c", "a"];
+        assert_eq!(sort_while(&series, &names, begun, true), [vec![2], vec![], vec![0, 1, 3]]);
+        // Aside it is taken with others.
+        assert_eq!(times(&series.sort_aside(units(&names), begun).unknown), [0, 2, 3]);
+        let long = begun + KEPT_MAX;
+        assert_eq!(sort_while(&series, &names, long, true), [vec![0, 2, 3], vec![], vec![1]]);
+        assert!(!series.has_any_of(&units(&["a"])));
+        // What is refused still is so, whatever waits.
+        assert_eq!(sort_while(&series, &names, begun, false), [vec![0, 2, 3], vec![], vec![1]]);
+        series.forget(&units(&["b"]), begun);
+        assert_eq!(sort_while(&series, &["b"], begun, false)[0], [0]);
+        assert!(series.is_empty());
+    }
+
+    #[test]
+    fn all_of_a_series_in_a_request_goes_one_way_though_the_last_of_it_aside_is_sent_meanwhile() {
+        let (series, now) = (RefusedSeries::default(), Instant::now());
+        series.put_aside(&units(&["a"]), PLACE, now);
+        let asked = std::cell::Cell::new(0);
+        let sorted = series.sort(units(&["a", "a", "b", "a"]), now, |place| {
+            assert_eq!(place, PLACE);
+            asked.replace(asked.get() + 1) == 0
+        });
+        assert_eq!((times(&sorted.again), times(&sorted.unknown)), (vec![0, 1, 3], vec![2]));
     }
 
     #[test]
@@ -210,49 +302,17 @@ mod tests {
         assert!(series.is_in_doubt(begun));
         refuse(&series, &["a"], begun);
         assert!(series.is_in_doubt(begun), "b is");
-        series.forget(&units(&["b", "c"]));
+        series.forget(&units(&["b", "c"]), begun);
         assert!(!series.is_in_doubt(begun));
         refuse(&series, &["b"], begun);
         assert!(series.is_in_doubt(begun));
         assert!(!series.is_in_doubt(begun + DOUBT_MAX), "it may have ended");
-        series.forget(&units(&["a", "a"]));
+        series.remember(&units(&["b"])[0], true, begun);
+        series.remember(&units(&["d"])[0], true, begun);
+        assert!(!series.is_in_doubt(begun), "what is refused aside is no news");
+        assert_eq!(sort(&series, &["b", "d"], begun)[2], [0, 1]);
+        series.forget(&units(&["a", "a"]), begun);
         assert!(series.has_any_of(&units(&["a", "b"])) && !series.has_any_of(&units(&["a", "c"])));
-    }
-
-    #[test]
-    fn everybody_has_a_turn_and_who_waited_longest_is_first() {
-        let (series, begun) = (RefusedSeries::default(), Instant::now());
-        let names: Vec<String> = (0..12).map(|at| format!("s{at}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let second = |at: usize| begun + Duration::from_secs(at as u64);
-        names.iter().for_each(|name| refuse(&series, &[name], begun));
-        let mut seen = Vec::new();
-        for round in 1..=3 {
-            let (asked, rest) = series.choose(units(&names), 0);
-            assert_eq!((asked.len(), rest.len()), (ASKED_MIN, 12 - ASKED_MIN));
-            asked.iter().for_each(|unit| series.remember(unit, second(round)));
-            seen.extend(times(&asked));
-        }
-        seen.sort_unstable();
-        assert_eq!(seen, (0..12).collect::<Vec<i64>>());
-        // More are asked for as far as there is time.
-        assert_eq!(series.choose(units(&names), 6).0.len(), 6);
-        assert_eq!(series.choose(units(&names), 100).1.len(), 0);
-    }
-
-    #[test]
-    fn each_series_has_a_sample_asked_for_before_any_has_two() {
-        let (series, now) = (RefusedSeries::default(), Instant::now());
-        refuse(&series, &["a", "b", "a", "b"], now);
-        let chosen = |affordable| {
-            let (asked, rest) = series.choose(units(&["a", "a", "b", "a", "b"]), affordable);
-            (times(&asked), times(&rest))
-        };
-        // Of all that are few, one each in any case.
-        assert_eq!(chosen(0), (vec![0, 2], vec![1, 3, 4]));
-        assert_eq!(chosen(3), (vec![0, 1, 2], vec![3, 4]));
-        assert_eq!(chosen(4), (vec![0, 1, 2, 4], vec![3]));
-        assert_eq!(chosen(5), (vec![0, 1, 2, 3, 4], vec![]));
     }
 
     #[test]
@@ -263,9 +323,9 @@ mod tests {
         }
         assert_eq!(series.lock().series.len(), SERIES_MAX);
         let last = format!("s{SERIES_MAX}");
-        assert_eq!(series.sort(units(&[&last]), begun).unknown.len(), 1);
+        assert_eq!(sort(&series, &[&last], begun)[0], [0]);
         // Those that nobody has seen for long make room.
-        series.sort(units(&["s0", "s1"]), begun + UNSEEN_MAX);
+        sort(&series, &["s0", "s1"], begun + UNSEEN_MAX);
         refuse(&series, &[&last], begun + UNSEEN_MAX);
         assert_eq!(series.lock().series.len(), 3);
     }

@@ -13,6 +13,7 @@ fn records_come_back_in_order_with_what_was_said_about_them() {
         first_ms: -1,
         last_ms: 9,
         encoding: Encoding::V2,
+        maybe_stored: true,
     };
     queue.append(1, meta, b"first").unwrap();
     queue.append(1, samples(1), b"second").unwrap();

@@ -185,3 +185,32 @@ fn an_empty_segment_is_what_a_crash_leaves_and_no_damage() {
     assert!(seen.is_sound() && seen.to_string().contains("is empty"), "{seen}");
     assert_eq!((seen.pending().samples, seen.sets[0].lanes[0].segments), (10, 2));
 }
+
+#[test]
+fn a_lane_that_is_missing_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Queue::open(dir.path(), "prod", 3, &QueueSettings::default()).unwrap());
+    assert!(Inspection::of(dir.path()).unwrap().is_sound());
+    std::fs::remove_dir_all(dir.path().join("set-00000001/lane-001")).unwrap();
+    let found = Inspection::of(dir.path()).unwrap();
+    assert!(!found.is_sound() && found.sets[0].lanes.len() == 2);
+    assert!(found.to_string().contains("lane-001: is missing"), "{found}");
+    assert!(!remove_if_empty(dir.path()).unwrap());
+}
+
+#[test]
+fn a_pipe_in_place_of_a_segment_keeps_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = Queue::open(dir.path(), "prod", 1, &QueueSettings::default()).unwrap();
+    queue.append(0, samples(7), b"body").unwrap();
+    drop(queue);
+    let path = dir.path().join("set-00000001/lane-000/00000000000000000002.seg");
+    let made = std::process::Command::new("mkfifo").args(["-m", "400"]).arg(&path).status().unwrap();
+    assert!(made.success());
+    let found = Inspection::of(dir.path()).unwrap();
+    assert!(!found.is_sound() && found.to_string().contains("it is no regular file"), "{found}");
+    assert_eq!(found.pending().samples, 7);
+    let queue = Queue::open(dir.path(), "prod", 1, &QueueSettings::default()).unwrap();
+    assert_eq!((queue.stats().pending.samples, queue.stats().read_errors), (7, 1));
+    assert!(!path.exists(), "it is put aside");
+}

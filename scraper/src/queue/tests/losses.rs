@@ -99,7 +99,7 @@ fn records_of_which_nobody_knows_how_many_samples_they_held_stand_in_the_log_wit
 #[test]
 fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {
     type Lose = fn(&mut World);
-    let lose: [(DropReason, Lose); 6] = [
+    let lose: [(DropReason, Lose); 7] = [
         (DropReason::Size, |world| {
             world.settings.max_bytes = 100_000;
             fill(&world.open(1), 20);
@@ -136,6 +136,14 @@ fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {
             bad[500] ^= 1;
             world.disk.put(Path::new(SEGMENT), &bad);
             drain(&mut reader(&world.open(1), 0));
+        }),
+        (DropReason::Aside, |world| {
+            world.settings.max_bytes = 1_000_000;
+            let queue = world.open(1);
+            let from = LaneId { set: 1, index: 0 };
+            for _ in 0..20 {
+                queue.append_aside(from, samples(7), &[7; 10_000]).unwrap();
+            }
         }),
     ];
     assert_eq!(lose.map(|(reason, _)| reason), DropReason::ALL);

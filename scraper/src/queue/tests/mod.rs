@@ -1,5 +1,6 @@
 //! The queue as a whole, on real files and on a simulated disk that fails on command.
 
+mod aside;
 mod basics;
 mod bounds;
 mod damage;

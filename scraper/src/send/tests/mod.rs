@@ -104,6 +104,14 @@ impl Sending {
         }
     }
 
+    /// The same, and until nothing lies aside of it either.
+    async fn settled(&self) {
+        self.drained().await;
+        while self.queues[0].stats().aside.records > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The value of a metric of the first destination, 0 if it is not there; `labels` as they are written.
     fn metric(&self, name: &str, labels: &str) -> u64 {
         let text = self.metrics.render();

@@ -47,6 +47,7 @@ fn append_series_at(sending: &Sending, timeseries: Vec<v2::TimeSeries>, (first_m
         first_ms,
         last_ms,
         encoding: Encoding::V2,
+        maybe_stored: false,
     };
     let symbols = SYMBOLS.iter().map(|text| (*text).to_owned()).collect();
     let body = v2::Request { symbols, timeseries }.encode_to_vec();

@@ -1,10 +1,19 @@
 //! Series that a receiver never takes: what they cost, and what becomes of those that it takes after all.
 
-use std::sync::atomic::AtomicBool;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use prost::Message as _;
 
 use super::*;
+use crate::queue::{DropReason, Inspection, SetKind};
+
+/// What is said to samples of bad series that come alone.
+const REFUSED: usize = 0;
+const AWAY: usize = 1;
+const SILENCE: usize = 2;
+/// The same as at first, but nothing is taken of 2.0.
+const ONLY_1_0: usize = 3;
 
 /// A receiver that takes no series whose name `is_bad`, and a sender to it of which each round brings these names.
 struct Refusing {
@@ -13,14 +22,26 @@ struct Refusing {
     sending: Sending,
     names: Vec<String>,
     time: i64,
-    _dir: tempfile::TempDir,
+    /// What bad samples that come alone are answered.
+    alone: Arc<AtomicUsize>,
+    dir: tempfile::TempDir,
 }
 
 impl Refusing {
     /// `good` and `bad` series, mixed.
     async fn of(good: usize, bad: usize, is_bad: impl Fn(&str) -> bool + Send + 'static) -> Self {
+        let alone: Arc<AtomicUsize> = Arc::default();
+        let say = Arc::clone(&alone);
         let receiver = Receiver::start(move |_, request| {
-            match (request.samples().iter().any(|(name, _)| is_bad(name)), request.is_v2()) {
+            let samples = request.samples();
+            let known_as_bad = samples.len() == 1 && samples[0].0.starts_with("bad");
+            match (known_as_bad, say.load(Ordering::Relaxed)) {
+                (true, AWAY) => return Action::Answer(429, "later"),
+                (true, SILENCE) => return Action::Hang,
+                (_, ONLY_1_0) if request.is_v2() => return Action::Answer(415, ""),
+                _ => {}
+            }
+            match (samples.iter().any(|(name, _)| is_bad(name)), request.is_v2()) {
                 (true, false) => Action::Answer(400, "too many labels"),
                 (true, true) => Action::AnswerWritten(400, 0, "too many labels"),
                 (false, _) => Action::Store,
@@ -30,136 +51,300 @@ impl Refusing {
         let (sending, dir) = sending_to(&receiver, "").await;
         let mut names: Vec<String> = (0..good).map(|at| format!("good{at}")).collect();
         (0..bad).for_each(|at| names.insert(at * 7919 % (names.len() + 1), format!("bad{at}")));
-        Self { encoding: Encoding::V1, receiver, sending, names, time: 0, _dir: dir }
+        Self { encoding: Encoding::V1, receiver, sending, names, time: 0, alone, dir }
     }
 
-    /// A sample of each series; how many requests that takes.
-    async fn round(&mut self) -> usize {
+    /// A sample of each series. Returns when the lane has gone on.
+    async fn round(&mut self) {
         self.time += 1;
-        let before = self.receiver.received().len();
         let samples: Vec<(&str, i64)> = self.names.iter().map(|name| (name.as_str(), self.time)).collect();
         append_as(self.encoding, &self.sending.queues[0], 0, &samples);
         self.sending.drained().await;
-        self.receiver.received().len() - before
     }
 
-    /// Rounds until there is no time left to ask for each of what is known to be refused.
-    async fn exhaust(&mut self) {
-        while self.round().await > 50 {
-            assert!(self.time < 100, "each is asked for, again and again");
-        }
+    /// Two rounds, in which each bad series is refused alone as often as it takes to be put aside.
+    async fn learn(&mut self) {
+        self.round().await;
+        self.round().await;
+    }
+
+    fn say(&self, what: usize) {
+        self.alone.store(what, Ordering::Relaxed);
     }
 
     fn times(&self, name: &str) -> Vec<i64> {
         self.receiver.stored().remove(name).unwrap_or_default()
     }
-}
 
-#[tokio::test]
-async fn series_that_are_never_taken_cost_a_few_requests_and_not_one_each() {
-    let bad = 2_000;
-    let mut world = Refusing::of(20, bad, |name| name.starts_with("bad")).await;
-    let begun = std::time::Instant::now();
-    let mut requests = Vec::new();
-    for _ in 0..8 {
-        requests.push(world.round().await);
+    /// The requests that hold more than one sample of a bad series, or none: those of the lane itself.
+    fn requests_of_lane(&self) -> usize {
+        let of_lane = |samples: &[(String, i64)]| samples.iter().any(|(name, _)| name.starts_with("good"));
+        self.receiver.received().iter().filter(|request| of_lane(&request.samples())).count()
     }
-    // Bisected once, asked for alone once; then the request, those that are taken, those that are not, and of these each alone
-    // as far as there is time, or four.
-    assert!((bad..=2 * (bad + 20)).contains(&requests[0]), "{requests:?}");
-    assert_eq!(requests[1], 2 + bad, "{requests:?}");
-    assert!(requests[2..].iter().all(|requests| (7..=3 + 400).contains(requests)), "{requests:?}");
-    let affordable = 400 + 20 * (begun.elapsed().as_secs() as usize + 1);
-    assert!(requests[2..].iter().sum::<usize>() <= 6 * 7 + affordable, "{requests:?}");
-    assert_eq!(world.receiver.stored().len(), 20);
-    assert!(world.receiver.stored().values().all(|times| *times == (1..=8).collect::<Vec<_>>()));
-    assert_eq!(world.sending.refused("rejected"), 16_000);
-    assert_eq!(world.sending.metric("prometheus_remote_storage_samples_failed_total", ""), 16_000);
+
+    /// The samples of bad series that came alone.
+    fn came_alone(&self) -> BTreeSet<(String, i64)> {
+        let received = self.receiver.received();
+        let alone = received.iter().filter_map(|request| match &*request.samples() {
+            [sample] if sample.0.starts_with("bad") => Some(sample.clone()),
+            _ => None,
+        });
+        alone.collect()
+    }
+
+    /// Another process goes on in its place.
+    async fn restart(&mut self) {
+        let config = Arc::clone(&self.sending.senders[0].link.config);
+        let metrics = self.sending.metrics.clone();
+        let nothing = Sending { senders: Vec::new(), queues: Vec::new(), metrics };
+        let sending = std::mem::replace(&mut self.sending, nothing);
+        sending.kill().await;
+        self.sending = reopen(self.dir.path(), config);
+    }
+}
+
+fn reopen(dir: &Path, config: Arc<RemoteWrite>) -> Sending {
+    Sending::open(dir, &[config], &QueueSettings::default())
 }
 
 #[tokio::test]
-async fn series_that_are_never_taken_by_2_0_cost_as_little() {
+async fn each_sample_that_is_given_up_came_alone_and_the_lane_waits_for_none_of_them() {
+    let bad = 200;
+    let mut world = Refusing::of(20, bad, |name| name.starts_with("bad")).await;
+    world.learn().await;
+    // From now on nobody has an answer to a bad sample that comes alone.
+    world.say(SILENCE);
+    let before = world.requests_of_lane();
+    for _ in 3..=8 {
+        world.round().await;
+    }
+    assert!(world.receiver.stored().values().all(|times| *times == (1..=8).collect::<Vec<_>>()));
+    assert_eq!(world.receiver.stored().len(), 20);
+    // The first one is refused as it lies; then what lies aside must not be overtaken, so that nobody sees the others whole.
+    assert_eq!(world.requests_of_lane() - before, 7);
+    let stats = world.sending.queues[0].stats();
+    assert_eq!((stats.pending.records, stats.aside.samples), (0, 6 * bad as u64));
+    assert_eq!(world.sending.refused("rejected"), 2 * bad as u64, "nothing is given up unasked");
+    // A sender that is made anew asks again.
+    world.say(REFUSED);
+    world.restart().await;
+    world.sending.start();
+    world.sending.settled().await;
+    assert_eq!(world.sending.refused("rejected"), 6 * bad as u64);
+    let failed = world.sending.metric("prometheus_remote_storage_samples_failed_total", "");
+    assert_eq!(failed, 6 * bad as u64);
+    let each = (1..=8).flat_map(|time| (0..bad).map(move |at| (format!("bad{at}"), time)));
+    assert_eq!(world.came_alone(), each.collect());
+    assert_eq!(world.sending.queues[0].stats().dropped(DropReason::Aside), 0);
+}
+
+#[tokio::test]
+async fn series_that_are_never_taken_by_2_0_go_aside_as_well() {
     let mut world = Refusing::of(5, 20, |name| name.starts_with("bad")).await;
     world.encoding = Encoding::V2;
+    world.learn().await;
+    let before = world.requests_of_lane();
     world.round().await;
-    assert_eq!((world.round().await, world.round().await), (22, 23));
+    world.sending.settled().await;
+    assert_eq!(world.requests_of_lane() - before, 2);
     // What is known is known of both versions.
     world.encoding = Encoding::V1;
-    assert_eq!(world.round().await, 23);
+    world.round().await;
+    assert_eq!(world.requests_of_lane() - before, 4);
+    world.sending.settled().await;
     assert!(world.receiver.stored().values().all(|times| *times == [1, 2, 3, 4]));
     assert_eq!((world.receiver.stored().len(), world.sending.refused("rejected")), (5, 80));
+    let alone = world.receiver.received().into_iter().filter(|request| request.samples().len() == 1);
+    assert_eq!(alone.filter(|request| request.is_v2() && request.samples()[0].1 == 3).count(), 20);
 }
 
-#[tokio::test]
-async fn a_receiver_that_has_changed_its_mind_gets_what_it_takes_now() {
-    let changed = Arc::new(AtomicBool::new(false));
-    let is_changed = Arc::clone(&changed);
-    let is_bad = move |name: &str| match is_changed.load(Ordering::Relaxed) {
-        true => name == "bad50",
-        false => name.starts_with("bad"),
-    };
-    let mut world = Refusing::of(20, 100, is_bad).await;
-    world.exhaust().await;
-    let refused = world.sending.refused("rejected");
-    changed.store(true, Ordering::Relaxed);
-    let requests = world.round().await;
-    assert!(requests < 100, "{requests}");
-    assert_eq!(world.receiver.stored().len(), 119, "all but one, at once");
-    assert_eq!(world.sending.refused("rejected"), refused + 1);
-    // What is taken is no longer asked for with what is not.
-    assert!(world.round().await <= 3);
-}
-
-#[tokio::test]
-async fn a_series_that_alone_is_taken_again_is_found_when_its_turn_comes() {
+/// Refuses six series, and from some time on only this one of them. Nothing aside is answered until later samples went their way.
+async fn put_right_all_but(never: &'static str) {
     let changed = Arc::new(AtomicBool::new(false));
     let is_changed = Arc::clone(&changed);
     let is_bad =
-        move |name: &str| name.starts_with("bad") && !(is_changed.load(Ordering::Relaxed) && name == "bad50");
-    let mut world = Refusing::of(20, 100, is_bad).await;
-    world.exhaust().await;
-    changed.store(true, Ordering::Relaxed);
-    let mut rounds = 0;
-    while world.times("bad50").is_empty() {
-        world.round().await;
-        rounds += 1;
-        assert!(rounds <= 25, "four of a hundred have their turn in each round");
-    }
-    let first = world.times("bad50")[0];
-    world.round().await;
-    assert_eq!(world.times("bad50"), [first, first + 1]);
-}
-
-#[tokio::test]
-async fn a_few_series_that_are_never_taken_are_each_asked_for_in_every_request() {
-    let changed = Arc::new(AtomicBool::new(false));
-    let is_changed = Arc::clone(&changed);
-    let is_bad =
-        move |name: &str| name.starts_with("bad") && !(is_changed.load(Ordering::Relaxed) && name == "bad3");
+        move |name: &str| name.starts_with("bad") && (!is_changed.load(Ordering::Relaxed) || name == never);
     let mut world = Refusing::of(20, 6, is_bad).await;
-    for _ in 0..4 {
+    world.learn().await;
+    world.say(AWAY);
+    for _ in 3..=6 {
         world.round().await;
     }
-    // The request, those that are taken, those that are not, and each of these alone.
-    assert_eq!(world.round().await, 3 + 6);
     changed.store(true, Ordering::Relaxed);
-    for _ in 0..3 {
-        world.round().await;
+    // What would be taken whole must not overtake what lies aside.
+    world.round().await;
+    world.say(REFUSED);
+    world.sending.settled().await;
+    world.round().await;
+    world.sending.settled().await;
+    let (right, wrong): (Vec<String>, Vec<String>) =
+        (0..6).map(|at| format!("bad{at}")).partition(|name| name != never);
+    assert!(
+        right.iter().all(|name| world.times(name) == [3, 4, 5, 6, 7, 8]),
+        "{:?}",
+        world.receiver.stored()
+    );
+    assert!(wrong.iter().all(|name| world.times(name).is_empty()));
+    assert_eq!(world.sending.refused("rejected") as usize, right.len() * 2 + wrong.len() * 8);
+    assert_eq!(world.sending.refused("out_of_order"), 0);
+    // They go with the others again.
+    let is_with_others = |request: &receiver::Received| {
+        let samples = request.samples();
+        samples.len() == 20 + right.len() && samples.iter().all(|(_, time)| *time == 8)
+    };
+    assert!(world.receiver.received().iter().any(is_with_others));
+}
+
+#[tokio::test]
+async fn of_a_series_whose_cause_is_put_right_everything_is_stored_that_was_not_given_up_before() {
+    put_right_all_but("bad3").await;
+    put_right_all_but("none").await;
+}
+
+/// Puts ten samples of each of three series aside, in one record, and has all of them taken later.
+async fn take_all_of_a_record(encoding: Encoding, say: usize) {
+    let changed = Arc::new(AtomicBool::new(false));
+    let is_changed = Arc::clone(&changed);
+    let is_bad = move |name: &str| name.starts_with("bad") && !is_changed.load(Ordering::Relaxed);
+    let mut world = Refusing::of(2, 3, is_bad).await;
+    world.encoding = encoding;
+    world.learn().await;
+    world.say(AWAY);
+    let samples: Vec<(&str, i64)> =
+        (3..=12).flat_map(|time| world.names.iter().map(move |name| (name.as_str(), time))).collect();
+    append_as(encoding, &world.sending.queues[0], 0, &samples);
+    world.sending.drained().await;
+    changed.store(true, Ordering::Relaxed);
+    let before = world.receiver.received().len();
+    world.say(say);
+    world.sending.settled().await;
+    for at in 0..3 {
+        assert_eq!(world.times(&format!("bad{at}")), (3..=12).collect::<Vec<_>>());
     }
-    assert_eq!(world.times("bad3"), [6, 7, 8], "nothing is lost from the moment on that it is taken");
-    assert_eq!(world.sending.refused("rejected"), 6 * 8 - 3);
+    assert_eq!(world.sending.refused("rejected"), 6);
+    let taken = world.receiver.received().split_off(before);
+    let taken = taken.iter().map(|request| request.samples().len()).filter(|samples| *samples > 1).count();
+    assert!((1..=3).contains(&taken), "the rest of each, or of several, in one: {taken}");
+}
+
+#[tokio::test]
+async fn once_one_sample_of_a_series_is_taken_the_others_aside_need_not_come_alone() {
+    take_all_of_a_record(Encoding::V1, REFUSED).await;
+    take_all_of_a_record(Encoding::V2, REFUSED).await;
+    take_all_of_a_record(Encoding::V2, ONLY_1_0).await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_what_lies_aside_and_the_next_start_asks_for_it() {
+    let changed = Arc::new(AtomicBool::new(false));
+    let is_changed = Arc::clone(&changed);
+    let is_bad = move |name: &str| name.starts_with("bad") && !is_changed.load(Ordering::Relaxed);
+    let mut world = Refusing::of(3, 5, is_bad).await;
+    world.learn().await;
+    world.say(AWAY);
+    world.round().await;
+    world.round().await;
+    // Without an end: this is over as soon as the lanes are empty.
+    world.sending.senders[0].finish_until(std::future::pending(), std::future::pending()).await;
+    assert!(world.sending.senders[0].has_ended());
+    world.restart().await;
+    let left = Inspection::of(&queue_dir(world.dir.path(), "prod")).unwrap();
+    assert!(left.is_sound());
+    let aside = left.sets.iter().find(|set| matches!(set.purpose, Some((SetKind::Aside, _)))).unwrap();
+    assert_eq!(aside.lanes[0].pending.samples, 10);
+    assert_eq!((left.pending().samples, left.sets[0].lanes[0].pending.samples), (10, 0));
+    let report = queue_report(&world.sending.senders[0].link.config, &world.sending.queues[0]);
+    assert_eq!((report.samples, report.aside_samples), (0, 10));
+    assert!(report.aside_bytes > 0 && report.oldest_seconds == 0);
+    changed.store(true, Ordering::Relaxed);
+    world.say(REFUSED);
+    world.sending.start();
+    assert_eq!(world.sending.metric("promring_queue_aside_samples", ""), 10);
+    assert_eq!(world.sending.metric("prometheus_remote_storage_samples_pending", ""), 0);
+    world.sending.settled().await;
+    for at in 0..5 {
+        assert_eq!(world.times(&format!("bad{at}")), [3, 4], "bad{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_after_something_was_put_aside_asks_for_it_twice() {
+    let holds = Arc::new(AtomicBool::new(false));
+    let is_held = Arc::clone(&holds);
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        let bad = samples.iter().filter(|(name, _)| name.starts_with("bad")).count();
+        match (bad, is_held.load(Ordering::Relaxed)) {
+            (0, true) => Action::Hang,
+            (0, false) => Action::Store,
+            (1, true) if samples.len() == 1 => Action::Answer(429, "later"),
+            _ => Action::Answer(400, "too many labels"),
+        }
+    })
+    .await;
+    let (sending, dir) = sending_to(&receiver, "").await;
+    let round = |sending: &Sending, time| sending.append(&[("good", time), ("bad1", time), ("bad2", time)]);
+    for time in [1, 2] {
+        round(&sending, time);
+        sending.drained().await;
+    }
+    holds.store(true, Ordering::Relaxed);
+    let before = receiver.received().len();
+    round(&sending, 3);
+    // What is good of it is under way, so the rest lies aside, and nothing of it is acknowledged.
+    let good_is_under_way = || {
+        let received = receiver.received().split_off(before);
+        received.iter().any(|request| request.samples() == [("good".to_owned(), 3)])
+    };
+    while !good_is_under_way() {
+        receiver.requests(receiver.received().len() + 1).await;
+    }
+    let config = Arc::clone(&sending.senders[0].link.config);
+    sending.kill().await;
+    holds.store(false, Ordering::Relaxed);
+    let sending = reopen(dir.path(), config);
+    let stats = sending.queues[0].stats();
+    assert_eq!((stats.pending.samples, stats.aside.samples), (3, 2));
+    let before = receiver.received().len();
+    sending.start();
+    sending.settled().await;
+    assert_eq!(receiver.stored()["good"], [1, 2, 3]);
+    let received = receiver.received().split_off(before);
+    for name in ["bad1", "bad2"] {
+        let alone = received.iter().filter(|request| request.samples() == [(name.to_owned(), 3)]);
+        assert_eq!(alone.count(), 2, "{name}");
+    }
+    assert_eq!(sending.refused("rejected"), 4);
+}
+
+#[tokio::test]
+async fn where_nothing_can_be_put_aside_each_sample_is_asked_for_in_its_lane() {
+    let mut world = Refusing::of(3, 5, |name| name.starts_with("bad")).await;
+    world.learn().await;
+    // In the way of the next set of lanes.
+    std::fs::write(queue_dir(world.dir.path(), "prod").join("set-00000002.tmp"), "").unwrap();
+    world.round().await;
+    assert_eq!(world.sending.refused("rejected"), 15);
+    let stats = world.sending.queues[0].stats();
+    assert_eq!((stats.sets.len(), stats.write_errors), (1, 1));
+    std::fs::remove_file(queue_dir(world.dir.path(), "prod").join("set-00000002.tmp")).unwrap();
+    world.round().await;
+    assert_eq!(world.sending.queues[0].stats().sets.len(), 2);
+    world.sending.settled().await;
+    assert_eq!(world.sending.refused("rejected"), 20);
 }
 
 #[tokio::test]
 async fn a_sample_that_alone_was_refused_takes_no_later_one_of_its_series_with_it() {
     // Each round another series has a sample that is not taken, and forty never have one that is.
-    let round = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let round = Arc::new(AtomicUsize::new(0));
     let now = Arc::clone(&round);
     let is_bad =
         move |name: &str| name.starts_with("bad") || *name == format!("good{}", now.load(Ordering::Relaxed));
     let mut world = Refusing::of(12, 40, is_bad).await;
     for _ in 0..12 {
         world.round().await;
+        world.sending.settled().await;
         round.fetch_add(1, Ordering::Relaxed);
     }
     for (at, times) in (0..12).map(|at| (at, world.times(&format!("good{at}")))) {
@@ -190,7 +375,7 @@ async fn send_while_three_come_to_be_taken(from: usize) -> usize {
         sending.append(&samples);
     }
     sending.start();
-    sending.drained().await;
+    sending.settled().await;
     let stored = receiver.stored();
     let good = stored.iter().filter(|(name, _)| name.starts_with("good"));
     assert!(good.clone().all(|(_, times)| *times == (1..=40).collect::<Vec<_>>()));
@@ -204,7 +389,7 @@ async fn send_while_three_come_to_be_taken(from: usize) -> usize {
 #[tokio::test]
 async fn samples_of_a_series_keep_their_order_in_whatever_pieces_they_go() {
     let requests = send_while_three_come_to_be_taken(usize::MAX).await;
-    for from in (0..requests).step_by(5) {
+    for from in (0..requests).step_by(25) {
         send_while_three_come_to_be_taken(from).await;
     }
 }
@@ -235,12 +420,12 @@ async fn each_sample_of_a_series_that_is_known_to_be_refused_is_asked_for_alone(
             sending.append(&[(&name, 11)]);
             sending.append(&[("bad", 10)]);
         }
-        sending.drained().await;
+        sending.settled().await;
         let known = receiver.received().len();
         let meta = RecordMeta { samples, first_ms: 10, last_ms: 14, ..RecordMeta::default() };
         let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
         sending.queues[0].append(0, meta, &body).unwrap();
-        sending.drained().await;
+        sending.settled().await;
         assert!(known > before);
         assert_eq!(receiver.stored()[&name], [12, 14]);
         assert_eq!(sending.refused("rejected"), 4 + 2 + u64::from(samples) - 4);
