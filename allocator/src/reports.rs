@@ -99,6 +99,7 @@ impl Reports {
             }
         }
         report.handover.claims = Vec::new();
+        report.handover.ended = Vec::new();
         report.handover.moves = Vec::new();
         let reported = self.by_scraper.entry(name.to_owned()).or_default();
         let run = report.handover.run;

@@ -228,6 +228,35 @@ fn a_new_leader_gives_out_nothing_before_everyone_has_told_or_is_lost() {
 }
 
 #[test]
+fn a_key_that_returns_under_a_new_leader_comes_from_the_one_that_ended_it() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader.want(&BTreeMap::new(), fleet.now_ms);
+    fleet.run(1_000);
+    assert!(fleet.member("a").grant_of(KEY).is_none());
+    // It restarts as well, with what it saved.
+    let now_ms = fleet.now_ms;
+    let a = fleet.member("a");
+    a.note_grants();
+    let saved = a.unsaved().unwrap();
+    *a = Member::restored(name("a"), MemberOptions::default(), 2, saved, now_ms);
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run(3_000);
+    fleet.want("b");
+    fleet.leader.advance(fleet.now_ms);
+    let moves: Vec<(Name, Name)> = fleet.leader.moves().map(|status| (status.old, status.new)).collect();
+    assert_eq!(moves, [(name("a"), name("b"))], "what a has queued of it comes first");
+    // Who ended it long ago has nothing of it any more.
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader.want(&BTreeMap::new(), fleet.now_ms);
+    fleet.run(310_000);
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    fleet.run(3_000);
+    fleet.want("b");
+    fleet.run(1_000);
+    assert!(fleet.may_start("b") && fleet.leader.moves().next().is_none());
+}
+
+#[test]
 fn a_new_leader_that_was_stopped_takes_nobody_for_lost_who_has_yet_to_tell() {
     for stopped_ms in [20_000, 100_000] {
         let mut fleet = Fleet::new(&["a", "b"]);

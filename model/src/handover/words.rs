@@ -211,6 +211,10 @@ pub struct MemberReport {
     /// The keys that it has; empty unless `full`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    /// Keys that existed no more when it had them last, of which markers may be unsent, with the move behind whose fence those wait;
+    /// empty unless `full`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<Claim>,
     /// All moves that it is in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<MoveReport>,

@@ -232,8 +232,11 @@ impl World {
                     leader.want(&self.allocators[index].placed, clock_ms);
                 } else {
                     // Nobody can say of the others that they are gone.
-                    for (key, name) in &self.allocators[index].placed {
-                        leader.want_key(*key, Some(name), clock_ms);
+                    for (key, target) in &self.targets {
+                        let name = self.allocators[index].placed.get(key);
+                        if name.is_some() || !target.alive {
+                            leader.want_key(*key, name, clock_ms);
+                        }
                     }
                 }
                 self.allocators[index].placed_for = wanted_for;

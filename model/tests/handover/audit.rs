@@ -45,11 +45,15 @@ pub(crate) struct Totals {
     pub(crate) excused_order: u64,
     pub(crate) markers: u64,
     pub(crate) received: u64,
-    pub(crate) resumed: u64,
     /// Lost members that a leader forgot.
     pub(crate) forgotten: u64,
     /// How often somebody learnt that it had been replaced.
     pub(crate) overtaken: u64,
+    /// How often a source was away at a restart, or a job not in all files.
+    pub(crate) lacks: u64,
+    /// Drains that ended with such keys, and slots of these that were missing.
+    pub(crate) left: u64,
+    pub(crate) left_gaps: u64,
 }
 
 impl Totals {
@@ -66,9 +70,11 @@ impl Totals {
         self.excused_order += other.excused_order;
         self.markers += other.markers;
         self.received += other.received;
-        self.resumed += other.resumed;
         self.forgotten += other.forgotten;
         self.overtaken += other.overtaken;
+        self.lacks += other.lacks;
+        self.left += other.left;
+        self.left_gaps += other.left_gaps;
     }
 
     /// That the runs were not about nothing.
@@ -77,6 +83,7 @@ impl Totals {
         assert!(self.owners_changed > runs * 2, "{self:?}");
         assert!(self.moves_done > runs, "{self:?}");
         assert!(self.takeovers > runs, "{self:?}");
+        assert!(self.lacks > runs / 4 && self.left > runs / 20, "{self:?}");
         assert!(self.markers > 0 && self.received > self.slots, "{self:?}");
         match mode {
             Mode::Planned => {
@@ -114,8 +121,8 @@ pub(crate) struct Audit {
     /// Scrapers that a leader has counted as lost and that have not heard from the newest leader since.
     cut_off: BTreeMap<Name, i64>,
     ever_lost: BTreeSet<Name>,
-    /// Who has ever started a slot.
-    scraped: BTreeSet<Name>,
+    /// Who has ever started a slot, or ended a series.
+    queued: BTreeSet<Name>,
     /// Slots of a key that may be missing: its taker heard of T too late.
     late: BTreeMap<TargetKey, Vec<(i64, i64)>>,
     /// Whom faults befell, from when to when.
@@ -124,6 +131,10 @@ pub(crate) struct Audit {
     concerned: BTreeMap<TargetKey, Vec<(i64, BTreeSet<Name>)>>,
     /// For how long a leader was able to replace somebody, up to each step.
     able_ms: BTreeMap<i64, i64>,
+    /// When a drain ended with a key that lacked something, and when nothing was lacking any more.
+    left: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
+    /// When no source told of a key, so that nobody could be given it, from when to when.
+    unsynced: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
     /// When nobody was left to take over what the last one had.
     nobody: Vec<(i64, i64)>,
     /// Slots up to here have been looked at.
@@ -147,7 +158,7 @@ impl Audit {
     pub(crate) fn lost(&mut self, name: &Name, now_ms: i64) {
         self.cut_off.insert(name.clone(), now_ms);
         // Who is new, and has yet to report, has nothing that could come late.
-        if self.scraped.contains(name) {
+        if self.queued.contains(name) {
             self.ever_lost.insert(name.clone());
         }
     }
@@ -198,6 +209,47 @@ impl Audit {
         until(to_ms) - until(from_ms)
     }
 
+    /// The same of one key: nobody can be given a key that no source tells of.
+    fn able_for(&self, key: TargetKey, from_ms: i64, to_ms: i64) -> i64 {
+        let unsynced = self.unsynced.get(&key).into_iter().flatten();
+        let windows = unsynced
+            .map(|(since_ms, until_ms)| (from_ms.max(*since_ms), to_ms.min(until_ms.unwrap_or(i64::MAX))));
+        let not: i64 =
+            windows.filter(|(from_ms, to_ms)| from_ms < to_ms).map(|(from, to)| self.able_in(from, to)).sum();
+        self.able_in(from_ms, to_ms) - not
+    }
+
+    /// A drain has ended with these, which lack something; `over`: lacked it until now.
+    pub(crate) fn left(&mut self, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
+        for key in keys {
+            self.left.entry(*key).or_default().push((now_ms, over.then_some(now_ms)));
+        }
+    }
+
+    /// No source tells of these.
+    pub(crate) fn unsynced(&mut self, keys: &BTreeSet<TargetKey>, now_ms: i64) {
+        for key in keys {
+            self.unsynced.entry(*key).or_default().push((now_ms, None));
+        }
+    }
+
+    /// Nothing is lacking any more.
+    pub(crate) fn lacked(&mut self, now_ms: i64) {
+        for (_, until) in self.left.values_mut().chain(self.unsynced.values_mut()).flatten() {
+            until.get_or_insert(now_ms);
+        }
+    }
+
+    /// Whether a slot may be missing because a drain has ended with its key. `before`: the last slot that was not.
+    fn is_left(&self, key: TargetKey, interval_ms: i64, before: i64, slot_ms: i64) -> bool {
+        let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
+        let mut left = self.left.get(&key).into_iter().flatten();
+        left.any(|(left_ms, over_ms)| {
+            let over = over_ms.map_or(0, |over_ms| self.able_for(key, over_ms.max(*left_ms), slot_ms));
+            before <= left_ms + CLOCK_MS && slot_ms >= left_ms - CLOCK_MS && over <= bound_ms
+        })
+    }
+
     /// Who had to do with a key in this time.
     fn concerned_in(&self, key: TargetKey, from_ms: i64, to_ms: i64) -> impl Iterator<Item = &Name> {
         let known = self.concerned.get(&key).map(|known| &known[..]).unwrap_or_default();
@@ -208,14 +260,21 @@ impl Audit {
     }
 
     /// Whether a slot may be missing because of what befell somebody who had to do with its key. `before`: the last slot that was not.
-    fn is_lost(&self, interval_ms: i64, before: i64, slot_ms: i64, parties: &BTreeSet<&Name>) -> bool {
+    fn is_lost(
+        &self,
+        key: TargetKey,
+        interval_ms: i64,
+        before: i64,
+        slot_ms: i64,
+        parties: &BTreeSet<&Name>,
+    ) -> bool {
         let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
         let begun_ms = before + interval_ms;
         let befell = self.faults.iter().filter(|(name, from_ms, to_ms)| {
             let began = *from_ms <= slot_ms + CLOCK_MS + LATE_MS;
-            parties.contains(name) && began && self.able_in(*to_ms, begun_ms) <= LATE_MS
+            parties.contains(name) && began && self.able_for(key, *to_ms, begun_ms) <= LATE_MS
         });
-        let took = befell.map(|(_, from_ms, _)| self.able_in((*from_ms).max(begun_ms), slot_ms)).min();
+        let took = befell.map(|(_, from_ms, _)| self.able_for(key, (*from_ms).max(begun_ms), slot_ms)).min();
         took.is_some_and(|took_ms| took_ms <= bound_ms)
     }
 
@@ -243,7 +302,7 @@ impl Audit {
         {
             self.totals.owners_changed += 1;
         }
-        self.scraped.insert(by.clone());
+        self.queued.insert(by.clone());
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
             let excused =
@@ -262,15 +321,23 @@ impl Audit {
         let dead = lives.last().is_none_or(|(_, end)| end.is_some());
         assert!(dead || justified, "at {now_ms}: {by} marks {key}, which is alive");
         self.markers.entry(key).or_default().push(now_ms);
+        self.queued.insert(by.clone());
         self.totals.markers += 1;
     }
 
     /// A sample has come to a receiver: samples of a series come in order.
-    pub(crate) fn received(&mut self, destination: usize, key: TargetKey, time_ms: i64, now_ms: i64) {
+    pub(crate) fn received(
+        &mut self,
+        destination: usize,
+        key: TargetKey,
+        time_ms: i64,
+        by: &Name,
+        now_ms: i64,
+    ) {
         self.totals.received += 1;
         let newest = self.received.entry((destination, key)).or_insert(i64::MIN);
         if time_ms <= *newest {
-            // Whoever was lost sends late what it had, and a cut-off one what others have sent too.
+            // Whoever was lost, or has left a key behind, sends late what it had, and a cut-off one what others have sent too.
             let starts = self.starts.get(&key);
             let by_lost = |at_ms: i64| {
                 let slot = starts.and_then(|starts| starts.range(..=at_ms).next_back());
@@ -278,7 +345,10 @@ impl Audit {
                 slot.is_some_and(|(_, starts)| starts.iter().any(is_excused))
             };
             assert!(
-                by_lost(time_ms) || by_lost(*newest),
+                self.ever_lost.contains(by)
+                    || by_lost(time_ms)
+                    || by_lost(*newest)
+                    || self.left.contains_key(&key),
                 "at {now_ms}: {key} at receiver {destination}: {time_ms} came after {newest}, and nobody was lost"
             );
             self.totals.excused_order += 1;
@@ -313,14 +383,19 @@ impl Audit {
                         let scraped = before.iter().chain(&after).flat_map(|(_, starts)| *starts);
                         let mut parties: BTreeSet<&Name> = scraped.map(|start| &start.by).collect();
                         parties.extend(self.concerned_in(*key, before_ms, slot + CLOCK_MS));
-                        let fault = self.is_lost(life.slots.interval_ms(), before_ms, slot, &parties);
+                        let interval_ms = life.slots.interval_ms();
+                        let fault = self.is_lost(*key, interval_ms, before_ms, slot, &parties);
+                        let left = self.is_left(*key, interval_ms, before_ms, slot);
                         assert!(
-                            late || fault,
+                            late || fault || left,
                             "slot {slot} of {key} (lives {:?}) is missing; before it {before:?}, after it {after:?}, parties {parties:?}, faults {:?}",
                             life.lives,
                             self.faults,
                         );
-                        self.totals.excused_gaps += 1;
+                        match left {
+                            true => self.totals.left_gaps += 1,
+                            false => self.totals.excused_gaps += 1,
+                        }
                     }
                     slot = life.slots.next_after(slot);
                 }
@@ -338,6 +413,7 @@ impl Audit {
             if let Some((born, Some(died))) = last
                 && mode == Mode::Planned
                 && end_ms - died > 40_000
+                && !self.left.contains_key(key)
                 && !self.nobody.iter().any(|(from, to)| died >= from && died <= to)
                 && starts.range(*born..).next().is_some_and(|(first, _)| *died - *first > 8_000)
             {

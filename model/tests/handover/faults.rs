@@ -1,6 +1,6 @@
 //! What happens to the world: planned changes, and faults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use promring_model::handover::Name;
 use promring_model::target::TargetKey;
@@ -66,8 +66,31 @@ impl World {
         self.say(|| "calm".to_owned());
     }
 
+    /// Keys that no source tells of, or whose job is not in everybody's file.
+    pub(crate) fn lacking(&self) -> BTreeSet<TargetKey> {
+        let of_scrapers = self.scrapers.values().flat_map(|s| &s.lacking);
+        self.unsynced.iter().chain(of_scrapers).copied().collect()
+    }
+
+    /// Every source answers, and every job is in everybody's file.
+    pub(crate) fn lack_nothing(&mut self) {
+        if self.lacking_ms.take().is_none() {
+            return;
+        }
+        self.say(|| "CHANGE nothing is lacking".to_owned());
+        self.audit.lacked(self.now_ms);
+        self.lacked = (self.now_ms, self.lacking());
+        self.unsynced.clear();
+        self.scrapers.values_mut().for_each(|s| s.set_lacking(BTreeSet::new()));
+        self.discovery += 1;
+    }
+
     /// Something happens, now and then.
     pub(crate) fn disturb(&mut self) {
+        if self.lacking_ms.is_some_and(|(_, until_ms)| until_ms <= self.now_ms) {
+            self.lack_nothing();
+        }
+        self.lack_something();
         if self.chance.ppm(8_000) {
             self.change();
         }
@@ -118,7 +141,9 @@ impl World {
             }
             6 => self.add_target(1_000 + now_ms),
             7 | 8 => {
+                // Of what no source tells nobody can say that it is gone.
                 if let Some(key) = self.chance.pick(&keys)
+                    && !self.unsynced.contains(key)
                     && let Some(target) = self.targets.get_mut(key)
                 {
                     target.alive = !target.alive;
@@ -154,6 +179,29 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Now and then a source is away when the allocators restart, or a job is in some scrapers' files only.
+    fn lack_something(&mut self) {
+        let now_ms = self.now_ms;
+        let Some(chance) = self.lacks.as_mut().filter(|_| self.lacking_ms.is_none()) else { return };
+        let Some(holder) = self.lease.holder.filter(|_| chance.ppm(1_500)) else { return };
+        let alive = self.targets.iter().filter(|(_, target)| target.alive).map(|(key, _)| *key);
+        let keys: BTreeSet<TargetKey> = alive.filter(|_| chance.ppm(250_000)).collect();
+        // Up to the time of peace, and for a part of that, if it comes to it.
+        self.lacking_ms = Some((now_ms, now_ms + chance.between(10_000, 150_000)));
+        self.audit.totals.lacks += 1;
+        if chance.ppm(500_000) {
+            self.say(|| format!("CHANGE allocator {holder} restarts without {keys:?}"));
+            self.audit.unsynced(&keys, now_ms);
+            self.unsynced = keys;
+            self.retire(holder);
+            return;
+        }
+        for s in self.scrapers.values_mut().filter(|_| chance.ppm(700_000)) {
+            s.set_lacking(keys.clone());
+        }
+        self.say(|| format!("CHANGE {keys:?} are not in all files"));
     }
 
     /// The worst moment: before something is saved, and then no allocator can be reached.

@@ -19,6 +19,9 @@ const PAUSE_MS: i64 = 7_600;
 /// So long it must wait for word then, in milliseconds, but for rounding.
 const SILENCE_MS: i64 = 9_800;
 
+/// A drain may end by what it was told so long ago, in milliseconds.
+const NEWS_MS: i64 = 10_000;
+
 struct Scrape {
     key: TargetKey,
     slot_ms: i64,
@@ -38,6 +41,8 @@ pub(crate) struct Scraper {
     /// Asked to end: then it comes back after so long, or (None) never.
     pub(crate) ending: Option<Option<i64>>,
     pub(crate) starts_ms: Option<i64>,
+    /// Keys whose job is not in its file.
+    pub(crate) lacking: BTreeSet<TargetKey>,
     alone: bool,
     staying: Option<Staying>,
     runs: u64,
@@ -70,6 +75,7 @@ impl Scraper {
             queues: Default::default(),
             ending: None,
             starts_ms: Some(now_ms),
+            lacking: BTreeSet::new(),
             alone: false,
             staying: None,
             runs: 0,
@@ -91,6 +97,14 @@ impl Scraper {
 
     pub(crate) fn takes(&self) -> bool {
         self.exists && self.ending.is_none()
+    }
+
+    /// These keys' job is not in its file. It scrapes those that it has already, as the product does until it has loaded the file.
+    pub(crate) fn set_lacking(&mut self, keys: BTreeSet<TargetKey>) {
+        if let Some(member) = &mut self.member {
+            member.set_unready(keys.clone());
+        }
+        self.lacking = keys;
     }
 
     /// The process ends at once; what is in flight is lost, what is queued is not.
@@ -116,6 +130,12 @@ impl Scraper {
             None => Member::new(self.name.clone(), options, self.runs, clock_ms),
         };
         member.set_address(&self.name);
+        member.set_unready(self.lacking.clone());
+        // Of what lies behind a fence whose move was not saved nobody says when that is over.
+        let known: BTreeSet<MoveId> = member.fences().map(|(id, ..)| id).collect();
+        for queue in &mut self.queues {
+            queue.held().difference(&known).for_each(|id| queue.open(*id));
+        }
         self.member = Some(member);
         self.starts_ms = None;
         (self.stepped_ms, self.doubts_since_ms) = (now_ms, Some(now_ms));
@@ -217,7 +237,7 @@ impl World {
         for (index, queue) in s.queues.iter_mut().enumerate() {
             if let Some(max) = self.faults.receives(index, now_ms) {
                 let audit = &mut self.audit;
-                queue.send(max, |record| audit.received(index, record.key, record.time_ms, now_ms));
+                queue.send(max, |record| audit.received(index, record.key, record.time_ms, &s.name, now_ms));
             }
         }
         let clock_ms = now_ms + s.skew_ms;
@@ -295,17 +315,18 @@ impl World {
         let drained = member.drained(s.alone, s.staying, clock_ms);
         let done = match drained {
             Drain::No | Drain::Waiting => false,
-            Drain::Given => s.scrapes.is_empty() && (back.is_some() || s.queues.iter().all(Queue::is_empty)),
-            Drain::Left(_) => s.scrapes.is_empty(),
+            Drain::Given | Drain::Left(_) => {
+                s.scrapes.is_empty() && (back.is_some() || s.queues.iter().all(Queue::is_empty))
+            }
             Drain::InVain => true,
         };
         if !done || s.member.as_ref().is_some_and(|member| member.unsaved().is_some()) {
             return;
         }
         self.say(|| format!("{} ends: {drained:?}", s.name));
-        if matches!(drained, Drain::Left(_)) {
-            // What it leaves is lost as with any other that goes.
-            self.audit.fault(&s.name, now_ms, now_ms);
+        if matches!(drained, Drain::Left(_) | Drain::InVain) {
+            let left = s.member.iter().flat_map(|member| member.keys().map(|(key, _)| key)).collect();
+            self.leave(left);
         }
         if drained == Drain::InVain {
             // Nobody else was there.
@@ -320,6 +341,18 @@ impl World {
             Some(pause_ms) => s.starts_ms = Some(now_ms + pause_ms),
             None => s.exists = false,
         }
+    }
+
+    /// A drain has ended with these keys: those that lack something are lost, as with any other that goes, and nothing else is.
+    fn leave(&mut self, keys: BTreeSet<TargetKey>) {
+        let (now_ms, mut lacking) = (self.now_ms, self.lacking());
+        let (until_ms, lacked) = &self.lacked;
+        if now_ms - until_ms < NEWS_MS {
+            lacking.extend(lacked);
+        }
+        let left: BTreeSet<TargetKey> = keys.intersection(&lacking).copied().collect();
+        self.audit.totals.left += u64::from(!left.is_empty());
+        self.audit.left(&left, now_ms, self.lacking_ms.is_none());
     }
 
     pub(crate) fn scraper_receives(&mut self, name: &Name, from: &Place, message: Message) {
@@ -422,8 +455,13 @@ impl World {
                     s.last.remove(&key);
                 }
                 Effect::Gone { key, from, until, fence } => {
+                    let last = s.last.remove(&key);
+                    if last.is_none() && from.is_none() {
+                        // A process that has not scraped it knows no series of it.
+                        continue;
+                    }
                     // A taker that has not scraped yet has asked the giver for the series.
-                    let last_ms = s.last.remove(&key).map_or(now_ms + s.skew_ms, |last| last + 1);
+                    let last_ms = last.map_or(now_ms + s.skew_ms, |last| last + 1);
                     let time_ms = last_ms.max(from.unwrap_or(last_ms));
                     if until.is_none_or(|until| time_ms < until) {
                         self.audit.marked(key, &s.name, now_ms);

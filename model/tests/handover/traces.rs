@@ -176,6 +176,7 @@ fn scale_in(mut trace: Trace, staying: &BTreeSet<TargetKey>) {
     let others: BTreeSet<TargetKey> =
         trace.keys_of(&name(2)).into_iter().filter(|key| !staying.contains(key)).collect();
     assert!(!staying.is_empty() && !others.is_empty());
+    trace.world.lacking_ms = Some((trace.world.now_ms, i64::MAX));
     let Some(s) = trace.world.scrapers.get_mut(&name(2)) else { panic!("there is no s2") };
     s.ending = Some(None);
     trace.until("the drain ends", |world| !world.scrapers[&name(2)].exists);
@@ -183,12 +184,8 @@ fn scale_in(mut trace: Trace, staying: &BTreeSet<TargetKey>) {
     trace.pass(15_000);
     assert_eq!(trace.missing(staying).1, Vec::<i64>::new(), "what is handed over has no gap");
     assert!(others.iter().all(|key| trace.world.audit.scraper(*key) != Some(&name(2))));
-    trace.world.unsynced.clear();
-    trace.world.discovery += 1;
+    trace.world.lack_nothing();
     trace.pass(LOSS_MS + 20_000);
-    for s in trace.world.scrapers.values_mut().filter_map(|s| s.member.as_mut()) {
-        s.set_unready(BTreeSet::new());
-    }
     trace.end();
 }
 
@@ -210,7 +207,7 @@ fn a_scale_in_of_the_only_one_that_has_a_job() {
         let keys: BTreeSet<TargetKey> = trace.keys_of(&name(2)).into_iter().take(2).collect();
         for number in 0..2 {
             let s = trace.world.scrapers.get_mut(&name(number)).unwrap();
-            s.member.as_mut().unwrap().set_unready(keys.clone());
+            s.set_lacking(keys.clone());
         }
         scale_in(trace, &keys);
     });

@@ -20,7 +20,9 @@ pub(crate) const STEP_MS: i64 = 50;
 pub(crate) const START_MS: i64 = 1_000_000;
 /// Changes and faults come in this time; then the world is left in peace for as long.
 const BUSY_MS: i64 = 110_000;
-const CALM_MS: i64 = 100_000;
+const CALM_MS: i64 = 120_000;
+/// So long into that time, sources that are away and jobs that are missing stay so: drains end all the same.
+const LACKING_MS: i64 = 70_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -68,11 +70,17 @@ pub(crate) struct World {
     pub(crate) mode: Mode,
     pub(crate) now_ms: i64,
     pub(crate) chance: Chance,
+    /// Whether something is lacking now and then. By a chance of its own: seeds that found something find it as they did.
+    pub(crate) lacks: Option<Chance>,
     pub(crate) log: bool,
     pub(crate) audit: Audit,
     pub(crate) targets: BTreeMap<TargetKey, Target>,
     /// Keys that no source has told a new leader of yet.
     pub(crate) unsynced: BTreeSet<TargetKey>,
+    /// What lacked something last, and until when: who was told so may not know better yet.
+    pub(crate) lacked: (i64, BTreeSet<TargetKey>),
+    /// Since when something is lacking, and until when: their source, or jobs in somebody's file.
+    pub(crate) lacking_ms: Option<(i64, i64)>,
     /// Grows with every change of targets and weights.
     pub(crate) discovery: u64,
     pub(crate) allocators: Vec<Allocator>,
@@ -98,6 +106,7 @@ impl World {
         let scrapers = chance.between(1, 5);
         let targets = chance.between(3, 24);
         let mut world = Self::empty(chance, mode, log, skews_ms);
+        world.lacks = (seed % 2 == 1).then(|| Chance::new(!seed));
         for number in 0..scrapers {
             world.add_scraper(number);
         }
@@ -114,10 +123,13 @@ impl World {
             mode,
             now_ms: START_MS,
             chance,
+            lacks: None,
             log,
             audit: Audit::default(),
             targets: BTreeMap::new(),
             unsynced: BTreeSet::new(),
+            lacked: Default::default(),
+            lacking_ms: None,
             discovery: 1,
             allocators,
             scrapers: BTreeMap::new(),
@@ -161,6 +173,10 @@ impl World {
             } else {
                 self.calm_down();
             }
+            if self.now_ms == self.calm_ms + LACKING_MS {
+                self.check_drains();
+                self.lack_nothing();
+            }
             self.act();
         }
         self.finish()
@@ -198,6 +214,15 @@ impl World {
         for scraper in self.scrapers.values().filter(|scraper| scraper.exists) {
             let held: Vec<_> = scraper.queues.iter().map(|queue| queue.held()).collect();
             assert!(held.iter().all(|held| held.is_empty()), "{} has closed fences: {held:?}", scraper.name);
+        }
+    }
+
+    /// Nobody waits for what is not going to move.
+    fn check_drains(&self) {
+        if self.mode == Mode::Planned {
+            let draining: Vec<&Name> =
+                self.scrapers.values().filter(|s| s.ending.is_some()).map(|s| &s.name).collect();
+            assert!(draining.is_empty(), "at {}: drains that never end: {draining:?}", self.now_ms);
         }
     }
 

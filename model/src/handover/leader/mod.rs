@@ -311,6 +311,7 @@ impl Leader {
             seen.full = true;
         } else if !self.leading && seen.full {
             report.claims = std::mem::take(&mut seen.report.claims);
+            report.ended = std::mem::take(&mut seen.report.ended);
         }
         for (destination, progress) in &report.progress {
             let before = seen.report.progress.get(destination).map(|before| before.acked);
@@ -320,6 +321,7 @@ impl Leader {
         }
         if self.leading {
             report.claims = Vec::new();
+            report.ended = Vec::new();
         }
         let wants_full = !seen.full;
         let answer = reply(wants_full);

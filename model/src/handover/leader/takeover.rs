@@ -79,9 +79,30 @@ impl Leader {
             self.take_over_key(key, &said);
             self.changed_keys.insert(key);
         }
+        self.take_over_ended();
         // Everyone hears of the new term.
         for name in self.members.keys().cloned().collect::<Vec<_>>() {
             self.touch(&name);
+        }
+    }
+
+    /// A key that exists no more, and returns, does so by a move: what its last owner has queued of it comes first.
+    fn take_over_ended(&mut self) {
+        for (name, seen) in &mut self.members {
+            for Claim { key, grant } in std::mem::take(&mut seen.report.ended) {
+                if self.keys.contains_key(&key) {
+                    continue;
+                }
+                let incoming = grant.incoming.filter(|id| self.moves.contains_key(id));
+                if let Some(m) = incoming.and_then(|id| self.moves.get_mut(&id)) {
+                    m.keys.insert(key);
+                }
+                let dead = Some((name.clone(), self.advanced_ms));
+                let owner = Some(name.clone());
+                self.keys.insert(key, Key { owner, incoming, dead, ..Key::default() });
+                self.dead.insert(key);
+                self.changed_keys.insert(key);
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Held, Known, Member, MemberOptions};
-use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Staying, Version};
+use super::{Ended, Held, Known, Member, MemberOptions};
+use crate::handover::words::{Claim, Grant, MoveId, MoveTerms, Name, Staying, Version};
 use crate::target::TargetKey;
 
 /// What a scraper keeps on its volume.
@@ -19,6 +19,9 @@ pub struct Saved {
     pub keys: Vec<SavedKey>,
     /// The moves that it is in.
     pub moves: Vec<SavedMove>,
+    /// Keys that were ended lately, with the move behind whose fence their markers may wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<SavedKey>,
     /// When it last learnt that it had been replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overtaken_ms: Option<i64>,
@@ -91,6 +94,10 @@ impl Member {
                 (key, Held { grant, active_after, started_ms: i64::MIN })
             })
             .collect();
+        let ended = saved.ended.into_iter();
+        member.ended = ended
+            .map(|SavedKey { key, grant }| (key, Ended { fence: grant.incoming, at_ms: now_ms }))
+            .collect();
         member.doubting_ms = Some(now_ms);
         member
     }
@@ -111,6 +118,10 @@ impl Member {
                     settled: known.settled,
                     keys: known.keys.iter().copied().collect(),
                 })
+                .collect(),
+            ended: self
+                .ended_lately(self.ticked_ms)
+                .map(|Claim { key, grant }| SavedKey { key, grant })
                 .collect(),
             overtaken_ms: self.overtaken_ms,
         })
@@ -143,7 +154,7 @@ impl Member {
     }
 
     /// What is granted, or a move, has changed.
-    pub(super) fn note_grants(&mut self) {
+    pub(in crate::handover) fn note_grants(&mut self) {
         (self.unsaved, self.unsaved_grants, self.cannot_save) = (true, true, false);
     }
 

@@ -62,6 +62,9 @@ pub enum Effect {
     OpenAll(MoveId),
 }
 
+/// So long a key that was ended is told to a new leader, in milliseconds: as long as a leader remembers it where `fence_max` is as it is by default.
+const ENDED_MS_MAX: i64 = 300_000;
+
 /// A scraper's state machine.
 #[derive(Clone, Debug)]
 pub struct Member {
@@ -78,6 +81,8 @@ pub struct Member {
     rumoured: Option<Version>,
     keys: BTreeMap<TargetKey, Held>,
     moves: BTreeMap<MoveId, Known>,
+    /// Keys that were ended here lately, and have not come back.
+    ended: BTreeMap<TargetKey, Ended>,
     /// Keys that this scraper cannot scrape yet, as its own file does not have their job.
     unready: BTreeSet<TargetKey>,
     unsaved: bool,
@@ -108,6 +113,14 @@ struct Held {
     started_ms: i64,
 }
 
+/// A key that was ended here.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    /// Its marker may wait behind this move's fence.
+    fence: Option<MoveId>,
+    at_ms: i64,
+}
+
 #[derive(Clone, Debug)]
 struct Known {
     terms: MoveTerms,
@@ -135,6 +148,7 @@ impl Member {
             rumoured: None,
             keys: BTreeMap::new(),
             moves: BTreeMap::new(),
+            ended: BTreeMap::new(),
             unready: BTreeSet::new(),
             unsaved: false,
             unsaved_grants: false,
@@ -176,7 +190,7 @@ impl Member {
         }
         let mut effects = Vec::new();
         self.learn_moves(&told, now_ms, &mut effects);
-        self.drop_keys(&told, &mut effects);
+        self.drop_keys(&told, now_ms, &mut effects);
         for (key, grant) in told.grants {
             self.grant(key, grant, now_ms, &mut effects);
         }
@@ -299,6 +313,20 @@ impl Member {
         taken.map(|(id, known)| (*id, &known.terms, &known.keys))
     }
 
+    /// Keys that were ended here while they came by a move that is not done, with that move: their markers are of series that the giver
+    /// knows.
+    pub fn ended(&self) -> impl Iterator<Item = (TargetKey, MoveId)> {
+        let ended = self.ended.iter().filter_map(|(key, ended)| Some((*key, ended.fence?)));
+        ended.filter(|(_, id)| self.moves.contains_key(id))
+    }
+
+    /// Whether a key is one of [`Member::ended`].
+    #[must_use]
+    pub fn has_ended(&self, key: TargetKey) -> bool {
+        let fence = self.ended.get(&key).and_then(|ended| ended.fence);
+        fence.is_some_and(|id| self.moves.contains_key(&id))
+    }
+
     /// Everything from before the move's T is sent to a destination; with `all`, to every one that there is.
     pub fn sent(&mut self, id: MoveId, destination: Option<&str>, all: bool) {
         if let Some(known) = self.moves.get_mut(&id) {
@@ -370,9 +398,10 @@ impl Member {
         effects.extend(over.map(|id| Effect::OpenAll(*id)));
     }
 
-    fn drop_keys(&mut self, told: &Told, effects: &mut Vec<Effect>) {
+    fn drop_keys(&mut self, told: &Told, now_ms: i64, effects: &mut Vec<Effect>) {
         let dropped: Vec<TargetKey> =
             self.keys.keys().filter(|key| !told.grants.contains_key(key)).copied().collect();
+        self.ended.retain(|_, ended| now_ms - ended.at_ms < ENDED_MS_MAX);
         for key in dropped {
             let Some(held) = self.keys.remove(&key) else { continue };
             let giving = held.grant.outgoing.and_then(|id| self.moves.get(&id));
@@ -383,7 +412,9 @@ impl Member {
             effects.push(match told.gone.contains(&key) && !closed {
                 true => {
                     let from = taking.and_then(|known| known.settled.or(known.terms.at));
-                    Effect::Gone { key, from, until, fence: held.grant.incoming }
+                    let fence = held.grant.incoming;
+                    self.ended.insert(key, Ended { fence, at_ms: now_ms });
+                    Effect::Gone { key, from, until, fence }
                 }
                 false => Effect::Moved(key),
             });
@@ -396,6 +427,7 @@ impl Member {
         let fresh = is_active.then_some(now_ms);
         let Some(held) = self.keys.get(&key) else {
             effects.push(Effect::Take(key));
+            self.ended.remove(&key);
             self.keys.insert(key, Held { grant, active_after: fresh, started_ms: i64::MIN });
             return;
         };

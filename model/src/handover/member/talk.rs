@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Known, Member};
+use super::{ENDED_MS_MAX, Known, Member};
 use crate::handover::leader::Reply;
-use crate::handover::words::{Claim, MemberReport, MoveId, MoveReport};
+use crate::handover::words::{Claim, Grant, MemberReport, MoveId, MoveReport};
 use crate::target::TargetKey;
 
 /// A taker asks the giver no more often than this, in milliseconds.
@@ -36,9 +36,16 @@ impl Member {
             draining: self.draining_ms.is_some(),
             full,
             claims,
+            ended: if full { self.ended_lately(now_ms).collect() } else { Vec::new() },
             moves: self.moves.iter().map(|(id, known)| self.word(*id, known)).collect(),
             progress: self.progress.clone(),
         })
+    }
+
+    /// Keys that were ended here, and not long ago.
+    pub(super) fn ended_lately(&self, now_ms: i64) -> impl Iterator<Item = Claim> {
+        let lately = self.ended.iter().filter(move |(_, ended)| now_ms - ended.at_ms < ENDED_MS_MAX);
+        lately.map(|(key, ended)| Claim { key: *key, grant: Grant { incoming: ended.fence, outgoing: None } })
     }
 
     fn word(&self, id: MoveId, known: &Known) -> MoveReport {
