@@ -140,7 +140,8 @@ impl Manager {
             match change {
                 Change::Moved(id) => {
                     ended += 1;
-                    if let Some(running) = self.stop(id, Command::Moved) {
+                    let command = self.moved(id);
+                    if let Some(running) = self.stop(id, command) {
                         left.insert(running.target.key, running.task);
                     }
                 }
@@ -190,9 +191,25 @@ impl Manager {
                 Some(End { from: Some(from), until, fence: member.fence(key).map(|(id, _)| id) })
             })
         });
-        let Some(end) = end else { return Command::Moved };
+        let Some(end) = end else {
+            return self.moved(id);
+        };
         gate.begin_markers(key);
         Command::Gone(end)
+    }
+
+    /// How a target ends that is another scraper's from now on. One that exists no more, and was on its way to it, ends there, with
+    /// markers of the series that it had here.
+    fn moved(&self, id: TargetId) -> Command {
+        let Some(key) = self.running.get(&id).map(|running| running.target.key) else {
+            return Command::Moved;
+        };
+        let gate = &self.environment.gate;
+        if gate.with(|member| member.grant_of(key).is_some() || member.gives(key).is_none()) {
+            return Command::Moved;
+        }
+        gate.given.expect_gone(key);
+        Command::Given
     }
 
     /// Has the series of these keys' targets put where their next owner finds them.
@@ -205,7 +222,10 @@ impl Manager {
             }
         }
         for (key, targets) in expected {
-            self.environment.gate.given.expect(key, targets.len());
+            // Those that are gone since have put theirs there.
+            if !targets.is_empty() || !self.environment.gate.given.is_expected(key) {
+                self.environment.gate.given.expect(key, targets.len());
+            }
             for running in targets {
                 running.commands.send_modify(|command| {
                     if let Command::Scrape(refusal) = command {
@@ -375,6 +395,7 @@ impl Manager {
                     Command::Show(_)
                     | Command::Scrape(_)
                     | Command::Moved
+                    | Command::Given
                     | Command::Gone(_)
                     | Command::Back { .. } => Command::Scrape(refusal),
                 };

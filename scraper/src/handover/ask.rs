@@ -60,15 +60,13 @@ impl Scraper {
             let begun: BTreeMap<MoveId, (String, i64)> = begun.collect();
             asking.keys.retain(|id, _| begun.contains_key(id));
             if begun.keys().all(|id| asking.keys.contains_key(id)) {
-                // The keys of a move do not grow once it has begun.
+                // The keys of a move do not grow once it has begun, and one that is gone by then is gone already.
                 return Vec::new();
             }
             let mut questions = Vec::new();
-            for (key, grant) in member.keys() {
-                let Some((id, (address, from))) = grant.incoming.and_then(|id| begun.get_key_value(&id))
-                else {
-                    continue;
-                };
+            let coming = member.keys().filter_map(|(key, grant)| Some((key, grant.incoming?)));
+            for (key, id) in coming.chain(member.ended()) {
+                let Some((id, (address, from))) = begun.get_key_value(&id) else { continue };
                 if asking.keys.entry(*id).or_default().insert(key) {
                     questions.push(Question { key, address: address.clone(), until_ms: from + ASK_MS_MAX });
                 }

@@ -110,6 +110,24 @@ impl Given {
         self.count(&inner);
     }
 
+    /// Whether targets of a key are going to be shown, or are.
+    pub(crate) fn is_expected(&self, key: TargetKey) -> bool {
+        self.lock().shown.get(&key).is_some_and(|shown| shown.expected > 0)
+    }
+
+    /// One more target of a key is going to be shown, or is, that exists no more.
+    pub(crate) fn expect_gone(&self, key: TargetKey) {
+        let mut inner = self.lock();
+        let shown = inner.shown.entry(key).or_default();
+        shown.expected = shown.expected.max(1);
+        self.count(&inner);
+    }
+
+    /// Whether the series of a key have come and are not used yet.
+    pub(crate) fn has_received(&self, key: TargetKey) -> bool {
+        !self.is_idle() && self.lock().received.contains_key(&key)
+    }
+
     /// The giver's last scrape of a target is over.
     pub(crate) fn show(&self, key: TargetKey, id: TargetId, last: Last) {
         let mut inner = self.lock();

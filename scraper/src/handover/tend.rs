@@ -78,7 +78,7 @@ impl Scraper {
             }
             self.count_moves();
             gate.with(|member| {
-                let held = |key: TargetKey| member.grant_of(key).is_some();
+                let held = |key: TargetKey| member.grant_of(key).is_some() || member.has_ended(key);
                 gate.given.retain(|key| member.gives(key).is_some(), held);
             });
             tokio::time::sleep(INTERVAL).await;

@@ -38,6 +38,13 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 /// Appending a sample takes about as long as parsing this many bytes.
 const APPEND_BYTES: usize = 100;
 
+/// So long after T the series of a target that is gone before its first scrape here are waited for, in milliseconds: its giver is asked
+/// twice a second, and may have a scrape to end. A target that comes back meanwhile waits as well.
+const GIVEN_MS_MAX: i64 = 5_000;
+
+/// How often it is looked whether they have come.
+const GIVEN_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What all loops of a scraper share.
 #[derive(Debug)]
 pub struct Environment {
@@ -82,6 +89,9 @@ pub enum Command {
     Scrape(Option<String>),
     /// The target belongs to another scraper, or another target takes its place: end without markers.
     Moved,
+    /// The target exists no more, and its markers are another scraper's, which wants to know the series: put them where it finds them,
+    /// and end.
+    Given,
     /// All slots from now on are another scraper's, which wants to know the series: put them where it finds them. Should the
     /// target not be taken after all, this is as good as [`Command::Scrape`].
     Show(Option<String>),
@@ -224,8 +234,16 @@ impl TargetLoop {
             let command = commands.borrow_and_update().clone();
             match command {
                 Command::Moved => return Some(self.leave(done_ms)),
+                Command::Given => {
+                    self.show();
+                    return Some(self.leave(done_ms));
+                }
                 Command::Gone(end) => {
                     if due || end.time(slot_ms, self.newest_ms) != Some(slot_ms) {
+                        tokio::select! {
+                            () = self.wait_for_given(&end) => {}
+                            () = self.environment.stopping.wait() => return None,
+                        }
                         return Some(self.finish(end, slot_ms, done_ms));
                     }
                 }
@@ -262,6 +280,18 @@ impl TargetLoop {
         self.environment.statuses.remove(self.target.id);
         let Self { cache, reported, spread, newest_ms, .. } = self;
         Carried { cache, reported, spread, done_ms, newest_ms }
+    }
+
+    /// Waits for the series of the scraper that had the target before, where it came from there and is gone before its first scrape
+    /// here: they are told once that one's last scrape is over.
+    async fn wait_for_given(&self, end: &End) {
+        let (Some(from_ms), true) = (end.from, end.fence.is_some() && self.newest_ms == i64::MIN) else {
+            return;
+        };
+        let until_ms = from_ms.max(now_ms()) + GIVEN_MS_MAX;
+        while !self.environment.gate.given.has_received(self.target.key) && now_ms() < until_ms {
+            tokio::time::sleep(GIVEN_INTERVAL).await;
+        }
     }
 
     /// Writes the markers that are due at `slot_ms`, if any can be. Should the target be back, its samples come after them.

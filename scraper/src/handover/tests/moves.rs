@@ -177,6 +177,34 @@ async fn a_target_that_is_gone_while_it_moves_is_marked_by_whoever_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there() {
+    // Before T, and between T and that slot.
+    for after_ms in [-150, 100] {
+        let scene = Scene::start("x 1\n").await;
+        let Scene { receiver, target, .. } = &scene;
+        let (a, b) = scene.two_nodes().await;
+        a.told(1, &[(target, Grant::default())], &[]);
+        until("a scrapes", || samples(receiver, "x").len() >= 2).await;
+        let at = change_owner(&a, &b, target).await;
+        until_time(at + after_ms).await;
+        // Markers are the taker's business by now.
+        a.told(4, &[], &[(M, terms(&a, &b, Some(at), true, false))]);
+        b.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, false))], &[target]);
+        a.reports("all is sent", |report| report.all_sent).await;
+        b.told(5, &[], &[(M, terms(&a, &b, Some(at), true, true))]);
+        until("the markers arrive", || samples(receiver, "up").last().is_some_and(|(_, stale)| *stale)).await;
+        a.stop().await;
+        b.stop().await;
+        let (x, up) = (samples(receiver, "x"), samples(receiver, "up"));
+        for series in [x, up] {
+            let (last, before) = series.split_last().unwrap();
+            assert!(last.1 && last.0 >= at, "{after_ms} ms: {series:?} and T {at}");
+            assert!(before.iter().all(|(time, stale)| *time < at && !stale), "{after_ms} ms: {series:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_ends_with_markers_at_its_next_slot() {
     let scene = Scene::start("x 1\n").await;
     let Scene { receiver, config, target, .. } = &scene;
