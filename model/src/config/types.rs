@@ -573,7 +573,7 @@ impl Default for AllocatorSettings {
     fn default() -> Self {
         Self {
             lapse: Duration::from_secs(15),
-            settle: Duration::from_secs(10),
+            settle: Duration::from_secs(8),
             members: Members::default(),
             replicas: None,
             clients: Clients::default(),

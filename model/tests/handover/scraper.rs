@@ -326,7 +326,7 @@ impl World {
         self.say(|| format!("{} ends: {drained:?}", s.name));
         if matches!(drained, Drain::Left(_) | Drain::InVain) {
             let left = s.member.iter().flat_map(|member| member.keys().map(|(key, _)| key)).collect();
-            self.leave(left);
+            self.leave(&left);
         }
         if drained == Drain::InVain {
             // Nobody else was there.
@@ -344,7 +344,7 @@ impl World {
     }
 
     /// A drain has ended with these keys: those that lack something are lost, as with any other that goes, and nothing else is.
-    fn leave(&mut self, keys: BTreeSet<TargetKey>) {
+    fn leave(&mut self, keys: &BTreeSet<TargetKey>) {
         let (now_ms, mut lacking) = (self.now_ms, self.lacking());
         let (until_ms, lacked) = &self.lacked;
         if now_ms - until_ms < NEWS_MS {
