@@ -36,7 +36,8 @@ impl Leaving {
     }
 
     /// The loop of a target of this key that the new one is to wait for, and what it can use of what that had. With `calls_off` no
-    /// markers are written where the target was just gone and their slot has not come; otherwise the new one begins after them.
+    /// markers are written where the target was just gone and their slot has not come, nor are they where the target was to end at a T
+    /// that has not come; otherwise the new one begins after them.
     pub(crate) fn succeed(
         &mut self,
         key: TargetKey,
@@ -51,9 +52,10 @@ impl Leaving {
         }
         running.commands.send_if_modified(|command| {
             let Command::Gone(end) = *command else { return false };
-            let is_called_off = calls_off && end.is_plain();
+            let at_ms = now_ms();
+            let is_called_off = calls_off && end.is_plain() || end.from.is_some_and(|from| from > at_ms);
             if is_called_off {
-                *command = Command::Back { end, at_ms: now_ms() };
+                *command = Command::Back { end, at_ms };
             }
             is_called_off
         });

@@ -1,6 +1,6 @@
 //! The manager: keeps one loop running for each target of the assignment.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ impl Manager {
         // Nothing else that the member is told comes in between.
         let taken = gate.with(|member| {
             let Difference { changes, gone } = member.takes(version).then(|| held.apply(answer)).flatten()?;
-            let told = held.told(version, moves, gone, |key| member.window(key).is_some());
+            let told = held.told(version, moves, gone, |key| member.window(key));
             Some((changes, member.apply(told, asked_ms, now_ms())?))
         });
         let Some((changes, effects)) = taken else {
@@ -136,11 +136,15 @@ impl Manager {
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
         let mut took: HashMap<String, Duration> = HashMap::new();
+        let succeeded: HashSet<TargetKey> = match self.environment.gate.with(|member| member.is_moving()) {
+            true => changes.iter().filter_map(Change::key).collect(),
+            false => HashSet::new(),
+        };
         for change in changes {
             match change {
                 Change::Moved(id) => {
                     ended += 1;
-                    let command = self.moved(id);
+                    let command = self.moved(id, &succeeded);
                     if let Some(running) = self.stop(id, command) {
                         left.insert(running.target.key, running.task);
                     }
@@ -188,27 +192,31 @@ impl Manager {
             gate.with(|member| {
                 let (from, until) =
                     member.window(key).filter(|(_, until)| until.is_none_or(|at| at > now_ms()))?;
-                Some(End { from: Some(from), until, fence: member.fence(key).map(|(id, _)| id) })
+                let fence = member.fence(key).map(|(id, _)| id);
+                Some(End { from: Some(from), until, fence, shared: false })
             })
         });
-        let Some(end) = end else {
-            return self.moved(id);
+        let Some(mut end) = end else {
+            return self.moved(id, &HashSet::new());
         };
+        let is_other = |running: &Running| running.target.key == key && running.target.id != id;
+        end.shared =
+            gate.with(|member| member.grant_of(key).is_some()) && self.running.values().any(is_other);
         gate.begin_markers(key);
         Command::Gone(end)
     }
 
     /// How a target ends that is another scraper's from now on. One that exists no more, and was on its way to it, ends there, with
-    /// markers of the series that it had here.
-    fn moved(&self, id: TargetId) -> Command {
+    /// markers of the series that it had here. Others of its key may live; `succeeded` are keys of which another one comes here in its place.
+    fn moved(&self, id: TargetId, succeeded: &HashSet<TargetKey>) -> Command {
         let Some(key) = self.running.get(&id).map(|running| running.target.key) else {
             return Command::Moved;
         };
         let gate = &self.environment.gate;
-        if gate.with(|member| member.grant_of(key).is_some() || member.gives(key).is_none()) {
+        if succeeded.contains(&key) || gate.with(|member| member.gives(key).is_none()) {
             return Command::Moved;
         }
-        gate.given.expect_gone(key);
+        gate.given.expect_gone(key, id);
         Command::Given
     }
 
@@ -222,10 +230,7 @@ impl Manager {
             }
         }
         for (key, targets) in expected {
-            // Those that are gone since have put theirs there.
-            if !targets.is_empty() || !self.environment.gate.given.is_expected(key) {
-                self.environment.gate.given.expect(key, targets.len());
-            }
+            self.environment.gate.given.expect(key, targets.len());
             for running in targets {
                 running.commands.send_modify(|command| {
                     if let Command::Scrape(refusal) = command {

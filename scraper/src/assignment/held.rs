@@ -32,6 +32,16 @@ pub struct JobTerms {
     pub refusal: Option<String>,
 }
 
+impl Change {
+    /// The key of a target that comes.
+    pub(crate) fn key(&self) -> Option<TargetKey> {
+        match self {
+            Self::Take { job, target } => Some(TargetKey::new(job, &target.labels)),
+            Self::Moved(_) | Self::Gone(_) => None,
+        }
+    }
+}
+
 /// What an answer changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -66,6 +76,8 @@ struct HeldTarget {
 #[derive(Debug)]
 struct HeldKey {
     grant: Grant,
+    /// It is another scraper's for good, though no answer could say so by its targets yet: their job has not synced.
+    given: bool,
     /// How many targets have it.
     targets: usize,
 }
@@ -83,7 +95,7 @@ impl Held {
         &self.jobs
     }
 
-    /// The targets, each with its job.
+    /// The targets, each with its job, but for those that are known to be another scraper's.
     #[must_use]
     pub fn targets(&self) -> Vec<(String, AssignedTarget)> {
         let assigned = |(id, target): (&TargetId, &HeldTarget)| {
@@ -92,7 +104,8 @@ impl Held {
                 AssignedTarget { id: *id, labels: target.labels.clone(), from: None, until: None, grant };
             (target.job.clone(), assigned)
         };
-        self.targets.iter().map(assigned).collect()
+        let is_given = |target: &HeldTarget| self.keys.get(&target.key).is_some_and(|key| key.given);
+        self.targets.iter().filter(|(_, target)| !is_given(target)).map(assigned).collect()
     }
 
     /// Whether a target is held.
@@ -114,24 +127,32 @@ impl Held {
     }
 
     /// What the answer that was applied last says, by key. `moves` are those of that answer, `gone` the keys that it ended;
-    /// `is_active` says of a key whether it is scraped already.
+    /// `window` says of a key from when on it is scraped, and until when, as [`Member::window`] does.
+    ///
+    /// [`Member::window`]: promring_model::handover::Member::window
     #[must_use]
     pub fn told(
-        &self,
+        &mut self,
         version: Version,
         moves: BTreeMap<MoveId, MoveTerms>,
         gone: BTreeSet<TargetKey>,
-        is_active: impl Fn(TargetKey) -> bool,
+        window: impl Fn(TargetKey) -> Option<(i64, Option<i64>)>,
     ) -> Told {
-        let grant = |(key, held): (&TargetKey, &HeldKey)| {
+        let grant = |(key, held): (&TargetKey, &mut HeldKey)| {
             // A target that is kept although the answer does not list it (its job has not synced) may speak of moves that
-            // are over. One that was only being prepared stays so.
+            // are over. One that was only being prepared stays so. One of which T was agreed on is another scraper's: that is final.
             let listed = |id: &MoveId| moves.contains_key(id);
             let Grant { incoming, outgoing } = held.grant;
-            let incoming = incoming.filter(|id| listed(id) || !is_active(*key));
-            (*key, Grant { incoming, outgoing: outgoing.filter(listed) })
+            let window = window(*key);
+            let is_given = window.is_some_and(|(_, until)| until.is_some());
+            held.given |= is_given && outgoing.is_some_and(|id| !listed(&id));
+            if held.given {
+                return None;
+            }
+            let incoming = incoming.filter(|id| listed(id) || window.is_none());
+            Some((*key, Grant { incoming, outgoing: outgoing.filter(listed) }))
         };
-        let grants = self.keys.iter().map(grant).collect();
+        let grants = self.keys.iter_mut().filter_map(grant).collect();
         Told { version, grants, moves, gone }
     }
 
@@ -229,9 +250,9 @@ impl Held {
     fn insert(&mut self, job: &str, target: &AssignedTarget) {
         self.remove(target.id);
         let key = TargetKey::new(job, &target.labels);
-        let held = self.keys.entry(key).or_insert(HeldKey { grant: target.grant, targets: 0 });
+        let held = self.keys.entry(key).or_insert(HeldKey { grant: target.grant, given: false, targets: 0 });
         // Targets that share a key share its grant.
-        held.grant = target.grant;
+        (held.grant, held.given) = (target.grant, false);
         held.targets += 1;
         if held.targets > 1 {
             self.shared.insert(key);
@@ -415,7 +436,7 @@ mod tests {
         let mut delta = answer(3, Some(2), &[]);
         delta.gone = vec![TargetId(2)];
         assert_eq!(held.apply(delta).unwrap().gone.len(), 1);
-        assert!(held.told(version(3), BTreeMap::new(), BTreeSet::new(), |_| true).grants.is_empty());
+        assert!(held.told(version(3), BTreeMap::new(), BTreeSet::new(), |_| None).grants.is_empty());
     }
 
     #[test]
@@ -434,12 +455,18 @@ mod tests {
             begin: false,
             sent: BTreeSet::new(),
         };
-        let told = |active| {
-            let moves = BTreeMap::from([(on, terms.clone())]);
-            let told = held.told(version(3), moves, BTreeSet::new(), |_| active);
-            told.grants.into_values().next().unwrap()
+        let mut told = |window, listed: &[MoveId]| {
+            let moves = listed.iter().map(|id| (*id, terms.clone())).collect();
+            let told = held.told(version(3), moves, BTreeSet::new(), |_| window);
+            assert_eq!(held.targets().len(), told.grants.len());
+            told.grants.into_values().next()
         };
-        assert_eq!(told(true), Grant { incoming: None, outgoing: Some(on) });
-        assert_eq!(told(false), Grant { incoming: Some(over), outgoing: Some(on) });
+        assert_eq!(told(Some((0, None)), &[on]), Some(Grant { incoming: None, outgoing: Some(on) }));
+        assert_eq!(told(None, &[on]), Some(Grant { incoming: Some(over), outgoing: Some(on) }));
+        assert_eq!(told(Some((0, Some(9))), &[on]), Some(Grant { incoming: None, outgoing: Some(on) }));
+        // Nothing was agreed on of a move that is no more; or a time was, and the key is the other one's for good.
+        assert_eq!(told(Some((0, None)), &[]), Some(Grant::default()));
+        assert_eq!(told(Some((0, Some(9))), &[]), None);
+        assert_eq!(told(None, &[]), None);
     }
 }

@@ -69,6 +69,8 @@ pub struct End {
     pub until: Option<i64>,
     /// They go behind this move's fence.
     pub fence: Option<MoveId>,
+    /// Another target of the key, which differs in its path only, lives here.
+    pub shared: bool,
 }
 
 impl End {
@@ -243,7 +245,7 @@ impl Gate {
     pub(crate) fn ends(effects: &[Effect]) -> HashMap<TargetKey, End> {
         let end = |effect: &Effect| match effect {
             Effect::Gone { key, from, until, fence } => {
-                Some((*key, End { from: *from, until: *until, fence: *fence }))
+                Some((*key, End { from: *from, until: *until, fence: *fence, shared: false }))
             }
             // Fences follow from the moves that there are.
             Effect::Take(_) | Effect::Moved(_) | Effect::Open(..) | Effect::OpenAll(_) => None,

@@ -51,6 +51,9 @@ pub(super) struct GivenTarget {
     id: TargetId,
     /// Whether the series about the scrape itself are live.
     reported: bool,
+    /// Whether it exists no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     /// How many bytes its series take.
     bytes: usize,
 }
@@ -62,6 +65,8 @@ pub struct Last {
     pub cache: SeriesCache,
     /// Whether the series about the scrape itself are live.
     pub reported: bool,
+    /// Whether the target exists no more.
+    pub gone: bool,
     /// What they take.
     pub hold: Hold,
 }
@@ -71,6 +76,8 @@ pub struct Last {
 pub(crate) struct LastSeries {
     id: TargetId,
     pub(crate) reported: bool,
+    /// The target existed no more already there.
+    pub(crate) gone: bool,
     packed: Bytes,
 }
 
@@ -91,8 +98,10 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shown {
-    /// How many there are to be.
-    expected: usize,
+    /// How many there are to be that still exist. None: T has not passed, so that nobody knows.
+    expected: Option<usize>,
+    /// How many more there are to be that exist no more.
+    gone: usize,
     targets: Vec<(TargetId, Arc<Mutex<Option<Last>>>)>,
     fetched: bool,
 }
@@ -106,21 +115,28 @@ impl Given {
     /// So many targets of a key are going to be shown.
     pub(crate) fn expect(&self, key: TargetKey, targets: usize) {
         let mut inner = self.lock();
-        inner.shown.entry(key).or_default().expected = targets;
+        inner.shown.entry(key).or_default().expected = Some(targets);
         self.count(&inner);
     }
 
-    /// Whether targets of a key are going to be shown, or are.
-    pub(crate) fn is_expected(&self, key: TargetKey) -> bool {
-        self.lock().shown.get(&key).is_some_and(|shown| shown.expected > 0)
-    }
-
-    /// One more target of a key is going to be shown, or is, that exists no more.
-    pub(crate) fn expect_gone(&self, key: TargetKey) {
+    /// A target of a key exists no more, and is going to be shown, if it is not yet.
+    pub(crate) fn expect_gone(&self, key: TargetKey, id: TargetId) {
         let mut inner = self.lock();
         let shown = inner.shown.entry(key).or_default();
-        shown.expected = shown.expected.max(1);
+        if shown.expected.is_none() {
+            shown.gone += 1;
+        } else if let Some((_, last)) = shown.targets.iter().find(|(known, _)| *known == id)
+            && let Some(last) = &mut *lock_last(last)
+        {
+            last.gone = true;
+        }
         self.count(&inner);
+    }
+
+    /// Whether a target is shown.
+    pub(crate) fn is_shown(&self, key: TargetKey, id: TargetId) -> bool {
+        let is_it = |shown: &Shown| shown.targets.iter().any(|(known, _)| *known == id);
+        !self.is_idle() && self.lock().shown.get(&key).is_some_and(is_it)
     }
 
     /// Whether the series of a key have come and are not used yet.
@@ -143,6 +159,8 @@ impl Given {
         let shown = inner.shown.get_mut(&key)?;
         let at = shown.targets.iter().position(|(known, _)| *known == id)?;
         let (_, last) = shown.targets.swap_remove(at);
+        // It may have been thought to exist no more.
+        shown.gone = shown.gone.min(shown.targets.len());
         if shown.targets.is_empty() {
             inner.shown.remove(&key);
         }
@@ -165,18 +183,18 @@ impl Given {
 
     /// Whether somebody has fetched a key's series, or there are none to be fetched.
     pub(super) fn is_fetched(&self, key: TargetKey) -> bool {
-        self.lock().shown.get(&key).is_some_and(|shown| shown.fetched || shown.expected == 0)
+        self.lock().shown.get(&key).is_some_and(|shown| shown.fetched || shown.awaited() == Some(0))
     }
 
     /// Whether there are series that nobody has fetched.
     pub(super) fn is_waiting(&self) -> bool {
-        self.lock().shown.values().any(|shown| !shown.fetched && shown.expected > 0)
+        self.lock().shown.values().any(|shown| !shown.fetched && shown.awaited() != Some(0))
     }
 
     /// The answer to who asks for a key, of which T is final. Takes long where there are many series.
     pub(super) fn answer(&self, key: TargetKey, id: MoveId, until: i64) -> Result<Vec<u8>, String> {
         let targets = match self.lock().shown.get_mut(&key) {
-            Some(shown) if shown.targets.len() >= shown.expected => {
+            Some(shown) if shown.awaited().is_some_and(|awaited| shown.targets.len() >= awaited) => {
                 shown.fetched = true;
                 Some(shown.targets.clone())
             }
@@ -187,9 +205,9 @@ impl Given {
         let mut bodies = Vec::new();
         for (id, last) in targets {
             let guard = lock_last(&last);
-            let Some(Last { cache, reported, .. }) = &*guard else { continue };
+            let Some(Last { cache, reported, gone, .. }) = &*guard else { continue };
             let packed = pack(cache, until)?;
-            word.targets.push(GivenTarget { id, reported: *reported, bytes: packed.len() });
+            word.targets.push(GivenTarget { id, reported: *reported, gone: *gone, bytes: packed.len() });
             bodies.push(packed);
             if bodies.iter().map(Vec::len).sum::<usize>() > ANSWER_BYTES_MAX / 2 {
                 return Err("the target has too many series to tell".to_owned());
@@ -215,12 +233,17 @@ impl Given {
     }
 
     /// The series that a target had on the scraper before. Where that had the key's only target under another identity (a
-    /// path has changed), they are this one's.
-    pub(crate) fn take(&self, key: TargetKey, id: TargetId) -> Option<LastSeries> {
+    /// path has changed), they are this one's, if they are such as may be.
+    pub(crate) fn take(
+        &self,
+        key: TargetKey,
+        id: TargetId,
+        may_be: impl Fn(&LastSeries) -> bool,
+    ) -> Option<LastSeries> {
         let mut inner = self.lock();
         let received = inner.received.get_mut(&key)?;
         let own = received.iter().position(|series| series.id == id);
-        let at = own.or((received.len() == 1).then_some(0))?;
+        let at = own.or_else(|| matches!(&**received, [only] if may_be(only)).then_some(0))?;
         let series = received.swap_remove(at);
         if received.is_empty() {
             inner.received.remove(&key);
@@ -236,6 +259,13 @@ impl Given {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    /// How many targets there are to be; None: nobody knows yet.
+    fn awaited(&self) -> Option<usize> {
+        Some(self.expected? + self.gone)
     }
 }
 
@@ -264,11 +294,12 @@ pub(super) fn read_answer(mut answer: Bytes) -> Result<(Word, Vec<LastSeries>), 
     let word: Word = serde_json::from_slice(&head).map_err(|error| error.to_string())?;
     let mut series = Vec::new();
     let mut seen = HashSet::new();
-    for GivenTarget { id, reported, bytes } in &word.targets {
+    for GivenTarget { id, reported, gone, bytes } in &word.targets {
         if *bytes > answer.len() || !seen.insert(*id) {
             return Err("the answer is cut short".to_owned());
         }
-        series.push(LastSeries { id: *id, reported: *reported, packed: answer.split_to(*bytes) });
+        let packed = answer.split_to(*bytes);
+        series.push(LastSeries { id: *id, reported: *reported, gone: *gone, packed });
     }
     Ok((word, series))
 }

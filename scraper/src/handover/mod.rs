@@ -18,6 +18,7 @@ mod tests;
 
 pub(crate) use gate::{End, Gate, Refused};
 pub use given::Last;
+pub(crate) use given::LastSeries;
 
 pub(crate) use routes::routes;
 

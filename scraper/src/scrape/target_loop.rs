@@ -22,7 +22,7 @@ use super::http::Connection;
 use super::report::Report;
 use crate::buffers::{Buffers, Scratches};
 use crate::companions::Companions;
-use crate::handover::{End, Gate, Last, Refused};
+use crate::handover::{End, Gate, Last, LastSeries, Refused};
 use crate::labelsets::Shared;
 use crate::memory::{Full, Hold, Memory};
 use crate::observe::ScrapeMetrics;
@@ -178,6 +178,8 @@ impl TargetLoop {
             spread: environment.spread.contains(target.key),
             spread_after: None,
             connection: Connection::new(&target),
+            // One that was gone while it went to another scraper, and is back.
+            shown: environment.gate.given.is_shown(target.key, target.id),
             target,
             fetcher,
             rules,
@@ -190,7 +192,6 @@ impl TargetLoop {
             expected_bytes: SCRAPE_BYTES_MIN,
             is_steady: false,
             newest_ms: i64::MIN,
-            shown: false,
         }
     }
 
@@ -218,9 +219,12 @@ impl TargetLoop {
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
         let mut slot_ms = self.slots().next_after(done_ms);
+        if self.shown {
+            self.take_given();
+        }
         // Whether nobody is there any more to tell it anything.
         let mut alone = false;
-        loop {
+        'slots: loop {
             let due = tokio::select! {
                 () = wait_until(slot_ms) => true,
                 changed = commands.changed(), if !alone => {
@@ -235,19 +239,30 @@ impl TargetLoop {
             match command {
                 Command::Moved => return Some(self.leave(done_ms)),
                 Command::Given => {
-                    self.show();
+                    self.show(true);
                     return Some(self.leave(done_ms));
                 }
                 Command::Gone(end) => {
                     if due || end.time(slot_ms, self.newest_ms) != Some(slot_ms) {
-                        tokio::select! {
-                            () = self.wait_for_given(&end) => {}
-                            () = self.environment.stopping.wait() => return None,
+                        while self.lacks_given(&end) {
+                            tokio::select! {
+                                () = tokio::time::sleep(GIVEN_INTERVAL) => {}
+                                changed = commands.changed(), if !alone => match changed {
+                                    Ok(()) => {
+                                        commands.mark_changed();
+                                        continue 'slots;
+                                    }
+                                    Err(_) => alone = true,
+                                },
+                                () = self.environment.stopping.wait() => return None,
+                            }
                         }
                         return Some(self.finish(end, slot_ms, done_ms));
                     }
                 }
-                Command::Back { end, at_ms } if at_ms >= slot_ms => {
+                Command::Back { end, at_ms }
+                    if at_ms >= end.time(slot_ms, self.newest_ms).unwrap_or(slot_ms) =>
+                {
                     return Some(self.finish(end, slot_ms, done_ms));
                 }
                 Command::Back { .. } => {
@@ -255,7 +270,7 @@ impl TargetLoop {
                     self.environment.gate.end(self.target.key);
                     return Some(self.leave(done_ms));
                 }
-                Command::Show(_) if !due => self.show(),
+                Command::Show(_) if !due => self.show(false),
                 Command::Scrape(_) if !due => {}
                 Command::Scrape(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
@@ -266,7 +281,7 @@ impl TargetLoop {
                 Command::Show(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
                     if Box::pin(self.slot(slot_ms, refusal)).await == Err(Refused::NotOurs) {
-                        self.show();
+                        self.show(false);
                     }
                     done_ms = slot_ms;
                     slot_ms = self.slots().next_after(slot_ms);
@@ -282,23 +297,20 @@ impl TargetLoop {
         Carried { cache, reported, spread, done_ms, newest_ms }
     }
 
-    /// Waits for the series of the scraper that had the target before, where it came from there and is gone before its first scrape
-    /// here: they are told once that one's last scrape is over.
-    async fn wait_for_given(&self, end: &End) {
-        let (Some(from_ms), true) = (end.from, end.fence.is_some() && self.newest_ms == i64::MIN) else {
-            return;
-        };
-        let until_ms = from_ms.max(now_ms()) + GIVEN_MS_MAX;
-        while !self.environment.gate.given.has_received(self.target.key) && now_ms() < until_ms {
-            tokio::time::sleep(GIVEN_INTERVAL).await;
-        }
+    /// Whether the series of the scraper that had the target before are still to come, where it is gone before its first scrape here:
+    /// they are told once that one's last scrape is over.
+    fn lacks_given(&self, end: &End) -> bool {
+        let (Some(from_ms), Some(_), i64::MIN) = (end.from, end.fence, self.newest_ms) else { return false };
+        !self.environment.gate.given.has_received(self.target.key) && now_ms() < from_ms + GIVEN_MS_MAX
     }
 
     /// Writes the markers that are due at `slot_ms`, if any can be. Should the target be back, its samples come after them.
     fn finish(mut self, end: End, slot_ms: i64, done_ms: i64) -> Carried {
         let time_ms = end.time(slot_ms, self.newest_ms);
         if let Some(time_ms) = time_ms {
-            self.take_given();
+            self.take_given_if(|_| !end.shared);
+            // The series about the scrape are the other one's too.
+            self.reported &= !end.shared;
             self.end(time_ms, end.fence);
             self.newest_ms = time_ms;
         }
@@ -336,21 +348,26 @@ impl TargetLoop {
         }
     }
 
-    /// Puts the series where the next owner finds them.
-    fn show(&mut self) {
+    /// Puts the series where the next owner finds them. `gone`: the target exists no more.
+    fn show(&mut self, gone: bool) {
         if std::mem::replace(&mut self.shown, true) {
             return;
         }
         let fresh = SeriesCache::new(&self.rules, &self.environment.labels);
         let hold = std::mem::replace(&mut self.series_hold, self.environment.memory.keep());
         let cache = std::mem::replace(&mut self.cache, fresh);
-        let last = Last { cache, reported: self.reported, hold };
+        let last = Last { cache, reported: self.reported, gone, hold };
         self.environment.gate.given.show(self.target.key, self.target.id, last);
     }
 
     /// Takes the series of the scraper that had the target before, where they have come; or takes its own ones back,
     /// where they were put away for somebody who did not take the target after all.
     fn take_given(&mut self) {
+        self.take_given_if(|series| !series.gone);
+    }
+
+    /// The same. Where another target of the key had what has come, this one's may be such series.
+    fn take_given_if(&mut self, may_be: impl Fn(&LastSeries) -> bool) {
         let given = &self.environment.gate.given;
         if given.is_idle() {
             return;
@@ -360,7 +377,7 @@ impl TargetLoop {
         {
             (self.cache, self.series_hold) = (own.cache, own.hold);
         }
-        if let Some(last) = given.take(self.target.key, self.target.id) {
+        if let Some(last) = given.take(self.target.key, self.target.id, may_be) {
             match last.cache(&self.rules, &self.environment.labels) {
                 Ok(before) => {
                     self.reported |= last.reported;
