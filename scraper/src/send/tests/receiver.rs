@@ -24,20 +24,30 @@ pub(crate) struct Received {
 impl Received {
     /// Every sample: its metric name and time.
     pub(crate) fn samples(&self) -> Vec<(String, i64)> {
+        self.samples_of_series().into_iter().map(|(_, name, time)| (name, time)).collect()
+    }
+
+    /// The same, with all labels of its series before them, as they are by either version.
+    fn samples_of_series(&self) -> Vec<(String, String, i64)> {
         if self.is_v2() {
             let series = self.decoded_v2.timeseries.iter();
             return series
                 .flat_map(|series| {
-                    let name = &self.decoded_v2.symbols[series.labels_refs[1] as usize];
-                    series.samples.iter().map(|sample| (name.clone(), sample.timestamp))
+                    let refs = series.labels_refs.iter();
+                    let labels: Vec<&String> =
+                        refs.map(|number| &self.decoded_v2.symbols[*number as usize]).collect();
+                    let (all, name) = (format!("{labels:?}"), labels[1].clone());
+                    series.samples.iter().map(move |sample| (all.clone(), name.clone(), sample.timestamp))
                 })
                 .collect();
         }
         let series = self.decoded.timeseries.iter();
         series
             .flat_map(|series| {
-                let name = series.labels[0].value.clone();
-                series.samples.iter().map(move |sample| (name.clone(), sample.timestamp))
+                let labels = series.labels.iter();
+                let labels: Vec<&String> = labels.flat_map(|label| [&label.name, &label.value]).collect();
+                let (all, name) = (format!("{labels:?}"), labels[1].clone());
+                series.samples.iter().map(move |sample| (all.clone(), name.clone(), sample.timestamp))
             })
             .collect()
     }
@@ -98,6 +108,8 @@ struct State {
     script: Script,
     received: Vec<Received>,
     stored: Stored,
+    /// The time of the newest sample of each series, by all its labels.
+    last: BTreeMap<String, i64>,
     /// The newest sample of each series, where some of a request may be stored: its time and its value.
     newest: BTreeMap<String, (i64, u64)>,
 }
@@ -113,8 +125,8 @@ impl Receiver {
         listener: TcpListener,
         script: impl FnMut(usize, &Received) -> Action + Send + 'static,
     ) -> Self {
-        let (received, stored, newest) = Default::default();
-        let state = State { script: Box::new(script), received, stored, newest };
+        let (received, stored, last, newest) = Default::default();
+        let state = State { script: Box::new(script), received, stored, last, newest };
         let receiver = Self {
             url: format!("http://{}/api/v1/write", listener.local_addr().unwrap()),
             state: Arc::new(Mutex::new(state)),
@@ -212,18 +224,26 @@ impl Receiver {
 
 impl State {
     fn store(&mut self, request: &Received) -> Result<(), &'static str> {
-        let mut stored = self.stored.clone();
-        for (name, time) in request.samples() {
-            let times = stored.entry(name).or_default();
-            match times.last() {
-                Some(last) if *last > time => return Err("out of order sample"),
-                // The same sample again is no change.
-                Some(last) if *last == time => {}
-                _ => times.push(time),
+        let before = (self.stored.clone(), self.last.clone());
+        for (series, name, time) in request.samples_of_series() {
+            if !self.take(series, name, time) {
+                // All of it or nothing.
+                (self.stored, self.last) = before;
+                return Err("out of order sample");
             }
         }
-        self.stored = stored;
         Ok(())
+    }
+
+    /// Stores a sample. False: one of its series that is newer is stored.
+    fn take(&mut self, series: String, name: String, time: i64) -> bool {
+        let last = self.last.entry(series).or_insert(i64::MIN);
+        // The same sample again is no change.
+        if time > *last {
+            *last = time;
+            self.stored.entry(name).or_default().push(time);
+        }
+        time >= *last
     }
 
     /// Stores what can be stored, as Mimir and Cortex do with 1.0, and says why the first of the rest cannot.
@@ -269,17 +289,12 @@ impl State {
     /// Stores what can be stored, as Prometheus does with 2.0. How much that is, and a line for each sample that is refused.
     fn store_v2(&mut self, request: &Received) -> (usize, String) {
         let (mut written, mut refused) = (0, String::new());
-        for (name, time) in request.samples() {
-            let times = self.stored.entry(name.clone()).or_default();
-            match times.last() {
-                Some(last) if *last > time => {
-                    refused.push_str(&format!("out of order sample for series {{__name__=\"{name}\"}}\n"));
-                    continue;
-                }
-                Some(last) if *last == time => {}
-                _ => times.push(time),
+        for (series, name, time) in request.samples_of_series() {
+            if self.take(series, name.clone(), time) {
+                written += 1;
+            } else {
+                refused.push_str(&format!("out of order sample for series {{__name__=\"{name}\"}}\n"));
             }
-            written += 1;
         }
         (written, refused)
     }
