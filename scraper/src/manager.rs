@@ -136,8 +136,12 @@ impl Manager {
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
         let mut took: HashMap<String, Duration> = HashMap::new();
+        let comes = |change: &Change| match change {
+            Change::Take { target, .. } => self.held.key(target.id),
+            Change::Moved(_) | Change::Gone(_) => None,
+        };
         let succeeded: HashSet<TargetKey> = match self.environment.gate.with(|member| member.is_moving()) {
-            true => changes.iter().filter_map(Change::key).collect(),
+            true => changes.iter().filter_map(comes).collect(),
             false => HashSet::new(),
         };
         for change in changes {

@@ -236,7 +236,7 @@ fn a_key_that_returns_under_a_new_leader_comes_from_the_one_that_ended_it() {
     // It restarts as well, with what it saved.
     let now_ms = fleet.now_ms;
     let a = fleet.member("a");
-    a.note_grants();
+    a.promise(2);
     let saved = a.unsaved().unwrap();
     *a = Member::restored(name("a"), MemberOptions::default(), 2, saved, now_ms);
     fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);

@@ -32,16 +32,6 @@ pub struct JobTerms {
     pub refusal: Option<String>,
 }
 
-impl Change {
-    /// The key of a target that comes.
-    pub(crate) fn key(&self) -> Option<TargetKey> {
-        match self {
-            Self::Take { job, target } => Some(TargetKey::new(job, &target.labels)),
-            Self::Moved(_) | Self::Gone(_) => None,
-        }
-    }
-}
-
 /// What an answer changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
@@ -106,6 +96,12 @@ impl Held {
         };
         let is_given = |target: &HeldTarget| self.keys.get(&target.key).is_some_and(|key| key.given);
         self.targets.iter().filter(|(_, target)| !is_given(target)).map(assigned).collect()
+    }
+
+    /// The key of a target that is held.
+    #[must_use]
+    pub fn key(&self, id: TargetId) -> Option<TargetKey> {
+        Some(self.targets.get(&id)?.key)
     }
 
     /// Whether a target is held.

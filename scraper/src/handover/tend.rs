@@ -78,7 +78,7 @@ impl Scraper {
             }
             self.count_moves();
             gate.with(|member| {
-                let held = |key: TargetKey| member.grant_of(key).is_some() || member.has_ended(key);
+                let held = |key: TargetKey| member.grant_of(key).is_some() || member.ended_by(key).is_some();
                 gate.given.retain(|key| member.gives(key).is_some(), held);
             });
             tokio::time::sleep(INTERVAL).await;

@@ -224,7 +224,7 @@ impl TargetLoop {
         }
         // Whether nobody is there any more to tell it anything.
         let mut alone = false;
-        'slots: loop {
+        loop {
             let due = tokio::select! {
                 () = wait_until(slot_ms) => true,
                 changed = commands.changed(), if !alone => {
@@ -244,18 +244,8 @@ impl TargetLoop {
                 }
                 Command::Gone(end) => {
                     if due || end.time(slot_ms, self.newest_ms) != Some(slot_ms) {
-                        while self.lacks_given(&end) {
-                            tokio::select! {
-                                () = tokio::time::sleep(GIVEN_INTERVAL) => {}
-                                changed = commands.changed(), if !alone => match changed {
-                                    Ok(()) => {
-                                        commands.mark_changed();
-                                        continue 'slots;
-                                    }
-                                    Err(_) => alone = true,
-                                },
-                                () = self.environment.stopping.wait() => return None,
-                            }
+                        if !Box::pin(self.wait_for_given(&end, &mut commands)).await {
+                            continue;
                         }
                         return Some(self.finish(end, slot_ms, done_ms));
                     }
@@ -302,6 +292,21 @@ impl TargetLoop {
     fn lacks_given(&self, end: &End) -> bool {
         let (Some(from_ms), Some(_), i64::MIN) = (end.from, end.fence, self.newest_ms) else { return false };
         !self.environment.gate.given.has_received(self.target.key) && now_ms() < from_ms + GIVEN_MS_MAX
+    }
+
+    /// Waits until they have come, or as long as may be. False: it was told something else meanwhile, or everything stops.
+    async fn wait_for_given(&self, end: &End, commands: &mut watch::Receiver<Command>) -> bool {
+        while self.lacks_given(end) {
+            tokio::select! {
+                () = tokio::time::sleep(GIVEN_INTERVAL) => {}
+                Ok(()) = commands.changed() => {
+                    commands.mark_changed();
+                    return false;
+                }
+                () = self.environment.stopping.wait() => return false,
+            }
+        }
+        true
     }
 
     /// Writes the markers that are due at `slot_ms`, if any can be. Should the target be back, its samples come after them.

@@ -154,7 +154,7 @@ impl Member {
     }
 
     /// What is granted, or a move, has changed.
-    pub(in crate::handover) fn note_grants(&mut self) {
+    pub(super) fn note_grants(&mut self) {
         (self.unsaved, self.unsaved_grants, self.cannot_save) = (true, true, false);
     }
 

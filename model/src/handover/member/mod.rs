@@ -316,15 +316,13 @@ impl Member {
     /// Keys that were ended here while they came by a move that is not done, with that move: their markers are of series that the giver
     /// knows.
     pub fn ended(&self) -> impl Iterator<Item = (TargetKey, MoveId)> {
-        let ended = self.ended.iter().filter_map(|(key, ended)| Some((*key, ended.fence?)));
-        ended.filter(|(_, id)| self.moves.contains_key(id))
+        self.ended.keys().filter_map(|key| Some((*key, self.ended_by(*key)?)))
     }
 
-    /// Whether a key is one of [`Member::ended`].
+    /// The move of a key that is one of [`Member::ended`].
     #[must_use]
-    pub fn has_ended(&self, key: TargetKey) -> bool {
-        let fence = self.ended.get(&key).and_then(|ended| ended.fence);
-        fence.is_some_and(|id| self.moves.contains_key(&id))
+    pub fn ended_by(&self, key: TargetKey) -> Option<MoveId> {
+        self.ended.get(&key)?.fence.filter(|id| self.moves.contains_key(id))
     }
 
     /// Everything from before the move's T is sent to a destination; with `all`, to every one that there is.

@@ -22,6 +22,15 @@ async fn change_owner(a: &Node, b: &Node, target: &promring_model::target::Targe
     at
 }
 
+/// Both of them, while the target that the first has scraped goes to the second; and T.
+async fn on_the_move(scene: &Scene) -> (Node, Node, i64) {
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(&scene.target, Grant::default())], &[]);
+    until("a scrapes", || samples(&scene.receiver, "x").len() >= 2).await;
+    let at = change_owner(&a, &b, &scene.target).await;
+    (a, b, at)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_slot_is_scraped_once_and_only_what_vanished_at_the_cut_over_is_marked() {
     let scene = Scene::start("stays 1\nvanishes 1\n").await;
@@ -162,10 +171,7 @@ async fn a_taker_that_no_allocator_answers_asks_the_giver_and_nobody_else_is_tol
 async fn a_target_that_is_gone_while_it_moves_is_marked_by_whoever_has_it() {
     let scene = Scene::start("x 1\n").await;
     let Scene { receiver, target, .. } = &scene;
-    let (a, b) = scene.two_nodes().await;
-    a.told(1, &[(target, Grant::default())], &[]);
-    until("a scrapes", || samples(receiver, "x").len() >= 2).await;
-    let at = change_owner(&a, &b, target).await;
+    let (a, b, at) = on_the_move(&scene).await;
     until_time(at + 3 * INTERVAL_MS).await;
     a.reports("all is sent", |report| report.all_sent).await;
     b.told_all(4, &[], &[(M, terms(&a, &b, Some(at), true, true))], &[target]);
@@ -182,10 +188,7 @@ async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there()
     for after_ms in [-150, 100] {
         let scene = Scene::start("x 1\n").await;
         let Scene { receiver, target, .. } = &scene;
-        let (a, b) = scene.two_nodes().await;
-        a.told(1, &[(target, Grant::default())], &[]);
-        until("a scrapes", || samples(receiver, "x").len() >= 2).await;
-        let at = change_owner(&a, &b, target).await;
+        let (a, b, at) = on_the_move(&scene).await;
         until_time(at + after_ms).await;
         // Markers are the taker's business by now.
         a.told(4, &[], &[(M, terms(&a, &b, Some(at), true, false))]);
