@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use promring_model::handover::MoveId;
 use promring_model::target::{Target, TargetId, TargetKey};
 use promring_net::clock::now_ms;
 
@@ -35,13 +36,14 @@ impl Leaving {
         });
     }
 
-    /// The loop of a target of this key that the new one is to wait for, and what it can use of what that had. With `calls_off` no
-    /// markers are written where the target was just gone and their slot has not come, nor are they where the target was to end at a T
-    /// that has not come; otherwise the new one begins after them.
+    /// The loop of a target of this key that the new one is to wait for, and what it can use of what that had. `incoming` is the move by
+    /// which the new one comes. No markers are written where their slot has not come: it will be scraped, by who was to mark, or, where
+    /// the target was to end at a T that has not come, by who has it until then. A target that comes by a move of its own begins after
+    /// the markers, as nobody here knows from when on.
     pub(crate) fn succeed(
         &mut self,
         key: TargetKey,
-        calls_off: bool,
+        incoming: Option<MoveId>,
         is_it: impl Fn(TargetId) -> bool,
     ) -> Option<(Task, Keep)> {
         let leavers = self.0.get_mut(&key)?;
@@ -53,7 +55,8 @@ impl Leaving {
         running.commands.send_if_modified(|command| {
             let Command::Gone(end) = *command else { return false };
             let at_ms = now_ms();
-            let is_called_off = calls_off && end.is_plain() || end.from.is_some_and(|from| from > at_ms);
+            let is_the_move = incoming.is_none() || incoming == end.fence;
+            let is_called_off = is_the_move || end.from.is_some_and(|from| from > at_ms);
             if is_called_off {
                 *command = Command::Back { end, at_ms };
             }

@@ -296,11 +296,9 @@ impl Manager {
         grant: Grant,
         left: &mut HashMap<TargetKey, Task>,
     ) -> Option<(Task, Keep)> {
-        // What comes from another scraper begins at T only.
-        let calls_off = grant.incoming.is_none();
-        let own = self.leaving.succeed(target.key, calls_off, |id| id == target.id);
+        let own = self.leaving.succeed(target.key, grant.incoming, |id| id == target.id);
         own.or_else(|| Some((left.remove(&target.key)?, Keep::Everything)))
-            .or_else(|| self.leaving.succeed(target.key, calls_off, |id| !self.held.holds(id)))
+            .or_else(|| self.leaving.succeed(target.key, grant.incoming, |id| !self.held.holds(id)))
     }
 
     /// Starts the loop of a target. Where another one had its series, the new one waits for its end.

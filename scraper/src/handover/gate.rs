@@ -74,11 +74,6 @@ pub struct End {
 }
 
 impl End {
-    /// Whether the target is just gone, and its key on no way from one scraper to another.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.until.is_none() && self.fence.is_none()
-    }
-
     /// When the markers are due, and their time, where the next slot would be at `slot_ms` and the newest sample is of
     /// `newest_ms`; None: none can be written.
     pub(crate) fn time(&self, slot_ms: i64, newest_ms: i64) -> Option<i64> {

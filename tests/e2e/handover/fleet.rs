@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use promring_cluster::Host;
 use promring_model::config::load;
+use promring_model::labels::Labels;
 use promring_net::clock::now_ms;
 use promring_net::files::Disk;
-use promring_testkit::audit::Report;
+use promring_testkit::audit::{Absence, Report};
 use promring_testkit::exporter::{Fleet as Exporters, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use rustix::process::Signal;
@@ -76,6 +77,8 @@ pub struct Fleet {
     allocator: Process,
     pub allocator_url: String,
     scrapers: BTreeMap<usize, Scraper>,
+    /// Addresses of targets that discovery has dropped.
+    dropped: BTreeSet<String>,
     /// How often a process was started, for the names of logs.
     starts: usize,
 }
@@ -88,7 +91,7 @@ impl Fleet {
             FleetOptions { targets: setup.targets, series: Some(SERIES), ..FleetOptions::default() };
         let exporters = Exporters::start(options).await.unwrap();
         let receiver = Receiver::start("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        std::fs::write(dir.path().join("targets.json"), exporters.file_sd_json()).unwrap();
+        replace(&dir.path().join("targets.json"), &exporters.file_sd_json());
         let config = dir.path().join("prometheus.yml");
         write_config(&config, &setup, setup.scrapers, &receiver);
         let job = load(&config, &Disk).config.unwrap().scrape_configs[0].clone();
@@ -106,6 +109,7 @@ impl Fleet {
             allocator,
             allocator_url: format!("http://{listen}"),
             scrapers: BTreeMap::new(),
+            dropped: BTreeSet::new(),
             starts: 0,
         };
         for number in 0..count {
@@ -149,6 +153,23 @@ impl Fleet {
     /// Says how many scrapers there are to be.
     pub fn want(&self, scrapers: usize) {
         write_config(&self.config, &self.setup, scrapers, &self.receiver);
+    }
+
+    /// Takes targets out of what is discovered, for good. Their series are to end within `settle_ms`, with markers.
+    pub fn drop_targets(&mut self, addresses: impl IntoIterator<Item = String>, settle_ms: i64) {
+        let absence = Absence::removed(now_ms(), settle_ms);
+        for address in addresses {
+            let mut audit = self.receiver.audit();
+            let target = audit.find_target(&Labels::from_pairs([("instance", address.clone())])).unwrap();
+            audit.expect_absence(target, absence);
+            self.dropped.insert(address);
+        }
+        let mut groups: Vec<serde_json::Value> =
+            serde_json::from_str(&self.exporters.file_sd_json()).unwrap();
+        for targets in groups.iter_mut().filter_map(|group| group["targets"].as_array_mut()) {
+            targets.retain(|target| !self.dropped.contains(target.as_str().unwrap()));
+        }
+        replace(&self.dir.path().join("targets.json"), &serde_json::to_string(&groups).unwrap());
     }
 
     /// Changes the number of scrapers as a StatefulSet does: new ones are started, those with the highest ordinals
@@ -236,7 +257,9 @@ impl Fleet {
             }
             let owners = self.owners().await?;
             let having: BTreeSet<String> = owners.values().cloned().collect();
-            (owners.len() == self.setup.targets && having == *names && self.as_told(&owners).await?)
+            (owners.len() == self.setup.targets - self.dropped.len()
+                && having == *names
+                && self.as_told(&owners).await?)
                 .then_some(owners)
         })
         .await
@@ -332,7 +355,11 @@ scraper: {{heartbeat: 500ms, {scraper}}}
 ",
         receiver.write_url()
     );
-    // As an editor that writes carefully does it.
+    replace(path, &text);
+}
+
+/// Writes a file as an editor that writes carefully does it.
+fn replace(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(&new, path).unwrap();

@@ -1,7 +1,8 @@
 //! Talks to the allocator: long polls for the assignment, reports.
 //!
 //! Of two allocators one leads; the other one redirects to it. Redirects are followed here, with the same credentials and to
-//! allocators of the same Service alone, and the leader is asked directly from then on, until it does not answer.
+//! allocators of the same Service alone, and the leader is asked directly from then on, until it does not answer; so is a peer that
+//! answers where the first allocator does not.
 
 mod access;
 
@@ -51,7 +52,7 @@ pub struct AllocatorClient {
     scrapers: HttpClient,
     access: AllocatorAccess,
     scraper: String,
-    /// Where redirects led.
+    /// Who answered last, where that is not the first to be asked.
     leader: Arc<Mutex<Option<Url>>>,
 }
 
@@ -202,6 +203,10 @@ impl AllocatorClient {
                 }
             };
             if response.status() != StatusCode::TEMPORARY_REDIRECT {
+                // Where the first one is lost without a word, nobody waits for it again.
+                if !lost && base != self.access.url {
+                    *self.leader() = Some(base);
+                }
                 return Ok(response);
             }
             *self.leader() = None;

@@ -1,6 +1,7 @@
 //! Against allocators on sockets that answer, redirect, or do not lead.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -133,6 +134,35 @@ async fn a_leader_that_is_gone_is_forgotten() {
     assert!(client.report(&Report::default()).await.is_err());
     follower.plays(Role::Leads);
     assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
+}
+
+#[tokio::test]
+async fn while_the_first_allocator_does_not_answer_its_peer_is_asked_first() {
+    let lost = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", lost.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while lost.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let leader = Allocator::start(Role::Leads).await;
+    let access = AllocatorAccess {
+        peers: vec![leader.address.to_string()],
+        ..AllocatorAccess::plain(url.parse().unwrap())
+    };
+    let client = AllocatorClient::new(access, "scraper-0").unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
+    }
+    assert_eq!((asked.load(Ordering::Relaxed), leader.seen().len()), (1, 3));
+    leader.plays(Role::Waits);
+    client.report(&Report::default()).await.unwrap_err();
+    assert_eq!((asked.load(Ordering::Relaxed), leader.seen().len()), (1, 1));
+    leader.plays(Role::Leads);
+    assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
+    assert_eq!((asked.load(Ordering::Relaxed), leader.seen().len()), (2, 1));
 }
 
 #[tokio::test]

@@ -171,8 +171,9 @@ async fn one_that_is_back_after_the_slot_of_its_markers_goes_on_with_the_next_sl
     }
 }
 
-#[tokio::test]
-async fn one_that_is_gone_behind_a_fence_is_marked_there_and_goes_on_after_that() {
+/// A scraper that has the target by a move, and two scrapes of it behind the fence, which opens when the target is back as granted;
+/// and whether that was before its next slot.
+async fn flapped_behind_a_fence(waits: bool) -> (Scene, Node, bool) {
     let scene = Scene::start("x 1\n").await;
     let Scene { receiver, target, .. } = &scene;
     let (a, b) = scene.two_nodes().await;
@@ -181,17 +182,70 @@ async fn one_that_is_gone_behind_a_fence_is_marked_there_and_goes_on_after_that(
     let moves = [(M, terms(&a, &b, Some(slot_after(target, 100)), true, false))];
     b.told(3, &[(target, incoming())], &moves);
     until("two scrapes are behind the fence", || b.scraper.queues()[0].samples >= 12).await;
-    after_a_slot(target).await;
+    let next = after_a_slot(target).await;
     b.told_all(4, &[], &moves, &[target]);
-    b.told(5, &[(target, GRANT)], &[]);
-    until("the marker", || !markers(&samples(receiver, "x")).is_empty()).await;
-    scraped(receiver, 3).await;
+    if waits {
+        until_time(next + 20).await;
+    }
+    // Still by its move, and then as its own.
+    b.told(5, &[(target, incoming())], &moves);
+    let is_before = now_ms() < next;
+    b.told(6, &[(target, GRANT)], &[]);
+    scraped(receiver, 4).await;
+    (scene, b, is_before)
+}
+
+#[tokio::test]
+async fn one_that_was_gone_behind_a_fence_loses_no_slot_before_which_it_is_back() {
+    let attempt = async || {
+        let (scene, node, is_before) = flapped_behind_a_fence(false).await;
+        is_before.then_some((scene, node))
+    };
+    let (Scene { receiver, target, .. }, b) = within_a_slot(attempt).await;
     for name in ["x", "up"] {
-        let samples = samples(receiver, name);
+        let samples = samples(&receiver, name);
+        assert!(markers(&samples).is_empty(), "{samples:?}");
+        assert_every_slot_once(&target, &samples);
+    }
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_back_later_is_marked_behind_the_fence_and_goes_on_after_that() {
+    let (Scene { receiver, .. }, b, is_before) = flapped_behind_a_fence(true).await;
+    assert!(!is_before);
+    until("the marker", || !markers(&samples(&receiver, "x")).is_empty()).await;
+    scraped(&receiver, 3).await;
+    for name in ["x", "up"] {
+        let samples = samples(&receiver, name);
         assert_eq!(markers(&samples).len(), 1, "{samples:?}");
         assert!(samples.is_sorted_by(|one, next| one.0 < next.0), "{samples:?}");
         assert!(!samples.last().unwrap().1);
     }
+    b.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_is_given_away_and_back_before_its_end_is_as_if_it_had_never_been_away() {
+    let attempt = async || {
+        let scene = Scene::start("x 1\n").await;
+        let a = scraping(&scene).await;
+        let Scene { target, .. } = &scene;
+        let (given, next) = (Grant { incoming: None, outgoing: Some(M) }, after_a_slot(target).await);
+        let b = Node::start("b", &scene.config).await;
+        let moves = [(M, terms(&a, &b, Some(now_ms() + 60_000), false, false))];
+        a.told(2, &[(target, given)], &moves);
+        a.told_all(3, &[], &moves, &[target]);
+        a_moment().await;
+        a.told(4, &[(target, given)], &moves);
+        (now_ms() < next).then_some((scene, a, b))
+    };
+    let (scene, a, b) = within_a_slot(attempt).await;
+    scraped(&scene.receiver, 3).await;
+    let samples = samples(&scene.receiver, "x");
+    assert!(markers(&samples).is_empty(), "{samples:?}");
+    assert_every_slot_once(&scene.target, &samples);
+    a.stop().await;
     b.stop().await;
 }
 
