@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior};
 
-use super::ASIDE_PAUSE;
 use super::answer::{Answer, Reason, Refusal};
 use super::apart::Why;
 use super::backoff::Backoff;
@@ -39,8 +37,8 @@ pub(super) struct LaneSender {
     pub(super) gatherer: Gatherer,
     /// Where what is known to be refused is put aside.
     pub(super) queue: Arc<Queue>,
-    /// Set where the lane is one of those aside: each request waits for its turn.
-    pace: Option<Interval>,
+    /// The lane is one of those aside.
+    is_aside: bool,
 }
 
 /// What became of a request, or of a piece of one.
@@ -107,17 +105,13 @@ impl LaneSender {
         reader: LaneReader,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        let pace = queue.is_aside(reader.lane()).then(|| {
-            let mut pace = tokio::time::interval(ASIDE_PAUSE);
-            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            pace
-        });
-        Self { link, reader, phase, gatherer: Gatherer::default(), queue, pace }
+        let is_aside = queue.is_aside(reader.lane());
+        Self { link, reader, phase, gatherer: Gatherer::default(), queue, is_aside }
     }
 
     /// Whether the lane holds what was refused before.
     pub(super) fn is_aside(&self) -> bool {
-        self.pace.is_some()
+        self.is_aside
     }
 
     /// Sends until the lane is retired or the sender is to end.
@@ -133,9 +127,9 @@ impl LaneSender {
             }
             let now = Instant::now();
             let bytes_max = self.link.body_size.joined_max(now);
-            // A receiver of 1.0 that stores some of a request that it refuses makes a request of several samples a series fall
-            // apart to single ones (`stored_in_part`). Where one new series is refused there may be more.
-            let in_doubt = !self.link.speaks_v2() && self.link.refused_series.is_in_doubt(now);
+            // Of a request of several samples a series each is asked for alone, and a receiver of 1.0 that stores some of what it
+            // refuses makes all of it fall apart (`stored_in_part`). Where one new series is refused there may be more.
+            let in_doubt = self.link.refused_series.is_in_doubt(now);
             let samples_max = if in_doubt || self.is_aside() { 0 } else { samples_max };
             if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.deliver(request).await == Next::End {
@@ -228,11 +222,14 @@ impl LaneSender {
 
     /// Waits until it may ask, if the lane is one of those aside. False: the sender is to end.
     pub(super) async fn has_turn(&mut self) -> bool {
-        let Some(pace) = &mut self.pace else { return true };
+        if !self.is_aside {
+            return true;
+        }
+        let turn = self.link.pace.turn(tokio::time::Instant::now());
         tokio::select! {
             biased;
             () = reached(&mut self.phase, Phase::Yield) => false,
-            _ = pace.tick() => true,
+            () = tokio::time::sleep_until(turn) => true,
         }
     }
 

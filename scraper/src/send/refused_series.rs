@@ -1,4 +1,4 @@
-//! Series that a receiver refused alone, for what they are and not for a sample's time: what has come to that more than once
+//! Series that a receiver refused alone, for what they are or for their samples' times: what has come to that more than once
 //! is put aside, and not taken apart for it again and again (docs/adr/0019). Nothing is hashed as long as nothing was refused.
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +20,10 @@ const REFUSED_MAX: u8 = 2;
 /// What follows of a series that is taken again goes aside as long as older samples of it are there, but no longer than this: behind
 /// very much that is refused these may wait for long.
 const KEPT_MAX: Duration = Duration::from_secs(300);
+
+/// A series that is refused for its samples' times and was not asked for so long, as very much lies aside before it, is asked for
+/// in its lane again: only a newer sample shows that its times are right now, and the older ones would not be taken any more.
+const LATE_MAX: Duration = Duration::from_secs(300);
 
 /// Whether a series that was refused once is refused again is waited for so long: twice the minute that is the longest usual time
 /// between two of its samples.
@@ -44,6 +48,10 @@ struct Known {
     refused: u8,
     /// When it was in a refused request last.
     seen: Instant,
+    /// When it was refused alone last.
+    asked: Instant,
+    /// That was for a sample's time.
+    late: bool,
     /// The newest record aside that has samples of it.
     aside: Option<Aside>,
     /// Since when it is taken, though it may have older samples aside.
@@ -65,18 +73,27 @@ pub(super) struct Sorted {
 }
 
 impl RefusedSeries {
-    /// A series was refused alone; `aside`: and had been more than once before.
-    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) {
-        let Some(series) = series_of(unit) else { return };
+    /// A series was refused alone for what it is; `aside`: and had been more than once before. Whether it is to go aside from now on.
+    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) -> bool {
+        series_of(unit).is_some_and(|series| self.lock().refused(series, aside, false, now))
+    }
+
+    /// A series was refused alone for a sample's time, of which no copy was sent before. Whether it is to go aside from now on.
+    pub(super) fn remember_late(&self, unit: &Unit, now: Instant) -> bool {
+        series_of(unit).is_some_and(|series| self.remember_late_series(series, now))
+    }
+
+    /// The same of a series by its hash.
+    pub(super) fn remember_late_series(&self, series: u64, now: Instant) -> bool {
+        self.lock().refused(series, false, true, now)
+    }
+
+    /// The same where it lies aside. What nothing is known of is not known by this: its newer samples may be taken since long.
+    pub(super) fn remember_late_aside(&self, unit: &Unit, now: Instant) {
         let mut all = self.lock();
-        let Some(known) = all.known(series, now) else { return };
-        let before = known.refused;
-        known.refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
-        (known.seen, known.taken) = (now, None);
-        let (was_once, is_once) = (before == 1, known.refused == 1);
-        all.once = all.once + usize::from(is_once) - usize::from(was_once);
-        if is_once {
-            all.once_since = Some(now);
+        let known = series_of(unit).and_then(|series| all.series.get_mut(&series));
+        if let Some(known) = known.filter(|known| known.refused > 0) {
+            known.asked = now;
         }
     }
 
@@ -128,6 +145,7 @@ impl RefusedSeries {
     /// Sorts the units of a request by what is known of their series. `waits` tells of a record aside whether it does so yet.
     pub(super) fn sort(&self, units: Vec<Unit>, now: Instant, waits: impl Fn(Aside) -> bool) -> Sorted {
         let mut all = self.lock();
+        let all = &mut *all;
         if all.series.is_empty() {
             return Sorted { unknown: units, ..Sorted::default() };
         }
@@ -141,6 +159,11 @@ impl RefusedSeries {
             };
             let Some(known) = all.series.get_mut(&series) else { continue };
             known.seen = now;
+            if known.is_forlorn(now) {
+                (known.refused, known.aside) = (1, None);
+                all.once += 1;
+                all.once_since = Some(now);
+            }
             let is_kept = |known: &Known| {
                 let long = known.taken.is_some_and(|taken| now.saturating_duration_since(taken) >= KEPT_MAX);
                 !long && known.aside.is_some_and(&waits)
@@ -187,7 +210,29 @@ impl RefusedSeries {
     }
 }
 
+impl Known {
+    /// Whether nobody would find out by what lies aside of it that it is taken.
+    fn is_forlorn(&self, now: Instant) -> bool {
+        self.late && self.refused >= REFUSED_MAX && now.saturating_duration_since(self.asked) >= LATE_MAX
+    }
+}
+
 impl All {
+    /// A series was refused alone. Whether it goes aside from now on.
+    fn refused(&mut self, series: u64, aside: bool, late: bool, now: Instant) -> bool {
+        let Some(known) = self.known(series, now) else { return false };
+        let before = known.refused;
+        let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
+        known.refused = refused;
+        (known.seen, known.asked, known.late, known.taken) = (now, now, late, None);
+        let (was_once, is_once) = (before == 1, refused == 1);
+        self.once = self.once + usize::from(is_once) - usize::from(was_once);
+        if is_once {
+            self.once_since = Some(now);
+        }
+        refused >= REFUSED_MAX
+    }
+
     /// What is known of a series, which is nothing at first. None: there is no room for more.
     fn known(&mut self, series: u64, now: Instant) -> Option<&mut Known> {
         if !self.series.contains_key(&series) && self.series.len() >= SERIES_MAX {
@@ -197,7 +242,7 @@ impl All {
                 return None;
             }
         }
-        let new = Known { refused: 0, seen: now, aside: None, taken: None };
+        let new = Known { refused: 0, seen: now, asked: now, late: false, aside: None, taken: None };
         Some(self.series.entry(series).or_insert(new))
     }
 }
@@ -230,7 +275,9 @@ mod tests {
     }
 
     fn refuse(series: &RefusedSeries, names: &[&str], now: Instant) {
-        units(names).iter().for_each(|unit| series.remember(unit, false, now));
+        for unit in units(names) {
+            series.remember(&unit, false, now);
+        }
     }
 
     /// As a lane sorts, where nothing lies aside.
