@@ -126,6 +126,8 @@ impl LaneSender {
         match why {
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest),
             Why::Aside => {
+                let place = (self.reader.lane(), request.upto);
+                whole.units = self.link.refused_series.unsent(whole.units, place);
                 // Most of it was in such a piece when it was put aside.
                 whole.rejected = true;
                 rest.in_part.rejected(&whole.units);

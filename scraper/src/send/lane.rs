@@ -39,6 +39,10 @@ pub(super) struct LaneSender {
     pub(super) queue: Arc<Queue>,
     /// The lane is one of those aside.
     is_aside: bool,
+    /// Up to here an earlier sender may have sent what lies aside.
+    pub(super) resumed_upto: u64,
+    /// Before this what is taken again is not looked for.
+    pub(super) sweep_from: Option<Instant>,
 }
 
 /// What became of a request, or of a piece of one.
@@ -106,7 +110,9 @@ impl LaneSender {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let is_aside = queue.is_aside(reader.lane());
-        Self { link, reader, phase, gatherer: Gatherer::default(), queue, is_aside }
+        let gatherer = Gatherer { never_joins: is_aside, ..Gatherer::default() };
+        let resumed_upto = reader.in_flight().filter(|_| is_aside).unwrap_or(0);
+        Self { link, reader, phase, gatherer, queue, is_aside, resumed_upto, sweep_from: None }
     }
 
     /// Whether the lane holds what was refused before.
@@ -131,7 +137,14 @@ impl LaneSender {
             // refuses makes all of it fall apart (`stored_in_part`). Where one new series is refused there may be more.
             let in_doubt = self.link.refused_series.is_in_doubt(now);
             let samples_max = if in_doubt || self.is_aside() { 0 } else { samples_max };
-            if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
+            if self.is_aside() {
+                self.sweep().await;
+            }
+            if let Some(mut request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
+                if self.is_aside() {
+                    // What is marked as in flight may be what was sent ahead.
+                    request.maybe_stored &= request.was_put_aside_so || request.upto <= self.resumed_upto;
+                }
                 if self.deliver(request).await == Next::End {
                     return;
                 }
@@ -169,10 +182,13 @@ impl LaneSender {
     }
 
     async fn deliver_once(&mut self, request: &mut Request) -> Next {
-        self.reader.mark(request.upto);
         if self.is_aside() {
+            if self.reader.in_flight().is_none_or(|marked| marked < request.upto) {
+                self.reader.mark(request.upto);
+            }
             return self.deliver_pieces(request, Why::Aside).await;
         }
+        self.reader.mark(request.upto);
         if request.encoding == Encoding::V2 && self.link.lacks_v2() {
             return self.deliver_pieces(request, Why::NoV2).await;
         }

@@ -20,6 +20,7 @@ mod piece;
 mod refused_series;
 mod shown;
 mod stored_in_part;
+mod sweep;
 mod units;
 mod versions;
 mod written;
