@@ -38,10 +38,15 @@ pub(super) struct Gatherer {
     /// Records up to this sequence number go alone.
     alone_upto: u64,
     /// Each goes alone, what was in flight included.
-    pub(super) never_joins: bool,
+    never_joins: bool,
 }
 
 impl Gatherer {
+    /// One that joins nothing, what was in flight included.
+    pub(super) fn of_single_records() -> Self {
+        Self { never_joins: true, ..Self::default() }
+    }
+
     /// The next request; None: the lane has no record now. Records are joined to at most so many samples, and less than so
     /// many bytes as they go over the wire; one that has more goes alone.
     pub(super) fn gather(

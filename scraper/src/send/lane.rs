@@ -110,7 +110,7 @@ impl LaneSender {
         phase: watch::Receiver<Phase>,
     ) -> Self {
         let is_aside = queue.is_aside(reader.lane());
-        let gatherer = Gatherer { never_joins: is_aside, ..Gatherer::default() };
+        let gatherer = if is_aside { Gatherer::of_single_records() } else { Gatherer::default() };
         let resumed_upto = reader.in_flight().filter(|_| is_aside).unwrap_or(0);
         Self { link, reader, phase, gatherer, queue, is_aside, resumed_upto, sweep_from: None }
     }
@@ -234,6 +234,11 @@ impl LaneSender {
         }
         self.reader.ack(request.upto);
         Next::Record
+    }
+
+    /// Whether it is to send no more than what is under way.
+    pub(super) fn is_to_end(&self) -> bool {
+        *self.phase.borrow() >= Phase::Yield
     }
 
     /// Waits until it may ask, if the lane is one of those aside. False: the sender is to end.

@@ -51,10 +51,10 @@ impl LaneSender {
         while let Some(info) = next {
             let maybe_stored = self.is_maybe_stored(&info);
             let is_alike = collected.encoding == info.encoding() && collected.maybe_stored == maybe_stored;
-            if !collected.batch.is_empty() && (!is_alike || collected.batch.len() >= samples_max) {
-                if !self.send_ahead(&mut collected, &mut refused).await {
-                    return false;
-                }
+            let is_full = !is_alike || collected.batch.len() >= samples_max;
+            if is_full && !collected.batch.is_empty() && !self.send_ahead(&mut collected, &mut refused).await
+            {
+                return false;
             }
             if collected.batch.is_empty() {
                 (collected.encoding, collected.maybe_stored) = (info.encoding(), maybe_stored);
@@ -82,7 +82,7 @@ impl LaneSender {
     async fn send_ahead(&mut self, collected: &mut Collected, refused: &mut HashSet<u64>) -> bool {
         let batch = std::mem::take(&mut collected.batch);
         let Some(upto) = batch.last().map(|(sequence, ..)| *sequence) else { return true };
-        if collected.encoding == Encoding::V2 && self.link.lacks_v2() {
+        if self.is_to_end() || (collected.encoding == Encoding::V2 && self.link.lacks_v2()) {
             return false;
         }
         // All up to it may be sent again by a later process.
@@ -110,17 +110,18 @@ impl LaneSender {
             };
             match fate {
                 Some(Fate::Accepted) => self.answered(last_ms),
+                Some(Fate::TooOld) => self.too_old(&counts),
                 Some(Fate::InPart(refusal, written)) => {
                     self.sent_in_part(&offer, &refusal, &written, maybe_stored).await;
                 }
                 Some(Fate::Refused(refusal)) if batch.len() == 1 => {
-                    let told = Reason::told(refusal.status, &refusal.message);
-                    let (sequence, series, unit) = &batch[0];
-                    // Before this record all of it is sent.
-                    let series_of = std::iter::once(*series);
-                    self.link.refused_series.swept(series_of, (lane, sequence.saturating_sub(1)));
-                    self.link.refused_series.remember_swept(unit, told.is_time(), Instant::now());
-                    refused.insert(*series);
+                    let is_time = Reason::told(refusal.status, &refusal.message).is_time();
+                    for (sequence, series, unit) in batch {
+                        // Before this record all of it is sent.
+                        self.link.refused_series.swept([series], (lane, sequence.saturating_sub(1)));
+                        self.link.refused_series.remember_swept(&unit, is_time, Instant::now());
+                        refused.insert(series);
+                    }
                     continue;
                 }
                 None | Some(Fate::Refused(_) | Fate::TooLarge(_)) if batch.len() > 1 => {
@@ -134,7 +135,7 @@ impl LaneSender {
                 _ => return false,
             }
             for (sequence, series, _) in batch {
-                self.link.refused_series.swept(std::iter::once(series), (lane, sequence));
+                self.link.refused_series.swept([series], (lane, sequence));
             }
         }
         true
