@@ -56,6 +56,7 @@ fn show_queues(state: &State, name: &str) {
     for queue in state.reported(name).iter().flat_map(|reported| &reported.report.queues) {
         let labels = [("scraper", name.to_owned()), ("remote_name", queue.destination.clone())];
         metrics::gauge!("promring_allocator_queued_samples", &labels).set(queue.samples as f64);
+        metrics::gauge!("promring_allocator_aside_samples", &labels).set(queue.aside_samples as f64);
     }
 }
 

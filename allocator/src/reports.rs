@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use promring_model::target::TargetId;
-use promring_proto::api::{Report, TargetReport};
+use promring_proto::api::{QueueReport, Report, TargetReport};
 
 use crate::means::{Counted, Means};
 use crate::targets::Discovered;
@@ -177,7 +177,9 @@ impl Reports {
 
     /// Whether a scraper had something in its queues when it reported last.
     pub(crate) fn has_backlog(&self, scraper: &str) -> bool {
-        self.of(scraper).is_some_and(|reported| reported.report.queues.iter().any(|queue| queue.samples > 0))
+        // What the receiver has refused before lies on the volume as well.
+        let holds = |queue: &QueueReport| queue.samples > 0 || queue.aside_samples > 0;
+        self.of(scraper).is_some_and(|reported| reported.report.queues.iter().any(holds))
     }
 
     /// Nobody needs to know any more what a scraper reported.
@@ -229,6 +231,16 @@ mod tests {
             reports.take("a", Report { targets, ..Report::default() }, 0, |_| changes += 1);
         }
         assert_eq!(changes, 2);
+    }
+
+    #[test]
+    fn what_lies_aside_is_left_on_a_volume_as_well() {
+        let mut reports = Reports::default();
+        for (samples, aside_samples, has_backlog) in [(0, 0, false), (1, 0, true), (0, 1, true)] {
+            let queues = vec![QueueReport { samples, aside_samples, ..QueueReport::default() }];
+            reports.take("a", Report { queues, ..Report::default() }, 0, |_| ());
+            assert_eq!(reports.has_backlog("a"), has_backlog, "{samples} {aside_samples}");
+        }
     }
 
     #[test]

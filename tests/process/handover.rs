@@ -112,7 +112,8 @@ scraper: {{heartbeat: 500ms}}
         let named = metrics.lines().filter(of_it);
         named.map(|line| line.split('{').next().unwrap()).collect::<std::collections::BTreeSet<&str>>()
     };
-    assert_eq!(Vec::from_iter(of("\"scraper-2\"")), ["promring_allocator_queued_samples"]);
+    let left = ["promring_allocator_aside_samples", "promring_allocator_queued_samples"];
+    assert_eq!(Vec::from_iter(of("\"scraper-2\"")), left);
     assert!(of("\"scraper-1\"").contains("promring_allocator_weight"), "{metrics}");
     assert!(metrics.contains("promring_allocator_scrapers{state=\"lost_or_draining\"} 0"), "{metrics}");
 

@@ -144,6 +144,11 @@ impl Reason {
         }
     }
 
+    /// Whether it is a sample's time that is refused, and no copy of it that was sent before is what it is compared with.
+    pub(super) fn is_time(self) -> bool {
+        matches!(self, Self::OutOfOrder | Self::Duplicate | Self::OutOfBounds)
+    }
+
     /// Whether what others have sent in this scraper's stead may be the reason.
     pub(super) fn may_be_loss(self) -> bool {
         matches!(self, Self::OutOfOrder | Self::OutOfBounds)

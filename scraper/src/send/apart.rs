@@ -3,6 +3,7 @@
 //! for alone and nothing waits for it. Within a series, everything goes in its order.
 
 use std::any::Any;
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::answer::{Reason, Refusal};
@@ -13,6 +14,9 @@ use super::refused_series::Sorted;
 use super::stored_in_part::StoredInPart;
 use super::units::{self, Counts, Unit};
 use crate::queue::{Encoding, RecordMeta};
+
+/// A record aside has so many samples at most: what a stop in the midst of one leaves is asked for again as a whole.
+const ASIDE_SAMPLES_MAX: usize = 50;
 
 /// Why a request is taken apart.
 pub(super) enum Why {
@@ -41,10 +45,23 @@ pub(super) struct Rest {
     stored: bool,
     /// What a first copy may have stored of them, though it was refused.
     in_part: StoredInPart,
+    /// Series of which a sample was refused alone as out of order, and none was taken since.
+    out_of_order: HashSet<u64>,
     /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
     too_old: Counts,
     /// Native histograms that were left out as 1.0 cannot carry them; the same.
     custom: u64,
+}
+
+impl Rest {
+    /// These were taken.
+    fn taken(&mut self, units: &[Unit]) {
+        if !self.out_of_order.is_empty() {
+            units.iter().filter_map(Unit::series_hash).for_each(|series| {
+                self.out_of_order.remove(&series);
+            });
+        }
+    }
 }
 
 impl LaneSender {
@@ -109,6 +126,8 @@ impl LaneSender {
         match why {
             Why::Refused(refusal, alone) => self.split(whole, &refusal, alone, &mut rest),
             Why::Aside => {
+                let place = (self.reader.lane(), request.upto);
+                whole.units = self.link.refused_series.unsent(whole.units, place);
                 // Most of it was in such a piece when it was put aside.
                 whole.rejected = true;
                 rest.in_part.rejected(&whole.units);
@@ -156,13 +175,14 @@ impl LaneSender {
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let (encoding, queued_ms) = (piece.encoding(), request.queued_ms);
             let offer = Offer { body: &body, encoding, counts, last_ms, queued_ms, was_v2 };
-            let fate = match self.has_turn().await {
+            let fate = match !piece.paced || self.has_turn().await {
                 true => self.offer(&offer, &mut piece.maybe_stored).await,
                 false => Fate::Stopped,
             };
             match fate {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
+                    rest.taken(&piece.units);
                     self.not_rejected(&piece, &mut rest.stack);
                     self.stored_already(rest.in_part.accepted(&piece.units));
                     rest.stored = true;
@@ -208,6 +228,9 @@ impl LaneSender {
         for (counts, refusal) in rest.in_part.lost() {
             self.refused(Reason::OutOfOrder, &counts, &refusal);
         }
+        for series in rest.out_of_order {
+            self.link.refused_series.remember_late_series(series, Instant::now());
+        }
         self.reader.ack(request.upto);
         Next::Record
     }
@@ -223,11 +246,7 @@ impl LaneSender {
                 alone == Reason::OutOfOrder && piece.rejected && in_part.out_of_order(unit, refusal);
             if !undecided {
                 self.refused(alone, &piece.counts(), refusal);
-            }
-            if alone == Reason::Rejected {
-                self.link.refused_series.remember(unit, self.is_aside(), Instant::now());
-            } else {
-                self.not_rejected(&piece, stack);
+                self.refused_alone(&piece, unit, alone, rest);
             }
             return;
         }
@@ -237,6 +256,7 @@ impl LaneSender {
         }
         // What is too large says nothing of what is in it, and `body_size` remembers it.
         let left = if alone == Reason::TooLarge { Some(piece) } else { self.set_known_apart(piece, stack) };
+        let left = left.map(|piece| Piece { paced: true, ..piece });
         match left.map(halves) {
             Some(Ok(both)) => stack.extend(both),
             Some(Err(single)) => stack.push(single),
@@ -244,12 +264,59 @@ impl LaneSender {
         }
     }
 
+    /// A sample was refused alone: what this says of its series.
+    fn refused_alone(&self, piece: &Piece, unit: &Unit, reason: Reason, rest: &mut Rest) {
+        let (series, now) = (&self.link.refused_series, Instant::now());
+        let goes_aside = match reason {
+            Reason::Rejected => series.remember(unit, self.is_aside(), now),
+            // Of a copy that was sent before it may be the time.
+            reason if reason.is_time() && piece.maybe_stored => return,
+            reason if reason.is_time() && self.is_aside() => {
+                series.remember_late_aside(unit, now);
+                return;
+            }
+            // A receiver of 1.0 may have stored later samples of the request, or the newest one is taken yet: once a request, and
+            // only if it comes to that.
+            Reason::OutOfOrder => {
+                rest.out_of_order.extend(unit.series_hash());
+                return;
+            }
+            reason if reason.is_time() => series.remember_late(unit, now),
+            _ => {
+                self.not_rejected(piece, &mut rest.stack);
+                return;
+            }
+        };
+        if goes_aside && !self.is_aside() {
+            self.put_rest_aside(unit, &mut rest.stack);
+        }
+    }
+
+    /// Puts aside what is still to be sent of this unit's series, in whatever pieces it is.
+    fn put_rest_aside(&self, unit: &Unit, stack: &mut Vec<Piece>) {
+        let Some(series) = unit.series_hash() else { return };
+        for at in (0..stack.len()).rev() {
+            let Some(piece) = stack.get_mut(at) else { continue };
+            let units = piece.take(series);
+            let maybe_stored = piece.maybe_stored;
+            let left = self.put_aside(units, maybe_stored);
+            if !left.is_empty() {
+                // It is asked for here, then, and so is all that follows of it.
+                if let Some(piece) = stack.get_mut(at) {
+                    piece.units.splice(0..0, left);
+                }
+                return;
+            }
+        }
+        stack.retain(|piece| !piece.units.is_empty());
+    }
+
     /// Puts a piece on the stack by what is known of its series: what nothing is known of in one, then what was refused alone
     /// once, one sample each. The rest goes aside, or is asked for last and alone where that is not possible or done already.
     /// All of a series is in one of them, or in its order. Gives the piece back where nothing is known of any.
     fn set_known_apart(&self, piece: Piece, stack: &mut Vec<Piece>) -> Option<Piece> {
-        let part = Piece { known: false, ..piece.part(Vec::new()) };
-        let known_part = |units| Piece { known: true, ..part.part(units) };
+        let part = Piece { known: false, paced: false, ..piece.part(Vec::new()) };
+        let known_part = |units| Piece { known: true, paced: true, ..part.part(units) };
         let (series, now) = (&self.link.refused_series, Instant::now());
         let Sorted { unknown, once, again } = if self.is_aside() {
             series.sort_aside(piece.units, now)
@@ -268,10 +335,19 @@ impl LaneSender {
 
     /// Puts samples aside, so that the lane goes on at once. Gives back what the queue does not take.
     fn put_aside(&self, units: Vec<Unit>, maybe_stored: bool) -> Vec<Unit> {
-        if units.is_empty() {
-            return units;
+        let mut units: Vec<Unit> = singles(units).flatten().collect();
+        while !units.is_empty() {
+            let left = units.split_off(units.len().min(ASIDE_SAMPLES_MAX));
+            let piece = Piece::new(std::mem::replace(&mut units, left), maybe_stored);
+            if !self.put_piece_aside(&piece) {
+                return [piece.units, units].concat();
+            }
         }
-        let piece = Piece::new(singles(units).flatten().collect(), maybe_stored);
+        units
+    }
+
+    /// Puts a record aside. False: the queue does not take it.
+    fn put_piece_aside(&self, piece: &Piece) -> bool {
         let (counts, last_ms) = (piece.counts(), piece.newest_ms());
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let meta = RecordMeta {
@@ -282,15 +358,13 @@ impl LaneSender {
             first_ms: piece.units.iter().filter_map(|unit| unit.newest_ms).min().unwrap_or(last_ms),
             last_ms,
             encoding: piece.encoding(),
-            maybe_stored,
+            maybe_stored: piece.maybe_stored,
         };
         let body = units::put_together(&piece.units);
-        let Some(place) = self.queue.append_aside(self.reader.lane(), meta, &body) else {
-            return piece.units;
-        };
+        let Some(place) = self.queue.append_aside(self.reader.lane(), meta, &body) else { return false };
         self.link.refused_series.put_aside(&piece.units, place, Instant::now());
         self.answered(last_ms);
-        Vec::new()
+        true
     }
 
     /// Counts what a first copy of these samples has turned out to have stored.

@@ -26,6 +26,8 @@ pub(super) struct Request {
     pub(super) queued_ms: i64,
     /// Whether an earlier copy of it may have been stored.
     pub(super) maybe_stored: bool,
+    /// The same was known when its first record was appended.
+    pub(super) was_put_aside_so: bool,
 }
 
 /// Makes requests of records. Its buffers are used again.
@@ -35,9 +37,16 @@ pub(super) struct Gatherer {
     next: Vec<u8>,
     /// Records up to this sequence number go alone.
     alone_upto: u64,
+    /// Each goes alone, what was in flight included.
+    never_joins: bool,
 }
 
 impl Gatherer {
+    /// One that joins nothing, what was in flight included.
+    pub(super) fn of_single_records() -> Self {
+        Self { never_joins: true, ..Self::default() }
+    }
+
     /// The next request; None: the lane has no record now. Records are joined to at most so many samples, and less than so
     /// many bytes as they go over the wire; one that has more goes alone.
     pub(super) fn gather(
@@ -59,6 +68,7 @@ impl Gatherer {
             last_ms: info.meta.last_ms,
             queued_ms: info.enqueued_ms,
             maybe_stored: false,
+            was_put_aside_so: info.meta.maybe_stored,
         };
         let resumed = resumed.filter(|upto| *upto >= info.sequence);
         request.maybe_stored = resumed.is_some() || info.meta.maybe_stored;
@@ -70,6 +80,7 @@ impl Gatherer {
         loop {
             let points = request.counts.points();
             let fits = |info: &RecordInfo| match resumed {
+                _ if self.never_joins => false,
                 // The same records as the first time, whatever the limits say now.
                 Some(upto) => info.sequence <= upto,
                 None if info.sequence <= self.alone_upto || request.upto <= self.alone_upto => false,

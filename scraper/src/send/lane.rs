@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::time::{Interval, MissedTickBehavior};
 
-use super::ASIDE_PAUSE;
 use super::answer::{Answer, Reason, Refusal};
 use super::apart::Why;
 use super::backoff::Backoff;
@@ -39,8 +37,12 @@ pub(super) struct LaneSender {
     pub(super) gatherer: Gatherer,
     /// Where what is known to be refused is put aside.
     pub(super) queue: Arc<Queue>,
-    /// Set where the lane is one of those aside: each request waits for its turn.
-    pace: Option<Interval>,
+    /// The lane is one of those aside.
+    is_aside: bool,
+    /// Up to here an earlier sender may have sent what lies aside.
+    pub(super) resumed_upto: u64,
+    /// Before this what is taken again is not looked for.
+    pub(super) sweep_from: Option<Instant>,
 }
 
 /// What became of a request, or of a piece of one.
@@ -107,17 +109,15 @@ impl LaneSender {
         reader: LaneReader,
         phase: watch::Receiver<Phase>,
     ) -> Self {
-        let pace = queue.is_aside(reader.lane()).then(|| {
-            let mut pace = tokio::time::interval(ASIDE_PAUSE);
-            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            pace
-        });
-        Self { link, reader, phase, gatherer: Gatherer::default(), queue, pace }
+        let is_aside = queue.is_aside(reader.lane());
+        let gatherer = if is_aside { Gatherer::of_single_records() } else { Gatherer::default() };
+        let resumed_upto = reader.in_flight().filter(|_| is_aside).unwrap_or(0);
+        Self { link, reader, phase, gatherer, queue, is_aside, resumed_upto, sweep_from: None }
     }
 
     /// Whether the lane holds what was refused before.
     pub(super) fn is_aside(&self) -> bool {
-        self.pace.is_some()
+        self.is_aside
     }
 
     /// Sends until the lane is retired or the sender is to end.
@@ -133,11 +133,18 @@ impl LaneSender {
             }
             let now = Instant::now();
             let bytes_max = self.link.body_size.joined_max(now);
-            // A receiver of 1.0 that stores some of a request that it refuses makes a request of several samples a series fall
-            // apart to single ones (`stored_in_part`). Where one new series is refused there may be more.
-            let in_doubt = !self.link.speaks_v2() && self.link.refused_series.is_in_doubt(now);
+            // Of a request of several samples a series each is asked for alone, and a receiver of 1.0 that stores some of what it
+            // refuses makes all of it fall apart (`stored_in_part`). Where one new series is refused there may be more.
+            let in_doubt = self.link.refused_series.is_in_doubt(now);
             let samples_max = if in_doubt || self.is_aside() { 0 } else { samples_max };
-            if let Some(request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
+            if self.is_aside() {
+                self.sweep().await;
+            }
+            if let Some(mut request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
+                if self.is_aside() {
+                    // What is marked as in flight may be what was sent ahead.
+                    request.maybe_stored &= request.was_put_aside_so || request.upto <= self.resumed_upto;
+                }
                 if self.deliver(request).await == Next::End {
                     return;
                 }
@@ -175,10 +182,13 @@ impl LaneSender {
     }
 
     async fn deliver_once(&mut self, request: &mut Request) -> Next {
-        self.reader.mark(request.upto);
         if self.is_aside() {
+            if self.reader.in_flight().is_none_or(|marked| marked < request.upto) {
+                self.reader.mark(request.upto);
+            }
             return self.deliver_pieces(request, Why::Aside).await;
         }
+        self.reader.mark(request.upto);
         if request.encoding == Encoding::V2 && self.link.lacks_v2() {
             return self.deliver_pieces(request, Why::NoV2).await;
         }
@@ -226,13 +236,21 @@ impl LaneSender {
         Next::Record
     }
 
+    /// Whether it is to send no more than what is under way.
+    pub(super) fn is_to_end(&self) -> bool {
+        *self.phase.borrow() >= Phase::Yield
+    }
+
     /// Waits until it may ask, if the lane is one of those aside. False: the sender is to end.
     pub(super) async fn has_turn(&mut self) -> bool {
-        let Some(pace) = &mut self.pace else { return true };
+        if !self.is_aside {
+            return true;
+        }
+        let turn = self.link.pace.turn(tokio::time::Instant::now());
         tokio::select! {
             biased;
             () = reached(&mut self.phase, Phase::Yield) => false,
-            _ = pace.tick() => true,
+            () = tokio::time::sleep_until(turn) => true,
         }
     }
 

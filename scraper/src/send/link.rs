@@ -13,9 +13,11 @@ use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::body_size::BodySize;
 use super::metrics::SendMetrics;
+use super::pace::Pace;
 use super::refused_series::RefusedSeries;
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
+use super::{ASIDE_PAUSE, lanes};
 use crate::handover::Gate;
 use crate::news::News;
 use crate::queue::Encoding;
@@ -58,6 +60,8 @@ pub(super) struct Link {
     pub(super) body_size: BodySize,
     /// Which series it does not take; the same.
     pub(super) refused_series: RefusedSeries,
+    /// When what lies aside is asked for.
+    pub(super) pace: Pace,
 }
 
 impl Link {
@@ -75,6 +79,7 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
+        let pace = Pace::new(ASIDE_PAUSE.div_f64(lanes(&config) as f64));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
         let (versions, stores_in_part, body_size, refused_series) = Default::default();
         Ok(Self {
@@ -93,6 +98,7 @@ impl Link {
             stores_in_part,
             body_size,
             refused_series,
+            pace,
         })
     }
 

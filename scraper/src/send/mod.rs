@@ -15,10 +15,12 @@ mod lane;
 mod link;
 mod metadata;
 mod metrics;
+mod pace;
 mod piece;
 mod refused_series;
 mod shown;
 mod stored_in_part;
+mod sweep;
 mod units;
 mod versions;
 mod written;
@@ -55,8 +57,8 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a lane is asked for whose sender of an older configuration still ends.
 const READER_RETRY: Duration = Duration::from_millis(20);
 
-/// A lane aside asks no more often: the eight of a scraper 160 times a second at most, which is fewer requests than Prometheus's own
-/// shards (50, one after the other) send to a receiver that takes a tenth of a second.
+/// The lanes aside of a destination ask no more often than this for each of its lanes, all together: with eight 160 times a second, which
+/// is fewer requests than Prometheus's own shards (50, one after the other) send to a receiver that takes a tenth of a second.
 const ASIDE_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 50 });
 
 /// How long requests that are under way may take when others are to send the rest.

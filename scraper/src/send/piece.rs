@@ -14,17 +14,19 @@ pub(super) struct Piece {
     pub(super) known: bool,
     /// It was in a piece that was refused for what some series of that are.
     pub(super) rejected: bool,
+    /// It is looked into since it was refused: aside, it waits for its turn.
+    pub(super) paced: bool,
 }
 
 impl Piece {
     pub(super) fn new(units: Vec<Unit>, maybe_stored: bool) -> Self {
-        Self { units, maybe_stored, known: false, rejected: false }
+        Self { units, maybe_stored, known: false, rejected: false, paced: false }
     }
 
     /// Some of its units, or what became of them.
     pub(super) fn part(&self, units: Vec<Unit>) -> Self {
-        let Self { maybe_stored, known, rejected, .. } = *self;
-        Self { units, maybe_stored, known, rejected }
+        let Self { maybe_stored, known, rejected, paced, .. } = *self;
+        Self { units, maybe_stored, known, rejected, paced }
     }
 
     /// Whether units of both may be in one piece.
@@ -53,6 +55,17 @@ impl Piece {
             }
         }
         pieces
+    }
+
+    /// Takes the units of a series out of it.
+    pub(super) fn take(&mut self, series: u64) -> Vec<Unit> {
+        if !self.units.iter().any(|unit| unit.series_hash() == Some(series)) {
+            return Vec::new();
+        }
+        let units = std::mem::take(&mut self.units).into_iter();
+        let (taken, left) = units.partition(|unit| unit.series_hash() == Some(series));
+        self.units = left;
+        taken
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -1,4 +1,4 @@
-//! Series that a receiver refused alone, for what they are and not for a sample's time: what has come to that more than once
+//! Series that a receiver refused alone, for what they are or for their samples' times: what has come to that more than once
 //! is put aside, and not taken apart for it again and again (docs/adr/0019). Nothing is hashed as long as nothing was refused.
 
 use std::collections::{HashMap, HashSet};
@@ -17,9 +17,9 @@ const UNSEEN_MAX: Duration = Duration::from_secs(300);
 /// So often in a row a series was refused alone, before it goes aside: once, and the sample may have been the cause of it.
 const REFUSED_MAX: u8 = 2;
 
-/// What follows of a series that is taken again goes aside as long as older samples of it are there, but no longer than this: behind
-/// very much that is refused these may wait for long.
-const KEPT_MAX: Duration = Duration::from_secs(300);
+/// A series that is refused for its samples' times and was not asked for so long, as very much lies aside before it, is asked for
+/// in its lane again: only a newer sample shows that its times are right now, and the older ones would not be taken any more.
+const LATE_MAX: Duration = Duration::from_secs(300);
 
 /// Whether a series that was refused once is refused again is waited for so long: twice the minute that is the longest usual time
 /// between two of its samples.
@@ -36,6 +36,8 @@ struct All {
     once: usize,
     /// When a series came to be one of them last.
     once_since: Option<Instant>,
+    /// Lanes aside that have samples of series that are taken again.
+    to_sweep: Vec<LaneId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +46,14 @@ struct Known {
     refused: u8,
     /// When it was in a refused request last.
     seen: Instant,
+    /// When it was refused alone last.
+    asked: Instant,
+    /// That was for a sample's time.
+    late: bool,
     /// The newest record aside that has samples of it.
     aside: Option<Aside>,
-    /// Since when it is taken, though it may have older samples aside.
-    taken: Option<Instant>,
+    /// Up to this record what lies aside of it was sent ahead of other series.
+    sent: Option<Aside>,
 }
 
 /// A record aside: its lane, and its number in that.
@@ -65,18 +71,27 @@ pub(super) struct Sorted {
 }
 
 impl RefusedSeries {
-    /// A series was refused alone; `aside`: and had been more than once before.
-    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) {
-        let Some(series) = series_of(unit) else { return };
+    /// A series was refused alone for what it is; `aside`: and had been more than once before. Whether it is to go aside from now on.
+    pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) -> bool {
+        series_of(unit).is_some_and(|series| self.lock().refused(series, aside, false, now))
+    }
+
+    /// A series was refused alone for a sample's time, of which no copy was sent before. Whether it is to go aside from now on.
+    pub(super) fn remember_late(&self, unit: &Unit, now: Instant) -> bool {
+        series_of(unit).is_some_and(|series| self.remember_late_series(series, now))
+    }
+
+    /// The same of a series by its hash.
+    pub(super) fn remember_late_series(&self, series: u64, now: Instant) -> bool {
+        self.lock().refused(series, false, true, now)
+    }
+
+    /// The same where it lies aside. What nothing is known of is not known by this: its newer samples may be taken since long.
+    pub(super) fn remember_late_aside(&self, unit: &Unit, now: Instant) {
         let mut all = self.lock();
-        let Some(known) = all.known(series, now) else { return };
-        let before = known.refused;
-        known.refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
-        (known.seen, known.taken) = (now, None);
-        let (was_once, is_once) = (before == 1, known.refused == 1);
-        all.once = all.once + usize::from(is_once) - usize::from(was_once);
-        if is_once {
-            all.once_since = Some(now);
+        let known = series_of(unit).and_then(|series| all.series.get_mut(&series));
+        if let Some(known) = known.filter(|known| known.refused > 0) {
+            known.asked = now;
         }
     }
 
@@ -86,9 +101,10 @@ impl RefusedSeries {
         for series in units.iter().filter_map(series_of) {
             let Some(known) = all.series.get_mut(&series) else { continue };
             let once = known.refused == 1;
-            if known.aside.is_some() {
-                known.refused = 0;
-                known.taken.get_or_insert(now);
+            let aside = known.aside;
+            if let Some((lane, _)) = aside {
+                (known.refused, known.seen) = (0, now);
+                all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
             }
@@ -102,8 +118,61 @@ impl RefusedSeries {
         for series in units.iter().filter_map(Unit::series_hash) {
             if let Some(known) = all.known(series, now) {
                 known.aside = Some(place);
+                if known.refused == 0 {
+                    all.want_sweep(place.0);
+                }
             }
         }
+    }
+
+    /// Whether something of a series that is taken again may lie in this lane. It is asked for once.
+    pub(super) fn wants_sweep(&self, lane: LaneId) -> bool {
+        let mut all = self.lock();
+        let wanted = all.to_sweep.contains(&lane);
+        all.to_sweep.retain(|other| *other != lane);
+        wanted
+    }
+
+    /// It is to be asked for once more.
+    pub(super) fn want_sweep(&self, lane: LaneId) {
+        self.lock().want_sweep(lane);
+    }
+
+    /// The series of a unit in this record aside, if it is taken again and the unit was not sent yet.
+    pub(super) fn is_to_sweep(&self, unit: &Unit, place: Aside) -> Option<u64> {
+        let all = self.lock();
+        let series = unit.series_hash()?;
+        let known = all.series.get(&series)?;
+        let is_here = known.aside.is_some_and(|(lane, _)| lane == place.0);
+        (known.refused == 0 && is_here && !known.has_sent(place)).then_some(series)
+    }
+
+    /// What lies aside of these up to this record was sent.
+    pub(super) fn swept(&self, series: impl IntoIterator<Item = u64>, place: Aside) {
+        let mut all = self.lock();
+        for series in series {
+            if let Some(known) = all.series.get_mut(&series) {
+                known.sent = Some(place);
+            }
+        }
+    }
+
+    /// A sample was refused alone that was sent ahead: those of its series are asked for alone again, in their turn.
+    pub(super) fn remember_swept(&self, unit: &Unit, late: bool, now: Instant) {
+        if let Some(series) = series_of(unit) {
+            self.lock().refused(series, true, late, now);
+        }
+    }
+
+    /// What of a record aside was not sent ahead.
+    pub(super) fn unsent(&self, mut units: Vec<Unit>, place: Aside) -> Vec<Unit> {
+        let all = self.lock();
+        let is_sent = |unit: &Unit| {
+            let known = unit.series_hash().and_then(|series| all.series.get(&series));
+            known.is_some_and(|known| known.has_sent(place))
+        };
+        units.retain(|unit| !is_sent(unit));
+        units
     }
 
     /// Whether nothing was refused, so that nothing needs to be looked for.
@@ -128,6 +197,7 @@ impl RefusedSeries {
     /// Sorts the units of a request by what is known of their series. `waits` tells of a record aside whether it does so yet.
     pub(super) fn sort(&self, units: Vec<Unit>, now: Instant, waits: impl Fn(Aside) -> bool) -> Sorted {
         let mut all = self.lock();
+        let all = &mut *all;
         if all.series.is_empty() {
             return Sorted { unknown: units, ..Sorted::default() };
         }
@@ -141,19 +211,25 @@ impl RefusedSeries {
             };
             let Some(known) = all.series.get_mut(&series) else { continue };
             known.seen = now;
-            let is_kept = |known: &Known| {
-                let long = known.taken.is_some_and(|taken| now.saturating_duration_since(taken) >= KEPT_MAX);
-                !long && known.aside.is_some_and(&waits)
-            };
+            if known.is_forlorn(now) {
+                (known.refused, known.aside) = (1, None);
+                all.once += 1;
+                all.once_since = Some(now);
+            }
+            let waits_aside = known.aside.is_some_and(&waits);
+            let is_kept = waits_aside && known.aside.is_some_and(|place| !known.has_sent(place));
             let list = if known.refused >= REFUSED_MAX || kept.contains(&series) {
                 &mut sorted.again
-            } else if is_kept(known) {
+            } else if is_kept {
                 kept.insert(series);
                 &mut sorted.again
             } else if known.refused > 0 {
                 &mut sorted.once
             } else {
-                all.series.remove(&series);
+                // What was sent ahead still lies there, and is not to be sent again.
+                if !waits_aside {
+                    all.series.remove(&series);
+                }
                 &mut sorted.unknown
             };
             list.push(unit);
@@ -187,7 +263,39 @@ impl RefusedSeries {
     }
 }
 
+impl Known {
+    fn has_sent(&self, place: Aside) -> bool {
+        self.sent.is_some_and(|(lane, upto)| lane == place.0 && place.1 <= upto)
+    }
+
+    /// Whether nobody would find out by what lies aside of it that it is taken.
+    fn is_forlorn(&self, now: Instant) -> bool {
+        self.late && self.refused >= REFUSED_MAX && now.saturating_duration_since(self.asked) >= LATE_MAX
+    }
+}
+
 impl All {
+    fn want_sweep(&mut self, lane: LaneId) {
+        if !self.to_sweep.contains(&lane) {
+            self.to_sweep.push(lane);
+        }
+    }
+
+    /// A series was refused alone. Whether it goes aside from now on.
+    fn refused(&mut self, series: u64, aside: bool, late: bool, now: Instant) -> bool {
+        let Some(known) = self.known(series, now) else { return false };
+        let before = known.refused;
+        let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
+        known.refused = refused;
+        (known.seen, known.asked, known.late) = (now, now, late);
+        let (was_once, is_once) = (before == 1, refused == 1);
+        self.once = self.once + usize::from(is_once) - usize::from(was_once);
+        if is_once {
+            self.once_since = Some(now);
+        }
+        refused >= REFUSED_MAX
+    }
+
     /// What is known of a series, which is nothing at first. None: there is no room for more.
     fn known(&mut self, series: u64, now: Instant) -> Option<&mut Known> {
         if !self.series.contains_key(&series) && self.series.len() >= SERIES_MAX {
@@ -197,7 +305,7 @@ impl All {
                 return None;
             }
         }
-        let new = Known { refused: 0, seen: now, aside: None, taken: None };
+        let new = Known { refused: 0, seen: now, asked: now, late: false, aside: None, sent: None };
         Some(self.series.entry(series).or_insert(new))
     }
 }
@@ -230,7 +338,9 @@ mod tests {
     }
 
     fn refuse(series: &RefusedSeries, names: &[&str], now: Instant) {
-        units(names).iter().for_each(|unit| series.remember(unit, false, now));
+        for unit in units(names) {
+            series.remember(&unit, false, now);
+        }
     }
 
     /// As a lane sorts, where nothing lies aside.
@@ -272,14 +382,39 @@ mod tests {
         assert_eq!(sort_while(&series, &names, begun, true), [vec![2], vec![], vec![0, 1, 3]]);
         // Aside it is taken with others.
         assert_eq!(times(&series.sort_aside(units(&names), begun).unknown), [0, 2, 3]);
-        let long = begun + KEPT_MAX;
-        assert_eq!(sort_while(&series, &names, long, true), [vec![0, 2, 3], vec![], vec![1]]);
-        assert!(!series.has_any_of(&units(&["a"])));
+        // However long it takes, until that is sent ahead.
+        assert!(series.wants_sweep(PLACE.0) && !series.wants_sweep(PLACE.0));
+        let a = series.is_to_sweep(&units(&["a"])[0], PLACE).unwrap();
+        assert_eq!(series.is_to_sweep(&units(&["b"])[0], PLACE), None, "it is refused still");
+        series.swept([a], PLACE);
+        assert_eq!(sort_while(&series, &names, begun, true), [vec![0, 2, 3], vec![], vec![1]]);
+        assert_eq!(times(&series.unsent(units(&names), PLACE)), [1, 2]);
+        assert_eq!(times(&series.unsent(units(&names), (PLACE.0, PLACE.1 + 1))), [0, 1, 2, 3]);
         // What is refused still is so, whatever waits.
         assert_eq!(sort_while(&series, &names, begun, false), [vec![0, 2, 3], vec![], vec![1]]);
         series.forget(&units(&["b"]), begun);
         assert_eq!(sort_while(&series, &["b"], begun, false)[0], [0]);
         assert!(series.is_empty());
+    }
+
+    #[test]
+    fn a_series_that_is_refused_for_its_times_is_asked_for_in_its_lane_again_if_nobody_asks_aside() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        let unit = &units(&["a"])[0];
+        series.remember_late_aside(unit, begun);
+        assert!(series.is_empty(), "aside it may have been overtaken");
+        assert!(!series.remember_late(unit, begun) && series.remember_late(unit, begun));
+        series.put_aside(&units(&["a"]), PLACE, begun);
+        let later = begun + LATE_MAX / 2;
+        series.remember_late_aside(unit, later);
+        assert_eq!(sort_while(&series, &["a"], begun + LATE_MAX, true)[2], [0]);
+        let long = later + LATE_MAX;
+        assert_eq!(sort_while(&series, &["a", "a"], long, true), [vec![], vec![0, 1], vec![]]);
+        assert!(series.is_in_doubt(long) && series.remember_late(unit, long));
+        assert_eq!(sort_while(&series, &["a"], long, false)[2], [0]);
+        // One that is refused for what it is waits for its turn.
+        refuse(&series, &["b", "b"], begun);
+        assert_eq!(sort_while(&series, &["b"], long, true)[2], [0]);
     }
 
     #[test]
