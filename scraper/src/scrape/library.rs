@@ -25,8 +25,7 @@ pub(super) struct Ask<'a> {
 }
 
 /// Asks, and hands over the body of an answer with status 200, its Content-Type and whether it is packed by gzip.
-/// `buffer` is used for the body.
-pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming, String, bool), FetchError> {
+pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), FetchError> {
     // The URL is known to whoever reads the message.
     let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
     let mut headers = HeaderMap::new();
@@ -57,7 +56,7 @@ pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming,
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();
-    Ok((Incoming::of_library(response, sent_bytes_max(ask.bytes_max, gzip), buffer), content_type, gzip))
+    Ok((Incoming::of_library(response, sent_bytes_max(ask.bytes_max, gzip)), content_type, gzip))
 }
 
 fn header<'r>(response: &'r reqwest::Response, name: &HeaderName) -> &'r str {

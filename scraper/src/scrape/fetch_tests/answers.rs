@@ -32,8 +32,8 @@ async fn the_content_type_is_told_as_it_was_sent() {
     let server = Server::start([script]).await;
     let mut client = Client::new("");
     for expected in [kind, ""] {
-        let Client { fetcher, connection, buffers, cores } = &mut client;
-        let body = fetcher.open(connection, &server.url("/"), PATIENCE, 1, buffers, cores).await.unwrap();
+        let Client { fetcher, connection, buffers, memory, .. } = &mut client;
+        let body = fetcher.open(connection, &server.url("/"), PATIENCE, memory).await.unwrap();
         assert_eq!(&*body.content_type, expected);
         body.close(connection, buffers);
     }

@@ -13,7 +13,7 @@ use crate::scrape::fetch::FetchError;
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
 /// The first read asks for this many bytes: a head, and a small body whole.
-const FIRST_BYTES: usize = 16 << 10;
+pub(super) const FIRST_BYTES: usize = 16 << 10;
 
 /// A head may have this many header lines.
 const HEAD_LINES_MAX: usize = 1_000;

@@ -25,6 +25,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use super::fetch::FetchError;
+use crate::memory::{Full, Hold, Memory};
 use connect::{Dialled, Stream};
 use head::{Head, Packing};
 use incoming::Framing;
@@ -76,6 +77,8 @@ pub(super) struct Ask<'a> {
     pub(super) bytes_max: u64,
     /// Whether an answer that leads elsewhere is told as such.
     pub(super) redirects: bool,
+    /// Asked where a head is long.
+    pub(super) memory: &'a Arc<Memory>,
 }
 
 /// What came of a request.
@@ -232,7 +235,7 @@ impl Connection {
         body.clear();
         let mut interim = 0;
         let (answer, framing, keep_alive) = loop {
-            let (answer, framing, keep_alive) = self.head(&mut stream, ask.redirects, body).await?;
+            let (answer, framing, keep_alive) = self.head(&mut stream, ask, body).await?;
             if !matches!(answer, Answer::Interim) {
                 break (answer, framing, keep_alive);
             }
@@ -262,9 +265,10 @@ impl Connection {
     async fn head(
         &mut self,
         stream: &mut Stream,
-        redirects: bool,
+        ask: &Ask<'_>,
         body: &mut Vec<u8>,
     ) -> Result<(Answer, Framing, bool), Broken> {
+        let mut long: Option<Hold> = None;
         // What an interim answer left may be the whole head.
         let mut seen = 0;
         loop {
@@ -272,11 +276,19 @@ impl Connection {
                 && let Some(head) = head::parse(body, seen)?
             {
                 let length = head.length;
-                let found = (self.answer(&head, redirects)?, head.framing()?, head.keep_alive);
+                let found = (self.answer(&head, ask.redirects)?, head.framing()?, head.keep_alive);
                 body.drain(..length);
                 return Ok(found);
             }
             seen = body.len();
+            if seen >= head::FIRST_BYTES {
+                // The buffer grows by doubling.
+                let bytes = seen as u64 * 3;
+                match &mut long {
+                    Some(hold) => hold.grow_to(bytes).map_err(FetchError::from)?,
+                    None => long = Some(ask.memory.try_admit(bytes).ok_or(FetchError::Memory(Full::Others))?),
+                }
+            }
             head::read_some(stream, body).await?;
         }
     }
