@@ -99,8 +99,7 @@ impl Fetcher {
             client: HttpClient::new(http)?,
             fixed: fixed.into_bytes().into(),
             configured: Mutex::default(),
-            // The library would ask for the URL's host.
-            http2: http.enable_http2 && server_name.is_none(),
+            http2: http.enable_http2,
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
@@ -194,7 +193,7 @@ impl Fetcher {
     ) -> Result<Outcome, FetchError> {
         let tls = (url.scheme() == "https").then(|| Tls {
             config: self.client.tls(),
-            http2: self.http2 && !connection.has_socket(),
+            http2: self.http2,
             server_name: self.server_name.as_ref(),
         });
         let mut line = [0; TIMEOUT_LINE_BYTES_MAX];

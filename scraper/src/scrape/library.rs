@@ -1,4 +1,4 @@
-//! What the HTTP library does instead of our own client: HTTP/2, proxies, names and passwords in URLs.
+//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`), proxies, names and passwords in URLs.
 
 use std::time::Duration;
 
@@ -45,6 +45,14 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
         .send()
         .await
         .map_err(transport)?;
+    taken(response, ask.bytes_max)
+}
+
+/// The body of an answer with status 200, its Content-Type and whether it is packed by gzip.
+pub(super) fn taken(
+    response: reqwest::Response,
+    bytes_max: u64,
+) -> Result<(Incoming, String, bool), FetchError> {
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Status(response.status().to_string()));
     }
@@ -56,14 +64,15 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();
-    Ok((Incoming::of_library(response, sent_bytes_max(ask.bytes_max, gzip)), content_type, gzip))
+    Ok((Incoming::of_library(response, sent_bytes_max(bytes_max, gzip)), content_type, gzip))
 }
 
 fn header<'r>(response: &'r reqwest::Response, name: &HeaderName) -> &'r str {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn lines(head: &[u8]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+/// The headers that stand in these lines.
+pub(super) fn lines(head: &[u8]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     head.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let name = HeaderName::from_bytes(&line[..colon]).ok()?;

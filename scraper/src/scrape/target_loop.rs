@@ -417,7 +417,7 @@ impl TargetLoop {
 
     /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
     async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>, fence: Option<MoveId>) {
-        // What the library reads ahead it reads whether there is room or not.
+        // What is read ahead is read whether there is room or not.
         let mut claim = if self.reads_ahead() { self.expected_bytes } else { ASKED_BYTES };
         loop {
             let Some(mut hold) = self.admitted(slot_ms, claim).await else { return };
@@ -502,10 +502,11 @@ impl TargetLoop {
         }
     }
 
-    /// Whether the answer comes by the HTTP library, which takes in some of a body before it is asked for.
+    /// Whether the answer comes by the HTTP library or by HTTP/2, which take in some of a body before it is asked for.
     fn reads_ahead(&self) -> bool {
         let url = self.target.url.as_ref();
-        url.is_ok_and(|url| self.fetcher.is_for_library(&self.connection, url))
+        self.connection.has_own_http2()
+            || url.is_ok_and(|url| self.fetcher.is_for_library(&self.connection, url))
     }
 
     /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.

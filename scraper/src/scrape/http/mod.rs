@@ -2,12 +2,13 @@
 //!
 //! A target has at most one connection. Between scrapes it owns a socket (and its TLS session) and no buffer: the
 //! request is put together in a borrowed buffer, the answer's head is read into it, and the body takes its place.
-//! What this client does not do goes by the HTTP library: HTTP/2, proxies, names and passwords in URLs.
+//! What this client does not do goes by the HTTP library: HTTP/2 (where that can connect), proxies, names and passwords in URLs.
 
 mod chunked;
 mod connect;
 pub(super) mod gzip;
 mod head;
+mod http2;
 mod incoming;
 pub(super) mod redirect;
 mod request;
@@ -28,6 +29,7 @@ use super::fetch::FetchError;
 use crate::memory::{Full, Hold, Memory};
 use connect::{Dialled, Stream};
 use head::{Head, Packing};
+use http2::Http2;
 use incoming::Framing;
 pub(super) use incoming::Incoming;
 
@@ -45,6 +47,8 @@ pub struct Connection {
     socket: Option<Box<Path>>,
     /// The server speaks HTTP/2, which is the HTTP library's to do.
     http2: bool,
+    /// It speaks HTTP/2, where the library cannot connect to it.
+    own_http2: Option<Box<Http2>>,
     /// The Content-Type of the last answer: it hardly ever changes.
     content_type: Option<Arc<str>>,
 }
@@ -145,9 +149,14 @@ impl Connection {
         Self { socket: self.socket.clone(), ..Self::default() }
     }
 
-    /// Whether the server speaks HTTP/2, as far as is known.
+    /// Whether the server speaks HTTP/2 with the library, as far as is known.
     pub(super) fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// Whether it does so on a connection of ours.
+    pub(super) fn has_own_http2(&self) -> bool {
+        self.own_http2.is_some()
     }
 
     /// Whether a unix socket takes the place of the address.
@@ -171,6 +180,17 @@ impl Connection {
         ask: &Ask<'_>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
+        if let Some(kept) = self.own_http2.take() {
+            if kept.serves(ask) {
+                let asked = (*kept).clone().ask(ask);
+                self.own_http2 = Some(kept);
+                // Otherwise it broke, or the server has enough of it: a GET may be asked again.
+                if let Ok(response) = Box::pin(asked).await {
+                    return self.understand(response, ask);
+                }
+            }
+            self.own_http2 = None;
+        }
         if let Some(stream) = self.take_idle(ask).await {
             match self.ask(stream, ask, body).await {
                 Err(Broken::Unanswered(_)) => {}
@@ -181,12 +201,23 @@ impl Connection {
         // Boxed, as a handshake's state is large and target loops should not carry room for it.
         let stream = match Box::pin(connect::dial(ask.url, self.socket.as_deref(), ask.tls.as_ref())).await? {
             Dialled::Http1(stream) => stream,
-            Dialled::Http2 => {
+            Dialled::Http2(_) if self.is_within_reach(ask) => {
                 self.http2 = true;
                 return Ok(Outcome::Http2);
             }
+            Dialled::Http2(stream) => {
+                let http2 = Box::pin(Http2::begin(stream, ask)).await?;
+                let asked = self.own_http2.insert(Box::new(http2)).clone().ask(ask);
+                let response = Box::pin(asked).await?;
+                return self.understand(response, ask);
+            }
         };
         self.exchange_on(stream, ask, body).await
+    }
+
+    /// Whether the library can connect to the same server.
+    fn is_within_reach(&self, ask: &Ask<'_>) -> bool {
+        self.socket.is_none() && ask.tls.as_ref().is_none_or(|tls| tls.server_name.is_none())
     }
 
     /// The same on a new connection.
