@@ -150,6 +150,7 @@ impl Attempt<'_> {
             cache: self.cache,
             scratch: self.scratch,
             time_ms: self.time_ms,
+            over_buckets: false,
         }
     }
 }

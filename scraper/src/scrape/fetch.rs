@@ -140,6 +140,7 @@ impl Fetcher {
         let mut here = Cow::Borrowed(url);
         let mut elsewhere = None;
         let mut credentials = true;
+        let mut referer = None;
         for _ in 0..REDIRECTS_MAX {
             let is_own = redirect::same_origin(&here, url);
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
@@ -148,8 +149,17 @@ impl Fetcher {
             let outcome = if self.is_for_library(connection, &here) {
                 Outcome::Http2
             } else {
-                self.ask(connection, &here, bounds.timeout, &configured, credentials, memory, &mut buffer)
-                    .await?
+                self.ask(
+                    connection,
+                    &here,
+                    bounds.timeout,
+                    &configured,
+                    credentials,
+                    referer.as_deref(),
+                    memory,
+                    &mut buffer,
+                )
+                .await?
             };
             match outcome {
                 Outcome::Body { content_type, gzip, incoming, keep } => {
@@ -158,7 +168,9 @@ impl Fetcher {
                     return Ok(Body::new(content_type, incoming, gzip, keep, bounds));
                 }
                 Outcome::Redirect(location) => {
-                    here = Cow::Owned(redirect::follow(&here, &location).map_err(FetchError::Transport)?);
+                    let next = redirect::follow(&here, &location).map_err(FetchError::Transport)?;
+                    referer = redirect::referer(&here, &next);
+                    here = Cow::Owned(next);
                 }
                 Outcome::Http2 => {
                     let ask = library::Ask {
@@ -166,6 +178,7 @@ impl Fetcher {
                         url: &here,
                         headers: configured.source.as_deref(),
                         credentials,
+                        referer: referer.as_deref(),
                         fixed: &self.fixed,
                         timeout: bounds.timeout,
                         bytes_max: self.body_bytes_max,
@@ -188,6 +201,7 @@ impl Fetcher {
         timeout: Duration,
         configured: &Configured,
         credentials: bool,
+        referer: Option<&str>,
         memory: &Arc<Memory>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
@@ -205,6 +219,7 @@ impl Fetcher {
                 timeout_line(timeout, &mut line),
                 &configured.open,
                 if credentials { &configured.credentials } else { b"" },
+                referer.unwrap_or_default().as_bytes(),
             ],
             bytes_max: self.body_bytes_max,
             redirects: self.follow_redirects,

@@ -17,6 +17,8 @@ pub(super) struct Ask<'a> {
     pub(super) headers: Option<&'a HeaderMap>,
     /// Whether `url` may be told those of them that are credentials.
     pub(super) credentials: bool,
+    /// The line that tells who led here.
+    pub(super) referer: Option<&'a str>,
     /// Lines of the head, as our own client sends them.
     pub(super) fixed: &'a [u8],
     pub(super) timeout: Duration,
@@ -34,7 +36,7 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
             headers.append(name, value.clone());
         }
     }
-    for (name, value) in lines(ask.fixed) {
+    for (name, value) in lines(ask.fixed).chain(lines(ask.referer.unwrap_or_default().as_bytes())) {
         headers.insert(name, value);
     }
     let response = ask

@@ -33,8 +33,8 @@ use http2::Http2;
 use incoming::Framing;
 pub(super) use incoming::Incoming;
 
-/// Interim answers (status 1xx) that are read before one request's own answer, as Go allows.
-const INTERIM_MAX: usize = 5;
+/// Interim answers (status 1xx) that come before one request's own answer may have this many bytes.
+const INTERIM_BYTES_MAX: usize = 1 << 20;
 
 /// A packed body may be larger than the plain one by this much: what gzip adds to what it cannot pack.
 const PACKED_EXTRA_BYTES: u64 = 64 << 10;
@@ -266,13 +266,14 @@ impl Connection {
         body.clear();
         let mut interim = 0;
         let (answer, framing, keep_alive) = loop {
-            let (answer, framing, keep_alive) = self.head(&mut stream, ask, body).await?;
+            let (answer, framing, keep_alive, length) = self.head(&mut stream, ask, body).await?;
             if !matches!(answer, Answer::Interim) {
                 break (answer, framing, keep_alive);
             }
-            interim += 1;
-            if interim > INTERIM_MAX {
-                return Err(FetchError::Transport(format!("more than {INTERIM_MAX} interim answers")).into());
+            interim += length;
+            if interim > INTERIM_BYTES_MAX {
+                let message = format!("more than {INTERIM_BYTES_MAX} bytes of interim answers");
+                return Err(FetchError::Transport(message).into());
             }
         };
         let keep = keep_alive.then(|| Keep { tls: ask.tls.as_ref().map(|tls| Arc::clone(&tls.config)) });
@@ -298,16 +299,17 @@ impl Connection {
         stream: &mut Stream,
         ask: &Ask<'_>,
         body: &mut Vec<u8>,
-    ) -> Result<(Answer, Framing, bool), Broken> {
+    ) -> Result<(Answer, Framing, bool, usize), Broken> {
         let mut long: Option<Hold> = None;
         // What an interim answer left may be the whole head.
         let mut seen = 0;
         loop {
+            head::settle_version(body);
             if body.len() > seen
                 && let Some(head) = head::parse(body, seen)?
             {
                 let length = head.length;
-                let found = (self.answer(&head, ask.redirects)?, head.framing()?, head.keep_alive);
+                let found = (self.answer(&head, ask.redirects)?, head.framing()?, head.keep_alive, length);
                 body.drain(..length);
                 return Ok(found);
             }
