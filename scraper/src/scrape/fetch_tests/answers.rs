@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-const TEXT: &str = "200 OK\r\nContent-Type: text/plain";
+pub(super) const TEXT: &str = "200 OK\r\nContent-Type: text/plain";
 const TOO_LARGE: &str = "body size limit exceeded";
 
 fn gzip(plain: &[u8]) -> Vec<u8> {
