@@ -149,17 +149,12 @@ impl Fetcher {
             let outcome = if self.is_for_library(connection, &here) {
                 Outcome::Http2
             } else {
-                self.ask(
-                    connection,
-                    &here,
-                    bounds.timeout,
-                    &configured,
-                    credentials,
-                    referer.as_deref(),
-                    memory,
-                    &mut buffer,
-                )
-                .await?
+                let lines: [&[u8]; 3] = [
+                    &configured.open,
+                    if credentials { &configured.credentials } else { b"" },
+                    referer.as_deref().unwrap_or_default().as_bytes(),
+                ];
+                self.ask(connection, &here, bounds.timeout, lines, memory, &mut buffer).await?
             };
             match outcome {
                 Outcome::Body { content_type, gzip, incoming, keep } => {
@@ -199,9 +194,7 @@ impl Fetcher {
         connection: &mut Connection,
         url: &Url,
         timeout: Duration,
-        configured: &Configured,
-        credentials: bool,
-        referer: Option<&str>,
+        [open, credentials, referer]: [&[u8]; 3],
         memory: &Arc<Memory>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
@@ -214,13 +207,7 @@ impl Fetcher {
         let ask = Ask {
             url,
             tls,
-            lines: &[
-                &self.fixed,
-                timeout_line(timeout, &mut line),
-                &configured.open,
-                if credentials { &configured.credentials } else { b"" },
-                referer.unwrap_or_default().as_bytes(),
-            ],
+            lines: &[&self.fixed, timeout_line(timeout, &mut line), open, credentials, referer],
             bytes_max: self.body_bytes_max,
             redirects: self.follow_redirects,
             memory,
