@@ -140,7 +140,7 @@ impl Fetcher {
         let mut here = Cow::Borrowed(url);
         let mut elsewhere = None;
         let mut credentials = true;
-        let mut referer = None;
+        let mut referer: Option<String> = None;
         for _ in 0..REDIRECTS_MAX {
             let is_own = redirect::same_origin(&here, url);
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
