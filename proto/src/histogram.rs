@@ -274,6 +274,8 @@ fn merge_counts(spans: &mut Vec<Span>, counts: &mut Vec<f64>, shift: u32) -> Res
     merge(spans, counts, shift, |one, other| one + other)
 }
 
+const OUT_OF_RANGE: &str = "the histogram has a bucket out of range";
+
 /// Adds up the counts of buckets that fall into one at a resolution that is lower by `shift`.
 fn merge<C: Copy>(
     spans: &mut Vec<Span>,
@@ -290,6 +292,9 @@ fn merge<C: Copy>(
     for span in spans.iter() {
         index += i64::from(span.offset);
         for _ in 0..span.length {
+            if i32::try_from(index).is_err() {
+                return Err(OUT_OF_RANGE);
+            }
             // Bucket i reaches up to base^i, its upper bound included: hence the 1.
             let target = ((index - 1) >> shift) + 1;
             match (merged_spans.last_mut(), merged.last_mut()) {
@@ -300,8 +305,7 @@ fn merge<C: Copy>(
                 }
                 (last, _) => {
                     let offset = if last.is_some() { target - newest - 1 } else { target };
-                    let offset =
-                        i32::try_from(offset).map_err(|_| "the histogram has a bucket out of range")?;
+                    let offset = i32::try_from(offset).map_err(|_| OUT_OF_RANGE)?;
                     merged_spans.push(Span { offset, length: 1 });
                     merged.push(counts[at]);
                 }

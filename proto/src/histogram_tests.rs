@@ -197,6 +197,13 @@ fn a_resolution_can_neither_be_raised_nor_reduced_with_bounds_of_its_own() {
     assert!(backwards.reduce_resolution(2).is_err());
     let mut beyond = NativeHistogram { schema: 3, ..integer(vec![span(0, 1)], vec![]) };
     assert!(beyond.reduce_resolution(2).is_err());
+    // Prometheus counts buckets in 32 bits.
+    let mut far =
+        NativeHistogram { schema: 3, ..integer(vec![span(i32::MAX, 1), span(i32::MAX, 1)], vec![1, 0]) };
+    assert_eq!(far.validate(), Ok(()));
+    assert!(far.reduce_resolution(2).is_err());
+    let mut last = NativeHistogram { schema: 3, ..integer(vec![span(i32::MAX, 1)], vec![1]) };
+    assert!(last.reduce_resolution(2).is_ok());
 }
 
 proptest! {

@@ -33,7 +33,11 @@ impl<T: Default> Pool<T> {
     }
 
     fn give(&mut self, one: T, bytes_of: impl Fn(&T) -> usize) {
-        let bytes = bytes_of(&one).max(ONE_BYTES_MIN);
+        let bytes = bytes_of(&one);
+        if bytes == 0 {
+            return;
+        }
+        let bytes = bytes.max(ONE_BYTES_MIN);
         if bytes <= ONE_BYTES_MAX && self.bytes + bytes <= KEPT_BYTES_MAX {
             self.bytes += bytes;
             self.kept.push(one);

@@ -5,9 +5,10 @@
 //! and small ones. Large scrapes leave an eighth of the room alone, so that small ones always find some. A large
 //! one may have half of the room, and a quarter while others wait: few targets cannot starve the rest.
 //!
-//! A scrape asks for what its last one took ([`Memory::admit`]) and for more as it grows ([`Hold::grow_to`]). Who cannot
-//! grow gives everything back and begins anew, with a larger claim: nobody waits while holding, so nobody waits for
-//! ever. Counting is about right at best, so where much is in use a large scrape also has to fit beside what is resident.
+//! A scrape holds next to nothing until its target answers, so that targets which do not take nothing from the others.
+//! Then it asks for what its last one took ([`Hold::claim`]), and for more as it grows ([`Hold::grow_to`]). Who cannot
+//! grow gives everything back and begins anew, with a larger claim and before it asks its target ([`Memory::admit`]):
+//! nobody waits while holding more than that little, and none longer than its timeout, so nobody waits for ever. Counting is about right at best, so where much is in use a large scrape also has to fit beside what is resident.
 
 mod system;
 
@@ -146,26 +147,20 @@ impl Memory {
     /// no use, it may begin as a small one.
     #[must_use]
     pub fn try_admit(self: &Arc<Self>, bytes: u64) -> Option<Hold> {
-        let mut hold = Hold { memory: Arc::clone(self), bytes: 0, kind: Kind::Small };
-        let granted = match hold.take(bytes, 0, false) {
-            Err(Full::Alone { .. } | Full::Share { .. }) => hold.take(bytes.min(SMALL_BYTES_MAX), 0, false),
-            granted => granted,
-        };
-        granted.is_ok().then_some(hold)
+        let mut hold = self.scrape();
+        hold.try_claim(bytes).then_some(hold)
     }
 
     /// Waits until a scrape may hold this many bytes.
     pub async fn admit(self: &Arc<Self>, bytes: u64) -> Hold {
-        let _waiting = Waiting::new(&self.waiting);
-        loop {
-            let mut given_back = std::pin::pin!(self.given_back.notified());
-            // From here on nothing that is given back is missed.
-            given_back.as_mut().enable();
-            if let Some(hold) = self.try_admit(bytes) {
-                return hold;
-            }
-            given_back.await;
-        }
+        let mut hold = self.scrape();
+        hold.claim(bytes).await;
+        hold
+    }
+
+    /// A scrape that holds nothing yet.
+    fn scrape(self: &Arc<Self>) -> Hold {
+        Hold { memory: Arc::clone(self), bytes: 0, kind: Kind::Small }
     }
 
     fn limit(&self) -> u64 {
@@ -224,6 +219,33 @@ impl Memory {
 }
 
 impl Hold {
+    /// Waits until the scrape may hold this many bytes, or, where waiting is of no use, as many as a small one may. Others may
+    /// wait for what it holds meanwhile, so that should be little.
+    pub async fn claim(&mut self, bytes: u64) {
+        if self.try_claim(bytes) {
+            return;
+        }
+        let memory = Arc::clone(&self.memory);
+        let _waiting = Waiting::new(&memory.waiting);
+        loop {
+            let mut given_back = std::pin::pin!(memory.given_back.notified());
+            // From here on nothing that is given back is missed.
+            given_back.as_mut().enable();
+            if self.try_claim(bytes) {
+                return;
+            }
+            given_back.await;
+        }
+    }
+
+    fn try_claim(&mut self, bytes: u64) -> bool {
+        let granted = match self.take(bytes, 0, false) {
+            Err(Full::Alone { .. } | Full::Share { .. }) => self.take(bytes.min(SMALL_BYTES_MAX), 0, false),
+            granted => granted,
+        };
+        granted.is_ok()
+    }
+
     /// Lets a scrape hold this many bytes, if they can be had. See [`Hold::grow_beside`].
     ///
     /// # Errors

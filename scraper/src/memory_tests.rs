@@ -128,3 +128,26 @@ async fn without_a_limit_everything_is_let_in() {
     drop(hold);
     assert_eq!(memory.counted(), 0);
 }
+
+#[tokio::test]
+async fn a_scrape_that_holds_little_claims_more_once_there_is_room_for_it() {
+    let memory = memory(96 * MB);
+    let other = memory.admit(48 * MB).await;
+    let mut hold = memory.admit(16 << 10).await;
+    assert!(tokio::time::timeout(std::time::Duration::ZERO, hold.claim(40 * MB)).await.is_err());
+    assert_eq!((hold.bytes(), memory.waiting.load(Ordering::Acquire)), (16 << 10, 0));
+    let waiting = tokio::spawn(async move {
+        hold.claim(40 * MB).await;
+        hold
+    });
+    while memory.waiting.load(Ordering::Acquire) == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(other);
+    let mut hold = waiting.await.unwrap();
+    assert_eq!(hold.bytes(), 40 * MB);
+    hold.claim(MB).await;
+    assert_eq!(hold.bytes(), 40 * MB, "less is no request to give back");
+    drop(hold);
+    assert_eq!(memory.used(), memory.base);
+}

@@ -180,6 +180,41 @@ async fn near_the_memory_limit_small_targets_miss_no_slot_and_the_limit_holds() 
     assert!(promring.terminate().success(), "{}", promring.log());
 }
 
+/// Takes requests and never answers.
+async fn mute() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move { tokio::io::copy(&mut socket, &mut tokio::io::sink()).await });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_that_never_answer_take_no_memory_from_the_others() {
+    let audited = Audited::new(50, 100, 1, 1).await;
+    let address = mute().await;
+    let targets: Vec<String> = (0..1_000)
+        .map(|number| format!("{{targets: ['{address}'], labels: {{number: '{number}'}}}}"))
+        .collect();
+    let job = format!(
+        "
+- job_name: mute
+  scrape_interval: 2s
+  scrape_timeout: 2s
+  static_configs: [{}]",
+        targets.join(", ")
+    );
+    let config = audited.configure(&job, "scraper: {memory_limit: 120MB}");
+    let (mut promring, base) = Process::standalone("promring", &config, audited.dir.path());
+    audited.every_slot_is_scraped(&base, scaled(8, 30)).await;
+    assert_eq!(skipped(&base, "memory").await, 0.0);
+    eprintln!("{} bytes at the peak", promring.memory("VmHWM"));
+    assert!(promring.terminate().success(), "{}", promring.log());
+}
+
 /// A memory control group of version 1, which goes with the test.
 struct Group(std::path::PathBuf);
 

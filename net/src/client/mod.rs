@@ -31,13 +31,13 @@ pub const REDIRECTS_MAX: usize = 10;
 const HEAD_LINES_MAX: usize = 1_000;
 
 /// By HTTP/2 an answer's head may have this many bytes.
-const HEAD_BYTES_MAX: u32 = 1 << 20;
+pub const HTTP2_HEAD_BYTES_MAX: u32 = 1 << 20;
 
 /// How long an HTTP/2 connection may be silent before it is asked whether it lives, as in Prometheus.
-const HTTP2_QUIET: Duration = Duration::from_secs(60);
+pub const HTTP2_QUIET: Duration = Duration::from_secs(60);
 
 /// How long it may take to say so, as in Go's client.
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What requests call their sender.
 pub const USER_AGENT: &str = concat!("promring/", env!("CARGO_PKG_VERSION"));
@@ -290,7 +290,7 @@ fn build(
         .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .http2_keep_alive_while_idle(true)
         .http1_max_headers(HEAD_LINES_MAX)
-        .http2_max_header_list_size(HEAD_BYTES_MAX)
+        .http2_max_header_list_size(HTTP2_HEAD_BYTES_MAX)
         .tls_backend_preconfigured(tls);
     if !config.enable_http2 {
         builder = builder.http1_only();

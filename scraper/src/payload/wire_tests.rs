@@ -96,7 +96,8 @@ impl Way {
         self.now_ms += MINUTE_MS;
         self.cache.begin(&mut self.scratch);
         let Self { body_rules, rules, cache, scratch, now_ms, .. } = self;
-        let mut staging = Staging { body_rules, rules, cache, scratch, time_ms: *now_ms };
+        let mut staging =
+            Staging { body_rules, rules, cache, scratch, time_ms: *now_ms, over_buckets: false };
         let result = staging.whole(content_type, body).map_err(|failure| failure.to_string());
         let mut lanes = self.sink.lanes(sink::Way::of(TargetKey(0)), &self.labels);
         match &result {
@@ -413,6 +414,31 @@ fn nothing_of_a_failed_scrape_is_sent_whatever_it_held() {
 }
 
 #[test]
+fn what_stands_behind_a_histogram_with_too_many_buckets_is_counted_and_a_label_without_a_name_is_not() {
+    let mut wide = whole();
+    wide.positive_span[0].length = 1;
+    wide.positive_span.push(BucketSpan { offset: 10_000, length: 1 });
+    let gauge = |pairs| Metric { label: labels(pairs), gauge: Some(Default::default()), ..Metric::default() };
+    let many = [
+        histogram_family("h", MetricType::Histogram, wide),
+        family("g", MetricType::Gauge, vec![gauge(&[("a", "1")])]),
+    ];
+    let nameless = [family("g", MetricType::Gauge, vec![gauge(&[("a", "1")]), gauge(&[("", "1")])])];
+    for (families, error, scraped) in
+        [(&many[..], "histogram bucket limit exceeded", 2), (&nameless[..], "a label has an empty name", 1)]
+    {
+        let mut way = Way::new(&format!("{NATIVE}\nnative_histogram_bucket_limit: 1"), EVERYTHING);
+        way.cache.begin(&mut way.scratch);
+        let Way { body_rules, rules, cache, scratch, now_ms, .. } = &mut way;
+        let mut staging =
+            Staging { body_rules, rules, cache, scratch, time_ms: *now_ms, over_buckets: false };
+        let failure = staging.whole(PROTOBUF, &encode_delimited(families)).unwrap_err();
+        assert!(failure.to_string().contains(error), "{failure}");
+        assert_eq!(way.cache.failed_tally().scraped, scraped, "{error}");
+    }
+}
+
+#[test]
 fn too_many_buckets_reduce_the_resolution_or_fail_the_scrape() {
     let body = encode_delimited(&[histogram_family("h", MetricType::Histogram, whole())]);
     let mut way = Way::new(&format!("{NATIVE}\nnative_histogram_bucket_limit: 1"), EVERYTHING);
@@ -693,7 +719,8 @@ fn a_steady_scrape_of_plain_floats_allocates_nothing() {
     let allocated = allocation_counter::measure(|| {
         way.cache.begin(&mut way.scratch);
         let Way { body_rules, rules, cache, scratch, now_ms, .. } = &mut way;
-        let mut staging = Staging { body_rules, rules, cache, scratch, time_ms: *now_ms };
+        let mut staging =
+            Staging { body_rules, rules, cache, scratch, time_ms: *now_ms, over_buckets: false };
         staging.whole("", body.as_bytes()).unwrap();
         way.cache.commit(way.now_ms, &mut way.scratch, |_| {});
     });

@@ -20,8 +20,19 @@ use crate::series::{Scratch, SeriesCache};
 /// A body up to this size is read before it is parsed; a larger one is parsed in pieces of about this size.
 pub(super) const PIECE_BYTES: usize = 512 << 10;
 
-/// What a scrape holds at least: room for the first read, and for some samples.
-pub(super) const SCRAPE_BYTES_MIN: u64 = 128 << 10;
+/// What a scrape holds until its target answers: the request, and room for the head of the answer. There may be very many of
+/// these, of targets that never answer.
+pub(super) const ASKED_BYTES: u64 = 16 << 10;
+
+/// Of a body of which nothing is known so much is read first, and then twice as much as is there: who sends little holds
+/// little, however long it takes.
+const READ_BYTES_MIN: usize = 16 << 10;
+
+/// Reading a piece may take this many times its bytes: the buffer grows by doubling, and some samples are staged.
+const READ_FACTOR: usize = 2;
+
+/// What a scrape claims that did not find what it needed while it read: as much as a body takes that is read whole.
+pub(super) const CLAIM_BYTES_MIN: u64 = (PIECE_BYTES * READ_FACTOR) as u64;
 
 /// A series that is not known takes about this many bytes beside its strings: entry, sample, places in tables.
 const SERIES_BYTES: usize = 128;
@@ -43,6 +54,8 @@ pub(super) struct Attempt<'a> {
     pub(super) scratch: &'a mut Scratch,
     pub(super) environment: &'a Environment,
     pub(super) hold: &'a mut Hold,
+    /// What it claims once the target answers.
+    pub(super) expected_bytes: u64,
     pub(super) body_rules: BodyRules,
     pub(super) time_ms: i64,
     /// The last scrape brought no new series, so that none is expected.
@@ -52,11 +65,10 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Fetches the body and stages its samples. Bytes of the unpacked body are added to `body_bytes`.
     pub(super) async fn run(&mut self, body_bytes: &mut u64) -> Result<(), Failure> {
-        let Environment { buffers, cores, .. } = self.environment;
-        let wanted =
-            usize::try_from(self.hold.bytes()).map_or(PIECE_BYTES, |held| (held / 2).min(PIECE_BYTES));
-        let opened = self.fetcher.open(self.connection, self.url, self.timeout, wanted, buffers, cores).await;
-        let mut body = opened?;
+        let Environment { buffers, scratches, cores, memory, .. } = self.environment;
+        let mut body = self.fetcher.open(self.connection, self.url, self.timeout, memory).await?;
+        // Not before: who never answers keeps neither this nor a buffer from the others.
+        *self.scratch = scratches.take();
         let result = self.read(&mut body, cores).await;
         *body_bytes = body.total();
         body.close(self.connection, buffers);
@@ -65,9 +77,8 @@ impl Attempt<'_> {
 
     async fn read(&mut self, body: &mut Body, cores: &Cores) -> Result<(), Failure> {
         let before = self.cache.memory();
-        if !body.has_ended() && body.bytes().len() < PIECE_BYTES {
-            self.hold.grow_to((PIECE_BYTES * 2) as u64)?;
-            body.fill(PIECE_BYTES, cores).await?;
+        if !body.has_ended() {
+            self.begin_reading(body, cores).await?;
         }
         if body.has_ended() && body.bytes().is_empty() {
             // As in Prometheus, whatever the answer says of its type.
@@ -91,6 +102,24 @@ impl Attempt<'_> {
             // Of a line that is longer than this, twice as much: otherwise a long one would be looked at again and again.
             let kept = body.bytes().len();
             body.fill(kept + kept.max(PIECE_BYTES), cores).await?;
+        }
+    }
+
+    /// Reads a body whole, or a first piece of it, once there is room for what the last one took.
+    async fn begin_reading(&mut self, body: &mut Body, cores: &Cores) -> Result<(), Failure> {
+        if !body.before_deadline(self.hold.claim(self.expected_bytes)).await {
+            // No fault of the target: it is asked again, if the slot lasts.
+            return Err(Full::Others.into());
+        }
+        body.take_buffers(&self.environment.buffers);
+        let expected = usize::try_from(self.hold.bytes()).unwrap_or(usize::MAX) / READ_FACTOR;
+        let mut wanted = expected.clamp(READ_BYTES_MIN, PIECE_BYTES);
+        loop {
+            self.hold.grow_to((wanted * READ_FACTOR + body.unpacking_bytes()) as u64)?;
+            if body.fill(wanted, cores).await? || body.bytes().len() >= PIECE_BYTES {
+                return Ok(());
+            }
+            wanted = (body.bytes().len() * 2).min(PIECE_BYTES);
         }
     }
 
@@ -121,6 +150,7 @@ impl Attempt<'_> {
             cache: self.cache,
             scratch: self.scratch,
             time_ms: self.time_ms,
+            over_buckets: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use promring_model::target::{
 use super::failure::Failure;
 use crate::parse::protobuf::HistogramOptions;
 use crate::parse::{Expected, Format, Found, Item, Parser, PieceParser};
-use crate::rules::SeriesRules;
+use crate::rules::{Refusal, SeriesRules};
 use crate::series::{Scratch, SeriesCache};
 
 /// What a job says of it, and a target's own labels.
@@ -58,6 +58,8 @@ pub(crate) struct Staging<'a> {
     pub(crate) scratch: &'a mut Scratch,
     /// Of the scrape, in Unix milliseconds.
     pub(crate) time_ms: i64,
+    /// Whether a histogram had too many buckets.
+    pub(crate) over_buckets: bool,
 }
 
 impl Staging<'_> {
@@ -94,20 +96,34 @@ impl Staging<'_> {
             }
             Found::Item(Item::Sample(sample)) => cache.stage(&sample, *time_ms, rules, scratch)?,
             Found::Item(Item::Histogram(sample)) => {
-                cache.stage_histogram(&sample, *time_ms, rules, scratch)?;
+                let staged = cache.stage_histogram(&sample, *time_ms, rules, scratch);
+                self.pass_over_buckets(staged)?;
             }
             Found::Item(Item::Converted(sample)) => {
-                cache.stage_converted(*sample, *time_ms, rules, scratch)?;
+                let staged = cache.stage_converted(*sample, *time_ms, rules, scratch);
+                self.pass_over_buckets(staged)?;
             }
             Found::Item(Item::Metadata(metadata)) => cache.describe(&metadata, scratch),
         }
-        Ok(cache.expected(scratch))
+        Ok(self.cache.expected(self.scratch))
+    }
+
+    /// Notes a histogram with too many buckets, which fails the scrape once the samples behind it are counted.
+    fn pass_over_buckets(&mut self, staged: Result<(), Refusal>) -> Result<(), Refusal> {
+        match staged {
+            Err(Refusal::Buckets) => {
+                self.over_buckets = true;
+                Ok(())
+            }
+            staged => staged,
+        }
     }
 
     /// Looked at once a piece, so that all samples of a small body are counted, as in Prometheus.
     fn check_limit(&self) -> Result<(), Failure> {
         match self.body_rules.sample_limit {
             Some(limit) if self.cache.tally().to_store() > limit => Err(Failure::SampleLimit),
+            Some(_) | None if self.over_buckets => Err(Refusal::Buckets.into()),
             Some(_) | None => Ok(()),
         }
     }

@@ -31,6 +31,8 @@ pub struct Body {
     deadline: Instant,
     timeout: Duration,
     ended: bool,
+    /// Its buffers are of the pool.
+    borrowed: bool,
 }
 
 struct Packed {
@@ -66,12 +68,26 @@ impl Body {
         gzip: bool,
         keep: Option<Keep>,
         bounds: Bounds,
-        buffers: &Buffers,
     ) -> Self {
         let Bounds { bytes_max, deadline, timeout } = bounds;
         let packed =
-            gzip.then(|| Packed { unpacker: Unpacker::new(bytes_max), plain: buffers.take(), consumed: 0 });
-        Self { content_type, incoming, packed, keep, deadline, timeout, ended: false }
+            gzip.then(|| Packed { unpacker: Unpacker::new(bytes_max), plain: Vec::new(), consumed: 0 });
+        let ended = packed.is_none() && incoming.has_ended();
+        Self { content_type, incoming, packed, keep, deadline, timeout, ended, borrowed: false }
+    }
+
+    /// Goes on in buffers of the pool, which are large.
+    pub fn take_buffers(&mut self, buffers: &Buffers) {
+        self.borrowed = true;
+        self.incoming.move_to(buffers.take());
+        if let Some(packed) = &mut self.packed {
+            packed.plain = buffers.take();
+        }
+    }
+
+    /// Waits for something else within the time of the scrape. False: that is over.
+    pub async fn before_deadline(&self, other: impl Future<Output = ()>) -> bool {
+        timeout_at(self.deadline, other).await.is_ok()
     }
 
     /// Waits until `wanted` bytes are there, or somewhat more, or the body has ended. True: nothing follows what is there.
@@ -83,7 +99,8 @@ impl Body {
             self.ended = in_time(self.deadline, self.timeout, self.incoming.fill(wanted)).await?;
             return Ok(self.ended);
         };
-        let mut fresh = PACKED_BYTES;
+        let step = PACKED_BYTES.min(wanted);
+        let mut fresh = step;
         while !self.ended && packed.plain.len() < wanted {
             let is_last = in_time(self.deadline, self.timeout, self.incoming.fill(fresh)).await?;
             let work = (self.incoming.bytes().len() * UNPACKED_FACTOR).min(wanted);
@@ -91,7 +108,7 @@ impl Body {
             match cores.run_sized(work, unpack).await? {
                 // What is there is more than enough for now.
                 Unpacked::Enough => {}
-                Unpacked::Hungry => fresh = self.incoming.bytes().len() + PACKED_BYTES,
+                Unpacked::Hungry => fresh = self.incoming.bytes().len() + step,
                 Unpacked::All => self.ended = true,
             }
         }
@@ -108,7 +125,14 @@ impl Body {
     #[must_use]
     pub fn held(&self) -> usize {
         self.incoming.held()
-            + self.packed.as_ref().map_or(0, |packed| packed.plain.capacity() + DECODER_BYTES)
+            + self.packed.as_ref().map_or(0, |packed| packed.plain.capacity())
+            + self.unpacking_bytes()
+    }
+
+    /// What unpacking takes beside the bytes.
+    #[must_use]
+    pub fn unpacking_bytes(&self) -> usize {
+        if self.packed.is_some() { DECODER_BYTES } else { 0 }
     }
 
     /// What is there and was not consumed.
@@ -144,6 +168,9 @@ impl Body {
     pub fn close(self, connection: &mut Connection, buffers: &Buffers) {
         let (buffer, stream) = self.incoming.into_parts();
         connection.keep(stream, self.keep);
+        if !self.borrowed {
+            return;
+        }
         buffers.give(buffer);
         if let Some(packed) = self.packed {
             buffers.give(packed.plain);

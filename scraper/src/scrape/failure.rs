@@ -10,7 +10,7 @@ use crate::rules::Refusal;
 pub(crate) enum Failure {
     /// There is no body, or not the whole of it.
     #[error(transparent)]
-    Fetch(#[from] FetchError),
+    Fetch(FetchError),
     /// The target must not be asked.
     #[error("{0}")]
     Refused(String),
@@ -29,6 +29,15 @@ pub(crate) enum Failure {
     /// The scraper's memory does not suffice.
     #[error(transparent)]
     Memory(#[from] Full),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Memory(full) => Self::Memory(full),
+            other => Self::Fetch(other),
+        }
+    }
 }
 
 impl Failure {

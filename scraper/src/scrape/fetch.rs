@@ -13,11 +13,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
-use super::cores::Cores;
 use super::download::{Body, Bounds};
 use super::http::{Ask, Connection, Outcome, Tls, redirect};
 use super::library;
-use crate::buffers::Buffers;
+use crate::memory::{Full, Memory};
 
 /// Why a target could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +39,9 @@ pub enum FetchError {
     /// The content is packed in a way that was not asked for, or does not unpack.
     #[error("the body cannot be unpacked: {0}")]
     Encoding(String),
+    /// There is no memory for a long head.
+    #[error(transparent)]
+    Memory(#[from] Full),
 }
 
 /// How one job's targets are asked.
@@ -97,8 +99,7 @@ impl Fetcher {
             client: HttpClient::new(http)?,
             fixed: fixed.into_bytes().into(),
             configured: Mutex::default(),
-            // The library would ask for the URL's host.
-            http2: http.enable_http2 && server_name.is_none(),
+            http2: http.enable_http2,
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
@@ -107,8 +108,8 @@ impl Fetcher {
         })
     }
 
-    /// Asks `url` and reads the body until `wanted` bytes are there. Everything has to come within `timeout`.
-    /// `connection` is the target's own; it gets its socket back when the body is closed.
+    /// Asks `url` and reads the head of the answer, for which `memory` is asked where it is long. Everything has to come within
+    /// `timeout`. `connection` is the target's own; it gets its socket back when the body is closed.
     ///
     /// # Errors
     /// As [`FetchError`] lists them.
@@ -117,29 +118,12 @@ impl Fetcher {
         connection: &mut Connection,
         url: &Url,
         timeout: Duration,
-        wanted: usize,
-        buffers: &Buffers,
-        cores: &Cores,
+        memory: &Arc<Memory>,
     ) -> Result<Body, FetchError> {
         let deadline = Instant::now() + timeout;
         let bounds = Bounds { bytes_max: self.body_bytes_max, deadline, timeout };
-        let mut buffer = buffers.take();
-        let asked = self.follow(connection, url, bounds, buffers, &mut buffer);
-        let body = timeout_at(deadline, asked).await.map_err(|_| FetchError::Timeout(timeout)).flatten();
-        let mut body = match body {
-            Ok(body) => body,
-            Err(error) => {
-                buffers.give(buffer);
-                return Err(error);
-            }
-        };
-        match body.fill(wanted, cores).await {
-            Ok(_) => Ok(body),
-            Err(error) => {
-                body.close(connection, buffers);
-                Err(error)
-            }
-        }
+        let asked = self.follow(connection, url, bounds, memory);
+        timeout_at(deadline, asked).await.map_err(|_| FetchError::Timeout(timeout)).flatten()
     }
 
     /// Asks `url` and whoever it leads to.
@@ -148,13 +132,15 @@ impl Fetcher {
         connection: &mut Connection,
         url: &Url,
         bounds: Bounds,
-        buffers: &Buffers,
-        buffer: &mut Vec<u8>,
+        memory: &Arc<Memory>,
     ) -> Result<Body, FetchError> {
         let configured = self.configured().await?;
+        // Small, and none of the pool: who never answers would keep it.
+        let mut buffer = Vec::new();
         let mut here = Cow::Borrowed(url);
         let mut elsewhere = None;
         let mut credentials = true;
+        let mut referer: Option<String> = None;
         for _ in 0..REDIRECTS_MAX {
             let is_own = redirect::same_origin(&here, url);
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
@@ -163,16 +149,23 @@ impl Fetcher {
             let outcome = if self.is_for_library(connection, &here) {
                 Outcome::Http2
             } else {
-                self.ask(connection, &here, bounds.timeout, &configured, credentials, buffer).await?
+                let lines: [&[u8]; 3] = [
+                    &configured.open,
+                    if credentials { &configured.credentials } else { b"" },
+                    referer.as_deref().unwrap_or_default().as_bytes(),
+                ];
+                self.ask(connection, &here, bounds.timeout, lines, memory, &mut buffer).await?
             };
             match outcome {
                 Outcome::Body { content_type, gzip, incoming, keep } => {
                     // Of another server not: a target has one connection.
                     let keep = keep.filter(|_| is_own);
-                    return Ok(Body::new(content_type, incoming, gzip, keep, bounds, buffers));
+                    return Ok(Body::new(content_type, incoming, gzip, keep, bounds));
                 }
                 Outcome::Redirect(location) => {
-                    here = Cow::Owned(redirect::follow(&here, &location).map_err(FetchError::Transport)?);
+                    let next = redirect::follow(&here, &location).map_err(FetchError::Transport)?;
+                    referer = redirect::referer(&here, &next);
+                    here = Cow::Owned(next);
                 }
                 Outcome::Http2 => {
                     let ask = library::Ask {
@@ -180,15 +173,16 @@ impl Fetcher {
                         url: &here,
                         headers: configured.source.as_deref(),
                         credentials,
+                        referer: referer.as_deref(),
                         fixed: &self.fixed,
                         timeout: bounds.timeout,
                         bytes_max: self.body_bytes_max,
                     };
                     // Boxed, as it is large and rare.
-                    let asked = Box::pin(library::exchange(ask, std::mem::take(buffer)));
+                    let asked = Box::pin(library::exchange(ask));
                     let (incoming, content_type, gzip) = asked.await?;
                     let content_type = connection.content_type(&content_type);
-                    return Ok(Body::new(content_type, incoming, gzip, None, bounds, buffers));
+                    return Ok(Body::new(content_type, incoming, gzip, None, bounds));
                 }
             }
         }
@@ -200,32 +194,29 @@ impl Fetcher {
         connection: &mut Connection,
         url: &Url,
         timeout: Duration,
-        configured: &Configured,
-        credentials: bool,
+        [open, credentials, referer]: [&[u8]; 3],
+        memory: &Arc<Memory>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
         let tls = (url.scheme() == "https").then(|| Tls {
             config: self.client.tls(),
-            http2: self.http2 && !connection.has_socket(),
+            http2: self.http2,
             server_name: self.server_name.as_ref(),
         });
         let mut line = [0; TIMEOUT_LINE_BYTES_MAX];
         let ask = Ask {
             url,
             tls,
-            lines: &[
-                &self.fixed,
-                timeout_line(timeout, &mut line),
-                &configured.open,
-                if credentials { &configured.credentials } else { b"" },
-            ],
+            lines: &[&self.fixed, timeout_line(timeout, &mut line), open, credentials, referer],
             bytes_max: self.body_bytes_max,
             redirects: self.follow_redirects,
+            memory,
         };
         connection.exchange(&ask, body).await
     }
 
-    fn is_for_library(&self, connection: &Connection, url: &Url) -> bool {
+    /// Whether the HTTP library is to ask, as far as is known beforehand.
+    pub(super) fn is_for_library(&self, connection: &Connection, url: &Url) -> bool {
         let by_socket = connection.has_socket();
         let named = !url.username().is_empty() || url.password().is_some();
         // The library knows only addresses.

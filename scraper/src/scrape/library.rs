@@ -1,4 +1,4 @@
-//! What the HTTP library does instead of our own client: HTTP/2, proxies, names and passwords in URLs.
+//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`), proxies, names and passwords in URLs.
 
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(super) struct Ask<'a> {
     pub(super) headers: Option<&'a HeaderMap>,
     /// Whether `url` may be told those of them that are credentials.
     pub(super) credentials: bool,
+    /// The line that tells who led here.
+    pub(super) referer: Option<&'a str>,
     /// Lines of the head, as our own client sends them.
     pub(super) fixed: &'a [u8],
     pub(super) timeout: Duration,
@@ -25,8 +27,7 @@ pub(super) struct Ask<'a> {
 }
 
 /// Asks, and hands over the body of an answer with status 200, its Content-Type and whether it is packed by gzip.
-/// `buffer` is used for the body.
-pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming, String, bool), FetchError> {
+pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), FetchError> {
     // The URL is known to whoever reads the message.
     let transport = |error: reqwest::Error| FetchError::Transport(describe(&error.without_url()));
     let mut headers = HeaderMap::new();
@@ -35,7 +36,7 @@ pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming,
             headers.append(name, value.clone());
         }
     }
-    for (name, value) in lines(ask.fixed) {
+    for (name, value) in lines(ask.fixed).chain(lines(ask.referer.unwrap_or_default().as_bytes())) {
         headers.insert(name, value);
     }
     let response = ask
@@ -46,6 +47,14 @@ pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming,
         .send()
         .await
         .map_err(transport)?;
+    taken(response, ask.bytes_max)
+}
+
+/// The body of an answer with status 200, its Content-Type and whether it is packed by gzip.
+pub(super) fn taken(
+    response: reqwest::Response,
+    bytes_max: u64,
+) -> Result<(Incoming, String, bool), FetchError> {
     if response.status() != reqwest::StatusCode::OK {
         return Err(FetchError::Status(response.status().to_string()));
     }
@@ -57,14 +66,15 @@ pub(super) async fn exchange(ask: Ask<'_>, buffer: Vec<u8>) -> Result<(Incoming,
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();
-    Ok((Incoming::of_library(response, sent_bytes_max(ask.bytes_max, gzip), buffer), content_type, gzip))
+    Ok((Incoming::of_library(response, sent_bytes_max(bytes_max, gzip)), content_type, gzip))
 }
 
 fn header<'r>(response: &'r reqwest::Response, name: &HeaderName) -> &'r str {
     response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn lines(head: &[u8]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+/// The headers that stand in these lines.
+pub(super) fn lines(head: &[u8]) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     head.split(|byte| *byte == b'\n').filter_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let name = HeaderName::from_bytes(&line[..colon]).ok()?;

@@ -14,7 +14,7 @@ use url::Url;
 use super::download::{Body, Bounds};
 use super::fetch::FetchError;
 use super::http::{Ask, Connection, Outcome};
-use crate::buffers::Buffers;
+use crate::memory::Memory;
 
 /// Each read gives one piece; then the connection ends.
 #[derive(Debug)]
@@ -62,13 +62,14 @@ pub async fn answer(
 ) -> Result<Body, FetchError> {
     let url =
         Url::parse("http://target/metrics").map_err(|error| FetchError::Transport(error.to_string()))?;
-    let ask = Ask { url: &url, tls: None, lines: &[], bytes_max, redirects: false };
+    let memory = Memory::new(Some(u64::MAX));
+    let ask = Ask { url: &url, tls: None, lines: &[], bytes_max, redirects: false, memory: &memory };
     let stream = Box::new(Pieces(pieces.into_iter().collect()));
     let mut connection = Connection::default();
     match connection.exchange_on(stream, &ask, &mut Vec::new()).await? {
         Outcome::Body { content_type, gzip, incoming, keep } => {
             let bounds = Bounds { bytes_max, deadline: Instant::now() + timeout, timeout };
-            Ok(Body::new(content_type, incoming, gzip, keep, bounds, &Buffers::default()))
+            Ok(Body::new(content_type, incoming, gzip, keep, bounds))
         }
         Outcome::Redirect(_) | Outcome::Http2 => Err(FetchError::Status("elsewhere".to_owned())),
     }

@@ -13,7 +13,7 @@ use promring_proto::remote_write::STALE_NAN_BITS;
 use tokio::sync::watch;
 
 use super::append::Appender;
-use super::attempt::{Attempt, PIECE_BYTES, SCRAPE_BYTES_MIN};
+use super::attempt::{ASKED_BYTES, Attempt, CLAIM_BYTES_MIN, PIECE_BYTES};
 use super::body::BodyRules;
 use super::cores::Cores;
 use super::failure::Failure;
@@ -150,7 +150,7 @@ pub struct TargetLoop {
     spread_after: Option<Passed>,
     /// When the last scrape began.
     last_start: Option<Instant>,
-    /// What the next scrape asks for.
+    /// What the next scrape claims once its target answers.
     expected_bytes: u64,
     /// The last scrape knew all series.
     is_steady: bool,
@@ -189,7 +189,7 @@ impl TargetLoop {
             environment,
             reported: false,
             last_start: None,
-            expected_bytes: SCRAPE_BYTES_MIN,
+            expected_bytes: ASKED_BYTES,
             is_steady: false,
             newest_ms: i64::MIN,
         }
@@ -417,8 +417,10 @@ impl TargetLoop {
 
     /// Makes the scrape of a slot. Where there is no memory for it until the slot has passed, there is none.
     async fn scrape(&mut self, slot_ms: i64, refusal: Option<String>, fence: Option<MoveId>) {
+        // What is read ahead is read whether there is room or not.
+        let mut claim = if self.reads_ahead() { self.expected_bytes } else { ASKED_BYTES };
         loop {
-            let Some(mut hold) = self.admitted(slot_ms).await else { return };
+            let Some(mut hold) = self.admitted(slot_ms, claim).await else { return };
             let started = Instant::now();
             let started_ms = now_ms();
             let time_ms = self.slots().sample_time(slot_ms, started_ms);
@@ -428,7 +430,7 @@ impl TargetLoop {
                 let seconds = started.duration_since(last).as_secs_f64();
                 self.environment.metrics.intervals.record(&self.target.interval, seconds);
             }
-            let mut scratch = self.environment.scratches.take();
+            let mut scratch = Scratch::default();
             self.cache.begin(&mut scratch);
             let mut body_bytes = 0;
             let target = Arc::clone(&self.target);
@@ -446,6 +448,7 @@ impl TargetLoop {
                         scratch: &mut scratch,
                         environment: &self.environment,
                         hold: &mut hold,
+                        expected_bytes: self.expected_bytes,
                         body_rules: self.body_rules,
                         time_ms,
                         is_steady: self.is_steady,
@@ -457,7 +460,11 @@ impl TargetLoop {
             let work = (self.cache.len() + scratch.staged()) * APPEND_BYTES;
             if let Err(Failure::Memory(Full::Others)) = result {
                 // Others hold what is lacking: it begins anew once they have given back, with a larger claim.
-                self.expected_bytes = hold.bytes().saturating_mul(2).min(environment.memory.share());
+                if hold.bytes() > ASKED_BYTES {
+                    let larger = hold.bytes().saturating_mul(2).max(CLAIM_BYTES_MIN);
+                    self.expected_bytes = larger.min(environment.memory.share());
+                }
+                claim = self.expected_bytes;
                 environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
                 drop(scratch);
                 self.keep_series().await;
@@ -468,7 +475,7 @@ impl TargetLoop {
                 Err(Failure::Memory(_)) => hold.bytes(),
                 Ok(()) | Err(_) => scratch.bytes() as u64 + body_bytes.min(PIECE_BYTES as u64) * 2,
             }
-            .max(SCRAPE_BYTES_MIN);
+            .max(ASKED_BYTES);
             let report = Report {
                 up: result.is_ok(),
                 seconds: started.elapsed().as_secs_f64(),
@@ -495,14 +502,21 @@ impl TargetLoop {
         }
     }
 
+    /// Whether the answer comes by the HTTP library or by HTTP/2, which take in some of a body before it is asked for.
+    fn reads_ahead(&self) -> bool {
+        let url = self.target.url.as_ref();
+        self.connection.has_own_http2()
+            || url.is_ok_and(|url| self.fetcher.is_for_library(&self.connection, url))
+    }
+
     /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.
-    async fn admitted(&self, slot_ms: i64) -> Option<Hold> {
+    async fn admitted(&self, slot_ms: i64, claim: u64) -> Option<Hold> {
         let Environment { memory, metrics, stopping, .. } = &*self.environment;
-        if let Some(hold) = memory.try_admit(self.expected_bytes) {
+        if let Some(hold) = memory.try_admit(claim) {
             return Some(hold);
         }
         tokio::select! {
-            hold = memory.admit(self.expected_bytes) => Some(hold),
+            hold = memory.admit(claim) => Some(hold),
             () = wait_until(self.slots().next_after(slot_ms)) => {
                 metrics.skipped_for_memory.increment(1);
                 tracing::debug!(target = self.target.scrape_url(), "a slot was skipped: scraper.memory_limit is reached");

@@ -390,6 +390,7 @@ fn what_is_malformed_fails_the_scrape() {
         (family("f", Type::Gauge, &[metric(labels(&[("a", "1"), ("a", "2")]))]), "twice"),
         (family("f", Type::Gauge, &[metric(labels(&[("__name__", "g")]))]), "twice"),
         (family("f", Type::Gauge, &[metric(labels(&[("", "1")]))]), "empty"),
+        (family("f", Type::Gauge, &[metric(labels(&[("", ""), ("b", "1")]))]), "empty"),
     ] {
         let error = read(&encode_delimited(&[family]), CLASSIC).unwrap_err();
         assert!(error.contains(reason), "{reason}: {error}");

@@ -224,7 +224,7 @@ async fn a_token_of_oauth2_is_fetched_once_and_again_when_it_expires() {
 async fn a_fetch_that_waits_takes_little_room() {
     let mut client = Client::new("");
     let url = "http://host/".parse().unwrap();
-    let Client { fetcher, connection, buffers, cores } = &mut client;
-    let waiting = fetcher.open(connection, &url, PATIENCE, 1, buffers, cores);
+    let Client { fetcher, connection, memory, .. } = &mut client;
+    let waiting = fetcher.open(connection, &url, PATIENCE, memory);
     assert!(size_of_val(&waiting) <= 2_048, "{} bytes", size_of_val(&waiting));
 }

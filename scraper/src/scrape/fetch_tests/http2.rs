@@ -1,25 +1,30 @@
 //! HTTP/2, which the HTTP library speaks.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::net::{TcpListener, TcpStream};
+use axum::serve::Listener;
+use promring_model::target::Target;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::tls::{Authority, Files, server_config};
+use super::tls::{Authority, Files, Identity, server_config};
 use super::*;
 
-struct H2(TcpListener, TlsAcceptor);
+/// A listener whose connections speak TLS; it counts them.
+struct H2<L>(L, TlsAcceptor, Arc<AtomicUsize>);
 
-impl axum::serve::Listener for H2 {
-    type Io = TlsStream<TcpStream>;
+impl<L: Listener> Listener for H2<L> {
+    type Io = TlsStream<L::Io>;
     type Addr = ();
 
     async fn accept(&mut self) -> (Self::Io, ()) {
         loop {
-            let (socket, _) = self.0.accept().await.unwrap();
+            let (socket, _) = self.0.accept().await;
             if let Ok(stream) = self.1.accept(socket).await {
+                self.2.fetch_add(1, Ordering::SeqCst);
                 return (stream, ());
             }
         }
@@ -32,10 +37,18 @@ impl axum::serve::Listener for H2 {
 
 /// Tells which version it is asked by, and whether by the headers of a scrape.
 async fn server(authority: &Authority) -> (u16, JoinHandle<std::io::Result<()>>) {
-    let mut config = server_config(&authority.sign("localhost"));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
+    (port, serve(listener, &authority.sign("localhost"), Arc::default()))
+}
+
+fn serve(
+    listener: impl Listener,
+    identity: &Identity,
+    connections: Arc<AtomicUsize>,
+) -> JoinHandle<std::io::Result<()>> {
+    let mut config = server_config(identity);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let answer = async |request: axum::extract::Request| {
         let headers = request.headers();
         let ours = headers["accept"].to_str().unwrap().starts_with("application/openmetrics-text")
@@ -44,9 +57,12 @@ async fn server(authority: &Authority) -> (u16, JoinHandle<std::io::Result<()>>)
             && headers["authorization"] == "Bearer t";
         format!("# {:?} {ours}\n", request.version())
     };
-    let router = axum::Router::new().route("/", axum::routing::get(answer));
-    let listener = H2(listener, TlsAcceptor::from(Arc::new(config)));
-    (port, tokio::spawn(async move { axum::serve(listener, router).await }))
+    let redirect = axum::response::Redirect::temporary("/");
+    let router = axum::Router::new()
+        .route("/", axum::routing::get(answer))
+        .route("/from", axum::routing::get(redirect));
+    let listener = H2(listener, TlsAcceptor::from(Arc::new(config)), connections);
+    tokio::spawn(async move { axum::serve(listener, router).await })
 }
 
 fn url(port: u16) -> Url {
@@ -105,5 +121,72 @@ async fn a_connection_that_has_gone_silent_is_replaced() {
     tokio::time::resume();
     assert_eq!(client.fetch(&url(through)).await, good);
     between.abort();
+    server.abort();
+}
+
+#[tokio::test]
+async fn it_is_spoken_with_a_server_of_another_name_on_one_connection() {
+    let authority = Authority::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let server = serve(listener, &authority.sign("elsewhere.example"), Arc::clone(&connections));
+    let files = Files::new(&authority);
+    let job = format!("{}\nauthorization: {{credentials: t}}", files.job(", server_name: elsewhere.example"));
+    let mut client = Client::new(&job);
+    let good = Ok("# HTTP/2.0 true\n".to_owned());
+    assert_eq!(client.fetch(&url(port)).await, good);
+    assert_eq!(client.fetch(&url(port).join("/from").unwrap()).await, good);
+    let error = client.fetch(&url(port).join("/nothing").unwrap()).await;
+    assert_eq!(error, Err("server returned HTTP status 404 Not Found".to_owned()));
+    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    // As whoever rotates certificates does it: what was made with the old ones is of no more use.
+    files.put("ca.pem", &format!("{}{}", Authority::new().sign("a").pem(), files.read("ca.pem")));
+    assert_eq!(client.fetch(&url(port)).await, good);
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+    let mut only_1 = Client::new(&format!("{job}\nenable_http2: false"));
+    assert_eq!(only_1.fetch(&url(port)).await, Ok("# HTTP/1.1 true\n".to_owned()));
+    server.abort();
+}
+
+#[tokio::test]
+async fn it_is_spoken_over_a_unix_socket_and_asked_again_where_the_connection_has_ended() {
+    let authority = Authority::new();
+    let files = Files::new(&authority);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("exporter.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let through = dir.path().join("through.sock");
+    let between = UnixListener::bind(&through).unwrap();
+    let server = serve(listener, &authority.sign("localhost"), Arc::default());
+    let (end, ending) = tokio::sync::watch::channel(());
+    let passing = tokio::spawn(async move {
+        loop {
+            let (mut near, _) = between.accept().await.unwrap();
+            let mut far = tokio::net::UnixStream::connect(&path).await.unwrap();
+            let mut ending = ending.clone();
+            ending.mark_unchanged();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    _ = ending.changed() => {}
+                }
+            });
+        }
+    });
+    let config = format!(
+        "{}\nauthorization: {{credentials: t}}\nscheme: https\nmetrics_path: /\nstatic_configs: [{{targets: ['localhost:1'], labels: {{__unix_socket__: {}}}}}]",
+        files.job(""),
+        through.display()
+    );
+    let mut client = Client::new(&config);
+    let target: Target = crate::testing::target_of(&job(&config));
+    client.connection = Connection::new(&target);
+    let url = target.url.as_ref().unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.fetch(url).await, Ok("# HTTP/2.0 true\n".to_owned()));
+        end.send_replace(());
+    }
+    passing.abort();
     server.abort();
 }

@@ -11,7 +11,9 @@ mod tls;
 
 use std::time::Duration;
 
+use super::super::cores::Cores;
 use super::*;
+use crate::buffers::Buffers;
 use crate::testing::job;
 use server::Server;
 
@@ -27,6 +29,7 @@ struct Client {
     connection: Connection,
     buffers: Buffers,
     cores: Cores,
+    memory: Arc<Memory>,
 }
 
 impl Client {
@@ -37,6 +40,7 @@ impl Client {
             connection: Connection::default(),
             buffers: Buffers::default(),
             cores: Cores::default(),
+            memory: Memory::new(Some(u64::MAX)),
         }
     }
 
@@ -46,10 +50,11 @@ impl Client {
     }
 
     async fn fetch_within(&mut self, url: &Url, timeout: Duration) -> Result<String, String> {
-        let Self { fetcher, connection, buffers, cores } = self;
+        let Self { fetcher, connection, buffers, cores, memory } = self;
         buffers.give(b"left over".to_vec());
         let result = async {
-            let mut body = fetcher.open(connection, url, timeout, 1, buffers, cores).await?;
+            let mut body = fetcher.open(connection, url, timeout, memory).await?;
+            body.take_buffers(buffers);
             // As large bodies are read.
             let mut whole = Vec::new();
             loop {

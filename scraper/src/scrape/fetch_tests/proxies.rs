@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
+use super::answers::TEXT;
 use super::tls::{Authority, Files, server_config};
 use super::*;
 
@@ -98,4 +99,27 @@ async fn a_proxy_may_speak_socks_and_look_up_the_name() {
         let expected = [&b"\x05\x01\x00\x03\x0fnowhere.invalid"[..], &9100_u16.to_be_bytes()].concat();
         assert_eq!(proxy.await.unwrap().as_slice(), expected);
     }
+}
+
+#[tokio::test]
+async fn odd_answers_are_read_otherwise_through_a_proxy() {
+    let body = "4\r\na 1\n\r\n0\r\n\r\n";
+    let coded = "Transfer-Encoding: chunked\r\n\r\n";
+    for (answer, directly, by_proxy) in [
+        (format!("HTTP/1.2 {TEXT}\r\n{coded}{body}"), true, false),
+        (format!("HTTP/1.1 {TEXT}\r\nX : y\r\n{coded}{body}"), true, false),
+        (format!("\r\nHTTP/1.1 {TEXT}\r\n{coded}{body}"), false, true),
+        (format!("HTTP/1.1 {TEXT}\r\n{coded}{}", body.replacen('4', "4 ;x", 1)), false, true),
+    ] {
+        assert_eq!(fetch("", answer.clone()).await.is_ok(), directly, "{answer}");
+        let proxy = Server::start([vec![answer.clone().into_bytes()]]).await;
+        let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+        let url = "http://nowhere.invalid/metrics".parse().unwrap();
+        assert_eq!(client.fetch(&url).await.is_ok(), by_proxy, "{answer}");
+    }
+    let old = format!("HTTP/1.0 {TEXT}\r\n{coded}{body}");
+    assert_eq!(fetch("", old.clone()).await, Ok(body.to_owned()), "which no parser takes");
+    let proxy = Server::start([vec![old.into_bytes()]]).await;
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    assert!(client.fetch(&"http://nowhere.invalid/metrics".parse().unwrap()).await.is_err());
 }

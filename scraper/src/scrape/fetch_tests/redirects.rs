@@ -16,6 +16,8 @@ async fn a_redirect_on_the_same_host_uses_the_same_connection() {
     let seen = server.seen();
     assert!(seen[0][1].starts_with("GET /other?x "), "{seen:?}");
     assert!(seen[0][3].starts_with("GET /a/y "), "{seen:?}");
+    assert!(!seen[0][0].contains("Referer") && !seen[0][2].contains("Referer"), "{seen:?}");
+    assert!(seen[0][1].contains(&format!("\r\nReferer: {}\r\n", server.url("/a/metrics"))), "{seen:?}");
 }
 
 #[tokio::test]

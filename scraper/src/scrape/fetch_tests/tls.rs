@@ -95,6 +95,10 @@ impl Files {
         std::fs::rename(&new, self.path(name)).unwrap();
     }
 
+    pub(super) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
     pub(super) fn put_identity(&self, identity: &Identity) {
         self.put("cert.pem", &identity.certificate.pem());
         self.put("key.pem", &identity.key.serialize_pem());

@@ -144,6 +144,10 @@ fn size_line(coded: &[u8]) -> Result<Option<(usize, u64)>, FetchError> {
         Ok(httparse::Status::Complete((line, _))) if line > SIZE_LINE_BYTES_MAX => {
             Err(malformed("the line of a chunk's size is too long"))
         }
+        // As in Go, and as RFC 9112 has it: white space may end the line, but not stand before an extension.
+        Ok(httparse::Status::Complete((line, _))) if has_spaced_extension(&coded[..line]) => {
+            Err(malformed("white space before a chunk's extension"))
+        }
         Ok(httparse::Status::Complete(found)) => Ok(Some(found)),
         Ok(httparse::Status::Partial) if coded.len() >= SIZE_LINE_BYTES_MAX => {
             Err(malformed("the line of a chunk's size is too long"))
@@ -153,6 +157,12 @@ fn size_line(coded: &[u8]) -> Result<Option<(usize, u64)>, FetchError> {
     }
 }
 
+fn has_spaced_extension(line: &[u8]) -> bool {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let rest = &line[digits..];
+    rest.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) && !rest.trim_ascii().is_empty()
+}
+
 fn malformed(what: &str) -> FetchError {
     FetchError::Transport(format!("malformed chunked encoding: {what}"))
 }
@@ -160,6 +170,14 @@ fn malformed(what: &str) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_may_end_the_line_of_a_size_but_not_precede_an_extension() {
+        for (line, good) in [("1", true), ("1  ", true), ("1;a=b", true), ("1 ;a", false), ("1\t;a", false)] {
+            let coded = format!("{line}\r\nx\r\n0\r\n\r\n");
+            assert_eq!(decode(coded.as_bytes(), coded.len(), 10).is_ok(), good, "{line:?}");
+        }
+    }
 
     /// Decodes `coded` in pieces of `step` bytes.
     fn decode(coded: &[u8], step: usize, bytes_max: u64) -> Result<(String, bool), String> {
@@ -177,7 +195,7 @@ mod tests {
 
     #[test]
     fn chunks_with_extensions_and_trailers_are_decoded_however_they_are_cut() {
-        let coded = b"3;name=\"a b\"\r\nabc\r\n00a ;x\r\n0123456789\r\n0\r\nTrailer: t\r\nOther: o\r\n\r\n";
+        let coded = b"3;name=\"a b\"\r\nabc\r\n00a;x\r\n0123456789\r\n0\r\nTrailer: t\r\nOther: o\r\n\r\n";
         for step in 1..=coded.len() {
             assert_eq!(decode(coded, step, 13), Ok(("abc0123456789".to_owned(), true)), "{step}");
         }

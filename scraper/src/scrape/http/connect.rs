@@ -31,8 +31,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 pub(super) enum Dialled {
     /// Ready for a request.
     Http1(Stream),
-    /// The server chose HTTP/2, and the connection is closed.
-    Http2,
+    /// The server chose HTTP/2.
+    Http2(Stream),
 }
 
 /// Connects to the URL's host, or to the unix socket in its place.
@@ -127,7 +127,7 @@ async fn handshake<S: Io + 'static>(stream: S, url: &Url, tls: &Tls<'_>) -> Resu
         if speaks_plain(&error) { fail(&"server gave HTTP response to HTTPS client") } else { fail(&error) }
     })?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        return Ok(Dialled::Http2);
+        return Ok(Dialled::Http2(Box::new(stream)));
     }
     Ok(Dialled::Http1(Box::new(stream)))
 }

@@ -13,7 +13,7 @@ use crate::scrape::fetch::FetchError;
 const HEAD_BYTES_MAX: usize = 1 << 20;
 
 /// The first read asks for this many bytes: a head, and a small body whole.
-const FIRST_BYTES: usize = 16 << 10;
+pub(super) const FIRST_BYTES: usize = 16 << 10;
 
 /// A head may have this many header lines.
 const HEAD_LINES_MAX: usize = 1_000;
@@ -87,9 +87,23 @@ pub(super) async fn read_some(stream: &mut Stream, body: &mut Vec<u8>) -> Result
     Err(if fresh { Broken::Unanswered(error) } else { Broken::Failed(error) })
 }
 
+/// Makes of another version the one that its answers are read as: any number is, as in Go.
+pub(super) fn settle_version(bytes: &mut [u8]) {
+    if let [b'H', b'T', b'T', b'P', b'/', major, b'.', minor, ..] = bytes
+        && major.is_ascii_digit()
+        && minor.is_ascii_digit()
+    {
+        let keeps = (*major, *minor) >= (b'1', b'1');
+        (*major, *minor) = (b'1', if keeps { b'1' } else { b'0' });
+    }
+}
+
 /// The head at the start of `bytes`, if it is complete. The first `seen` bytes were there before and held no
 /// complete head: without an end of it in the new ones, there is nothing to look at.
 pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, FetchError> {
+    if let Some(b'\r' | b'\n') = bytes.first() {
+        return Err(malformed("an empty line comes before it"));
+    }
     // A short one is looked at each time, so that what is no HTTP shows at once.
     if seen > SHOWN_BYTES_MAX && !has_end(&bytes[seen.saturating_sub(3)..]) {
         return Ok(None);
@@ -114,10 +128,17 @@ fn parse_lines<'h, 'b>(
     // Go's client reads these too.
     config.allow_obsolete_multiline_headers_in_responses(true);
     config.allow_multiple_spaces_in_response_status_delimiters(true);
+    config.allow_spaces_after_header_name_in_responses(true);
     Ok(match config.parse_response(&mut response, bytes)? {
         httparse::Status::Complete(length) => httparse::Status::Complete((length, response)),
         httparse::Status::Partial => httparse::Status::Partial,
     })
+}
+
+/// Whether white space stands between a name, which is a part of `bytes`, and its colon.
+fn has_space_behind(name: &str, bytes: &[u8]) -> bool {
+    let behind = (name.as_ptr() as usize).wrapping_sub(bytes.as_ptr() as usize) + name.len();
+    bytes.get(behind).is_some_and(|byte| *byte != b':')
 }
 
 /// What the lines mean.
@@ -151,7 +172,13 @@ fn understood<'b>(
         content_length: None,
         chunked: false,
     };
+    let is_1_0 = response.version == Some(0);
     for line in &*response.headers {
+        // To Go such a line is of another name.
+        if has_space_behind(line.name, bytes) || is_1_0 && line.name.eq_ignore_ascii_case("transfer-encoding")
+        {
+            continue;
+        }
         head.take(line.name, line.value.trim_ascii())?;
     }
     Ok(Some(head))
@@ -238,6 +265,30 @@ mod tests {
         for (line, keeps) in [("", false), ("Connection: keep-alive\r\n", true)] {
             let text = format!("HTTP/1.0 200 OK\r\n{line}\r\n");
             assert_eq!(parse(text.as_bytes(), 0).unwrap().unwrap().keep_alive, keeps);
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_space_behind_it_is_another_one_and_nothing_may_come_before_the_status() {
+        let text = b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length : 7\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(parse(text, 0).unwrap().unwrap().framing().unwrap(), Framing::Length(3));
+        assert!(error(&[b"\r\n", &text[..]].concat()).contains("empty line"));
+    }
+
+    #[test]
+    fn any_version_is_read_and_chunks_are_not_of_1_0() {
+        for (version, keeps, framing) in [
+            ("0.9", false, Framing::UntilClose),
+            ("1.0", false, Framing::UntilClose),
+            ("1.1", true, Framing::Chunked),
+            ("1.2", true, Framing::Chunked),
+            ("2.0", true, Framing::Chunked),
+        ] {
+            let mut text =
+                format!("HTTP/{version} 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").into_bytes();
+            settle_version(&mut text);
+            let head = parse(&text, 0).unwrap().unwrap();
+            assert_eq!((head.keep_alive, head.framing().unwrap()), (keeps, framing), "{version}");
         }
     }
 

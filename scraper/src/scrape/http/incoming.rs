@@ -12,6 +12,9 @@ use crate::scrape::fetch::FetchError;
 /// Room for a read, where less is left in the buffer.
 const ROOM_BYTES_MIN: usize = 64 << 10;
 
+/// One read asks for at least this many bytes, whatever is wanted.
+const READ_BYTES_MIN: usize = 16 << 10;
+
 /// One read asks for at most this many bytes, whatever is wanted: there is room for them before they come.
 const READ_BYTES_MAX: usize = 1 << 20;
 
@@ -72,15 +75,10 @@ impl Incoming {
         Ok(incoming)
     }
 
-    /// A body that the HTTP library reads; `buffer` is used for it.
-    pub(in crate::scrape) fn of_library(
-        response: reqwest::Response,
-        bytes_max: u64,
-        mut buffer: Vec<u8>,
-    ) -> Self {
-        buffer.clear();
+    /// A body that the HTTP library reads.
+    pub(in crate::scrape) fn of_library(response: reqwest::Response, bytes_max: u64) -> Self {
         let source = Source::Library(Box::new(response));
-        Self { source, buffer, consumed: 0, bytes_max, end: End::Open }
+        Self { source, buffer: Vec::new(), consumed: 0, bytes_max, end: End::Open }
     }
 
     /// Waits until `wanted` bytes are there or the body has ended. True: nothing follows what is there.
@@ -89,6 +87,17 @@ impl Incoming {
             self.read(wanted).await?;
         }
         Ok(self.end != End::Open)
+    }
+
+    /// Whether the body came whole.
+    pub(in crate::scrape) fn has_ended(&self) -> bool {
+        self.end != End::Open
+    }
+
+    /// Goes on in this buffer, which is empty.
+    pub(in crate::scrape) fn move_to(&mut self, mut buffer: Vec<u8>) {
+        buffer.extend_from_slice(&self.buffer);
+        self.buffer = buffer;
     }
 
     /// What came and was not consumed.
@@ -139,7 +148,7 @@ impl Incoming {
 
     /// One read.
     async fn read(&mut self, wanted: usize) -> Result<(), FetchError> {
-        let enough = wanted.saturating_sub(self.ready()).clamp(ROOM_BYTES_MIN, READ_BYTES_MAX);
+        let enough = wanted.saturating_sub(self.ready()).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
         let before = self.consumed + self.buffer.len() as u64;
         let came = match &mut self.source {
             Source::Own(stream, framing, _) => {

@@ -2,12 +2,13 @@
 //!
 //! A target has at most one connection. Between scrapes it owns a socket (and its TLS session) and no buffer: the
 //! request is put together in a borrowed buffer, the answer's head is read into it, and the body takes its place.
-//! What this client does not do goes by the HTTP library: HTTP/2, proxies, names and passwords in URLs.
+//! What this client does not do goes by the HTTP library: HTTP/2 (where that can connect), proxies, names and passwords in URLs.
 
 mod chunked;
 mod connect;
 pub(super) mod gzip;
 mod head;
+mod http2;
 mod incoming;
 pub(super) mod redirect;
 mod request;
@@ -25,13 +26,15 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
 
 use super::fetch::FetchError;
+use crate::memory::{Full, Hold, Memory};
 use connect::{Dialled, Stream};
 use head::{Head, Packing};
+use http2::Http2;
 use incoming::Framing;
 pub(super) use incoming::Incoming;
 
-/// Interim answers (status 1xx) that are read before one request's own answer, as Go allows.
-const INTERIM_MAX: usize = 5;
+/// Interim answers (status 1xx) that come before one request's own answer may have this many bytes.
+const INTERIM_BYTES_MAX: usize = 1 << 20;
 
 /// A packed body may be larger than the plain one by this much: what gzip adds to what it cannot pack.
 const PACKED_EXTRA_BYTES: u64 = 64 << 10;
@@ -44,6 +47,8 @@ pub struct Connection {
     socket: Option<Box<Path>>,
     /// The server speaks HTTP/2, which is the HTTP library's to do.
     http2: bool,
+    /// It speaks HTTP/2, where the library cannot connect to it.
+    own_http2: Option<Box<Http2>>,
     /// The Content-Type of the last answer: it hardly ever changes.
     content_type: Option<Arc<str>>,
 }
@@ -76,6 +81,8 @@ pub(super) struct Ask<'a> {
     pub(super) bytes_max: u64,
     /// Whether an answer that leads elsewhere is told as such.
     pub(super) redirects: bool,
+    /// Asked where a head is long.
+    pub(super) memory: &'a Arc<Memory>,
 }
 
 /// What came of a request.
@@ -142,9 +149,14 @@ impl Connection {
         Self { socket: self.socket.clone(), ..Self::default() }
     }
 
-    /// Whether the server speaks HTTP/2, as far as is known.
+    /// Whether the server speaks HTTP/2 with the library, as far as is known.
     pub(super) fn is_http2(&self) -> bool {
         self.http2
+    }
+
+    /// Whether it does so on a connection of ours.
+    pub(super) fn has_own_http2(&self) -> bool {
+        self.own_http2.is_some()
     }
 
     /// Whether a unix socket takes the place of the address.
@@ -168,6 +180,17 @@ impl Connection {
         ask: &Ask<'_>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
+        if let Some(kept) = self.own_http2.take() {
+            if kept.serves(ask) {
+                let asked = (*kept).clone().ask(ask);
+                self.own_http2 = Some(kept);
+                // Otherwise it broke, or the server has enough of it: a GET may be asked again.
+                if let Ok(response) = Box::pin(asked).await {
+                    return self.understand(response, ask);
+                }
+            }
+            self.own_http2 = None;
+        }
         if let Some(stream) = self.take_idle(ask).await {
             match self.ask(stream, ask, body).await {
                 Err(Broken::Unanswered(_)) => {}
@@ -178,12 +201,23 @@ impl Connection {
         // Boxed, as a handshake's state is large and target loops should not carry room for it.
         let stream = match Box::pin(connect::dial(ask.url, self.socket.as_deref(), ask.tls.as_ref())).await? {
             Dialled::Http1(stream) => stream,
-            Dialled::Http2 => {
+            Dialled::Http2(_) if self.is_within_reach(ask) => {
                 self.http2 = true;
                 return Ok(Outcome::Http2);
             }
+            Dialled::Http2(stream) => {
+                let http2 = Box::pin(Http2::begin(stream, ask)).await?;
+                let asked = self.own_http2.insert(Box::new(http2)).clone().ask(ask);
+                let response = Box::pin(asked).await?;
+                return self.understand(response, ask);
+            }
         };
         self.exchange_on(stream, ask, body).await
+    }
+
+    /// Whether the library can connect to the same server.
+    fn is_within_reach(&self, ask: &Ask<'_>) -> bool {
+        self.socket.is_none() && ask.tls.as_ref().is_none_or(|tls| tls.server_name.is_none())
     }
 
     /// The same on a new connection.
@@ -232,13 +266,14 @@ impl Connection {
         body.clear();
         let mut interim = 0;
         let (answer, framing, keep_alive) = loop {
-            let (answer, framing, keep_alive) = self.head(&mut stream, ask.redirects, body).await?;
+            let (answer, framing, keep_alive, length) = self.head(&mut stream, ask, body).await?;
             if !matches!(answer, Answer::Interim) {
                 break (answer, framing, keep_alive);
             }
-            interim += 1;
-            if interim > INTERIM_MAX {
-                return Err(FetchError::Transport(format!("more than {INTERIM_MAX} interim answers")).into());
+            interim += length;
+            if interim > INTERIM_BYTES_MAX {
+                let message = format!("more than {INTERIM_BYTES_MAX} bytes of interim answers");
+                return Err(FetchError::Transport(message).into());
             }
         };
         let keep = keep_alive.then(|| Keep { tls: ask.tls.as_ref().map(|tls| Arc::clone(&tls.config)) });
@@ -262,21 +297,31 @@ impl Connection {
     async fn head(
         &mut self,
         stream: &mut Stream,
-        redirects: bool,
+        ask: &Ask<'_>,
         body: &mut Vec<u8>,
-    ) -> Result<(Answer, Framing, bool), Broken> {
+    ) -> Result<(Answer, Framing, bool, usize), Broken> {
+        let mut long: Option<Hold> = None;
         // What an interim answer left may be the whole head.
         let mut seen = 0;
         loop {
+            head::settle_version(body);
             if body.len() > seen
                 && let Some(head) = head::parse(body, seen)?
             {
                 let length = head.length;
-                let found = (self.answer(&head, redirects)?, head.framing()?, head.keep_alive);
+                let found = (self.answer(&head, ask.redirects)?, head.framing()?, head.keep_alive, length);
                 body.drain(..length);
                 return Ok(found);
             }
             seen = body.len();
+            if seen >= head::FIRST_BYTES {
+                // The buffer grows by doubling.
+                let bytes = seen as u64 * 3;
+                match &mut long {
+                    Some(hold) => hold.grow_to(bytes).map_err(FetchError::from)?,
+                    None => long = Some(ask.memory.try_admit(bytes).ok_or(FetchError::Memory(Full::Others))?),
+                }
+            }
             head::read_some(stream, body).await?;
         }
     }

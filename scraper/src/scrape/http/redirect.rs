@@ -1,6 +1,6 @@
 //! Where a redirect leads, and whether credentials may go there.
 
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::head::shown;
 
@@ -42,6 +42,16 @@ pub(in crate::scrape) fn follow(here: &Url, location: &str) -> Result<Url, Strin
     Ok(next)
 }
 
+/// The line that tells `next` who led there, as Go's client sends it: without name and password, and not from https to http.
+pub(in crate::scrape) fn referer(here: &Url, next: &Url) -> Option<String> {
+    if here.scheme() == "https" && next.scheme() == "http" {
+        return None;
+    }
+    let (before, behind) =
+        (&here[..Position::BeforeUsername], &here[Position::BeforeHost..Position::AfterQuery]);
+    Some(format!("Referer: {before}{behind}\r\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +70,16 @@ mod tests {
         assert!(keeps("http://10.0.0.1/", "http://10.0.0.1:1/"));
         assert!(!keeps("http://10.0.0.1/", "http://10.0.0.11/"));
         assert!(!keeps("http://[::1]/", "http://[::2]/"));
+    }
+
+    #[test]
+    fn the_referer_has_no_password_and_does_not_go_from_https_to_http() {
+        let line = |here: &str, next: &str| referer(&url(here), &url(next));
+        let told = Some("Referer: http://host:1/a?b\r\n".to_owned());
+        assert_eq!(line("http://me:secret@host:1/a?b#c", "http://other/"), told);
+        assert_eq!(line("http://host:1/a?b", "https://other/"), told);
+        assert_eq!(line("https://host/", "https://other/"), Some("Referer: https://host/\r\n".to_owned()));
+        assert_eq!(line("https://host/", "http://other/"), None);
     }
 
     #[test]
