@@ -67,6 +67,8 @@ pub struct Last {
     pub reported: bool,
     /// Whether the target exists no more.
     pub gone: bool,
+    /// Slots up to this time, in Unix milliseconds, are done with.
+    pub done_ms: i64,
     /// What they take.
     pub hold: Hold,
 }

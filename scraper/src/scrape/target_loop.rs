@@ -222,11 +222,13 @@ impl TargetLoop {
         if self.shown {
             self.take_given();
         }
+        // Before the slot where markers are due before it.
+        let mut wake_ms = slot_ms;
         // Whether nobody is there any more to tell it anything.
         let mut alone = false;
         loop {
             let due = tokio::select! {
-                () = wait_until(slot_ms) => true,
+                () = wait_until(wake_ms) => true,
                 changed = commands.changed(), if !alone => {
                     alone = changed.is_err();
                     // Who was told to end does so all the same.
@@ -239,11 +241,14 @@ impl TargetLoop {
             match command {
                 Command::Moved => return Some(self.leave(done_ms)),
                 Command::Given => {
-                    self.show(true);
+                    self.show(true, done_ms);
                     return Some(self.leave(done_ms));
                 }
                 Command::Gone(end) => {
-                    if due || end.time(slot_ms, self.newest_ms) != Some(slot_ms) {
+                    let time_ms = end.time(slot_ms, self.newest_ms);
+                    if !due && let Some(before_ms) = time_ms.filter(|time_ms| *time_ms < slot_ms) {
+                        wake_ms = before_ms;
+                    } else if due || time_ms != Some(slot_ms) {
                         if !Box::pin(self.wait_for_given(&end, &mut commands)).await {
                             continue;
                         }
@@ -260,21 +265,23 @@ impl TargetLoop {
                     self.environment.gate.end(self.target.key);
                     return Some(self.leave(done_ms));
                 }
-                Command::Show(_) if !due => self.show(false),
+                Command::Show(_) if !due => self.show(false, done_ms),
                 Command::Scrape(_) if !due => {}
                 Command::Scrape(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
                     let _counted = Box::pin(self.slot(slot_ms, refusal)).await;
                     done_ms = slot_ms;
                     slot_ms = self.slots().next_after(slot_ms);
+                    wake_ms = slot_ms;
                 }
                 Command::Show(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
                     if Box::pin(self.slot(slot_ms, refusal)).await == Err(Refused::NotOurs) {
-                        self.show(false);
+                        self.show(false, done_ms);
                     }
                     done_ms = slot_ms;
                     slot_ms = self.slots().next_after(slot_ms);
+                    wake_ms = slot_ms;
                 }
             }
         }
@@ -353,15 +360,15 @@ impl TargetLoop {
         }
     }
 
-    /// Puts the series where the next owner finds them. `gone`: the target exists no more.
-    fn show(&mut self, gone: bool) {
+    /// Puts the series where the next owner finds them; slots up to `done_ms` are done with. `gone`: the target exists no more.
+    fn show(&mut self, gone: bool, done_ms: i64) {
         if std::mem::replace(&mut self.shown, true) {
             return;
         }
         let fresh = SeriesCache::new(&self.rules, &self.environment.labels);
         let hold = std::mem::replace(&mut self.series_hold, self.environment.memory.keep());
         let cache = std::mem::replace(&mut self.cache, fresh);
-        let last = Last { cache, reported: self.reported, gone, hold };
+        let last = Last { cache, reported: self.reported, gone, done_ms, hold };
         self.environment.gate.given.show(self.target.key, self.target.id, last);
     }
 
@@ -380,9 +387,9 @@ impl TargetLoop {
         if std::mem::take(&mut self.shown)
             && let Some(own) = given.take_back(self.target.key, self.target.id)
         {
-            (self.cache, self.series_hold) = (own.cache, own.hold);
+            self.take_back(own);
         }
-        if let Some(last) = given.take(self.target.key, self.target.id, may_be) {
+        if let Some(last) = self.environment.gate.given.take(self.target.key, self.target.id, may_be) {
             match last.cache(&self.rules, &self.environment.labels) {
                 Ok(before) => {
                     self.reported |= last.reported;
@@ -397,6 +404,18 @@ impl TargetLoop {
                     );
                 }
             }
+        }
+    }
+
+    /// The target was not taken by who was to have it. Where it was gone meanwhile, over a slot, its series ended there.
+    fn take_back(&mut self, own: Last) {
+        (self.cache, self.reported, self.series_hold) = (own.cache, own.reported, own.hold);
+        let missed_ms = self.slots().next_after(own.done_ms);
+        if own.gone && missed_ms <= now_ms() {
+            let fence = self.environment.gate.with(|member| member.fence(self.target.key).map(|(id, _)| id));
+            self.end(missed_ms, fence);
+            self.newest_ms = missed_ms;
+            self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
         }
     }
 

@@ -70,19 +70,6 @@ async fn flaps(node: &Node, scene: &Scene, back: &Target, waits: &[bool]) -> boo
     now_ms() < next
 }
 
-/// The machine may be too busy so often.
-const ATTEMPTS: usize = 20;
-
-/// Tries this until no slot came in between.
-async fn within_a_slot<T>(attempt: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..ATTEMPTS {
-        if let Some(done) = attempt().await {
-            return done;
-        }
-    }
-    panic!("a slot came in between each time");
-}
-
 /// A scraper whose target was gone and is back as this one, all within a slot.
 async fn flapped(back: impl Fn(&Scene) -> Target, waits: &[bool]) -> (Scene, Node) {
     let attempt = async || {

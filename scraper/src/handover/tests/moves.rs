@@ -4,18 +4,24 @@ use std::sync::atomic::Ordering;
 
 use promring_model::config::HttpClientConfig;
 use promring_model::handover::Grant;
+use promring_model::target::Target;
 use promring_net::client::HttpClient;
 use promring_net::clock::now_ms;
 
 use super::node::*;
 
 /// One that has the target, one that is going to, and T, which the first has accepted and the second knows.
-async fn change_owner(a: &Node, b: &Node, target: &promring_model::target::Target) -> i64 {
+async fn change_owner(a: &Node, b: &Node, target: &Target) -> i64 {
+    // A moment after a slot, so that much time is left before the next one.
+    change_owner_at(a, b, target, || slot_after(target, 700) + 20).await
+}
+
+/// The same, at a T that is chosen when all is prepared.
+async fn change_owner_at(a: &Node, b: &Node, target: &Target, at: impl Fn() -> i64) -> i64 {
     a.told(2, &[(target, outgoing())], &[(M, terms(a, b, None, false, false))]);
     b.told(2, &[(target, incoming())], &[(M, terms(a, b, None, false, false))]);
     b.reports("it is prepared", |report| report.prepared).await;
-    // A moment after a slot, so that much time is left before the next one.
-    let at = slot_after(target, 700) + 20;
+    let at = at();
     a.told(3, &[(target, outgoing())], &[(M, terms(a, b, Some(at), false, false))]);
     a.reports("it stops at T", |report| report.settled == Some(at)).await;
     b.told(3, &[(target, incoming())], &[(M, terms(a, b, Some(at), true, false))]);
@@ -203,6 +209,51 @@ async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there()
             let (last, before) = series.split_last().unwrap();
             assert!(last.1 && last.0 >= at, "{after_ms} ms: {series:?} and T {at}");
             assert!(before.iter().all(|(time, stale)| *time < at && !stale), "{after_ms} ms: {series:?}");
+        }
+    }
+}
+
+/// A target that is gone so long before T, and back so long before it, where slots are 800 and 300 ms before T; what the receiver has of it,
+/// and T. `marked_by_giver`: as one whose markers are the giver's, not the taker's. None: the machine was too busy.
+async fn back_before_t(
+    marked_by_giver: bool,
+    gone_ms: i64,
+    back_ms: i64,
+) -> Option<(Target, [Vec<(i64, bool)>; 2], i64)> {
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, target, .. } = &scene;
+    let (a, b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("a scrapes", || samples(receiver, "x").len() >= 2).await;
+    let at = change_owner_at(&a, &b, target, || slot_after(target, 1_200) + 300).await;
+    until_time(at - gone_ms).await;
+    let moves = [(M, terms(&a, &b, Some(at), true, false))];
+    let gone: &[&Target] = if marked_by_giver { &[target] } else { &[] };
+    a.told_all(4, &[], &moves, gone);
+    let in_time = now_ms() < at - gone_ms + 100;
+    until_time(at - back_ms).await;
+    a.told(5, &[(target, outgoing())], &moves);
+    let in_time = in_time && now_ms() < at - back_ms + 100;
+    a.reports("all is sent", |report| report.all_sent).await;
+    b.told(6, &[(target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
+    until("b scrapes", || samples(receiver, "up").iter().filter(|(time, _)| *time >= at).count() >= 3).await;
+    a.stop().await;
+    b.stop().await;
+    let received = [samples(receiver, "x"), samples(receiver, "up")];
+    in_time.then(|| (scene.target.clone(), received, at))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_back_before_t_goes_on_and_a_slot_that_it_was_away_for_has_its_marker() {
+    for (marked_by_giver, gone_ms, back_ms) in [(true, 250, 150), (false, 250, 150), (false, 700, 150)] {
+        let attempt = async || back_before_t(marked_by_giver, gone_ms, back_ms).await;
+        let (target, received, at) = within_a_slot(attempt).await;
+        for samples in received {
+            let markers: Vec<i64> =
+                samples.iter().filter(|(_, stale)| *stale).map(|(time, _)| *time).collect();
+            let missed = if gone_ms > 300 { vec![at - 300] } else { Vec::new() };
+            assert_eq!(markers, missed, "{marked_by_giver} {gone_ms} {at}: {samples:?}");
+            assert_every_slot_once(&target, &samples);
         }
     }
 }
