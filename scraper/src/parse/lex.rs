@@ -78,6 +78,31 @@ impl<'b> Pieces<'b> {
         self.rest
     }
 
+    /// A label as nearly all are: a plain name and a value without escapes, and no blanks. None: nothing was read, and
+    /// [`Pieces::next`] tells what follows.
+    #[inline]
+    pub(super) fn simple_label(&mut self) -> Option<(&'b str, &'b str)> {
+        let text = self.rest.as_bytes();
+        let name = legacy_label_name_len(text);
+        if name == 0 || text.get(name..name + 2) != Some(b"=\"") {
+            return None;
+        }
+        let value = name + 2;
+        let (len, has_escapes) = quoted_end(&text[name + 1..], self.dialect == Dialect::Prometheus)?;
+        let end = name + 1 + len;
+        let next = match text.get(end + 1) {
+            Some(b',') if !text.get(end + 2).copied().is_some_and(is_blank) => end + 2,
+            Some(b'}') => end + 1,
+            _ => return None,
+        };
+        if has_escapes {
+            return None;
+        }
+        let label = (&self.rest[..name], &self.rest[value..end]);
+        self.rest = &self.rest[next..];
+        Some(label)
+    }
+
     /// The next piece; None where the brace closes.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Piece<'b>>, &'static str> {

@@ -323,7 +323,20 @@ fn text_pairs(
     let Some(labels) = labels else { return Ok(pairs) };
     let mut pieces = Pieces::new(labels, dialect);
     let mut named = !pairs.is_empty();
-    while let Some(piece) = pieces.next()? {
+    loop {
+        while let Some((name, value)) = pieces.simple_label() {
+            if name == METRIC_NAME && !name_as_label {
+                return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
+            }
+            let written = if number.name() == Some(name) { normalise_float(value) } else { None };
+            // Borrowed texts are put in their place at once: what is moved as a whole just after its parts were written is
+            // waited for.
+            match written {
+                None => pairs.push((Cow::Borrowed(name), Cow::Borrowed(value))),
+                Some(written) => pairs.push((Cow::Borrowed(name), Cow::Owned(written))),
+            }
+        }
+        let Some(piece) = pieces.next()? else { break };
         match piece {
             Piece::Name(name) => {
                 if std::mem::replace(&mut named, true) {
