@@ -38,7 +38,7 @@ const POWERS_OF_TEN: [u64; DIGITS_MAX + 1] = {
 /// Reads what nearly all values are: digits, perhaps with a point. None: it must be read in another way, if it can be read at
 /// all.
 #[inline]
-fn decimal(text: &[u8]) -> Option<f64> {
+pub(super) fn decimal(text: &[u8]) -> Option<f64> {
     leading_decimal(text).filter(|(_, len)| *len == text.len()).map(|(value, _)| value)
 }
 
