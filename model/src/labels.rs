@@ -192,6 +192,7 @@ impl<'a> LabelsBuilder<'a> {
 
     /// Starts from pairs in any order, none of them with an empty value. None: a name stands there twice.
     #[must_use]
+    #[inline]
     pub fn from_pairs(mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Option<Self> {
         debug_assert!(pairs.iter().all(|(_, value)| !value.is_empty()), "an empty value is an absent label");
         let order = |a: &str, b: &str| compare(a.as_bytes(), b.as_bytes());
@@ -362,12 +363,22 @@ pub fn is_legacy_label_name(name: &str) -> bool {
     !name.is_empty() && legacy_label_name_len(name.as_bytes()) == name.len()
 }
 
+/// Bytes of the metric name at the beginning of `text`, as metric names were before UTF-8 names:
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`. 0: there is none.
+#[must_use]
+#[inline]
+pub fn legacy_metric_name_len(text: &[u8]) -> usize {
+    if text.first().is_none_or(u8::is_ascii_digit) {
+        return 0;
+    }
+    text.iter().position(|&byte| !METRIC_NAME_BYTES[usize::from(byte)]).unwrap_or(text.len())
+}
+
 /// `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name as it was before UTF-8 names.
 #[must_use]
 #[inline]
 pub fn is_legacy_metric_name(name: &str) -> bool {
-    name.bytes().next().is_some_and(|first| !first.is_ascii_digit())
-        && name.bytes().all(|byte| METRIC_NAME_BYTES[usize::from(byte)])
+    !name.is_empty() && legacy_metric_name_len(name.as_bytes()) == name.len()
 }
 
 #[cfg(test)]
@@ -445,6 +456,9 @@ mod tests {
         }
         assert_eq!(legacy_label_name_len(b"le=\"1\""), 2);
         assert_eq!(legacy_label_name_len(b"1le"), 0);
+        assert_eq!(legacy_metric_name_len(b"a:b_9{le=\"1\"}"), 5);
+        assert_eq!(legacy_metric_name_len(b"a:b_9"), 5);
+        assert_eq!(legacy_metric_name_len(b"9a"), 0);
     }
 
     #[test]

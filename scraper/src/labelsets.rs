@@ -34,7 +34,7 @@ struct Shape {
     /// No other shape of the process ever has it.
     id: u64,
     /// For remote write 1.0, the heads of the labels that are the series' own.
-    heads: Box<[Box<[u8]>]>,
+    heads: Box<[Padded]>,
     /// Keeps the names.
     shared: Arc<Shared>,
 }
@@ -330,7 +330,8 @@ impl LabelSet<'_> {
             match slot {
                 Slot::Base(place) => pen.bytes(&self.base[*place as usize].v1)?,
                 Slot::Own(_) => {
-                    let head = heads.next().map_or(&[][..], |head| head);
+                    // There is a head for each.
+                    let Some(head) = heads.next() else { continue };
                     v1::put_label(head, symbols.text(read(&mut values)), pen)?;
                 }
             }

@@ -7,7 +7,7 @@
 use prost::Message;
 
 use super::TimeField;
-use crate::pen::{self, Pen};
+use crate::pen::{self, Padded, Pen};
 use crate::varint::{push_varint, varint_len};
 
 /// A request: series with samples, and metadata of metric families.
@@ -132,21 +132,32 @@ pub fn encode_labels<'l>(labels: impl IntoIterator<Item = (&'l str, &'l str)>, o
 
 /// What stands before a label's value, but for the label's length: the same for all its values. [`put_label`] takes it.
 #[must_use]
-pub fn label_head(name: &str) -> Box<[u8]> {
-    let mut head = vec![0x0a]; // Label.name = 1
-    push_varint(&mut head, name.len() as u64);
-    head.extend_from_slice(name.as_bytes());
-    head.push(0x12); // Label.value = 2
-    head.into_boxed_slice()
+pub fn label_head(name: &str) -> Padded {
+    let mut padded = Padded::default();
+    padded.fill(|head| {
+        head.push(0x0a); // Label.name = 1
+        push_varint(head, name.len() as u64);
+        head.extend_from_slice(name.as_bytes());
+        head.push(0x12); // Label.value = 2
+    });
+    padded
 }
 
 /// Writes a label of a `TimeSeries`; `head` is what [`label_head`] made.
 #[inline(always)]
-pub fn put_label(head: &[u8], value: &str, pen: &mut Pen<'_>) -> Option<()> {
+pub fn put_label(head: &Padded, value: &str, pen: &mut Pen<'_>) -> Option<()> {
+    let inner = head.len() + 1 + value.len();
+    if inner < 0x80 {
+        // As nearly all labels: both lengths take one byte.
+        pen.array([0x0a, inner as u8])?;
+        pen.padded(head)?;
+        pen.byte(value.len() as u8)?;
+        return pen.bytes(value.as_bytes());
+    }
     let inner = head.len() + varint_len(value.len() as u64) + value.len();
     pen.byte(0x0a)?; // TimeSeries.labels = 1, length-delimited
     pen.varint(inner as u64)?;
-    pen.bytes(head)?;
+    pen.padded(head)?;
     pen.varint(value.len() as u64)?;
     pen.bytes(value.as_bytes())
 }

@@ -78,6 +78,31 @@ impl<'b> Pieces<'b> {
         self.rest
     }
 
+    /// A label as nearly all are: a plain name and a value without escapes, and no blanks. None: nothing was read, and
+    /// [`Pieces::next`] tells what follows.
+    #[inline]
+    pub(super) fn simple_label(&mut self) -> Option<(&'b str, &'b str)> {
+        let text = self.rest.as_bytes();
+        let name = legacy_label_name_len(text);
+        if name == 0 || text.get(name..name + 2) != Some(b"=\"") {
+            return None;
+        }
+        let value = name + 2;
+        let (len, has_escapes) = quoted_end(&text[name + 1..], self.dialect == Dialect::Prometheus)?;
+        let end = name + 1 + len;
+        let next = match text.get(end + 1) {
+            Some(b',') if !text.get(end + 2).copied().is_some_and(is_blank) => end + 2,
+            Some(b'}') => end + 1,
+            _ => return None,
+        };
+        if has_escapes {
+            return None;
+        }
+        let label = (&self.rest[..name], &self.rest[value..end]);
+        self.rest = &self.rest[next..];
+        Some(label)
+    }
+
     /// The next piece; None where the brace closes.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Piece<'b>>, &'static str> {
@@ -240,4 +265,56 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
     let text = trim_start(text);
     let blank = text.iter().rev().take_while(|&&byte| is_blank(byte)).count();
     &text[..text.len() - blank]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Listed = Result<(Vec<String>, String), &'static str>;
+
+    fn listed(text: &str, dialect: Dialect, simple_first: bool) -> Listed {
+        let (mut pieces, mut list) = (Pieces::new(text, dialect), Vec::new());
+        loop {
+            while simple_first && let Some((name, value)) = pieces.simple_label() {
+                list.push(format!("{name} is {value:?}"));
+            }
+            match pieces.next()? {
+                Some(Piece::Name(name)) => list.push(format!("{:?}", name.unescaped())),
+                Some(Piece::Label(name, value)) => {
+                    list.push(format!("{} is {:?}", name.raw(), value.unescaped()));
+                }
+                None => return Ok((list, pieces.rest().to_owned())),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_simple_label_is_read_as_any_other(
+            text in "([aé1]{0,2}[ ]?=?[ ]?\"[b\\\\\nn,}é]{0,2}\"?[,} ]{0,2}|[a_][a1]{0,9}=\"[a-z]{0,40}\"[,}]){0,4}}?",
+        ) {
+            for dialect in [Dialect::Prometheus, Dialect::OpenMetrics] {
+                prop_assert_eq!(listed(&text, dialect, true), listed(&text, dialect, false));
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_needs_no_second_look_is_simple() {
+        for (text, label) in [
+            ("le=\"1\"}", Some(("le", "1"))),
+            ("le=\"\",a=\"b\"}", Some(("le", ""))),
+            ("le=\"\\n\"}", None),
+            ("le =\"1\"}", None),
+            ("le=\"1\", a=\"b\"}", None),
+            ("\"le\"=\"1\"}", None),
+            ("le=\"1\"", None),
+            ("}", None),
+        ] {
+            assert_eq!(Pieces::new(text, Dialect::Prometheus).simple_label(), label, "{text}");
+        }
+    }
 }

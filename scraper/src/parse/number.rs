@@ -38,7 +38,7 @@ const POWERS_OF_TEN: [u64; DIGITS_MAX + 1] = {
 /// Reads what nearly all values are: digits, perhaps with a point. None: it must be read in another way, if it can be read at
 /// all.
 #[inline]
-fn decimal(text: &[u8]) -> Option<f64> {
+pub(super) fn decimal(text: &[u8]) -> Option<f64> {
     leading_decimal(text).filter(|(_, len)| *len == text.len()).map(|(value, _)| value)
 }
 
@@ -66,9 +66,13 @@ pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
         return None;
     }
     let divisor = *POWERS_OF_TEN.get(point.map_or(0, |at| len - at - 1))?;
-    // Both are exact as floats, so that their quotient is the nearest float (Clinger 1990).
-    let value =
-        if count <= EXACT_DIGITS_MAX { number as f64 / divisor as f64 } else { quotient(number, divisor) };
+    let value = if count <= EXACT_DIGITS_MAX {
+        // Both are exact as floats, so that their quotient is the nearest float (Clinger 1990). As signed numbers they become
+        // floats in one step.
+        number as i64 as f64 / divisor as i64 as f64
+    } else {
+        quotient(number, divisor)
+    };
     Some((if sign > 0 { -value } else { value }, sign + len))
 }
 

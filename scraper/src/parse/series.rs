@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 
 use memchr::memchr;
 use promring_model::hash::hash64;
-use promring_model::labels::{LabelsBuilder, METRIC_NAME, is_legacy_metric_name};
+use promring_model::labels::{LabelsBuilder, METRIC_NAME, legacy_metric_name_len};
 
 use super::lex::{Dialect, LabelName, Piece, Pieces, Quoted};
 use super::number::{format_float, normalise_float};
@@ -90,7 +90,7 @@ impl<'b> MessageSeries<'b> {
         mix(self.hash ^ mix(part))
     }
 
-    fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
+    fn pairs(&self, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
         let (suffix, number) = match self.part {
             Part::Whole => ("", None),
             Part::Count => ("_count", None),
@@ -100,7 +100,6 @@ impl<'b> MessageSeries<'b> {
         };
         let name =
             if suffix.is_empty() { self.family.into() } else { (self.family.to_owned() + suffix).into() };
-        let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
         pairs.push((METRIC_NAME.into(), name));
         let mut fields = Fields::new(self.labels);
         while let Some((field_number, field)) = fields.next()? {
@@ -118,7 +117,7 @@ impl<'b> MessageSeries<'b> {
         {
             pairs.push((name.into(), format_float(f64::from_bits(bits)).into()));
         }
-        Ok(pairs)
+        Ok(())
     }
 }
 
@@ -212,7 +211,8 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        let (pairs, _) = self.exposed()?;
+        let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
+        self.expose(&mut pairs, &mut emptied)?;
         check_unique(&pairs)?;
         check_named(pairs.iter().map(|(name, _)| &**name))?;
         Ok(pairs)
@@ -223,25 +223,26 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Vec<Cow<'b, str>>), &'static str> {
-        let (pairs, emptied) = self.exposed()?;
+        let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
+        self.expose(&mut pairs, &mut emptied)?;
         let labels = LabelsBuilder::from_pairs(pairs).ok_or(LABEL_TWICE)?;
         check_named(labels.iter().map(|(name, _)| name))?;
         Ok((labels, emptied))
     }
 
-    fn exposed(&self) -> Result<(Pairs<'b>, Vec<Cow<'b, str>>), &'static str> {
-        let mut pairs = match self.0 {
-            Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false)?,
-            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect)?,
-            Form::Message(series) => series.pairs()?,
-        };
-        let mut emptied = Vec::new();
+    /// Lists the labels, and apart from them the names of those with an empty value.
+    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Vec<Cow<'b, str>>) -> Result<(), &'static str> {
+        match self.0 {
+            Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs)?,
+            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs)?,
+            Form::Message(series) => series.pairs(pairs)?,
+        }
         if pairs.iter().any(|(_, value)| value.is_empty()) {
             emptied.extend(pairs.extract_if(.., |(_, value)| value.is_empty()).map(|(name, _)| name));
             // An empty value takes the label away, whatever else was said of it.
             pairs.retain(|(name, _)| !emptied.contains(name));
         }
-        Ok((pairs, emptied))
+        Ok(())
     }
 }
 
@@ -262,7 +263,8 @@ impl Display for SeriesText<'_> {
 /// # Errors
 /// What is malformed.
 pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
-    let mut pairs = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true)?;
+    let mut pairs = Pairs::new();
+    text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true, &mut pairs)?;
     pairs.retain(|(_, value)| !value.is_empty());
     check_unique(&pairs)?;
     Ok(pairs)
@@ -287,41 +289,54 @@ pub(super) enum ClassicPart {
 /// The label of a classic bucket's upper bound.
 pub(super) const BOUND: &str = "le";
 
-fn classic_pairs(bytes: &[u8], dialect: Dialect) -> Result<Pairs<'_>, &'static str> {
-    let mut pairs = text_pairs(bytes, dialect, NumberLabel::None, false)?;
-    check_unique(&pairs)?;
+fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
+    text_pairs(bytes, dialect, NumberLabel::None, false, pairs)?;
+    check_unique(pairs)?;
     pairs.retain(|(name, _)| name != BOUND);
     for (_, value) in pairs.iter_mut().filter(|(name, _)| name == METRIC_NAME) {
         if let Some((_, base)) = classic_part(value) {
             *value = base.to_owned().into();
         }
     }
-    Ok(pairs)
+    Ok(())
 }
 
-fn text_pairs(
-    bytes: &[u8],
+fn text_pairs<'b>(
+    bytes: &'b [u8],
     dialect: Dialect,
     number: NumberLabel,
     name_as_label: bool,
-) -> Result<Pairs<'_>, &'static str> {
+    pairs: &mut Pairs<'b>,
+) -> Result<(), &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
-    let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
-    let (name, labels) = match memchr(b'{', bytes) {
+    let name_len = legacy_metric_name_len(bytes);
+    let brace = if bytes.get(name_len) == Some(&b'{') { Some(name_len) } else { memchr(b'{', bytes) };
+    let (name, labels) = match brace {
         Some(brace) => (&text[..brace], Some(&text[brace + 1..])),
         None => (text, None),
     };
     let name = if dialect == Dialect::Prometheus { name.trim_end_matches([' ', '\t']) } else { name };
     if !name.is_empty() || labels.is_none() {
-        if !is_legacy_metric_name(name) {
+        if name.is_empty() || name.len() != name_len {
             return Err("invalid metric name");
         }
-        pairs.push((METRIC_NAME.into(), name.into()));
+        push_borrowed(METRIC_NAME, name, pairs);
     }
-    let Some(labels) = labels else { return Ok(pairs) };
+    let Some(labels) = labels else { return Ok(()) };
     let mut pieces = Pieces::new(labels, dialect);
     let mut named = !pairs.is_empty();
-    while let Some(piece) = pieces.next()? {
+    loop {
+        while let Some((name, value)) = pieces.simple_label() {
+            if name == METRIC_NAME && !name_as_label {
+                return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
+            }
+            let written = if number.name() == Some(name) { normalise_float(value) } else { None };
+            match written {
+                None => push_borrowed(name, value, pairs),
+                Some(written) => push_written(name, written, pairs),
+            }
+        }
+        let Some(piece) = pieces.next()? else { break };
         match piece {
             Piece::Name(name) => {
                 if std::mem::replace(&mut named, true) {
@@ -344,7 +359,21 @@ fn text_pairs(
             }
         }
     }
-    if pieces.rest().is_empty() { Ok(pairs) } else { Err("unexpected text after the labels") }
+    if pieces.rest().is_empty() { Ok(()) } else { Err("unexpected text after the labels") }
+}
+
+/// Puts texts in their place part by part. `push` would put them together first, to drop them should it panic, and move them
+/// as a whole just after their parts were written, which a processor waits for.
+#[inline]
+fn push_borrowed<'b>(name: &'b str, value: &'b str, pairs: &mut Pairs<'b>) {
+    let borrowed = |(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value));
+    pairs.extend(std::iter::once((name, value)).map(borrowed));
+}
+
+#[cold]
+#[inline(never)]
+fn push_written<'b>(name: &'b str, value: String, pairs: &mut Pairs<'b>) {
+    pairs.push((Cow::Borrowed(name), Cow::Owned(value)));
 }
 
 fn quoted_name(name: Quoted<'_>) -> Result<Cow<'_, str>, &'static str> {

@@ -14,7 +14,7 @@ use super::exemplar::Exemplars;
 use super::expected::{Expected, Found};
 use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
 use super::metadata::{Metadata, family_name, number_label};
-use super::number::{leading_decimal, parse_float, parse_timestamp_ms};
+use super::number::{decimal, leading_decimal, parse_float, parse_timestamp_ms};
 use super::pieces::Mark;
 pub use super::series::label_set;
 use super::series::{NumberLabel, SeriesText};
@@ -216,6 +216,12 @@ fn help<'b>(family: Cow<'b, str>, text: &'b [u8]) -> Result<Metadata<'b>, &'stat
 /// Reads `value` or `value timestamp`, with any blanks around them.
 #[inline]
 fn value_and_time(text: &[u8]) -> Result<(f64, Option<i64>), &'static str> {
+    // Nearly all lines have one blank, and a number up to the end.
+    if let Some((b' ', number)) = text.split_first()
+        && let Some(value) = decimal(number)
+    {
+        return Ok((value, None));
+    }
     let text = trim(text);
     let (value, time) = match memchr::memchr2(b' ', b'\t', text) {
         None => (text, None),
