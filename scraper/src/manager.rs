@@ -137,8 +137,8 @@ impl Manager {
         let (mut taken, mut ended) = (0_usize, 0_usize);
         let mut took: HashMap<String, Duration> = HashMap::new();
         let comes = |change: &Change| match change {
-            Change::Take { target, .. } => self.held.key(target.id),
-            Change::Moved(_) | Change::Gone(_) => None,
+            Change::Take { target, .. } if !self.running.contains_key(&target.id) => self.held.key(target.id),
+            Change::Take { .. } | Change::Moved(_) | Change::Gone(_) => None,
         };
         let succeeded: HashSet<TargetKey> = match self.environment.gate.with(|member| member.is_moving()) {
             true => changes.iter().filter_map(comes).collect(),

@@ -7,14 +7,20 @@ use promring_model::target::Target;
 
 use super::node::*;
 
+/// A target that has the key of the scene's.
+fn companion(scene: &Scene) -> Target {
+    let mut labels = LabelsBuilder::from_labels(&scene.target.labels);
+    labels.set("__param_of", "another");
+    let two = Target::from_final_labels(&scene.config.scrape_configs[0], labels.build()).unwrap();
+    assert!(scene.target.key == two.key && scene.target.id != two.id);
+    two
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn targets_that_share_a_key_have_slots_of_their_own_and_one_alone_has_those_of_the_key() {
     let scene = Scene::start("x 1\n").await;
     let Scene { receiver, config, target: one, .. } = &scene;
-    let mut labels = LabelsBuilder::from_labels(&one.labels);
-    labels.set("__param_of", "another");
-    let two = Target::from_final_labels(&config.scrape_configs[0], labels.build()).unwrap();
-    assert!(one.key == two.key && one.id != two.id);
+    let two = companion(&scene);
     let node = Node::start("a", config).await;
     // One that is late carries the time of its start, so that the right time has to come once only.
     let scraped = async |what: &str, slots: Slots| {
@@ -35,4 +41,46 @@ async fn targets_that_share_a_key_have_slots_of_their_own_and_one_alone_has_thos
     node.told(3, &[(&two, grant)], &[]);
     scraped("the second is alone", of_key).await;
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_move_the_one_that_goes_before_t_is_marked_and_the_other_is_not() {
+    for goes in [0, 1] {
+        let scene = Scene::start("x_OF 1\n").await;
+        let (a, b) = scene.two_nodes().await;
+        let both = [scene.target.clone(), companion(&scene)];
+        let [gone, living] = [&both[goes], &both[1 - goes]];
+        let [of_gone, of_living] = if goes == 0 { ["x_", "x_another"] } else { ["x_another", "x_"] };
+        let as_granted = |grant: Grant| [(&both[0], grant), (&both[1], grant)];
+        let received = |name: &str| samples(&scene.receiver, name);
+        a.told(1, &as_granted(Grant::default()), &[]);
+        until("a scrapes both", || ["x_", "x_another"].iter().all(|name| received(name).len() >= 2)).await;
+        let unsettled = [(M, terms(&a, &b, None, false, false))];
+        a.told(2, &as_granted(outgoing()), &unsettled);
+        b.told(2, &as_granted(incoming()), &unsettled);
+        b.reports("it is prepared", |report| report.prepared).await;
+        let at = slot_after(gone, 700) + 20;
+        a.told(3, &as_granted(outgoing()), &[(M, terms(&a, &b, Some(at), false, false))]);
+        a.reports("it stops at T", |report| report.settled == Some(at)).await;
+        let moves = [(M, terms(&a, &b, Some(at), true, false))];
+        b.told(3, &as_granted(incoming()), &moves);
+        until_time(at - 150).await;
+        // Its markers are the taker's business by now.
+        a.told(4, &[(living, outgoing())], &moves);
+        b.told_all(4, &[(living, incoming())], &moves, &[gone]);
+        a.reports("all is sent", |report| report.all_sent).await;
+        b.told(5, &[(living, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
+        until("the marker", || received(of_gone).last().is_some_and(|(_, stale)| *stale)).await;
+        until("b scrapes the other", || {
+            received(of_living).iter().filter(|(time, _)| *time >= at).count() >= 3
+        })
+        .await;
+        a.stop().await;
+        b.stop().await;
+        let (ended, lives) = (received(of_gone), received(of_living));
+        let (last, before) = ended.split_last().unwrap();
+        assert!(last.0 >= at && before.iter().all(|(_, stale)| !stale), "{ended:?} and T {at}");
+        assert!(lives.iter().all(|(_, stale)| !stale), "{lives:?}");
+        assert!(lives.is_sorted_by(|one, next| one.0 < next.0), "{lives:?}");
+    }
 }

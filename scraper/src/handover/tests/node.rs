@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::routing::get;
 use promring_model::config::Config;
 use promring_model::handover::{Grant, MoveId, MoveReport, MoveTerms, Version};
@@ -26,7 +27,7 @@ use crate::{Scraper, ScraperOptions};
 
 pub(super) const INTERVAL_MS: i64 = 500;
 
-/// An exporter that says what it is told to.
+/// An exporter that says what it is told to, with what the parameter `of` says in place of each `OF`.
 pub(super) struct Exporter {
     pub(super) address: String,
     body: Arc<Mutex<Option<String>>>,
@@ -38,9 +39,10 @@ impl Exporter {
         let body = Arc::new(Mutex::new(Some(body.to_owned())));
         let scrapes = Arc::new(AtomicUsize::new(0));
         let (said, counted) = (Arc::clone(&body), Arc::clone(&scrapes));
-        let metrics = move || {
+        let metrics = move |RawQuery(query): RawQuery| {
             counted.fetch_add(1, Ordering::Relaxed);
-            let body = said.lock().unwrap().clone();
+            let of = query.and_then(|query| query.strip_prefix("of=").map(str::to_owned)).unwrap_or_default();
+            let body = said.lock().unwrap().as_ref().map(|body| body.replace("OF", &of));
             std::future::ready(body.ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE))
         };
         let listener = bind("127.0.0.1:0").await.unwrap();
