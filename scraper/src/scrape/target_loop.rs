@@ -407,12 +407,18 @@ impl TargetLoop {
         }
     }
 
-    /// The target was not taken by who was to have it. Where it was gone meanwhile, over a slot, its series ended there.
+    /// The target was not taken by who was to have it. Where it was gone meanwhile, over a slot, its series ended there; once it is
+    /// the other one's, it is that one who says so.
     fn take_back(&mut self, own: Last) {
         (self.cache, self.reported, self.series_hold) = (own.cache, own.reported, own.hold);
+        let (key, now_ms) = (self.target.key, now_ms());
+        let (is_ours, fence) = self.environment.gate.with(|member| {
+            let is_ours =
+                member.window(key).is_some_and(|(_, until)| until.is_none_or(|until| now_ms < until));
+            (is_ours, member.fence(key).map(|(id, _)| id))
+        });
         let missed_ms = self.slots().next_after(own.done_ms);
-        if own.gone && missed_ms <= now_ms() {
-            let fence = self.environment.gate.with(|member| member.fence(self.target.key).map(|(id, _)| id));
+        if own.gone && is_ours && missed_ms <= now_ms {
             self.end(missed_ms, fence);
             self.newest_ms = missed_ms;
             self.cache = SeriesCache::new(&self.rules, &self.environment.labels);

@@ -215,7 +215,7 @@ async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there()
 
 /// A target that is gone so long before T, and back so long before it, where slots are 800 and 300 ms before T; what the receiver has of it,
 /// and T. `marked_by_giver`: as one whose markers are the giver's, not the taker's. None: the machine was too busy.
-async fn back_before_t(
+async fn back_about_t(
     marked_by_giver: bool,
     gone_ms: i64,
     back_ms: i64,
@@ -244,9 +244,11 @@ async fn back_before_t(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_is_back_before_t_goes_on_and_a_slot_that_it_was_away_for_has_its_marker() {
-    for (marked_by_giver, gone_ms, back_ms) in [(true, 250, 150), (false, 250, 150), (false, 700, 150)] {
-        let attempt = async || back_before_t(marked_by_giver, gone_ms, back_ms).await;
+async fn a_target_that_is_back_goes_on_and_a_slot_before_t_that_it_was_away_for_has_its_marker() {
+    // Within a slot, whoever is to mark it; over a slot; and over one that is the taker's.
+    let cases = [(true, 250, 150), (false, 250, 150), (false, 700, 150), (false, 150, -250)];
+    for (marked_by_giver, gone_ms, back_ms) in cases {
+        let attempt = async || back_about_t(marked_by_giver, gone_ms, back_ms).await;
         let (target, received, at) = within_a_slot(attempt).await;
         for samples in received {
             let markers: Vec<i64> =
