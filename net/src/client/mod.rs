@@ -30,8 +30,9 @@ pub const REDIRECTS_MAX: usize = 10;
 /// An answer's head may have this many header lines.
 const HEAD_LINES_MAX: usize = 1_000;
 
-/// By HTTP/2 an answer's head may have this many bytes.
-pub const HTTP2_HEAD_BYTES_MAX: u32 = 1 << 20;
+/// By HTTP/2 an answer's head may have this many bytes. Who asks sees none of it before all of it is there, so that nobody can charge
+/// for it meanwhile.
+pub const HTTP2_HEAD_BYTES_MAX: u32 = 64 << 10;
 
 /// How long an HTTP/2 connection may be silent before it is asked whether it lives, as in Prometheus.
 pub const HTTP2_QUIET: Duration = Duration::from_secs(60);

@@ -52,7 +52,7 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
 
 /// The body of an answer with status 200, its Content-Type and whether it is packed by gzip.
 pub(super) fn taken(
-    response: reqwest::Response,
+    mut response: reqwest::Response,
     bytes_max: u64,
 ) -> Result<(Incoming, String, bool), FetchError> {
     if response.status() != reqwest::StatusCode::OK {
@@ -66,6 +66,8 @@ pub(super) fn taken(
         other => return Err(FetchError::Encoding(format!("unexpected Content-Encoding {other:?}"))),
     };
     let content_type = header(&response, &CONTENT_TYPE).to_owned();
+    // Nobody needs the others while the body comes, which may take long.
+    *response.headers_mut() = HeaderMap::new();
     Ok((Incoming::of_library(response, sent_bytes_max(bytes_max, gzip)), content_type, gzip))
 }
 

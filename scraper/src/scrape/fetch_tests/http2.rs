@@ -58,8 +58,10 @@ fn serve(
         format!("# {:?} {ours}\n", request.version())
     };
     let redirect = axum::response::Redirect::temporary("/");
+    let long_head = async || [("x-long", "x".repeat(promring_net::client::HTTP2_HEAD_BYTES_MAX as usize))];
     let router = axum::Router::new()
         .route("/", axum::routing::get(answer))
+        .route("/long", axum::routing::get(long_head))
         .route("/from", axum::routing::get(redirect));
     let listener = H2(listener, TlsAcceptor::from(Arc::new(config)), connections);
     tokio::spawn(async move { axum::serve(listener, router).await })
@@ -82,6 +84,19 @@ async fn http_2_is_spoken_where_the_server_chooses_it() {
     }
     let mut only_1 = Client::new(&format!("{job}\n{auth}\nenable_http2: false"));
     assert_eq!(only_1.fetch(&url(port)).await, Ok("# HTTP/1.1 true\n".to_owned()));
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_head_is_bounded() {
+    let authority = Authority::new();
+    let (port, server) = server(&authority).await;
+    let files = Files::new(&authority);
+    for job in [files.job(""), files.job(", server_name: localhost")] {
+        let mut client = Client::new(&format!("{job}\nauthorization: {{credentials: t}}"));
+        client.fetch(&url(port).join("long").unwrap()).await.unwrap_err();
+        assert_eq!(client.fetch(&url(port)).await, Ok("# HTTP/2.0 true\n".to_owned()));
+    }
     server.abort();
 }
 
