@@ -518,7 +518,7 @@ mod tests {
             series.remember_late(&unit, begun);
             series.remember_late(&unit, begun);
         }
-        let mut asked = |after| {
+        let asked = |after| {
             let [_, once, again] = sort_while(&series, &names, begun + LATE_MAX + after, true);
             assert_eq!(once.len() + again.len(), 100);
             for at in &once {
