@@ -18,8 +18,14 @@ const UNSEEN_MAX: Duration = Duration::from_secs(300);
 const REFUSED_MAX: u8 = 2;
 
 /// A series that is refused for its samples' times and was not asked for so long, as very much lies aside before it, is asked for
-/// in its lane again: only a newer sample shows that its times are right now, and the older ones would not be taken any more.
+/// in its lane again: only a newer sample shows that its times are right now, and the older ones would not be taken any more. So
+/// is one of which what lies aside is refused for its times for so long, whatever it was refused for at first: behind more than
+/// can be asked for, each sample is too old when its turn comes, and would show so for ever.
 const LATE_MAX: Duration = Duration::from_secs(300);
+
+/// So often at most some series is asked for in its lane for that, and so much of it may come at once.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+const PROBES_AHEAD: Duration = Duration::from_secs(10);
 
 /// Whether a series that was refused once is refused again is waited for so long: twice the minute that is the longest usual time
 /// between two of its samples.
@@ -38,6 +44,14 @@ struct All {
     once_since: Option<Instant>,
     /// Lanes aside that have samples of series that are taken again.
     to_sweep: Vec<LaneId>,
+    probes: Probes,
+}
+
+/// How often series are asked for in their lanes to see whether they are taken again.
+#[derive(Debug, Default)]
+struct Probes {
+    /// Until then the pauses go on of those that there were.
+    paid_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +64,12 @@ struct Known {
     asked: Instant,
     /// That was for a sample's time.
     late: bool,
+    /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
+    probe_from: Option<Instant>,
     /// The newest record aside that has samples of it.
     aside: Option<Aside>,
+    /// The same while it is asked for in its lane though they lie there.
+    overtaken: Option<Aside>,
     /// Up to this record what lies aside of it was sent ahead of other series.
     sent: Option<Aside>,
 }
@@ -92,6 +110,7 @@ impl RefusedSeries {
         let known = series_of(unit).and_then(|series| all.series.get_mut(&series));
         if let Some(known) = known.filter(|known| known.refused > 0) {
             known.asked = now;
+            known.probe_from.get_or_insert(now + LATE_MAX);
         }
     }
 
@@ -103,7 +122,7 @@ impl RefusedSeries {
             let once = known.refused == 1;
             let aside = known.aside;
             if let Some((lane, _)) = aside {
-                (known.refused, known.seen) = (0, now);
+                (known.refused, known.seen, known.probe_from) = (0, now, None);
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -211,8 +230,10 @@ impl RefusedSeries {
             };
             let Some(known) = all.series.get_mut(&series) else { continue };
             known.seen = now;
-            if known.is_forlorn(now) {
-                (known.refused, known.aside) = (1, None);
+            if known.is_forlorn(now) && all.probes.take(now) {
+                // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
+                (known.refused, known.overtaken) = (1, known.aside.take());
+                known.probe_from = known.probe_from.map(|_| now + LATE_MAX);
                 all.once += 1;
                 all.once_since = Some(now);
             }
@@ -257,6 +278,15 @@ impl RefusedSeries {
         sorted
     }
 
+    /// What is refused for its times aside was so for long enough.
+    #[cfg(test)]
+    pub(super) fn hurry(&self) {
+        let now = Instant::now();
+        for known in self.lock().series.values_mut() {
+            known.probe_from = known.probe_from.map(|from| from.min(now));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, All> {
         // Whatever panicked elsewhere, it is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -270,7 +300,21 @@ impl Known {
 
     /// Whether nobody would find out by what lies aside of it that it is taken.
     fn is_forlorn(&self, now: Instant) -> bool {
-        self.late && self.refused >= REFUSED_MAX && now.saturating_duration_since(self.asked) >= LATE_MAX
+        let is_unasked = self.late && now.saturating_duration_since(self.asked) >= LATE_MAX;
+        let is_hopeless = self.probe_from.is_some_and(|from| now >= from);
+        self.refused >= REFUSED_MAX && (is_unasked || is_hopeless)
+    }
+}
+
+impl Probes {
+    /// Whether there may be one more now.
+    fn take(&mut self, now: Instant) -> bool {
+        let paid_until = self.paid_until.map_or(now, |until| until.max(now));
+        let may = paid_until < now + PROBES_AHEAD;
+        if may {
+            self.paid_until = Some(paid_until + PROBE_PAUSE);
+        }
+        may
     }
 }
 
@@ -288,6 +332,11 @@ impl All {
         let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
         known.refused = refused;
         (known.seen, known.asked, known.late) = (now, now, late);
+        if aside && !late {
+            // What lies aside after it may be taken yet, and is not to be overtaken.
+            known.probe_from = None;
+        }
+        known.aside = known.aside.or(known.overtaken.take());
         let (was_once, is_once) = (before == 1, refused == 1);
         self.once = self.once + usize::from(is_once) - usize::from(was_once);
         if is_once {
@@ -305,7 +354,16 @@ impl All {
                 return None;
             }
         }
-        let new = Known { refused: 0, seen: now, asked: now, late: false, aside: None, sent: None };
+        let new = Known {
+            refused: 0,
+            seen: now,
+            asked: now,
+            late: false,
+            probe_from: None,
+            aside: None,
+            overtaken: None,
+            sent: None,
+        };
         Some(self.series.entry(series).or_insert(new))
     }
 }
@@ -415,6 +473,61 @@ mod tests {
         // One that is refused for what it is waits for its turn.
         refuse(&series, &["b", "b"], begun);
         assert_eq!(sort_while(&series, &["b"], long, true)[2], [0]);
+    }
+
+    #[test]
+    fn a_series_is_asked_for_in_its_lane_now_and_then_while_what_lies_aside_of_it_is_refused_for_its_times() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        let a = &units(&["a"])[0];
+        refuse(&series, &["a", "a"], begun);
+        series.put_aside(&units(&["a"]), PLACE, begun);
+        series.remember_late_aside(a, begun);
+        // What lies behind it may be taken yet, if something else is the cause of it.
+        series.remember(a, true, begun + LATE_MAX / 2);
+        let mut now = begun + LATE_MAX;
+        assert_eq!(sort_while(&series, &["a"], now, true)[2], [0]);
+        // Asked for again and again, it is refused for its times.
+        series.remember_late_aside(a, now);
+        series.remember_late_aside(a, now + LATE_MAX / 2);
+        assert_eq!(sort_while(&series, &["a"], now + LATE_MAX / 2, true)[2], [0]);
+        now += LATE_MAX;
+        assert_eq!(sort_while(&series, &["a", "a"], now, true), [vec![], vec![0, 1], vec![]]);
+        // Refused, it goes aside as before, also should it be taken there after all.
+        assert!(series.remember(a, false, now));
+        series.remember_late_aside(a, now + LATE_MAX / 2);
+        assert_eq!(sort_while(&series, &["a"], now + LATE_MAX / 2, true)[2], [0]);
+        series.forget(&units(&["a"]), now);
+        assert_eq!(sort_while(&series, &["a"], now + LATE_MAX, true)[2], [0]);
+        assert!(series.is_to_sweep(a, PLACE).is_some());
+        // Taken, it is known no more, whatever becomes of what lies aside.
+        series.remember_swept(a, true, now);
+        series.remember_late_aside(a, now);
+        now += LATE_MAX;
+        assert_eq!(sort_while(&series, &["a"], now, true)[1], [0]);
+        series.forget(&units(&["a"]), now);
+        series.remember_late_aside(a, now);
+        assert!(series.is_empty() && !series.is_in_doubt(now));
+    }
+
+    #[test]
+    fn of_series_that_are_asked_for_in_their_lanes_again_there_are_only_some_at_once() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        let names: Vec<String> = (0..100).map(|at| format!("s{at}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for unit in units(&names) {
+            series.remember_late(&unit, begun);
+            series.remember_late(&unit, begun);
+        }
+        let asked = |after| {
+            let [_, once, again] = sort_while(&series, &names, begun + LATE_MAX + after, true);
+            assert_eq!(once.len() + again.len(), 100);
+            for at in &once {
+                series.remember_late(&units(&names)[*at as usize], begun + LATE_MAX);
+            }
+            once.len()
+        };
+        assert_eq!([asked(Duration::ZERO), asked(PROBE_PAUSE), asked(PROBES_AHEAD)], [40, 1, 39]);
+        assert_eq!(asked(PROBES_AHEAD * 2), 20, "the others were asked for");
     }
 
     #[test]

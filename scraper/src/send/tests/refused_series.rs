@@ -602,3 +602,71 @@ async fn what_is_taken_again_waits_for_nothing_that_is_refused_before_it_and_is_
         assert_eq!(world.sending.refused("rejected"), 200 * 14 - 12);
     }
 }
+
+/// Has bad series refused for `why`, and puts that right when what lies aside of them is too old already and is not done with.
+async fn put_right_when_what_lies_aside_is_too_old(encoding: Encoding, why: &'static str) {
+    // The first samples that are not too old any more.
+    const FRESH: i64 = 13;
+    let (is_right, is_asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (right, asked) = (Arc::clone(&is_right), Arc::clone(&is_asked));
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        let is_right = right.load(Ordering::Relaxed);
+        let bad = |time: i64| samples.iter().any(|(name, at)| name.starts_with("bad") && *at < time);
+        let refusal = match () {
+            // Those of the first record aside are asked for; the others wait for long.
+            () if samples.len() == 1 && bad(FRESH) && samples[0].1 > 2 => match asked.load(Ordering::Relaxed)
+            {
+                false if !is_right || samples[0].1 > 3 => return Action::Answer(429, "later"),
+                _ => "out of bounds",
+            },
+            () if !is_right && bad(i64::MAX) => why,
+            () if bad(FRESH) => "out of bounds",
+            () => return Action::Store,
+        };
+        if request.is_v2() { Action::AnswerWritten(400, 0, refusal) } else { Action::Answer(400, refusal) }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let round = async |time| {
+        let names = ["bad0", "good0", "bad1", "good1", "bad2"];
+        append_as(encoding, &sending.queues[0], 0, &names.map(|name| (name, time)));
+        sending.drained().await;
+    };
+    for time in 1..FRESH {
+        round(time).await;
+    }
+    let refused = sending.refused("out_of_bounds");
+    is_right.store(true, Ordering::Relaxed);
+    while sending.refused("out_of_bounds") < refused + 3 {
+        receiver.requests(receiver.received().len() + 1).await;
+    }
+    // Five minutes are over.
+    sending.senders[0].link.refused_series.hurry();
+    let before = receiver.received().len();
+    for time in FRESH..FRESH + 3 {
+        round(time).await;
+    }
+    let with_others =
+        receiver.received().split_off(before).into_iter().filter(|request| request.samples().len() == 5);
+    assert_eq!(with_others.count(), 2, "{why}");
+    assert!(sending.queues[0].stats().aside.samples >= 27, "{why}");
+    // What lies aside of them holds nothing up, and is asked for.
+    is_asked.store(true, Ordering::Relaxed);
+    sending.settled().await;
+    round(FRESH + 3).await;
+    assert_eq!(sending.queues[0].stats().aside.samples, 0);
+    for name in ["bad0", "bad1", "bad2"] {
+        assert_eq!(receiver.stored()[name], [FRESH, FRESH + 1, FRESH + 2, FRESH + 3], "{why}");
+    }
+    assert_eq!(receiver.stored()["good0"], (1..FRESH + 4).collect::<Vec<_>>(), "{why}");
+    assert_eq!(sending.refused("out_of_bounds"), refused + 30, "{why}");
+}
+
+#[tokio::test]
+async fn a_series_is_taken_again_though_what_lies_aside_of_it_is_too_old_by_then() {
+    for encoding in [Encoding::V1, Encoding::V2] {
+        put_right_when_what_lies_aside_is_too_old(encoding, "too many labels").await;
+        put_right_when_what_lies_aside_is_too_old(encoding, "out of bounds").await;
+    }
+}
