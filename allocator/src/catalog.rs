@@ -115,8 +115,10 @@ impl Catalog {
             };
             match living.get_mut().as_mut_slice().iter_mut().find(|known| known.target.id == id) {
                 Some(known) => {
+                    // A scraper may be nearer to it now.
+                    let has_moved = known.node() != target.node();
                     *known = target;
-                    changes.replaced.push(key);
+                    if has_moved { changes.keys.push(key) } else { changes.replaced.push(key) }
                 }
                 None => {
                     let more = living.remove().with(target);

@@ -71,3 +71,25 @@ fn a_reload_changes_the_strategy_of_a_running_fleet() {
     let shares = fleet.shares();
     assert_eq!((&shares["a"], &shares["b"]), (&addresses(1, 20), &addresses(21, 24)));
 }
+
+#[test]
+fn a_target_that_is_on_another_node_goes_to_the_scraper_there_though_its_labels_are_the_same() {
+    let mut fleet = Fleet::unsettled(&per_node(), &["a", "b"]);
+    // Each is told of by itself, so that what tells of it says something else later.
+    let each_on = |north: usize| -> Vec<TargetGroup> {
+        let node = |n| if n <= north { "north" } else { "south" };
+        (1..=40).map(|n| TargetGroup { source: format!("t:{n}"), ..on(node(n), n, n) }).collect()
+    };
+    fleet.state.discovered("web", 0, Found::all(&each_on(20)));
+    fleet.scraper("a").node = "north".to_owned();
+    fleet.scraper("b").node = "south".to_owned();
+    fleet.run(10_000);
+    fleet.settle();
+    assert_eq!(fleet.shares()["a"], addresses(1, 20));
+    fleet.state.discovered("web", 0, Found::all(&each_on(12)));
+    fleet.run(2_000);
+    assert!(fleet.state.moves().next().is_some(), "they are handed over");
+    fleet.settle();
+    let shares = fleet.shares();
+    assert_eq!((&shares["a"], &shares["b"]), (&addresses(1, 12), &addresses(13, 40)));
+}

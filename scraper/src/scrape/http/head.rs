@@ -98,11 +98,17 @@ pub(super) fn settle_version(bytes: &mut [u8]) {
     }
 }
 
+/// Until so much is there, nobody knows which version an answer names.
+const VERSION_BYTES: usize = b"HTTP/1.1".len();
+
 /// The head at the start of `bytes`, if it is complete. The first `seen` bytes were there before and held no
 /// complete head: without an end of it in the new ones, there is nothing to look at.
 pub(super) fn parse(bytes: &[u8], seen: usize) -> Result<Option<Head<'_>>, FetchError> {
     if let Some(b'\r' | b'\n') = bytes.first() {
         return Err(malformed("an empty line comes before it"));
+    }
+    if bytes.len() < VERSION_BYTES && bytes.starts_with(b"HTTP/") {
+        return Ok(None);
     }
     // A short one is looked at each time, so that what is no HTTP shows at once.
     if seen > SHOWN_BYTES_MAX && !has_end(&bytes[seen.saturating_sub(3)..]) {
@@ -299,6 +305,9 @@ mod tests {
             assert!(parse(&text[..cut], 0).unwrap().is_none());
             assert!(parse(&text, cut).unwrap().is_some(), "{cut}");
         }
+        // Another version is settled once all of it is there.
+        assert!((1..VERSION_BYTES).all(|cut| parse(&b"HTTP/2.1"[..cut], 0).unwrap().is_none()));
+        assert!(parse(b"HTTX", 0).is_err());
     }
 
     #[test]
