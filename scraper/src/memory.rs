@@ -8,7 +8,8 @@
 //! A scrape holds next to nothing until its target answers, so that targets which do not take nothing from the others.
 //! Then it asks for what its last one took ([`Hold::claim`]), and for more as it grows ([`Hold::grow_to`]). Who cannot
 //! grow gives everything back and begins anew, with a larger claim and before it asks its target ([`Memory::admit`]):
-//! nobody waits while holding more than that little, and none longer than its timeout, so nobody waits for ever. Counting is about right at best, so where much is in use a large scrape also has to fit beside what is resident.
+//! nobody waits while holding more than that little, and none longer than its timeout, so nobody waits for ever. Counting is
+//! about right at best, so where much is in use a large scrape also has to fit beside what is resident.
 
 mod system;
 

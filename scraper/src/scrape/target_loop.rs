@@ -70,7 +70,7 @@ pub struct Environment {
     pub companions: Companions,
     /// Which slots are this scraper's.
     pub gate: Arc<Gate>,
-    /// Ends every loop without staleness markers.
+    /// Ends every loop, without staleness markers unless its target was gone already.
     pub stopping: Shutdown,
 }
 
@@ -235,7 +235,7 @@ impl TargetLoop {
                     if alone && !matches!(*commands.borrow(), Command::Gone(_)) { return None };
                     false
                 }
-                () = self.environment.stopping.wait() => return None,
+                () = self.environment.stopping.wait() => return self.stop(&commands, slot_ms, done_ms),
             };
             let command = commands.borrow_and_update().clone();
             match command {
@@ -285,6 +285,12 @@ impl TargetLoop {
                 }
             }
         }
+    }
+
+    /// Everything stops. Of a target that exists no more nobody else knows what is to be marked, so it is marked now.
+    fn stop(self, commands: &watch::Receiver<Command>, slot_ms: i64, done_ms: i64) -> Option<Carried> {
+        let Command::Gone(end) = *commands.borrow() else { return None };
+        Some(self.finish(end, slot_ms.min(now_ms()), done_ms))
     }
 
     /// Leaves the target to a successor.

@@ -237,6 +237,23 @@ async fn one_that_is_given_away_and_back_before_its_end_is_as_if_it_had_never_be
 }
 
 #[tokio::test]
+async fn one_that_is_gone_is_marked_where_the_scraper_stops_before_its_next_slot() {
+    let scene = Scene::start("x 1\n").await;
+    let a = scraping(&scene).await;
+    let next = after_a_slot(&scene.target).await;
+    a.told_all(2, &[], &[], &[&scene.target]);
+    let stopped = now_ms();
+    a.stop().await;
+    for name in ["x", "up"] {
+        let samples = samples(&scene.receiver, name);
+        let (last, before) = samples.split_last().unwrap();
+        assert!(last.1 && before.iter().all(|(_, stale)| !stale), "{samples:?}");
+        assert!(before.iter().all(|(time, _)| *time < last.0), "{samples:?}");
+        assert!((stopped..=next).contains(&last.0), "{samples:?} of {stopped} to {next}");
+    }
+}
+
+#[tokio::test]
 async fn a_configuration_that_is_new_when_it_comes_back_counts() {
     let attempt = async || {
         let scene = Scene::start("x 1\ny 1\n").await;
