@@ -16,7 +16,6 @@ pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
 const LABEL_TWICE: &str = "a label name is given twice";
 
-/// In a text. In protobuf Prometheus reads no such series.
 const NAME_EMPTY: &str = "a name is empty";
 
 /// Whether a series that is refused for this reason is well-formed, so that it counts as a sample nevertheless.
@@ -108,7 +107,7 @@ impl<'b> MessageSeries<'b> {
             }
             let (name, value) = read_label(field)?;
             if name.is_empty() {
-                return Err("a label has an empty name");
+                return Err(NAME_EMPTY);
             }
             pairs.push((name.into(), value.into()));
         }

@@ -146,15 +146,16 @@ impl SeriesCache {
         let goes_on = entry.flags & SHARED != 0
             && !marked
             && self.labels_hash(entry).and_then(|key| self.shared.get(&key)) == Some(&self.scrape);
-        let last = self.timed_key(entry).and_then(|key| self.order.timed.get_mut(&key));
+        let mut last = self.timed_key(entry).and_then(|key| self.order.timed.get_mut(&key));
+        // Whether or not another text of it has ended before in this scrape.
+        if let (true, Some(last)) = (marked, &mut last) {
+            last.time_ms = time_ms;
+        }
         let Some(last) = last.filter(|last| !goes_on && last.ended_ms == i64::MIN) else {
             self.labels.remove(self.sets(entry), self.classes);
             return;
         };
         last.ended_ms = time_ms;
-        if marked {
-            last.time_ms = time_ms;
-        }
         let sets: Box<[u8]> = self.sets(entry).into();
         self.order.ended_bytes += sets.len();
         self.order.ended.push_back(Ended { at_ms: time_ms, sets });
