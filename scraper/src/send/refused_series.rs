@@ -224,11 +224,11 @@ impl RefusedSeries {
         // What is said once of a series holds for all of the request.
         let mut kept: HashSet<u64> = HashSet::new();
         for unit in units {
-            let Some(series) = unit.series_hash().filter(|series| all.series.contains_key(series)) else {
+            let known = unit.series_hash().and_then(|series| Some((series, all.series.get_mut(&series)?)));
+            let Some((series, known)) = known else {
                 sorted.unknown.push(unit);
                 continue;
             };
-            let Some(known) = all.series.get_mut(&series) else { continue };
             known.seen = now;
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.

@@ -180,17 +180,14 @@ impl Connection {
         ask: &Ask<'_>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
-        if let Some(kept) = self.own_http2.take() {
-            if kept.serves(ask) {
-                let asked = (*kept).clone().ask(ask);
-                self.own_http2 = Some(kept);
-                // Otherwise it broke, or the server has enough of it: a GET may be asked again.
-                if let Ok(response) = Box::pin(asked).await {
-                    return self.understand(response, ask);
-                }
-            }
-            self.own_http2 = None;
+        let kept = self.own_http2.as_deref().filter(|kept| kept.serves(ask)).cloned();
+        // Otherwise it broke, or the server has enough of it: a GET may be asked again.
+        if let Some(kept) = kept
+            && let Ok(response) = Box::pin(kept.ask(ask)).await
+        {
+            return self.understand(response, ask);
         }
+        self.own_http2 = None;
         if let Some(stream) = self.take_idle(ask).await {
             match self.ask(stream, ask, body).await {
                 Err(Broken::Unanswered(_)) => {}
