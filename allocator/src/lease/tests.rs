@@ -105,10 +105,19 @@ fn candidate(name: &str, access: &KubernetesAccess) -> Candidate {
 
 impl Candidate {
     async fn comes_to(&self, wanted: Leadership) {
+        self.comes_to_one(&format!("{wanted:?}"), |now| *now == wanted).await;
+    }
+
+    async fn leads_after(&self, before: u64) {
+        let later = |now: &Leadership| matches!(now, Leadership::Ours(term) if *term > before);
+        self.comes_to_one("a later term", later).await;
+    }
+
+    /// What was waited for is let go with this: while anybody holds it, the election cannot publish and stands still.
+    async fn comes_to_one(&self, wanted: &str, is_wanted: impl FnMut(&Leadership) -> bool) {
         let mut changes = self.lease.changes();
-        let reached = changes.wait_for(|now| *now == wanted);
-        let reached = tokio::time::timeout(Duration::from_secs(60), reached).await;
-        assert!(reached.is_ok(), "{wanted:?} never happened: {:?}", self.lease.leadership());
+        let reached = tokio::time::timeout(Duration::from_secs(60), changes.wait_for(is_wanted)).await;
+        assert!(reached.is_ok(), "{wanted} never happened: {:?}", self.lease.leadership());
     }
 
     async fn stops(self) {
@@ -160,11 +169,9 @@ async fn while_the_api_server_is_away_the_leader_stops_and_then_somebody_leads_a
     first.comes_to(Leadership::Nobody).await;
     second.comes_to(Leadership::Nobody).await;
     server.fails(None);
-    let mut changes = (first.lease.changes(), second.lease.changes());
-    let led = |now: &Leadership| matches!(now, Leadership::Ours(term) if *term > 1);
     tokio::select! {
-        _ = changes.0.wait_for(led) => second.comes_to(theirs("a")).await,
-        _ = changes.1.wait_for(led) => first.comes_to(theirs("b")).await,
+        () = first.leads_after(1) => second.comes_to(theirs("a")).await,
+        () = second.leads_after(1) => first.comes_to(theirs("b")).await,
     }
 }
 
