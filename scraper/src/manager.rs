@@ -156,11 +156,8 @@ impl Manager {
                 Change::Gone(id) => {
                     ended += 1;
                     let command = self.gone(id, ends);
-                    let is_marked = matches!(command, Command::Gone(_));
-                    match self.stop(id, command) {
-                        Some(running) if is_marked => self.leaving.add(running),
-                        Some(running) => self.ending.push(running.task),
-                        None => {}
+                    if let Some(running) = self.stop(id, command) {
+                        self.ending.push(running.task);
                     }
                 }
                 Change::Take { job, target } => {
@@ -197,31 +194,43 @@ impl Manager {
                 let (from, until) =
                     member.window(key).filter(|(_, until)| until.is_none_or(|at| at > now_ms()))?;
                 let fence = member.fence(key).map(|(id, _)| id);
-                Some(End { from: Some(from), until, fence, shared: false })
+                Some(End { from: Some(from), until, fence, ..End::default() })
             })
         });
-        let Some(mut end) = end else {
-            return self.moved(id, &HashSet::new());
-        };
-        let is_other = |running: &Running| running.target.key == key && running.target.id != id;
-        end.shared =
-            gate.with(|member| member.grant_of(key).is_some()) && self.running.values().any(is_other);
-        gate.begin_markers(key);
-        Command::Gone(end)
+        match end {
+            Some(end) => self.marked(id, key, end),
+            None => self.moved(id, &HashSet::new()),
+        }
     }
 
-    /// How a target ends that is another scraper's from now on. One that exists no more, and was on its way to it, ends there, with
-    /// markers of the series that it had here. Others of its key may live; `succeeded` are keys of which another one comes here in its place.
+    /// It ends with markers, but for the series that are another one's as well.
+    fn marked(&self, id: TargetId, key: TargetKey, end: End) -> Command {
+        let gate = &self.environment.gate;
+        let is_other = |running: &Running| running.target.key == key && running.target.id != id;
+        let shared =
+            gate.with(|member| member.grant_of(key).is_some()) && self.running.values().any(is_other);
+        gate.begin_markers(key);
+        Command::Gone(End { shared, ..end })
+    }
+
+    /// How a target ends that is another scraper's from now on. One that exists no more, and was on its way to it, ends here where its
+    /// next slot is before T, and else there, with markers of the series that it had here. Others of its key may live; `succeeded`
+    /// are keys of which another one comes here in its place.
     fn moved(&self, id: TargetId, succeeded: &HashSet<TargetKey>) -> Command {
         let Some(key) = self.running.get(&id).map(|running| running.target.key) else {
             return Command::Moved;
         };
         let gate = &self.environment.gate;
-        if succeeded.contains(&key) || gate.with(|member| member.gives(key).is_none()) {
-            return Command::Moved;
-        }
+        let end = gate.with(|member| {
+            let (_, until) = member.gives(key).filter(|_| !succeeded.contains(&key))?;
+            // The key is not held any more, but what came by a move may still wait.
+            let fences = member.fences().filter(|(_, _, keys)| keys.contains(&key));
+            let fence = fences.map(|(id, ..)| id).max();
+            Some(End { until, fence, given: true, ..End::default() })
+        });
+        let Some(end) = end else { return Command::Moved };
         gate.given.expect_gone(key, id);
-        Command::Given
+        self.marked(id, key, end)
     }
 
     /// Has the series of these keys' targets put where their next owner finds them.
@@ -234,7 +243,7 @@ impl Manager {
             }
         }
         for (key, targets) in expected {
-            self.environment.gate.given.expect(key, targets.len());
+            self.environment.gate.given.expect(key, targets.iter().map(|running| running.target.id));
             for running in targets {
                 running.commands.send_modify(|command| {
                     if let Command::Scrape(refusal) = command {
@@ -250,9 +259,15 @@ impl Manager {
         self.environment.gate.set_idle(self.held.keys_without(|id| self.running.contains_key(&id)));
     }
 
+    /// Tells a loop how it ends. One that writes markers first is looked after here; any other is returned.
     fn stop(&mut self, id: TargetId, command: Command) -> Option<Running> {
         let running = self.running.remove(&id)?;
+        let is_marked = matches!(command, Command::Gone(_));
         running.commands.send_replace(command);
+        if is_marked {
+            self.leaving.add(running);
+            return None;
+        }
         Some(running)
     }
 
@@ -402,7 +417,6 @@ impl Manager {
                     Command::Show(_)
                     | Command::Scrape(_)
                     | Command::Moved
-                    | Command::Given
                     | Command::Gone(_)
                     | Command::Back { .. } => Command::Scrape(refusal),
                 };

@@ -71,12 +71,17 @@ pub struct End {
     pub fence: Option<MoveId>,
     /// Another target of the key, which differs in its path only, lives here.
     pub shared: bool,
+    /// Whoever has the key from `until` on writes markers that are due then, and finds the series of those that are not written here.
+    pub given: bool,
 }
 
 impl End {
     /// When the markers are due, and their time, where the next slot would be at `slot_ms` and the newest sample is of
-    /// `newest_ms`; None: none can be written.
+    /// `newest_ms`; None: none can be written here.
     pub(crate) fn time(&self, slot_ms: i64, newest_ms: i64) -> Option<i64> {
+        if self.given && self.until.is_some_and(|until| slot_ms >= until) {
+            return None;
+        }
         let earliest = newest_ms.saturating_add(1).max(self.from.unwrap_or(i64::MIN));
         let latest = self.until.map_or(i64::MAX, |until| until - 1);
         (earliest <= latest).then(|| slot_ms.clamp(earliest, latest))
@@ -240,7 +245,7 @@ impl Gate {
     pub(crate) fn ends(effects: &[Effect]) -> HashMap<TargetKey, End> {
         let end = |effect: &Effect| match effect {
             Effect::Gone { key, from, until, fence } => {
-                Some((*key, End { from: *from, until: *until, fence: *fence, shared: false }))
+                Some((*key, End { from: *from, until: *until, fence: *fence, ..End::default() }))
             }
             // Fences follow from the moves that there are.
             Effect::Take(_) | Effect::Moved(_) | Effect::Open(..) | Effect::OpenAll(_) => None,

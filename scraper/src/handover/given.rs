@@ -67,8 +67,6 @@ pub struct Last {
     pub reported: bool,
     /// Whether the target exists no more.
     pub gone: bool,
-    /// Slots up to this time, in Unix milliseconds, are done with.
-    pub done_ms: i64,
     /// What they take.
     pub hold: Hold,
 }
@@ -100,10 +98,10 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shown {
-    /// How many there are to be that still exist. None: T has not passed, so that nobody knows.
-    expected: Option<usize>,
-    /// How many more there are to be that exist no more.
-    gone: usize,
+    /// Those that there are to be.
+    expected: HashSet<TargetId>,
+    /// Whether there are to be no others: T has passed.
+    is_whole: bool,
     targets: Vec<(TargetId, Arc<Mutex<Option<Last>>>)>,
     fetched: bool,
 }
@@ -114,10 +112,12 @@ impl Given {
         self.keys.load(Ordering::Acquire) == 0
     }
 
-    /// So many targets of a key are going to be shown.
-    pub(crate) fn expect(&self, key: TargetKey, targets: usize) {
+    /// These targets of a key are going to be shown, beside those that exist no more, and no others.
+    pub(crate) fn expect(&self, key: TargetKey, targets: impl Iterator<Item = TargetId>) {
         let mut inner = self.lock();
-        inner.shown.entry(key).or_default().expected = Some(targets);
+        let shown = inner.shown.entry(key).or_default();
+        shown.expected.extend(targets);
+        shown.is_whole = true;
         self.count(&inner);
     }
 
@@ -125,8 +125,8 @@ impl Given {
     pub(crate) fn expect_gone(&self, key: TargetKey, id: TargetId) {
         let mut inner = self.lock();
         let shown = inner.shown.entry(key).or_default();
-        if shown.expected.is_none() {
-            shown.gone += 1;
+        if !shown.is_whole {
+            shown.expected.insert(id);
         } else if let Some((_, last)) = shown.targets.iter().find(|(known, _)| *known == id)
             && let Some(last) = &mut *lock_last(last)
         {
@@ -155,18 +155,15 @@ impl Given {
         self.count(&inner);
     }
 
-    /// The target was not taken after all: its series are its own again.
+    /// The target was not taken after all, or exists again: its series are its own again.
     pub(crate) fn take_back(&self, key: TargetKey, id: TargetId) -> Option<Last> {
         let mut inner = self.lock();
         let shown = inner.shown.get_mut(&key)?;
+        if !shown.is_whole {
+            shown.expected.remove(&id);
+        }
         let at = shown.targets.iter().position(|(known, _)| *known == id)?;
         let (_, last) = shown.targets.swap_remove(at);
-        // It may have been thought to exist no more.
-        shown.gone = shown.gone.min(shown.targets.len());
-        if shown.targets.is_empty() {
-            inner.shown.remove(&key);
-        }
-        self.count(&inner);
         drop(inner);
         lock_last(&last).take()
     }
@@ -185,18 +182,18 @@ impl Given {
 
     /// Whether somebody has fetched a key's series, or there are none to be fetched.
     pub(super) fn is_fetched(&self, key: TargetKey) -> bool {
-        self.lock().shown.get(&key).is_some_and(|shown| shown.fetched || shown.awaited() == Some(0))
+        self.lock().shown.get(&key).is_some_and(|shown| shown.fetched || shown.is_nothing())
     }
 
     /// Whether there are series that nobody has fetched.
     pub(super) fn is_waiting(&self) -> bool {
-        self.lock().shown.values().any(|shown| !shown.fetched && shown.awaited() != Some(0))
+        self.lock().shown.values().any(|shown| !shown.fetched && !shown.is_nothing())
     }
 
     /// The answer to who asks for a key, of which T is final. Takes long where there are many series.
     pub(super) fn answer(&self, key: TargetKey, id: MoveId, until: i64) -> Result<Vec<u8>, String> {
         let targets = match self.lock().shown.get_mut(&key) {
-            Some(shown) if shown.awaited().is_some_and(|awaited| shown.targets.len() >= awaited) => {
+            Some(shown) if shown.is_complete() => {
                 shown.fetched = true;
                 Some(shown.targets.clone())
             }
@@ -265,9 +262,14 @@ impl Given {
 }
 
 impl Shown {
-    /// How many targets there are to be; None: nobody knows yet.
-    fn awaited(&self) -> Option<usize> {
-        Some(self.expected? + self.gone)
+    /// Whether there is and will be none.
+    fn is_nothing(&self) -> bool {
+        self.is_whole && self.expected.is_empty()
+    }
+
+    /// Whether all are there.
+    fn is_complete(&self) -> bool {
+        self.is_whole && self.expected.iter().all(|id| self.targets.iter().any(|(known, _)| known == id))
     }
 }
 

@@ -31,7 +31,7 @@ async fn handover(
     };
     let gate = std::sync::Arc::clone(&scraper.shared.environment.gate);
     let word = gate.with(|member| {
-        let id = member.gives(key)?;
+        let (id, _) = member.gives(key)?;
         Some((id, member.asked(id, &by)?))
     });
     let Some((id, until)) = word else {

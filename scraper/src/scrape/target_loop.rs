@@ -89,9 +89,6 @@ pub enum Command {
     Scrape(Option<String>),
     /// The target belongs to another scraper, or another target takes its place: end without markers.
     Moved,
-    /// The target exists no more, and its markers are another scraper's, which wants to know the series: put them where it finds them,
-    /// and end.
-    Given,
     /// All slots from now on are another scraper's, which wants to know the series: put them where it finds them. Should the
     /// target not be taken after all, this is as good as [`Command::Scrape`].
     Show(Option<String>),
@@ -178,8 +175,7 @@ impl TargetLoop {
             spread: environment.spread.contains(target.key),
             spread_after: None,
             connection: Connection::new(&target),
-            // One that was gone while it went to another scraper, and is back.
-            shown: environment.gate.given.is_shown(target.key, target.id),
+            shown: false,
             target,
             fetcher,
             rules,
@@ -219,8 +215,10 @@ impl TargetLoop {
         mut commands: watch::Receiver<Command>,
     ) -> Option<Carried> {
         let mut slot_ms = self.slots().next_after(done_ms);
+        // One that was gone while it went to another scraper, and is back.
+        self.shown = self.environment.gate.given.is_shown(self.target.key, self.target.id);
         if self.shown {
-            self.take_given();
+            self.resume();
         }
         // Before the slot where markers are due before it.
         let mut wake_ms = slot_ms;
@@ -240,10 +238,6 @@ impl TargetLoop {
             let command = commands.borrow_and_update().clone();
             match command {
                 Command::Moved => return Some(self.leave(done_ms)),
-                Command::Given => {
-                    self.show(true, done_ms);
-                    return Some(self.leave(done_ms));
-                }
                 Command::Gone(end) => {
                     let time_ms = end.time(slot_ms, self.newest_ms);
                     if !due && let Some(before_ms) = time_ms.filter(|time_ms| *time_ms < slot_ms) {
@@ -261,11 +255,11 @@ impl TargetLoop {
                     return Some(self.finish(end, slot_ms, done_ms));
                 }
                 Command::Back { .. } => {
-                    self.take_given();
+                    self.resume();
                     self.environment.gate.end(self.target.key);
                     return Some(self.leave(done_ms));
                 }
-                Command::Show(_) if !due => self.show(false, done_ms),
+                Command::Show(_) if !due => self.show(false),
                 Command::Scrape(_) if !due => {}
                 Command::Scrape(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
@@ -277,7 +271,7 @@ impl TargetLoop {
                 Command::Show(refusal) => {
                     slot_ms = self.skip_missed(slot_ms);
                     if Box::pin(self.slot(slot_ms, refusal)).await == Err(Refused::NotOurs) {
-                        self.show(false, done_ms);
+                        self.show(false);
                     }
                     done_ms = slot_ms;
                     slot_ms = self.slots().next_after(slot_ms);
@@ -331,6 +325,10 @@ impl TargetLoop {
             self.reported &= !end.shared;
             self.end(time_ms, end.fence);
             self.newest_ms = time_ms;
+            self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
+        }
+        if end.given {
+            self.show(true);
         }
         self.environment.gate.end(self.target.key);
         self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
@@ -366,16 +364,28 @@ impl TargetLoop {
         }
     }
 
-    /// Puts the series where the next owner finds them; slots up to `done_ms` are done with. `gone`: the target exists no more.
-    fn show(&mut self, gone: bool, done_ms: i64) {
+    /// Puts the series where the next owner finds them. `gone`: the target exists no more.
+    fn show(&mut self, gone: bool) {
         if std::mem::replace(&mut self.shown, true) {
             return;
         }
         let fresh = SeriesCache::new(&self.rules, &self.environment.labels);
         let hold = std::mem::replace(&mut self.series_hold, self.environment.memory.keep());
         let cache = std::mem::replace(&mut self.cache, fresh);
-        let last = Last { cache, reported: self.reported, gone, done_ms, hold };
+        let last = Last { cache, reported: self.reported, gone, hold };
         self.environment.gate.given.show(self.target.key, self.target.id, last);
+    }
+
+    /// The target is back, and goes on with its own series, or those of the scraper that had it before; those that are put away for
+    /// another one stay so once that one has the target.
+    fn resume(&mut self) {
+        let (key, now_ms) = (self.target.key, now_ms());
+        let is_ours = self.environment.gate.with(|member| {
+            member.window(key).is_some_and(|(_, until)| until.is_none_or(|until| now_ms < until))
+        });
+        if is_ours || !self.shown {
+            self.take_given();
+        }
     }
 
     /// Takes the series of the scraper that had the target before, where they have come; or takes its own ones back,
@@ -390,10 +400,9 @@ impl TargetLoop {
         if given.is_idle() {
             return;
         }
-        if std::mem::take(&mut self.shown)
-            && let Some(own) = given.take_back(self.target.key, self.target.id)
-        {
-            self.take_back(own);
+        self.shown = false;
+        if let Some(own) = given.take_back(self.target.key, self.target.id) {
+            (self.cache, self.reported, self.series_hold) = (own.cache, own.reported, own.hold);
         }
         if let Some(last) = self.environment.gate.given.take(self.target.key, self.target.id, may_be) {
             match last.cache(&self.rules, &self.environment.labels) {
@@ -410,24 +419,6 @@ impl TargetLoop {
                     );
                 }
             }
-        }
-    }
-
-    /// The target was not taken by who was to have it. Where it was gone meanwhile, over a slot, its series ended there; once it is
-    /// the other one's, it is that one who says so.
-    fn take_back(&mut self, own: Last) {
-        (self.cache, self.reported, self.series_hold) = (own.cache, own.reported, own.hold);
-        let (key, now_ms) = (self.target.key, now_ms());
-        let (is_ours, fence) = self.environment.gate.with(|member| {
-            let is_ours =
-                member.window(key).is_some_and(|(_, until)| until.is_none_or(|until| now_ms < until));
-            (is_ours, member.fence(key).map(|(id, _)| id))
-        });
-        let missed_ms = self.slots().next_after(own.done_ms);
-        if own.gone && is_ours && missed_ms <= now_ms {
-            self.end(missed_ms, fence);
-            self.newest_ms = missed_ms;
-            self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
         }
     }
 

@@ -254,12 +254,13 @@ impl Member {
         Some(self.keys.get(&key)?.grant)
     }
 
-    /// The move by which this member gives a key, as long as that is not done.
+    /// The move by which this member gives a key, as long as that is not done, and its T, final or proposed.
     #[must_use]
-    pub fn gives(&self, key: TargetKey) -> Option<MoveId> {
+    pub fn gives(&self, key: TargetKey) -> Option<(MoveId, Option<i64>)> {
         let gives = |known: &Known| known.terms.old == self.name && known.keys.contains(&key);
         // The newest, should there be two.
-        self.moves.iter().rev().find(|(_, known)| gives(known)).map(|(id, _)| *id)
+        let (id, known) = self.moves.iter().rev().find(|(_, known)| gives(known))?;
+        Some((*id, known.settled.or(known.terms.at)))
     }
 
     /// Moves by which keys come here, with the T from which on they do, as far as that is final.

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use promring_model::config::HttpClientConfig;
 use promring_model::handover::Grant;
+use promring_model::slots::Slots;
 use promring_model::target::Target;
 use promring_net::client::HttpClient;
 use promring_net::clock::now_ms;
@@ -190,7 +191,7 @@ async fn a_target_that_is_gone_while_it_moves_is_marked_by_whoever_has_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there() {
-    // Before T, and between T and that slot.
+    // Before T, and between T and that slot. Where it has a slot before T, it is marked by who had it.
     for after_ms in [-150, 100] {
         let scene = Scene::start("x 1\n").await;
         let Scene { receiver, target, .. } = &scene;
@@ -205,9 +206,10 @@ async fn a_target_that_is_gone_before_its_first_slot_elsewhere_is_marked_there()
         a.stop().await;
         b.stop().await;
         let (x, up) = (samples(receiver, "x"), samples(receiver, "up"));
+        let next = Slots::new(target.interval, target.key).next_after(at + after_ms);
         for series in [x, up] {
             let (last, before) = series.split_last().unwrap();
-            assert!(last.1 && last.0 >= at, "{after_ms} ms: {series:?} and T {at}");
+            assert_eq!(*last, (next, true), "{after_ms} ms: {series:?} and T {at}");
             assert!(before.iter().all(|(time, stale)| *time < at && !stale), "{after_ms} ms: {series:?}");
         }
     }
@@ -230,9 +232,13 @@ async fn back_about_t(
     let moves = [(M, terms(&a, &b, Some(at), true, false))];
     let gone: &[&Target] = if marked_by_giver { &[target] } else { &[] };
     a.told_all(4, &[], &moves, gone);
+    if !marked_by_giver {
+        b.told_all(4, &[], &moves, &[target]);
+    }
     let in_time = now_ms() < at - gone_ms + 100;
     until_time(at - back_ms).await;
     a.told(5, &[(target, outgoing())], &moves);
+    b.told(5, &[(target, incoming())], &moves);
     let in_time = in_time && now_ms() < at - back_ms + 100;
     a.reports("all is sent", |report| report.all_sent).await;
     b.told(6, &[(target, incoming())], &[(M, terms(&a, &b, Some(at), true, true))]);
@@ -245,8 +251,9 @@ async fn back_about_t(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_back_goes_on_and_a_slot_before_t_that_it_was_away_for_has_its_marker() {
-    // Within a slot, whoever is to mark it; over a slot; and over one that is the taker's.
-    let cases = [(true, 250, 150), (false, 250, 150), (false, 700, 150), (false, 150, -250)];
+    // Within a slot, whoever is to mark it; over a slot, and back at T only; within one that is the taker's.
+    let cases =
+        [(true, 250, 150), (false, 250, 150), (false, 700, 150), (false, 700, -100), (false, 150, -100)];
     for (marked_by_giver, gone_ms, back_ms) in cases {
         let attempt = async || back_about_t(marked_by_giver, gone_ms, back_ms).await;
         let (target, received, at) = within_a_slot(attempt).await;
