@@ -96,10 +96,7 @@ async fn assignment(
     if let Some(held) = held {
         allocator.shared.answers.received(&scraper, held);
     }
-    let gzip = headers
-        .get_all(header::ACCEPT_ENCODING)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|value| value.contains("gzip")));
+    let gzip = accepts_gzip(&headers);
     let deadline = tokio::time::Instant::now() + wait;
     loop {
         // Subscribed before the look, so that no change falls between look and wait.
@@ -156,6 +153,20 @@ async fn answer(allocator: &Allocator, scraper: &str, held: Option<Version>, gzi
         headers.insert(header::ETAG, etag);
     }
     Some(response)
+}
+
+/// Whether it names gzip, or everything, without a weight of 0 (RFC 9110, 12.5.3).
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let weight_of = |wanted: &str| {
+        let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let mut weights = values.flat_map(|value| value.split(',')).filter_map(|coding| {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+            name.trim().eq_ignore_ascii_case(wanted).then(|| weight.trim().parse().unwrap_or(0.0))
+        });
+        weights.next()
+    };
+    weight_of("gzip").or_else(|| weight_of("*")).is_some_and(|weight: f32| weight > 0.0)
 }
 
 fn not_ready(reason: &str) -> Response {

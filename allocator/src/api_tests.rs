@@ -123,6 +123,23 @@ async fn an_answer_is_compressed_for_who_takes_that_and_says_the_same() {
 }
 
 #[tokio::test]
+async fn an_answer_is_compressed_for_nobody_else() {
+    let (_, routes) = joined().await;
+    for (accepted, compressed) in [
+        ("gzip;q=0", false),
+        ("gzip;q=0, *", false),
+        ("br", false),
+        ("br, *;q=0.1", true),
+        ("GZIP; q=0.5", true),
+    ] {
+        let mut request = poll("a", None, "30s");
+        request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted));
+        let (_, headers, _) = ask(&routes, request).await;
+        assert_eq!(headers.contains_key(header::CONTENT_ENCODING), compressed, "{accepted}");
+    }
+}
+
+#[tokio::test]
 async fn a_waiting_poll_is_woken_by_what_concerns_it() {
     let (allocator, routes) = joined().await;
     let held = whole(&routes, "a").await.version;

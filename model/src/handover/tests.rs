@@ -476,6 +476,24 @@ fn what_the_volume_did_not_take_is_not_said_of_a_later_change() {
 }
 
 #[test]
+fn who_drains_waits_for_a_leader_as_long_as_an_allocator_is_there_that_may_become_one() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let now_ms = fleet.now_ms;
+    fleet.member("a").drain(now_ms);
+    let mut ends_after = |is_there: bool| {
+        let mut member = fleet.member("a").clone();
+        (1..60).find(|seconds| {
+            let at_ms = now_ms + seconds * 1_000;
+            if is_there {
+                member.noticed(at_ms);
+            }
+            member.drained(false, None, at_ms) == Drain::InVain
+        })
+    };
+    assert_eq!([ends_after(false), ends_after(true)], [Some(16), Some(31)]);
+}
+
+#[test]
 fn who_drains_gives_everything_and_who_is_alone_drains_in_vain() {
     let mut fleet = Fleet::new(&["a", "b"]);
     let now_ms = fleet.now_ms;

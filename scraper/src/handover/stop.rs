@@ -100,7 +100,10 @@ impl Scraper {
         let end = loop {
             let alone = self.shared.alone.load(Ordering::Relaxed);
             let staying = *self.shared.staying.lock().unwrap_or_else(PoisonError::into_inner);
-            let end = gate.with(|member| member.drained(alone, staying, now_ms()));
+            let end = gate.with(|member| {
+                member.noticed(self.shared.client.heard_ms());
+                member.drained(alone, staying, now_ms())
+            });
             if end != Drain::Waiting {
                 break end;
             }

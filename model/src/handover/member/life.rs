@@ -8,6 +8,9 @@ use super::{Ended, Held, Known, Member, MemberOptions};
 use crate::handover::words::{Claim, Grant, MoveId, MoveTerms, Name, Staying, Version};
 use crate::target::TargetKey;
 
+/// Where an allocator is there but none leads, a drain waits for so many lapses.
+const LEADERLESS_LAPSES: i64 = 2;
+
 /// What a scraper keeps on its volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
@@ -210,7 +213,10 @@ impl Member {
         if self.keys.values().all(given) {
             return Drain::Given;
         }
-        let silent = now_ms - since_ms.max(self.answered_ms) > self.options.lapse.as_millis() as i64;
+        let lapse_ms = self.options.lapse.as_millis() as i64;
+        // One that is there without leading soon does: a Lease lasts as long as the lapse.
+        let patience = if now_ms - self.noticed_ms <= lapse_ms { LEADERLESS_LAPSES } else { 1 };
+        let silent = now_ms - since_ms.max(self.answered_ms) > patience * lapse_ms;
         if alone || silent {
             return Drain::InVain;
         }

@@ -93,9 +93,10 @@ pub struct Member {
     /// Since when it is not known whether what is held still holds; nothing is scraped meanwhile.
     doubting_ms: Option<i64>,
     ticked_ms: i64,
-    /// When an allocator last answered anything, and when one that leads did.
+    /// When an allocator last answered anything, when one that leads did, and when one was there at all.
     answered_ms: i64,
     led_ms: i64,
+    noticed_ms: i64,
     asked_ms: i64,
     draining_ms: Option<i64>,
     /// When it last learnt that it had been replaced.
@@ -157,6 +158,7 @@ impl Member {
             ticked_ms: now_ms,
             answered_ms: now_ms,
             led_ms: now_ms,
+            noticed_ms: now_ms,
             asked_ms: now_ms,
             draining_ms: None,
             overtaken_ms: None,

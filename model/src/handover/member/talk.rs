@@ -63,6 +63,11 @@ impl Member {
         }
     }
 
+    /// An allocator was there then, whether it leads or not.
+    pub fn noticed(&mut self, at_ms: i64) {
+        self.noticed_ms = self.noticed_ms.max(at_ms);
+    }
+
     /// A leader has answered a report. True: another one should follow at once.
     pub fn replied(&mut self, reply: Reply, now_ms: i64) -> bool {
         if reply.term < self.promised {

@@ -5,16 +5,20 @@
 //! answers where the first allocator does not.
 
 mod access;
+mod clock;
 
 use std::io::Read as _;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use access::AllocatorAccess;
 use bytes::Bytes;
+use clock::AllocatorClock;
 use flate2::read::MultiGzDecoder;
 use promring_model::target::TargetKey;
 use promring_net::client::{ClientError, HttpClient, describe};
+use promring_net::clock::now_ms;
 use promring_proto::api::{Assignment, Report, ReportAnswer, Version};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, LOCATION,
@@ -54,6 +58,9 @@ pub struct AllocatorClient {
     scraper: String,
     /// Who answered last, where that is not the first to be asked.
     leader: Arc<Mutex<Option<Url>>>,
+    /// When an allocator last answered anything at all, in Unix milliseconds.
+    heard_ms: Arc<AtomicI64>,
+    clock: Arc<AllocatorClock>,
 }
 
 /// Why a report was not taken, in words.
@@ -91,7 +98,15 @@ impl AllocatorClient {
     /// Where a certificate or authority cannot be used.
     pub fn new(access: AllocatorAccess, scraper: &str) -> Result<Self, ClientError> {
         let (client, scrapers) = (access.client()?, access.client_of_scrapers()?);
-        Ok(Self { client, scrapers, access, scraper: scraper.to_owned(), leader: Arc::default() })
+        let heard_ms = Arc::new(AtomicI64::new(i64::MIN));
+        let (scraper, leader, clock) = (scraper.to_owned(), Arc::default(), Arc::default());
+        Ok(Self { client, scrapers, access, scraper, leader, heard_ms, clock })
+    }
+
+    /// When an allocator last answered anything, be it that it does not lead, in Unix milliseconds.
+    #[must_use]
+    pub fn heard_ms(&self) -> i64 {
+        self.heard_ms.load(Ordering::Relaxed)
     }
 
     /// Asks for what is newer than `held`, and with `wait` waits for it.
@@ -146,6 +161,7 @@ impl AllocatorClient {
             request
         };
         let response = self.send(&path, make).await?;
+        self.clock.compare(response.headers(), now_ms());
         match response.status() {
             StatusCode::OK => json::from_slice(&bounded(response, ANSWER_BYTES_MAX).await?)
                 .map_err(|error| format!("the answer cannot be read: {error}").into()),
@@ -196,7 +212,10 @@ impl AllocatorClient {
                 *self.leader() = None;
             }
             let response = match sent {
-                Ok(response) => response,
+                Ok(response) => {
+                    self.heard_ms.fetch_max(now_ms(), Ordering::Relaxed);
+                    response
+                }
                 Err(error) => {
                     base = others.next().ok_or(error)?;
                     continue;

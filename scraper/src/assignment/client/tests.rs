@@ -131,7 +131,9 @@ async fn a_leader_that_is_gone_is_forgotten() {
         ..AllocatorAccess::plain(follower.url().parse().unwrap())
     };
     let client = AllocatorClient::new(access, "scraper-0").unwrap();
+    assert_eq!(client.heard_ms(), i64::MIN);
     assert!(client.report(&Report::default()).await.is_err());
+    assert!(client.heard_ms() > i64::MIN, "the follower is there");
     follower.plays(Role::Leads);
     assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);
 }
