@@ -21,6 +21,7 @@ pub mod ledger;
 mod means;
 mod members;
 mod mirror;
+mod namesakes;
 pub mod packed;
 mod patience;
 mod placing;

@@ -18,6 +18,7 @@ use crate::discovery::Found;
 use crate::intended::Intended;
 use crate::lacking::Lacking;
 use crate::lead::{Answer, Lead, Seen, whole};
+use crate::namesakes::Namesakes;
 use crate::patience::PATIENCE_MS;
 use crate::placing::Drift;
 pub use crate::reports::Reported;
@@ -45,6 +46,7 @@ pub struct State {
     reports: Reports,
     intended: Intended,
     lacking: Lacking,
+    namesakes: Namesakes,
     options: LeaderOptions,
     drift: Drift,
     started_ms: i64,
@@ -66,6 +68,7 @@ impl State {
             reports: Reports::default(),
             intended: Intended::new(now_ms),
             lacking: Lacking::default(),
+            namesakes: Namesakes::default(),
             options: LeaderOptions::default(),
             drift: drift(config),
             started_ms: now_ms,
@@ -186,6 +189,14 @@ impl State {
             lead.leader.alive(name, now_ms);
         }
         let is_old = lead.leader.has_heard(name, report.handover.run, report.handover.sequence);
+        let is_late = lead.leader.has_heard(name, report.handover.run, u64::MAX);
+        if is_late && self.namesakes.reported(name, report.handover.run) {
+            tracing::error!(
+                scraper = name,
+                address = report.handover.address,
+                "two scrapers have this name: the one at this address was started first, is told nothing any more and scrapes what it had; end it"
+            );
+        }
         let Reply { term, full: full_claims, sequence, .. } =
             lead.leader.report(name, report.handover.clone(), now_ms);
         let lacking = report.unknown_jobs.iter().filter(|job| self.catalog.has_job(job)).cloned();
@@ -255,6 +266,7 @@ impl State {
         for name in lead.forget_gone(&self.intended, &self.reports, now_ms) {
             self.reports.forget_scraper(&name);
             self.lacking.forget(&name);
+            self.namesakes.forget(&name);
         }
         news
     }
