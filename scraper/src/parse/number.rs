@@ -160,8 +160,37 @@ pub fn format_float(value: f64) -> String {
         // A negative zero loses its sign.
         "0.0".to_owned()
     } else {
-        go_shortest(value)
+        plain_decimal(value).unwrap_or_else(|| go_shortest(value))
     }
+}
+
+/// Decimals that the shortest form of most bounds has at most.
+const DECIMALS_MAX: usize = 6;
+
+/// The shortest form of a number that takes few decimals and no exponent, as most bounds do.
+fn plain_decimal(value: f64) -> Option<String> {
+    if !(1e-4..1e6).contains(&value) {
+        return None;
+    }
+    // Both are whole and exact, so that a quotient equal to the value says that these digits read as it (Clinger 1990). They
+    // are at most twelve, and two numbers of so few digits never read as the same float: there is none shorter.
+    let (decimals, digits) = (1..=DECIMALS_MAX).find_map(|decimals| {
+        let power = POWERS_OF_TEN[decimals] as f64;
+        let digits = (value * power).round();
+        (digits / power == value).then_some((decimals, digits as u64))
+    })?;
+    let (mut text, mut rest, mut at) = ([b'0'; 16], digits, 16);
+    let point = 16 - decimals - 1;
+    while rest > 0 || at > point - 1 {
+        at -= 1;
+        if at == point {
+            text[at] = b'.';
+            continue;
+        }
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    Some(String::from_utf8_lossy(&text[at..]).into_owned())
 }
 
 /// Go's format 'g' with the shortest digits, and `.0` where neither a point nor an exponent is left
@@ -212,6 +241,17 @@ mod tests {
         fn what_is_taken_to_be_written_in_the_one_way_is(text in "-?0?[0-9]{0,7}\\.?0{0,5}[0-9]{0,9}(e[0-9])?") {
             if is_written_so(text.as_bytes()) {
                 prop_assert_eq!(&format_float(parse_float(text.as_bytes()).unwrap()), &text);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bound_is_written_as_any_other(digits in 0..2_000_000_000_u64, decimals in 0..9_i32, bits: u64) {
+            for value in [digits as f64 / 10_f64.powi(decimals), f64::from_bits(bits), f64::from_bits(bits >> 12 | 1023 << 52)] {
+                if let Some(text) = plain_decimal(value) {
+                    prop_assert_eq!(text, go_shortest(value));
+                }
             }
         }
     }
