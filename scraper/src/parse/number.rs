@@ -78,14 +78,14 @@ pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
 
 /// The float that is nearest to the quotient of two whole numbers; of two, the even one.
 fn quotient(number: u64, divisor: u64) -> f64 {
-    // With as many bits as there is room for, the whole quotient has more than a float, and two to round by. All bits behind
-    // those matter in one way only: whether any of them is set.
-    let shift = 64 + number.leading_zeros().min(63);
-    let (dividend, divisor) = (u128::from(number) << shift, u128::from(divisor));
-    let (whole, rest) = (dividend / divisor, dividend % divisor);
-    let rounded = (whole | u128::from(rest != 0)) as f64;
-    // A power of two, here 2 to the minus `shift`, changes nothing but the exponent.
-    rounded * f64::from_bits(u64::from(1_023 - shift) << 52)
+    // Shifted so that the whole quotient has 63 or 64 bits, unless it is zero: more than a float, and some to round by, in
+    // one division. All bits behind those matter in one way only: whether any of them is set.
+    let (up, down) = (number.leading_zeros().min(63), divisor.leading_zeros());
+    let (dividend, divisor) = (u128::from(number << up) << 63, u128::from(divisor << down));
+    let (whole, rest) = ((dividend / divisor) as u64, dividend % divisor);
+    let rounded = (whole | u64::from(rest != 0)) as f64;
+    // A power of two changes nothing but the exponent.
+    rounded * f64::from_bits(u64::from(1_023 + down - up - 63) << 52)
 }
 
 fn parse_word(text: &[u8]) -> Option<f64> {
