@@ -4,13 +4,14 @@
 //! and must come, there is one space between tokens and no blank line, a unit ends its family's name. What the samples
 //! mean (order of buckets, counters that go down, interleaved families, `_created`) is not looked at.
 
-use memchr::{memchr, memchr_iter, memchr2, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::exemplar::Exemplars;
 use super::expected::{Expected, Found};
 use super::lex::{Dialect, series_end, unescape};
 use super::metadata::{Metadata, family_name, number_label};
+use super::near::rfind;
 use super::number::{leading_decimal, parse_float, parse_timestamp_seconds};
 use super::pieces::Mark;
 use super::series::{NumberLabel, SeriesText};
@@ -101,7 +102,7 @@ impl<'b> OpenMetricsParser<'b> {
     fn line_of_sample(&mut self, line: &'b [u8]) -> Result<Item<'b>, ParseError> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
-        let end = match memrchr(b'}', line) {
+        let end = match rfind(b'}', line) {
             Some(brace) => Some(brace + 1),
             None => memchr2(b' ', b'{', line).filter(|&at| line[at] == b' '),
         };
@@ -128,7 +129,7 @@ impl<'b> OpenMetricsParser<'b> {
         let (numbers, exemplar) = rest.split_at(hash.checked_sub(1)?);
         let text = exemplar.strip_prefix(EXEMPLAR)?;
         let text = &text[..memchr(b'\n', text)?];
-        let (series, numbers) = numbers.split_at(memrchr(b'}', numbers)? + 1);
+        let (series, numbers) = numbers.split_at(rfind(b'}', numbers)? + 1);
         if memchr(b'\\', series).is_some() || !memchr_iter(b'"', series).count().is_multiple_of(2) {
             return None;
         }

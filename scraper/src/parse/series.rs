@@ -404,14 +404,23 @@ fn text_pairs<'b>(
 /// as a whole just after their parts were written, which a processor waits for.
 #[inline]
 fn push_borrowed<'b>(name: &'b str, value: &'b str, pairs: &mut Pairs<'b>) {
-    let borrowed = |(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value));
-    pairs.extend(std::iter::once((name, value)).map(borrowed));
+    if pairs.len() < pairs.capacity() {
+        pairs.push((Cow::Borrowed(name), Cow::Borrowed(value)));
+    } else {
+        push_growing(name, value, pairs);
+    }
 }
 
 #[cold]
 #[inline(never)]
 fn push_written<'b>(name: &'b str, value: String, pairs: &mut Pairs<'b>) {
     pairs.push((Cow::Borrowed(name), Cow::Owned(value)));
+}
+
+#[cold]
+#[inline(never)]
+fn push_growing<'b>(name: &'b str, value: &'b str, pairs: &mut Pairs<'b>) {
+    pairs.push((Cow::Borrowed(name), Cow::Borrowed(value)));
 }
 
 fn quoted_name(name: Quoted<'_>) -> Result<Cow<'_, str>, &'static str> {
