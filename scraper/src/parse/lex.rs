@@ -5,8 +5,9 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr2, memchr3};
 use promring_model::labels::legacy_label_name_len;
+
+use super::near::{find2, find3};
 
 /// Which text format a series is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +214,7 @@ fn quoted_end(text: &[u8], newlines: bool) -> Option<(usize, bool)> {
     let (mut at, mut has_escapes) = (1, false);
     loop {
         let rest = text.get(at..)?;
-        at += if newlines { memchr2(b'"', b'\\', rest)? } else { memchr3(b'"', b'\\', b'\n', rest)? };
+        at += if newlines { find2(b'"', b'\\', rest)? } else { find3(b'"', b'\\', b'\n', rest)? };
         match text[at] {
             b'"' => return Some((at, has_escapes)),
             b'\\' if text.get(at + 1) != Some(&b'\n') => (at, has_escapes) = (at + 2, true),

@@ -11,6 +11,7 @@ mod expected;
 mod format;
 mod lex;
 mod metadata;
+mod near;
 pub mod number;
 pub mod openmetrics;
 mod pieces;

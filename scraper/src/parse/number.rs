@@ -78,14 +78,14 @@ pub(super) fn leading_decimal(text: &[u8]) -> Option<(f64, usize)> {
 
 /// The float that is nearest to the quotient of two whole numbers; of two, the even one.
 fn quotient(number: u64, divisor: u64) -> f64 {
-    // With as many bits as there is room for, the whole quotient has more than a float, and two to round by. All bits behind
-    // those matter in one way only: whether any of them is set.
-    let shift = 64 + number.leading_zeros().min(63);
-    let (dividend, divisor) = (u128::from(number) << shift, u128::from(divisor));
-    let (whole, rest) = (dividend / divisor, dividend % divisor);
-    let rounded = (whole | u128::from(rest != 0)) as f64;
-    // A power of two, here 2 to the minus `shift`, changes nothing but the exponent.
-    rounded * f64::from_bits(u64::from(1_023 - shift) << 52)
+    // Shifted so that the whole quotient has 63 or 64 bits, unless it is zero: more than a float, and some to round by, in
+    // one division. All bits behind those matter in one way only: whether any of them is set.
+    let (up, down) = (number.leading_zeros().min(63), divisor.leading_zeros());
+    let (dividend, divisor) = (u128::from(number << up) << 63, u128::from(divisor << down));
+    let (whole, rest) = ((dividend / divisor) as u64, dividend % divisor);
+    let rounded = (whole | u64::from(rest != 0)) as f64;
+    // A power of two changes nothing but the exponent.
+    rounded * f64::from_bits(u64::from(1_023 + down - up - 63) << 52)
 }
 
 fn parse_word(text: &[u8]) -> Option<f64> {
@@ -160,8 +160,37 @@ pub fn format_float(value: f64) -> String {
         // A negative zero loses its sign.
         "0.0".to_owned()
     } else {
-        go_shortest(value)
+        plain_decimal(value).unwrap_or_else(|| go_shortest(value))
     }
+}
+
+/// Decimals that the shortest form of most bounds has at most.
+const DECIMALS_MAX: usize = 6;
+
+/// The shortest form of a number that takes few decimals and no exponent, as most bounds do.
+fn plain_decimal(value: f64) -> Option<String> {
+    if !(1e-4..1e6).contains(&value) {
+        return None;
+    }
+    // Both are whole and exact, so that a quotient equal to the value says that these digits read as it (Clinger 1990). They
+    // are at most twelve, and two numbers of so few digits never read as the same float: there is none shorter.
+    let (decimals, digits) = (1..=DECIMALS_MAX).find_map(|decimals| {
+        let power = POWERS_OF_TEN[decimals] as f64;
+        let digits = (value * power).round();
+        (digits / power == value).then_some((decimals, digits as u64))
+    })?;
+    let (mut text, mut rest, mut at) = ([b'0'; 16], digits, 16);
+    let point = 16 - decimals - 1;
+    while rest > 0 || at > point - 1 {
+        at -= 1;
+        if at == point {
+            text[at] = b'.';
+            continue;
+        }
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    Some(String::from_utf8_lossy(&text[at..]).into_owned())
 }
 
 /// Go's format 'g' with the shortest digits, and `.0` where neither a point nor an exponent is left
@@ -212,6 +241,17 @@ mod tests {
         fn what_is_taken_to_be_written_in_the_one_way_is(text in "-?0?[0-9]{0,7}\\.?0{0,5}[0-9]{0,9}(e[0-9])?") {
             if is_written_so(text.as_bytes()) {
                 prop_assert_eq!(&format_float(parse_float(text.as_bytes()).unwrap()), &text);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_bound_is_written_as_any_other(digits in 0..2_000_000_000_u64, decimals in 0..9_i32, bits: u64) {
+            for value in [digits as f64 / 10_f64.powi(decimals), f64::from_bits(bits), f64::from_bits(bits >> 12 | 1023 << 52)] {
+                if let Some(text) = plain_decimal(value) {
+                    prop_assert_eq!(text, go_shortest(value));
+                }
             }
         }
     }

@@ -4,13 +4,14 @@
 //! and must come, there is one space between tokens and no blank line, a unit ends its family's name. What the samples
 //! mean (order of buckets, counters that go down, interleaved families, `_created`) is not looked at.
 
-use memchr::{memchr, memchr2, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memchr2, memmem};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::exemplar::Exemplars;
 use super::expected::{Expected, Found};
 use super::lex::{Dialect, series_end, unescape};
 use super::metadata::{Metadata, family_name, number_label};
+use super::near::rfind;
 use super::number::{leading_decimal, parse_float, parse_timestamp_seconds};
 use super::pieces::Mark;
 use super::series::{NumberLabel, SeriesText};
@@ -56,7 +57,10 @@ impl<'b> OpenMetricsParser<'b> {
             // Most lines have no exemplar, so no `#`.
             Some(_) => match memchr2(b'\n', b'#', rest) {
                 Some(end) if rest[end] == b'\n' => self.line_of_sample(&rest[..end]).map(Some),
-                _ => self.any_sample(rest).map(Some),
+                end => match end.and_then(|hash| self.exemplified(rest, hash)) {
+                    Some(item) => Ok(Some(item)),
+                    None => self.any_sample(rest).map(Some),
+                },
             },
         }
     }
@@ -98,7 +102,7 @@ impl<'b> OpenMetricsParser<'b> {
     fn line_of_sample(&mut self, line: &'b [u8]) -> Result<Item<'b>, ParseError> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
-        let end = match memrchr(b'}', line) {
+        let end = match rfind(b'}', line) {
             Some(brace) => Some(brace + 1),
             None => memchr2(b' ', b'{', line).filter(|&at| line[at] == b' '),
         };
@@ -118,6 +122,24 @@ impl<'b> OpenMetricsParser<'b> {
         self.any_sample(&self.body[self.at..])
     }
 
+    /// A sample with an exemplar, in a line as nearly all are: without a backslash, and with as many quotes as there must be
+    /// before the exemplar, so that its `#`, the first one of the line, stands in none. None: it is another line, or malformed,
+    /// and nothing was read.
+    fn exemplified(&mut self, rest: &'b [u8], hash: usize) -> Option<Item<'b>> {
+        let (numbers, exemplar) = rest.split_at(hash.checked_sub(1)?);
+        let text = exemplar.strip_prefix(EXEMPLAR)?;
+        let text = &text[..memchr(b'\n', text)?];
+        let (series, numbers) = numbers.split_at(rfind(b'}', numbers)? + 1);
+        if memchr(b'\\', series).is_some() || !memchr_iter(b'"', series).count().is_multiple_of(2) {
+            return None;
+        }
+        let (value, timestamp_ms) = value_and_time(numbers).ok()?;
+        let exemplars = Exemplars::text(text).ok()?;
+        self.at += hash + EXEMPLAR.len() + text.len();
+        let series = SeriesText::text(series, Dialect::OpenMetrics, self.number);
+        Some(Item::Sample(Sample { series, value, timestamp_ms, start_ms: 0, exemplars }))
+    }
+
     /// A sample at the beginning of `rest`, token by token: it may have an exemplar, and a quoted name with a newline.
     fn any_sample(&mut self, rest: &'b [u8]) -> Result<Item<'b>, ParseError> {
         let end = series_end(rest, Dialect::OpenMetrics).map_err(|reason| self.fail(reason, rest))?;
@@ -125,8 +147,8 @@ impl<'b> OpenMetricsParser<'b> {
         let newline =
             memchr(b'\n', after).ok_or_else(|| self.fail("the body does not end with # EOF", rest))?;
         let line = &after[..newline];
-        let (numbers, exemplar) = match memmem::find(line, b" # {") {
-            Some(hash) => (&line[..hash], Some(&line[hash + 4..])),
+        let (numbers, exemplar) = match memmem::find(line, EXEMPLAR) {
+            Some(hash) => (&line[..hash], Some(&line[hash + EXEMPLAR.len()..])),
             None => (line, None),
         };
         let (value, timestamp_ms) = value_and_time(numbers).map_err(|reason| self.fail(reason, rest))?;
@@ -202,6 +224,9 @@ impl<'b> OpenMetricsParser<'b> {
         }
     }
 }
+
+/// What stands before an exemplar's labels.
+const EXEMPLAR: &[u8] = b" # {";
 
 /// Reads `name text\n` and tells how many bytes that takes.
 fn name_and_text(after: &[u8]) -> Result<(Metadata<'_>, &[u8], usize), &'static str> {

@@ -1,5 +1,7 @@
 //! What the OpenMetrics parser takes and what it refuses.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Samples and metadata as lines that are easy to compare.
@@ -323,4 +325,26 @@ fn an_error_names_the_line_and_shows_it() {
     parser.next_item().unwrap();
     let error = parser.next_item().unwrap_err();
     assert_eq!((error.line, error.excerpt.as_str()), (3, "bad line here"));
+}
+
+proptest! {
+    #[test]
+    fn a_line_with_an_exemplar_is_read_as_token_by_token(
+        line in "a?\\{?(b=\"[x#}\\\\]{0,2}( # \\{)?\"?,?){0,3}\\}{0,2} [1x](\"| # \\{(t=\"[x}\"\\\\]{0,2}\",?){0,2}\\} 1( 2)?)?( # \\{)?",
+    ) {
+        let body = line + "\n# EOF\n";
+        let expected = OpenMetricsParser::new(body.as_bytes()).any_sample(body.as_bytes());
+        match OpenMetricsParser::new(body.as_bytes()).next_item() {
+            Ok(Some(Item::Sample(sample))) if sample.series.pairs().is_ok() => {
+                prop_assert_eq!(Ok(Item::Sample(sample)), expected);
+            }
+            // It may be told later that a series is malformed.
+            Ok(Some(Item::Sample(sample))) => match expected {
+                Ok(Item::Sample(expected)) => prop_assert_eq!(expected.series.pairs(), sample.series.pairs()),
+                _ => prop_assert!(expected.is_err()),
+            },
+            Ok(_) => prop_assert!(body.starts_with('#')),
+            Err(_) => prop_assert!(expected.is_err()),
+        }
+    }
 }

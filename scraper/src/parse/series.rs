@@ -97,9 +97,28 @@ impl<'b> MessageSeries<'b> {
             Part::Bucket(bits) => ("_bucket", Some((NumberLabel::Bound, bits))),
             Part::Quantile(bits) => ("", Some((NumberLabel::Quantile, bits))),
         };
-        let name =
-            if suffix.is_empty() { self.family.into() } else { (self.family.to_owned() + suffix).into() };
-        pairs.push((METRIC_NAME.into(), name));
+        if suffix.is_empty() {
+            push_borrowed(METRIC_NAME, self.family, pairs);
+        } else {
+            let mut name = String::with_capacity(self.family.len() + suffix.len());
+            name.push_str(self.family);
+            name.push_str(suffix);
+            pairs.push((METRIC_NAME.into(), name.into()));
+        }
+        if !short_labels(self.labels, pairs) {
+            pairs.truncate(1);
+            self.any_labels(pairs)?;
+        }
+        if let Some((label, bits)) = number
+            && let Some(name) = label.name()
+        {
+            pairs.push((name.into(), format_float(f64::from_bits(bits)).into()));
+        }
+        Ok(())
+    }
+
+    /// Lists the labels, whatever stands between them.
+    fn any_labels(&self, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
         let mut fields = Fields::new(self.labels);
         while let Some((field_number, field)) = fields.next()? {
             if field_number != LABEL {
@@ -111,13 +130,33 @@ impl<'b> MessageSeries<'b> {
             }
             pairs.push((name.into(), value.into()));
         }
-        if let Some((label, bits)) = number
-            && let Some(name) = label.name()
-        {
-            pairs.push((name.into(), format_float(f64::from_bits(bits)).into()));
-        }
         Ok(())
     }
+}
+
+/// Lists labels as nearly all are written: one behind the other, name before value, all of them so short that a length is one
+/// byte. That byte is ASCII then, as the tags are, so that texts and all are UTF-8, and looked at once. False: they are not
+/// such labels, and some may be listed.
+#[inline]
+fn short_labels<'b>(labels: &'b [u8], pairs: &mut Pairs<'b>) -> bool {
+    let Ok(text) = std::str::from_utf8(labels) else { return false };
+    let mut at = 0;
+    while at < labels.len() {
+        // LabelPair, and in it name = 1 and value = 2.
+        let Some(&[0x0a, label, 0x0a, name]) = labels.get(at..at + 4) else { return false };
+        let name_end = at + 4 + usize::from(name);
+        let Some(&[0x12, value]) = labels.get(name_end..name_end + 2) else { return false };
+        let end = name_end + 2 + usize::from(value);
+        let (Some(name), Some(value)) = (text.get(at + 4..name_end), text.get(name_end + 2..end)) else {
+            return false;
+        };
+        if name.is_empty() || end != at + 2 + usize::from(label) {
+            return false;
+        }
+        push_borrowed(name, value, pairs);
+        at = end;
+    }
+    true
 }
 
 /// Number of the field `label` in `Metric`.
@@ -365,14 +404,23 @@ fn text_pairs<'b>(
 /// as a whole just after their parts were written, which a processor waits for.
 #[inline]
 fn push_borrowed<'b>(name: &'b str, value: &'b str, pairs: &mut Pairs<'b>) {
-    let borrowed = |(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value));
-    pairs.extend(std::iter::once((name, value)).map(borrowed));
+    if pairs.len() < pairs.capacity() {
+        pairs.push((Cow::Borrowed(name), Cow::Borrowed(value)));
+    } else {
+        push_growing(name, value, pairs);
+    }
 }
 
 #[cold]
 #[inline(never)]
 fn push_written<'b>(name: &'b str, value: String, pairs: &mut Pairs<'b>) {
     pairs.push((Cow::Borrowed(name), Cow::Owned(value)));
+}
+
+#[cold]
+#[inline(never)]
+fn push_growing<'b>(name: &'b str, value: &'b str, pairs: &mut Pairs<'b>) {
+    pairs.push((Cow::Borrowed(name), Cow::Borrowed(value)));
 }
 
 fn quoted_name(name: Quoted<'_>) -> Result<Cow<'_, str>, &'static str> {
@@ -399,4 +447,58 @@ fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
 
 fn check_named<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), &'static str> {
     if names.any(|name| name == METRIC_NAME) { Ok(()) } else { Err("the series has no metric name") }
+}
+
+#[cfg(test)]
+mod tests {
+    use promring_proto::varint::push_varint;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A label as any client may write it: fields in any order, given twice, or unknown, lengths of one byte or two.
+    fn label() -> impl Strategy<Value = Vec<u8>> {
+        let text = prop_oneof!["[a-b]{0,3}", "[aé\u{80}\n]{1,3}", "x{126,130}"];
+        let field = (prop_oneof![4 => Just(0x0a_u8), 4 => Just(0x12), 1 => Just(0x1a)], text);
+        let pair = ("[a-c]{1,2}", "[a-cé]{0,9}").prop_map(|(name, value)| vec![(0x0a, name), (0x12, value)]);
+        let fields = prop_oneof![4 => pair, 1 => proptest::collection::vec(field, 0..4)];
+        (fields, prop_oneof![9 => Just(0x0a_u8), 1 => Just(0x12)]).prop_map(|(fields, tag)| {
+            let mut message = Vec::new();
+            for (tag, text) in fields {
+                message.push(tag);
+                push_varint(&mut message, text.len() as u64);
+                message.extend_from_slice(text.as_bytes());
+            }
+            let mut label = vec![tag];
+            push_varint(&mut label, message.len() as u64);
+            label.append(&mut message);
+            label
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn short_labels_are_read_as_any_others(
+            labels in proptest::collection::vec(label(), 0..4),
+            broken in proptest::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>())),
+        ) {
+            let mut bytes = labels.concat();
+            if let Some((at, byte)) = broken.filter(|_| !labels.is_empty()) {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let (mut short, mut any) = (Pairs::new(), Pairs::new());
+            if short_labels(&bytes, &mut short) {
+                prop_assert_eq!(MessageSeries::new("a", &bytes).any_labels(&mut any), Ok(()));
+                prop_assert_eq!(short, any);
+            }
+        }
+    }
+
+    #[test]
+    fn labels_as_clients_write_them_are_short() {
+        let mut pairs = Pairs::new();
+        assert!(short_labels(b"\x0a\x08\x0a\x02le\x12\x02\xc3\xa9\x0a\x05\x0a\x01a\x12\x00", &mut pairs));
+        assert_eq!(pairs, [("le".into(), "é".into()), ("a".into(), "".into())]);
+    }
 }

@@ -7,13 +7,14 @@
 
 use std::borrow::Cow;
 
-use memchr::{memchr, memchr_iter, memchr3, memrchr};
+use memchr::{memchr, memchr_iter, memchr3};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::exemplar::Exemplars;
 use super::expected::{Expected, Found};
 use super::lex::{Dialect, is_blank, series_end, trim, trim_start, unescape_help};
 use super::metadata::{Metadata, family_name, number_label};
+use super::near::rfind;
 use super::number::{decimal, leading_decimal, parse_float, parse_timestamp_ms};
 use super::pieces::Mark;
 pub use super::series::label_set;
@@ -135,7 +136,7 @@ impl<'b> TextParser<'b> {
     fn sample(&mut self, line: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
-        let end = match memrchr(b'}', line) {
+        let end = match rfind(b'}', line) {
             Some(brace) => Some(brace + 1),
             None => memchr3(b' ', b'\t', b'{', line).filter(|&at| line[at] != b'{'),
         };
