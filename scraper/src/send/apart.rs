@@ -131,8 +131,14 @@ impl LaneSender {
                 // Most of it was in such a piece when it was put aside.
                 whole.rejected = true;
                 rest.in_part.rejected(&whole.units);
-                let left = self.set_known_apart(whole, &mut rest.stack);
-                rest.stack.extend(left);
+                // All of a series is in one of both.
+                let units = std::mem::take(&mut whole.units).into_iter();
+                let (resumed, fresh) = units.partition(|unit| self.is_resumed(unit, request.upto));
+                let resumed = Piece { maybe_stored: true, ..whole.part(resumed) };
+                for piece in [whole.part(fresh), resumed] {
+                    let left = self.set_known_apart(piece, &mut rest.stack);
+                    rest.stack.extend(left);
+                }
             }
             Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => {
                 let encoding = if rest.as_v1 { Encoding::V1 } else { request.encoding };
@@ -318,17 +324,20 @@ impl LaneSender {
         let part = Piece { known: false, paced: false, ..piece.part(Vec::new()) };
         let known_part = |units| Piece { known: true, paced: true, ..part.part(units) };
         let (series, now) = (&self.link.refused_series, Instant::now());
-        let Sorted { unknown, once, again } = if self.is_aside() {
+        let Sorted { unknown, once, again, unasked } = if self.is_aside() {
             series.sort_aside(piece.units, now)
         } else {
             series.sort(piece.units, now, |(lane, sequence)| !self.queue.is_past(lane, sequence))
         };
-        if once.is_empty() && again.is_empty() {
+        if once.is_empty() && again.is_empty() && unasked.is_empty() {
             return Some(part.part(unknown));
         }
         let again = if self.is_aside() { again } else { self.put_aside(again, part.maybe_stored) };
         stack.extend(singles(again).map(known_part).rev());
         stack.extend(singles(once).map(known_part).rev());
+        if !unasked.is_empty() {
+            stack.push(known_part(unasked));
+        }
         stack.push(part.part(unknown));
         None
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::units::Unit;
-use crate::queue::LaneId;
+use crate::queue::{LaneId, SentAhead};
 
 /// So many are known at once, which takes about 3 MB. Further ones are found anew in each request.
 const SERIES_MAX: usize = 50_000;
@@ -64,6 +64,8 @@ struct Known {
     asked: Instant,
     /// That was for a sample's time.
     late: bool,
+    /// It was not asked for since that is known: it was found aside, or has gone there unasked.
+    unasked: bool,
     /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
     probe_from: Option<Instant>,
     /// The newest record aside that has samples of it.
@@ -86,6 +88,8 @@ pub(super) struct Sorted {
     pub(super) once: Vec<Unit>,
     /// They were more often, or have samples aside that must not be overtaken.
     pub(super) again: Vec<Unit>,
+    /// They lie aside, and nobody has asked for any of them yet.
+    pub(super) unasked: Vec<Unit>,
 }
 
 impl RefusedSeries {
@@ -123,6 +127,7 @@ impl RefusedSeries {
             let aside = known.aside;
             if let Some((lane, _)) = aside {
                 (known.refused, known.seen, known.probe_from) = (0, now, None);
+                known.unasked = false;
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -142,6 +147,53 @@ impl RefusedSeries {
                 }
             }
         }
+    }
+
+    /// A unit lies aside in this record, as an earlier process or configuration has left it. False: there is no room for its series.
+    pub(super) fn found_aside(&self, unit: &Unit, place: Aside, now: Instant) -> bool {
+        let mut all = self.lock();
+        let Some(series) = unit.series_hash() else { return true };
+        let Some(known) = all.known(series, now) else { return false };
+        if known.refused == 0 && known.aside.is_none() {
+            // It has not come to lie there for one refusal.
+            (known.refused, known.unasked) = (REFUSED_MAX, true);
+        }
+        // Newer ones may have come to lie there meanwhile.
+        let is_newer = known.aside.is_none_or(|(lane, upto)| lane != place.0 || upto < place.1);
+        if is_newer {
+            known.aside = Some(place);
+        }
+        true
+    }
+
+    /// What an earlier process has sent ahead of the records of this lane.
+    pub(super) fn resume(&self, lane: LaneId, series: &[SentAhead], now: Instant) {
+        let mut all = self.lock();
+        for SentAhead { series, planned, answered, .. } in series {
+            let Some(known) = all.series.get_mut(series) else { continue };
+            if known.aside.is_none_or(|(aside, _)| aside != lane) {
+                continue;
+            }
+            let answered =
+                known.sent.filter(|(sent, _)| *sent == lane).map_or(0, |(_, upto)| upto).max(*answered);
+            (known.sent, known.seen) = (Some((lane, answered)), now);
+            if *planned > 0 && known.unasked {
+                // It was taken again.
+                (known.refused, known.unasked) = (0, false);
+                all.want_sweep(lane);
+            }
+        }
+    }
+
+    /// The series that are taken again and have samples in this lane that were not sent, each with the last record of these.
+    pub(super) fn to_sweep(&self, lane: LaneId) -> Vec<(u64, u64)> {
+        let all = self.lock();
+        let waiting = all.series.iter().filter(|(_, known)| known.refused == 0);
+        let here = waiting.filter_map(|(series, known)| {
+            let place = known.aside.filter(|place| place.0 == lane && !known.has_sent(*place))?;
+            Some((*series, place.1))
+        });
+        here.collect()
     }
 
     /// Whether something of a series that is taken again may lie in this lane. It is asked for once.
@@ -264,16 +316,23 @@ impl RefusedSeries {
         let mut sorted = Sorted::default();
         for unit in units {
             let known = unit.series_hash().and_then(|series| all.series.get_mut(&series));
-            let refused = known.map_or(0, |known| {
+            let (refused, unasked) = known.map_or((0, false), |known| {
                 known.seen = now;
-                known.refused
+                (known.refused, known.unasked)
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
                 1..REFUSED_MAX => &mut sorted.once,
+                _ if unasked => &mut sorted.unasked,
                 _ => &mut sorted.again,
             };
             list.push(unit);
+        }
+        for series in sorted.unasked.iter().filter_map(Unit::series_hash) {
+            if let Some(known) = all.series.get_mut(&series) {
+                // From now on each of its samples is asked for alone.
+                known.unasked = false;
+            }
         }
         sorted
     }
@@ -331,7 +390,7 @@ impl All {
         let before = known.refused;
         let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
         known.refused = refused;
-        (known.seen, known.asked, known.late) = (now, now, late);
+        (known.seen, known.asked, known.late, known.unasked) = (now, now, late, false);
         if aside && !late {
             // What lies aside after it may be taken yet, and is not to be overtaken.
             known.probe_from = None;
@@ -359,6 +418,7 @@ impl All {
             seen: now,
             asked: now,
             late: false,
+            unasked: false,
             probe_from: None,
             aside: None,
             overtaken: None,
