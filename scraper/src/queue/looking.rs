@@ -20,8 +20,8 @@ struct Seen {
 
 impl Queue {
     /// Calls `look` with each record of a lane that is not acknowledged, and its body, in order. What is appended meanwhile may be
-    /// left out. False: the disk did not give all of it, which is counted and logged.
-    pub fn look_through(&self, lane: LaneId, mut look: impl FnMut(&RecordInfo, &[u8])) -> bool {
+    /// left out, and so is the rest when `look` says false. False: the disk did not give all of it, which is counted and logged.
+    pub fn look_through(&self, lane: LaneId, mut look: impl FnMut(&RecordInfo, &[u8]) -> bool) -> bool {
         let Some(lane) = self.directory.lane(Some(lane.set), lane.index) else { return true };
         let seen = lane.look_through(&mut look);
         if let Err(error) = &seen {
@@ -32,14 +32,15 @@ impl Queue {
 }
 
 impl Lane {
-    fn look_through(&self, look: &mut dyn FnMut(&RecordInfo, &[u8])) -> io::Result<()> {
+    fn look_through(&self, look: &mut dyn FnMut(&RecordInfo, &[u8]) -> bool) -> io::Result<()> {
         let (segments, mut after) = self.seen();
         let mut body = Vec::new();
         for segment in segments {
             match self.look_through_segment(&segment, &mut after, &mut body, look) {
                 // Acknowledged or dropped meanwhile.
                 Err(_) if !self.holds(segment.base) => {}
-                looked => looked?,
+                Ok(true) => {}
+                ended => return ended.map(|_| ()),
             }
         }
         Ok(())
@@ -64,13 +65,14 @@ impl Lane {
         (segments.collect(), cursor.acknowledged)
     }
 
+    /// False: that is enough.
     fn look_through_segment(
         &self,
         segment: &Seen,
         after: &mut u64,
         body: &mut Vec<u8>,
-        look: &mut dyn FnMut(&RecordInfo, &[u8]),
-    ) -> io::Result<()> {
+        look: &mut dyn FnMut(&RecordInfo, &[u8]) -> bool,
+    ) -> io::Result<bool> {
         let file = match &segment.file {
             Some(file) => Arc::clone(file),
             None => self.shared.files.open(&self.segment_path(segment.base))?,
@@ -78,11 +80,12 @@ impl Lane {
         let mut offset = segment.begin;
         loop {
             match segment::step(&*file, offset, segment.end, *after)? {
-                Step::End => return Ok(()),
+                Step::End => return Ok(true),
                 Step::Bad { next } | Step::Search { next } => offset = next,
                 Step::Record(header) => {
-                    if segment::read_body(&*file, offset, &header, body)? {
-                        look(&RecordInfo::new(&header), body);
+                    let whole = segment::read_body(&*file, offset, &header, body)?;
+                    if whole && !look(&RecordInfo::new(&header), body) {
+                        return Ok(false);
                     }
                     (offset, *after) = (offset + header.record_len(), header.sequence);
                 }

@@ -468,7 +468,7 @@ impl LaneSender {
 }
 
 /// Returns when the sender is asked for this, or more.
-pub(super) async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
+async fn reached(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     // An error says that nobody can ask any more, which is an end as well.
     let _ended = phase.wait_for(|phase| *phase >= wanted).await;
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
-use super::lane::{LaneSender, Phase, reached};
+use super::lane::{LaneSender, Phase};
 use super::link::Link;
 use super::units::take_apart;
 use crate::queue::{LaneId, Queue};
@@ -30,23 +30,20 @@ impl LaneSender {
         let lanes = if self.is_aside() { vec![self.reader.lane()] } else { self.queue.lanes_aside() };
         for lane in lanes {
             let (link, queue) = (Arc::clone(&self.link), Arc::clone(&self.queue));
-            tokio::select! {
-                biased;
-                () = reached(&mut self.phase, Phase::Yield) => return false,
-                () = look_once(link, queue, lane) => {}
-            }
+            // Nobody has the queue any more when the sender ends, so that it may be opened again.
+            look_once(link, queue, lane, self.phase.clone()).await;
         }
-        true
+        !self.is_to_end()
     }
 }
 
-async fn look_once(link: Arc<Link>, queue: Arc<Queue>, lane: LaneId) {
+async fn look_once(link: Arc<Link>, queue: Arc<Queue>, lane: LaneId, phase: watch::Receiver<Phase>) {
     let cell = link.lookout.of(lane);
     let look = async || {
         let destination = link.config.name.clone();
         let looking = Arc::clone(&link);
         // It takes the time of reading and decoding all of it.
-        let looked = tokio::task::spawn_blocking(move || look_through(&looking, &queue, lane)).await;
+        let looked = tokio::task::spawn_blocking(move || look_through(&looking, &queue, lane, &phase)).await;
         if let Err(error) = looked {
             tracing::error!(destination, ?lane, %error, "what lies aside could not be looked through");
         }
@@ -54,7 +51,7 @@ async fn look_once(link: Arc<Link>, queue: Arc<Queue>, lane: LaneId) {
     cell.get_or_init(look).await;
 }
 
-fn look_through(link: &Link, queue: &Queue, lane: LaneId) {
+fn look_through(link: &Link, queue: &Queue, lane: LaneId, phase: &watch::Receiver<Phase>) {
     let (series, now) = (&link.refused_series, Instant::now());
     let mut unknown = 0_u64;
     let whole = queue.look_through(lane, |info, body| {
@@ -63,6 +60,7 @@ fn look_through(link: &Link, queue: &Queue, lane: LaneId) {
             let known = series.found_aside(&unit, (lane, info.sequence), now);
             unknown += u64::from(!known);
         }
+        *phase.borrow() < Phase::Yield
     });
     series.resume(lane, &queue.sent_ahead(lane), now);
     if unknown > 0 || !whole {
