@@ -1,5 +1,6 @@
 //! Senders against real receivers on loopback.
 
+mod aside_restarts;
 mod delivery;
 mod in_part;
 mod links;
