@@ -45,6 +45,8 @@ pub(super) struct Rest {
     stored: bool,
     /// What a first copy may have stored of them, though it was refused.
     in_part: StoredInPart,
+    /// When the request was queued, Unix milliseconds.
+    queued_ms: i64,
     /// Series of which a sample was refused alone as out of order, and none was taken since.
     out_of_order: HashSet<u64>,
     /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
@@ -114,7 +116,8 @@ impl LaneSender {
             self.reader.ack(request.upto);
             return Next::Record;
         };
-        let mut rest = Rest { as_v1: matches!(why, Why::NoV2), ..Rest::default() };
+        let as_v1 = matches!(why, Why::NoV2);
+        let mut rest = Rest { as_v1, queued_ms: request.queued_ms, ..Rest::default() };
         let units = if request.first_ms < self.cutoff_ms() {
             let (units, too_old) = self.young_enough(units);
             rest.too_old = too_old;
@@ -189,6 +192,7 @@ impl LaneSender {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
                     rest.taken(&piece.units);
+                    self.link.refused_series.note_taken(&piece.units, Instant::now());
                     self.not_rejected(&piece, &mut rest.stack);
                     self.stored_already(rest.in_part.accepted(&piece.units));
                     rest.stored = true;
@@ -261,7 +265,13 @@ impl LaneSender {
             piece.rejected = true;
         }
         // What is too large says nothing of what is in it, and `body_size` remembers it.
-        let left = if alone == Reason::TooLarge { Some(piece) } else { self.set_known_apart(piece, stack) };
+        let left = if alone == Reason::TooLarge {
+            Some(piece)
+        } else {
+            self.link.refused_series.note_refusal(Instant::now());
+            let left = self.set_known_apart(piece, stack);
+            left.and_then(|piece| self.set_new_apart(piece, rest.queued_ms, stack))
+        };
         let left = left.map(|piece| Piece { paced: true, ..piece });
         match left.map(halves) {
             Some(Ok(both)) => stack.extend(both),
@@ -294,13 +304,57 @@ impl LaneSender {
             }
         };
         if goes_aside && !self.is_aside() {
-            self.put_rest_aside(unit, &mut rest.stack);
+            self.put_rest_aside(&unit.series_hash().into_iter().collect(), &mut rest.stack);
         }
     }
 
-    /// Puts aside what is still to be sent of this unit's series, in whatever pieces it is.
-    fn put_rest_aside(&self, unit: &Unit, stack: &mut Vec<Piece>) {
-        let Some(series) = unit.series_hash() else { return };
+    /// Puts the series of a refused piece aside of which nothing was taken yet, if the lane is behind: to halve it down to each of them would
+    /// hold up everything behind it, and where they are new in each scrape, for ever. Larger pieces are halved, so that few of them go
+    /// aside that would be taken. Gives the piece back that is to be halved.
+    fn set_new_apart(&self, piece: Piece, queued_ms: i64, stack: &mut Vec<Piece>) -> Option<Piece> {
+        let series = &self.link.refused_series;
+        // Of what may be stored, a copy may be the cause.
+        let is_asked = self.is_aside() || piece.maybe_stored || piece.known;
+        if is_asked || !series.is_behind(queued_ms, promring_net::clock::now_ms()) {
+            return Some(piece);
+        }
+        let part = piece.part(Vec::new());
+        let (taken, new) = series.part_new(piece.units);
+        if new.is_empty() {
+            return Some(part.part(taken));
+        }
+        let halved = |units: Vec<Unit>, stack: &mut Vec<Piece>| {
+            if units.is_empty() {
+                return;
+            }
+            match halves(part.part(units)) {
+                Ok(both) => stack.extend(both),
+                Err(single) => stack.push(single),
+            }
+        };
+        if new.len() > ASIDE_SAMPLES_MAX {
+            halved(new, stack);
+        } else {
+            let (suspected, unknown) = series.suspect(new, Instant::now());
+            let hashes: HashSet<u64> = suspected.iter().filter_map(Unit::series_hash).collect();
+            halved(unknown, stack);
+            let left = self.put_aside(suspected, part.maybe_stored);
+            if left.is_empty() {
+                self.put_rest_aside(&hashes, stack);
+            } else {
+                // Nothing can be put aside now: they are asked for here, as if nothing were known of them.
+                series.forget(&left, Instant::now());
+                halved(left, stack);
+            }
+        }
+        if !taken.is_empty() {
+            stack.push(part.part(taken));
+        }
+        None
+    }
+
+    /// Puts aside what is still to be sent of these series, in whatever pieces it is.
+    fn put_rest_aside(&self, series: &HashSet<u64>, stack: &mut Vec<Piece>) {
         for at in (0..stack.len()).rev() {
             let Some(piece) = stack.get_mut(at) else { continue };
             let units = piece.take(series);

@@ -23,6 +23,7 @@ mod refused_series;
 mod shown;
 mod stored_in_part;
 mod sweep;
+mod taken;
 mod units;
 mod versions;
 mod written;

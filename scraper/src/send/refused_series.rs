@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::taken::Taken;
 use super::units::Unit;
 use crate::queue::{LaneId, SentAhead};
 
@@ -31,6 +32,10 @@ const PROBES_AHEAD: Duration = Duration::from_secs(10);
 /// between two of its samples.
 const DOUBT_MAX: Duration = Duration::from_secs(120);
 
+/// A lane is behind when the record in hand was queued so long ago, in milliseconds: two scrapes at the usual interval. Up to there it may
+/// take the time to ask for each series that is new.
+const BEHIND_MS: i64 = 30_000;
+
 /// What is known of the series of one destination, for all its lanes.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSeries(Mutex<All>);
@@ -45,6 +50,12 @@ struct All {
     /// Lanes aside that have samples of series that are taken again.
     to_sweep: Vec<LaneId>,
     probes: Probes,
+    taken: Taken,
+    /// When something went aside unasked last.
+    unasked_since: Option<Instant>,
+    /// Tests hurry, or wait.
+    #[cfg(test)]
+    behind_ms: Option<i64>,
 }
 
 /// How often series are asked for in their lanes to see whether they are taken again.
@@ -116,6 +127,50 @@ impl RefusedSeries {
             known.asked = now;
             known.probe_from.get_or_insert(now + LATE_MAX);
         }
+    }
+
+    /// A request was refused.
+    pub(super) fn note_refusal(&self, now: Instant) {
+        self.lock().taken.refused(now);
+    }
+
+    /// The receiver has taken these, of a request that it refused as a whole.
+    pub(super) fn note_taken(&self, units: &[Unit], now: Instant) {
+        if !self.lock().taken.is_wanted(now) {
+            return;
+        }
+        // Hashed without the lock.
+        let hashes: Vec<u64> = units.iter().filter_map(series_of).collect();
+        let mut all = self.lock();
+        hashes.into_iter().for_each(|series| all.taken.add(series, now));
+    }
+
+    /// Whether a lane is behind whose record in hand was queued so long ago.
+    pub(super) fn is_behind(&self, queued_ms: i64, now_ms: i64) -> bool {
+        #[cfg(test)]
+        let behind_ms = self.lock().behind_ms.unwrap_or(BEHIND_MS);
+        #[cfg(not(test))]
+        let behind_ms = BEHIND_MS;
+        now_ms.saturating_sub(queued_ms) >= behind_ms
+    }
+
+    /// Parts the units of a refused request that nothing is known of: those of which something was taken, and the others.
+    pub(super) fn part_new(&self, units: Vec<Unit>) -> (Vec<Unit>, Vec<Unit>) {
+        let all = self.lock();
+        units.into_iter().partition(|unit| series_of(unit).is_none_or(|series| !all.taken.is_new(series)))
+    }
+
+    /// These go aside unasked. Gives back those of which this can't be known.
+    pub(super) fn suspect(&self, units: Vec<Unit>, now: Instant) -> (Vec<Unit>, Vec<Unit>) {
+        let mut all = self.lock();
+        all.unasked_since = Some(now);
+        units.into_iter().partition(|unit| {
+            let known = series_of(unit).and_then(|series| all.known(series, now));
+            known.is_some_and(|known| {
+                (known.refused, known.unasked) = (REFUSED_MAX, true);
+                true
+            })
+        })
     }
 
     /// The receiver has taken these, or refused them for something else.
@@ -258,11 +313,13 @@ impl RefusedSeries {
         hashes.any(|series| all.series.contains_key(&series))
     }
 
-    /// Whether a series was refused once, and no second time yet: there may be more of its kind.
+    /// Whether a series was refused once, and no second time yet, or went aside unasked: there may be more of its kind.
     pub(super) fn is_in_doubt(&self, now: Instant) -> bool {
         let all = self.lock();
         let waited = all.once_since.map(|since| now.saturating_duration_since(since));
-        all.once > 0 && waited.is_some_and(|waited| waited < DOUBT_MAX)
+        let unasked = all.unasked_since.map(|since| now.saturating_duration_since(since));
+        let is_recent = |waited: Option<Duration>| waited.is_some_and(|waited| waited < DOUBT_MAX);
+        (all.once > 0 && is_recent(waited)) || is_recent(unasked)
     }
 
     /// Sorts the units of a request by what is known of their series. `waits` tells of a record aside whether it does so yet.
@@ -337,6 +394,12 @@ impl RefusedSeries {
         sorted
     }
 
+    /// Lanes are behind when the record in hand was queued so long ago.
+    #[cfg(test)]
+    pub(super) fn behind_after(&self, behind_ms: i64) {
+        self.lock().behind_ms = Some(behind_ms);
+    }
+
     /// What is refused for its times aside was so for long enough.
     #[cfg(test)]
     pub(super) fn hurry(&self) {
@@ -386,6 +449,7 @@ impl All {
 
     /// A series was refused alone. Whether it goes aside from now on.
     fn refused(&mut self, series: u64, aside: bool, late: bool, now: Instant) -> bool {
+        self.taken.remove(series);
         let Some(known) = self.known(series, now) else { return false };
         let before = known.refused;
         let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };

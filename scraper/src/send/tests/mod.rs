@@ -6,6 +6,7 @@ mod in_part;
 mod links;
 mod losses;
 mod metadata;
+mod new_series;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;
