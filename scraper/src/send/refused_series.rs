@@ -36,6 +36,10 @@ const DOUBT_MAX: Duration = Duration::from_secs(120);
 /// take the time to ask for each series that is new.
 const BEHIND_MS: i64 = 30_000;
 
+/// A series that went aside unasked is no series of one scrape (its sample, and the marker of its end) when so many more requests hold it:
+/// what lies aside of it is sent ahead, as it may be taken, and its turn may come late.
+const SEEN_AGAIN_MAX: u8 = 2;
+
 /// What is known of the series of one destination, for all its lanes.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSeries(Mutex<All>);
@@ -77,6 +81,8 @@ struct Known {
     late: bool,
     /// It was not asked for since that is known: it was found aside, or has gone there unasked.
     unasked: bool,
+    /// So many requests held it since it went aside unasked; None: it did not, or is asked for.
+    seen_again: Option<u8>,
     /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
     probe_from: Option<Instant>,
     /// The newest record aside that has samples of it.
@@ -167,7 +173,7 @@ impl RefusedSeries {
         units.into_iter().partition(|unit| {
             let known = series_of(unit).and_then(|series| all.known(series, now));
             known.is_some_and(|known| {
-                (known.refused, known.unasked) = (REFUSED_MAX, true);
+                (known.refused, known.unasked, known.seen_again) = (REFUSED_MAX, true, Some(0));
                 true
             })
         })
@@ -182,7 +188,7 @@ impl RefusedSeries {
             let aside = known.aside;
             if let Some((lane, _)) = aside {
                 (known.refused, known.seen, known.probe_from) = (0, now, None);
-                known.unasked = false;
+                (known.unasked, known.seen_again) = (false, None);
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -338,7 +344,19 @@ impl RefusedSeries {
                 sorted.unknown.push(unit);
                 continue;
             };
+            // Once a request.
+            if known.seen != now {
+                known.seen_again = known.seen_again.map(|seen| seen.saturating_add(1));
+            }
             known.seen = now;
+            if known.seen_again.is_some_and(|seen| seen >= SEEN_AGAIN_MAX) {
+                (known.refused, known.unasked, known.seen_again) = (0, false, None);
+                if let Some((lane, _)) = known.aside
+                    && !all.to_sweep.contains(&lane)
+                {
+                    all.to_sweep.push(lane);
+                }
+            }
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
                 (known.refused, known.overtaken) = (1, known.aside.take());
@@ -454,7 +472,8 @@ impl All {
         let before = known.refused;
         let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
         known.refused = refused;
-        (known.seen, known.asked, known.late, known.unasked) = (now, now, late, false);
+        (known.seen, known.asked, known.late) = (now, now, late);
+        (known.unasked, known.seen_again) = (false, None);
         if aside && !late {
             // What lies aside after it may be taken yet, and is not to be overtaken.
             known.probe_from = None;
@@ -483,6 +502,7 @@ impl All {
             asked: now,
             late: false,
             unasked: false,
+            seen_again: None,
             probe_from: None,
             aside: None,
             overtaken: None,

@@ -146,3 +146,36 @@ async fn of_a_joined_request_all_of_a_new_series_goes_aside_in_order() {
     assert!(receiver.stored().values().all(|times| *times == (1..=40).collect::<Vec<_>>()));
     assert_eq!((sending.refused("rejected"), sending.refused("out_of_order")), (200, 0));
 }
+
+#[tokio::test]
+async fn a_new_series_that_is_taken_does_not_wait_for_all_that_is_refused_before_it() {
+    for encoding in [Encoding::V1, Encoding::V2] {
+        let is_silent: Arc<AtomicBool> = Arc::default();
+        let receiver = refusing(&is_silent).await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        sending.senders[0].link.refused_series.behind_after(0);
+        let names = |time: i64| {
+            let good = (0..20 + i64::from(time > 3)).map(|at| format!("good{at}"));
+            mixed(good, (0..if time > 4 { 10 } else { 1_000 }).map(|at| format!("bad{at}of{time}")))
+        };
+        for time in 1..=6 {
+            round(&sending, encoding, &names(time), time).await;
+        }
+        // Before it lie 3,000 samples of which each is refused.
+        let is_stored = || receiver.stored().get("good20").is_some_and(|times| times.len() == 3);
+        while !is_stored() {
+            receiver.requests(receiver.received().len() + 1).await;
+        }
+        let aside = sending.queues[0].stats().aside.samples;
+        assert!(aside > 1_500, "{aside}");
+        sending.settled().await;
+        round(&sending, encoding, &names(7), 7).await;
+        sending.settled().await;
+        assert_eq!(receiver.stored()["good20"], [4, 5, 6, 7]);
+        for at in 0..20 {
+            assert_eq!(receiver.stored()[&format!("good{at}")], [1, 2, 3, 4, 5, 6, 7]);
+        }
+        assert_eq!(sending.refused("rejected"), 4_000 + 3 * 10);
+        assert_eq!(sending.refused("out_of_order") + sending.refused("already_stored"), 0);
+    }
+}
