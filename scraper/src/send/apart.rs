@@ -77,7 +77,8 @@ impl LaneSender {
     /// What a request is made of, where it goes in pieces at once since it holds what was refused before. One that is joined has several
     /// samples a series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`).
     /// What lies aside of a series must not be overtaken by what follows. Otherwise one of a single record goes as it lies, so that
-    /// nothing is looked into as long as the receiver is content; and so does one of which a copy may have been stored.
+    /// nothing is looked into as long as the receiver is content; and so does one of which a copy may have been stored, if nothing lies aside:
+    /// else the copy went without that as well.
     pub(super) fn holding_refused(&self, request: &Request) -> Option<Vec<Unit>> {
         if !self.may_hold_refused(request, request.encoding) {
             return None;
@@ -89,9 +90,8 @@ impl LaneSender {
     /// Whether a request that goes as `encoding` is worth a look for what was refused before.
     fn may_hold_refused(&self, request: &Request, encoding: Encoding) -> bool {
         let is_joined = encoding == Encoding::V1 && request.records > 1;
-        !request.maybe_stored
-            && !self.link.refused_series.is_empty()
-            && (is_joined || self.queue.holds_aside(self.reader.lane()))
+        !self.link.refused_series.is_empty()
+            && ((is_joined && !request.maybe_stored) || self.queue.holds_aside(self.reader.lane()))
     }
 
     /// Takes a request apart and sends the pieces.

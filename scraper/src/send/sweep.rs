@@ -12,6 +12,9 @@ use crate::queue::Encoding;
 /// So many times as long as the last one took there is no other: each reads all of the lane.
 const PAUSE_FACTOR: u32 = 20;
 
+/// So many samples are in a request at most: after a crash each of it may be asked for alone.
+const AHEAD_SAMPLES_MAX: usize = 500;
+
 /// Some samples of the lane, each with the number of its record and its series.
 type Batch = Vec<(u64, u64, Unit)>;
 
@@ -46,8 +49,10 @@ impl LaneSender {
         {
             return;
         }
-        let mut sweep =
-            Sweep { samples_max: self.link.config.queue.max_samples_per_send, ..Sweep::default() };
+        let mut sweep = Sweep {
+            samples_max: self.link.config.queue.max_samples_per_send.min(AHEAD_SAMPLES_MAX),
+            ..Sweep::default()
+        };
         if !self.sweep_once(&mut sweep).await {
             self.link.refused_series.want_sweep(self.reader.lane());
         }
@@ -62,7 +67,10 @@ impl LaneSender {
         let mut body = Vec::new();
         let mut next = self.reader.peek(&mut body);
         while let Some(info) = next {
-            if sweep.encoding != info.encoding() && !self.send_all_ahead(sweep).await {
+            // What was put aside as maybe stored may come after what was not, of the same series.
+            let is_other = sweep.encoding != info.encoding()
+                || (info.meta.maybe_stored && !sweep.fresh.batch.is_empty());
+            if is_other && !self.send_all_ahead(sweep).await {
                 return false;
             }
             sweep.encoding = info.encoding();

@@ -11,6 +11,8 @@ const ILL: usize = 0;
 /// The cause is put right, and what lies aside is not taken yet.
 const BUSY: usize = 1;
 const WELL: usize = 2;
+/// What is not bad gets no answer.
+const SILENT: usize = 3;
 
 /// A round of these series.
 fn round(sending: &Sending, encoding: Encoding, names: &[String], time: i64) {
@@ -32,9 +34,12 @@ async fn what_follows_after_a_restart_does_not_overtake_what_lies_aside() {
             let samples = request.samples();
             let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
             match (bad.map(|(_, time)| *time).min(), now.load(Ordering::Relaxed)) {
-                (Some(3..), ILL) if samples.len() == 1 => Action::Answer(429, "later"),
-                (Some(_), ILL) if request.is_v2() => Action::AnswerWritten(400, 0, "too many labels"),
-                (Some(_), ILL) => Action::Answer(400, "too many labels"),
+                (Some(3..), ILL | SILENT) if samples.len() == 1 => Action::Answer(429, "later"),
+                (None, SILENT) => Action::Hang,
+                (Some(_), ILL | SILENT) if request.is_v2() => {
+                    Action::AnswerWritten(400, 0, "too many labels")
+                }
+                (Some(_), ILL | SILENT) => Action::Answer(400, "too many labels"),
                 (Some(..7), BUSY) => Action::Answer(429, "later"),
                 _ => Action::Store,
             }
@@ -47,18 +52,25 @@ async fn what_follows_after_a_restart_does_not_overtake_what_lies_aside() {
             sending.drained().await;
         }
         assert_eq!(sending.queues[0].stats().aside.samples, 12);
+        // A request is under way when the process ends.
+        state.store(SILENT, Ordering::Relaxed);
+        round(&sending, encoding, &names, 7);
+        let is_good = |request: &receiver::Received| request.samples().contains(&("good0".to_owned(), 7));
+        while !receiver.received().iter().any(is_good) {
+            receiver.requests(receiver.received().len() + 1).await;
+        }
         let config = Arc::clone(&sending.senders[0].link.config);
         sending.kill().await;
         state.store(BUSY, Ordering::Relaxed);
         let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
-        round(&sending, encoding, &names, 7);
+        round(&sending, encoding, &names, 8);
         sending.start();
         sending.drained().await;
-        assert_eq!(receiver.stored()["good0"], [1, 2, 3, 4, 5, 6, 7], "they wait for nothing");
+        assert_eq!(receiver.stored()["good0"], [1, 2, 3, 4, 5, 6, 7, 8], "they wait for nothing");
         state.store(WELL, Ordering::Relaxed);
         sending.settled().await;
         for name in ["bad0", "bad1", "bad2"] {
-            assert_eq!(receiver.stored()[name], [3, 4, 5, 6, 7]);
+            assert_eq!(receiver.stored()[name], [3, 4, 5, 6, 7, 8]);
         }
         assert_eq!((sending.refused("out_of_order"), sending.refused("already_stored")), (0, 0));
     }
