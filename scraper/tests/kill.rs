@@ -1,5 +1,6 @@
 //! A process that queues and sends is killed again and again (SIGKILL) while its receiver misbehaves at random: every sample that
-//! was enqueued arrives, once and in order within its series.
+//! was enqueued arrives, once and in order within its series. Of series that it refuses for ever, and of those that it refuses now and then,
+//! each sample that is missing was refused alone: none was overtaken.
 //!
 //! The test starts itself as the process that is killed, so it has no test harness. `PROMRING_KILLS` sets how often it kills.
 
@@ -9,11 +10,12 @@
 #[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
 mod receiver;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use promring_model::config::{Config, ConfigSource, load};
@@ -27,6 +29,9 @@ const KILLS: u32 = 25;
 const LANES: usize = 2;
 /// Series of each lane.
 const SERIES: usize = 5;
+/// How seldom a lane's series that is refused now and then has a sample, and one that is refused for ever. Each waits for its turn.
+const ILL_EVERY: i64 = 8;
+const NEVER_EVERY: i64 = 16;
 
 /// Set for the process that is killed: directory, URL, first time of a sample, and whether it only sends.
 const CHILD: &str = "PROMRING_KILL_CHILD";
@@ -53,6 +58,9 @@ async fn child(arguments: &str) {
     let senders = Senders::new(destination, &queue).expect("a client");
     senders.start();
     if only_send {
+        while queue.stats().aside.records > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         senders.finish(Duration::from_secs(60)).await;
         assert_eq!(queue.stats().pending.records, 0, "all is sent within a minute");
         return;
@@ -74,7 +82,25 @@ async fn parent() {
     println!("kill -9 loop: {kills} kills, seed {seed}");
     let mut random = rand::rngs::SmallRng::seed_from_u64(seed);
     let mut moods = rand::rngs::SmallRng::seed_from_u64(seed + 1);
-    let receiver = Receiver::start(move |_, request| misbehave(&mut moods, request)).await;
+    let (is_over, given_up) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(HashSet::new())));
+    let (over, alone, mut is_ill) = (Arc::clone(&is_over), Arc::clone(&given_up), false);
+    let receiver = Receiver::start(move |_, request| {
+        is_ill ^= moods.random_ratio(1, 60);
+        is_ill &= !over.load(Ordering::Relaxed);
+        let samples = request.samples();
+        let is_refused =
+            samples.iter().any(|(name, _)| name.ends_with("never") || (is_ill && name.ends_with("ill")));
+        match misbehave(&mut moods, request) {
+            Action::Store | Action::StoreAndReset | Action::StoreAndAnswer(_) if is_refused => {
+                if let [sample] = &*samples {
+                    alone.lock().expect("nothing panics").insert(sample.clone());
+                }
+                Action::Answer(400, "too many labels")
+            }
+            action => action,
+        }
+    })
+    .await;
     let dir = tempfile::tempdir().expect("a directory");
     // The newest time of each lane that was enqueued for certain.
     let mut enqueued: Vec<Vec<i64>> = vec![Vec::new(); LANES];
@@ -88,10 +114,12 @@ async fn parent() {
         // What was enqueued and not told of any more keeps its times to itself.
         first += 1000;
     }
+    is_over.store(true, Ordering::Relaxed);
     let mut last = start(dir.path(), &receiver.url, first, true);
     let status = tokio::task::spawn_blocking(move || last.wait()).await.expect("waits").expect("ends");
     assert!(status.success(), "the last process sends the rest");
     check(&receiver, &enqueued);
+    check_refused(&receiver, &enqueued, &given_up.lock().expect("nothing panics"));
     let requests = receiver.received().len();
     println!(
         "{} samples enqueued, {requests} requests",
@@ -115,6 +143,28 @@ fn check(receiver: &Receiver, enqueued: &[Vec<i64>]) {
             assert_eq!(missing, None, "{} has every sample that was enqueued", name(lane, series));
         }
     }
+}
+
+/// Whatever is missing of what is refused was refused alone.
+fn check_refused(receiver: &Receiver, enqueued: &[Vec<i64>], given_up: &HashSet<(String, i64)>) {
+    let stored = receiver.stored();
+    let (mut taken, mut refused) = (0, 0);
+    for (lane, times) in enqueued.iter().enumerate() {
+        for (name, every) in [(ill(lane), ILL_EVERY), (never(lane), NEVER_EVERY)] {
+            let got = stored.get(&name).cloned().unwrap_or_default();
+            assert!(got.is_sorted_by(|a, b| a < b), "{name} is in order and has nothing twice");
+            for time in times.iter().filter(|time| is_in(**time, every)) {
+                let is_stored = got.binary_search(time).is_ok();
+                assert!(
+                    is_stored || given_up.contains(&(name.clone(), *time)),
+                    "{name} at {time} is overtaken or lost"
+                );
+                (taken, refused) = (taken + u32::from(is_stored), refused + u32::from(!is_stored));
+            }
+        }
+        assert!(!stored.contains_key(&never(lane)));
+    }
+    println!("of series that are refused {taken} samples are stored, {refused} were refused alone");
 }
 
 /// Starts the process, kills it `ms` milliseconds after it first enqueued something, and returns what it had enqueued.
@@ -176,15 +226,34 @@ fn name(lane: usize, series: usize) -> String {
     format!("lane_{lane}_series_{series}")
 }
 
+/// A series that is refused now and then.
+fn ill(lane: usize) -> String {
+    format!("lane_{lane}_ill")
+}
+
+/// A series that is refused for ever.
+fn never(lane: usize) -> String {
+    format!("lane_{lane}_never")
+}
+
+/// Whether such a series has a sample at this time.
+fn is_in(time: i64, every: i64) -> bool {
+    time / LANES as i64 % every == 0
+}
+
 fn append(queue: &Queue, lane: usize, time: i64) {
     let mut bytes = Vec::new();
-    for series in 0..SERIES {
-        let (name, mut labels) = (name(lane, series), Vec::new());
+    let mut names: Vec<String> = (0..SERIES).map(|series| name(lane, series)).collect();
+    names.extend(is_in(time, ILL_EVERY).then(|| ill(lane)));
+    names.extend(is_in(time, NEVER_EVERY).then(|| never(lane)));
+    for name in &names {
+        let mut labels = Vec::new();
         v1::encode_labels([("__name__", name.as_str())], &mut labels);
         v1::push_series(&labels, time as f64, time, &mut bytes);
     }
     let body = snap::raw::Encoder::new().compress_vec(&bytes).expect("it is small");
-    let meta = RecordMeta { samples: SERIES as u32, first_ms: time, last_ms: time, ..RecordMeta::default() };
+    let meta =
+        RecordMeta { samples: names.len() as u32, first_ms: time, last_ms: time, ..RecordMeta::default() };
     queue.append(lane, meta, &body).expect("it is enqueued");
 }
 

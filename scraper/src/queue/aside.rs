@@ -39,6 +39,13 @@ impl Queue {
         sets.get(&lane.set).is_some_and(Set::is_aside)
     }
 
+    /// The lanes aside that hold something.
+    #[must_use]
+    pub fn lanes_aside(&self) -> Vec<LaneId> {
+        let lanes = self.directory.aside_lanes();
+        lanes.iter().filter(|lane| !lane.is_empty()).map(|lane| lane.id).collect()
+    }
+
     /// Whether anything lies aside that was in this lane, or in another one that may have held the same series.
     #[must_use]
     pub fn holds_aside(&self, from: LaneId) -> bool {

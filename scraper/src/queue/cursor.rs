@@ -29,6 +29,8 @@ pub(crate) struct Cursor {
     pub(crate) segment_points: u64,
     /// The request in flight reaches up to this sequence number; 0: none.
     pub(crate) in_flight: u64,
+    /// Of a lane aside: what was sent ahead of its record, as it was planned last, is of records up to this one; 0: nothing was.
+    pub(crate) ahead: u64,
 }
 
 /// The file that holds a cursor.
@@ -89,6 +91,7 @@ fn encode(turn: u64, cursor: &Cursor) -> [u8; SLOT_BYTES] {
     out.put(40, cursor.segment_records.to_le_bytes());
     out.put(48, cursor.segment_points.to_le_bytes());
     out.put(56, cursor.in_flight.to_le_bytes());
+    out.put(64, cursor.ahead.to_le_bytes());
     let crc = crc32fast::hash(&bytes[8..]);
     Fields(&mut bytes).put(4, crc.to_le_bytes());
     bytes
@@ -105,6 +108,7 @@ fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<(u64, Cursor)> {
         segment_records: u64_at(bytes, 40),
         segment_points: u64_at(bytes, 48),
         in_flight: u64_at(bytes, 56),
+        ahead: u64_at(bytes, 64),
     };
     Some((u64_at(bytes, 8), cursor))
 }
@@ -116,8 +120,16 @@ mod tests {
 
     fn at(acknowledged: u64) -> Cursor {
         // The last byte that means something differs from cursor to cursor, so that a cut before it is a cut.
-        let in_flight = acknowledged << 56;
-        Cursor { acknowledged, segment: 1, offset: 2, segment_records: 3, segment_points: 4, in_flight }
+        let ahead = acknowledged << 56;
+        Cursor {
+            acknowledged,
+            segment: 1,
+            offset: 2,
+            segment_records: 3,
+            segment_points: 4,
+            in_flight: 5,
+            ahead,
+        }
     }
 
     fn read(file: &Arc<MemoryFile>) -> Option<Cursor> {
@@ -142,7 +154,7 @@ mod tests {
         cursor.write(&at(1)).unwrap();
         cursor.write(&at(2)).unwrap();
         let bytes = encode(3, &at(3));
-        for cut in 0..SLOT_BYTES - 8 {
+        for cut in 0..SLOT_BYTES {
             file.write_all_at(&bytes[..cut], SLOT_OFFSETS[1]).unwrap();
             assert_eq!(read(&file), Some(at(2)), "cut at {cut}");
         }

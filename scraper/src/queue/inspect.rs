@@ -10,6 +10,7 @@ use promring_model::duration::format_duration;
 use promring_net::clock::now_ms;
 
 use super::QueueError;
+use super::ahead;
 use super::cursor::{Cursor, CursorFile};
 use super::directory::{lane_name, parse_lane_name, parse_set_name};
 use super::files::{Files, OsFiles};
@@ -295,6 +296,12 @@ fn inspect_lane(
         problems,
         remarks: Vec::new(),
     };
+    if names.iter().any(|name| name == ahead::AHEAD) {
+        match ahead::read(files, dir) {
+            Ok(ahead) => seen.remarks.push(format!("of {} series something was sent ahead", ahead.len())),
+            Err(error) => seen.problems.push(format!("{}: {error}", dir.join(ahead::AHEAD).display())),
+        }
+    }
     for name in names.iter().filter(|name| name.ends_with(ASIDE)) {
         seen.problems
             .push(format!("{}: put aside, as the disk did not give it back", dir.join(name).display()));

@@ -4,7 +4,7 @@
 //! body (docs/format/queue.md). The layers, lowest first: `files` is the seam to the operating system, `record`,
 //! `segment` and `cursor` know bytes, `lane` (with `appending`, `reader` and
 //! `reading`, `giving_way` and `recovery`) an ordered stream, `directory` (with `ground`,
-//! `making`, `aside`, `late` and `removal`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
+//! `making`, `aside`, `ahead`, `looking`, `late` and `removal`) all lanes of a destination and their bounds, `volume` all destinations of a disk. Nothing here knows HTTP, and nothing here decodes a body.
 //!
 //! File calls block for as long as the page cache takes, which is short, and are made where they are needed. Syncing
 //! can take long: it happens on a thread of the queue's own, but for the policy `always`.
@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError};
 use promring_model::config::QueueSettings;
 use tokio::sync::watch;
 
+mod ahead;
 mod appending;
 mod aside;
 mod cursor;
@@ -28,6 +29,7 @@ mod inspect;
 mod lane;
 mod late;
 mod limits;
+mod looking;
 mod losses;
 mod making;
 mod memory;
@@ -46,6 +48,7 @@ mod volume;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use ahead::SentAhead;
 pub use examine::{Examined, examine};
 pub use inspect::{InspectedLane, InspectedSet, Inspection};
 pub use lane::{LaneId, Pending};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::ahead::SentAhead;
 use super::files::File;
 use super::lane::{Lane, LaneId, Place};
 use super::limits::{READ_RETRY_MS, READ_TRIES_ENDING_MAX, READ_TRIES_MAX};
@@ -33,7 +34,7 @@ impl RecordInfo {
         self.meta.encoding
     }
 
-    fn new(header: &RecordHeader) -> Self {
+    pub(super) fn new(header: &RecordHeader) -> Self {
         Self {
             sequence: header.sequence,
             enqueued_ms: header.enqueued_ms,
@@ -165,6 +166,44 @@ impl LaneReader {
     /// Takes the mark back: what was marked is known not to have been stored, so it may be sent in any other way.
     pub fn unmark(&mut self) {
         self.mark(0);
+    }
+
+    /// Up to which record something may have been sent ahead since the plan for that was written down last.
+    #[must_use]
+    pub fn ahead_upto(&self) -> u64 {
+        self.lane.lock().cursor.ahead
+    }
+
+    /// Writes down that what is sent ahead now is of records up to this one: to be called before its first byte goes out.
+    pub fn mark_ahead(&mut self, sequence: u64) {
+        let mut state = self.lane.lock();
+        if state.cursor.ahead != sequence {
+            state.cursor.ahead = sequence;
+            self.lane.write_cursor(&mut state);
+        }
+    }
+
+    /// What was sent ahead of the lane's records, by its file. None: that tells nothing, which is counted and logged.
+    #[must_use]
+    pub fn sent_ahead(&self) -> Option<Vec<SentAhead>> {
+        self.lane.ahead()
+    }
+
+    /// Writes down what is sent ahead; nothing: the file goes. False: the disk does not take it.
+    pub fn write_ahead(&mut self, series: &[SentAhead]) -> bool {
+        self.lane.write_ahead(series)
+    }
+
+    /// Everything up to this record is acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.lane.lock().cursor.acknowledged
+    }
+
+    /// The number of the newest record; 0: there is none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.lane.newest_record().unwrap_or(0)
     }
 
     /// Leaves something with the request of these records, for whoever reads the lane next in this process.

@@ -10,6 +10,7 @@ use promring_model::config::FsyncPolicy;
 use tokio::sync::Notify;
 
 use super::QueueError;
+use super::ahead::AHEAD;
 use super::cursor::{Cursor, CursorFile};
 use super::files::File;
 use super::lane::{Lane, LaneId, LaneState, Place, Segment, parse_segment_name, segment_path};
@@ -36,8 +37,10 @@ impl Lane {
             move |source| QueueError::Io { path, source }
         };
         let mut bases: Vec<u64> = Vec::new();
+        let mut ahead = false;
         for name in shared.files.list(&dir).map_err(failed(&dir))? {
             bases.extend(parse_segment_name(&name));
+            ahead |= name.strip_suffix(".tmp").unwrap_or(&name) == AHEAD;
         }
         bases.sort_unstable();
         let mut recovered = Recovered::new(shared, &dir, !bases.is_empty())?;
@@ -63,6 +66,9 @@ impl Lane {
         };
         let lane = Self::with_state(shared, id, dir, state);
         lane.rewind();
+        if ahead {
+            lane.tidy_ahead();
+        }
         Ok(Arc::new(lane))
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Rest {
     stored: bool,
     /// What a first copy may have stored of them, though it was refused.
     in_part: StoredInPart,
+    /// When the request was queued, Unix milliseconds.
+    queued_ms: i64,
     /// Series of which a sample was refused alone as out of order, and none was taken since.
     out_of_order: HashSet<u64>,
     /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
@@ -75,7 +77,8 @@ impl LaneSender {
     /// What a request is made of, where it goes in pieces at once since it holds what was refused before. One that is joined has several
     /// samples a series: a receiver of 1.0 that stores what it can of it would refuse almost all of its pieces (`stored_in_part`).
     /// What lies aside of a series must not be overtaken by what follows. Otherwise one of a single record goes as it lies, so that
-    /// nothing is looked into as long as the receiver is content; and so does one of which a copy may have been stored.
+    /// nothing is looked into as long as the receiver is content; and so does one of which a copy may have been stored, if nothing lies aside:
+    /// else the copy went without that as well.
     pub(super) fn holding_refused(&self, request: &Request) -> Option<Vec<Unit>> {
         if !self.may_hold_refused(request, request.encoding) {
             return None;
@@ -87,9 +90,8 @@ impl LaneSender {
     /// Whether a request that goes as `encoding` is worth a look for what was refused before.
     fn may_hold_refused(&self, request: &Request, encoding: Encoding) -> bool {
         let is_joined = encoding == Encoding::V1 && request.records > 1;
-        !request.maybe_stored
-            && !self.link.refused_series.is_empty()
-            && (is_joined || self.queue.holds_aside(self.reader.lane()))
+        !self.link.refused_series.is_empty()
+            && ((is_joined && !request.maybe_stored) || self.queue.holds_aside(self.reader.lane()))
     }
 
     /// Takes a request apart and sends the pieces.
@@ -114,7 +116,8 @@ impl LaneSender {
             self.reader.ack(request.upto);
             return Next::Record;
         };
-        let mut rest = Rest { as_v1: matches!(why, Why::NoV2), ..Rest::default() };
+        let as_v1 = matches!(why, Why::NoV2);
+        let mut rest = Rest { as_v1, queued_ms: request.queued_ms, ..Rest::default() };
         let units = if request.first_ms < self.cutoff_ms() {
             let (units, too_old) = self.young_enough(units);
             rest.too_old = too_old;
@@ -131,8 +134,14 @@ impl LaneSender {
                 // Most of it was in such a piece when it was put aside.
                 whole.rejected = true;
                 rest.in_part.rejected(&whole.units);
-                let left = self.set_known_apart(whole, &mut rest.stack);
-                rest.stack.extend(left);
+                // All of a series is in one of both.
+                let units = std::mem::take(&mut whole.units).into_iter();
+                let (resumed, fresh) = units.partition(|unit| self.is_resumed(unit, request.upto));
+                let resumed = Piece { maybe_stored: true, ..whole.part(resumed) };
+                for piece in [whole.part(fresh), resumed] {
+                    let left = self.set_known_apart(piece, &mut rest.stack);
+                    rest.stack.extend(left);
+                }
             }
             Why::TooOld | Why::NoV2 | Why::TooLarge | Why::Known(_) => {
                 let encoding = if rest.as_v1 { Encoding::V1 } else { request.encoding };
@@ -183,6 +192,7 @@ impl LaneSender {
                 Fate::Accepted => {
                     self.answered(offer.last_ms);
                     rest.taken(&piece.units);
+                    self.link.refused_series.note_taken(&piece.units, Instant::now());
                     self.not_rejected(&piece, &mut rest.stack);
                     self.stored_already(rest.in_part.accepted(&piece.units));
                     rest.stored = true;
@@ -255,7 +265,13 @@ impl LaneSender {
             piece.rejected = true;
         }
         // What is too large says nothing of what is in it, and `body_size` remembers it.
-        let left = if alone == Reason::TooLarge { Some(piece) } else { self.set_known_apart(piece, stack) };
+        let left = if alone == Reason::TooLarge {
+            Some(piece)
+        } else {
+            self.link.refused_series.note_refusal(Instant::now());
+            let left = self.set_known_apart(piece, stack);
+            left.and_then(|piece| self.set_new_apart(piece, rest.queued_ms, stack))
+        };
         let left = left.map(|piece| Piece { paced: true, ..piece });
         match left.map(halves) {
             Some(Ok(both)) => stack.extend(both),
@@ -288,13 +304,57 @@ impl LaneSender {
             }
         };
         if goes_aside && !self.is_aside() {
-            self.put_rest_aside(unit, &mut rest.stack);
+            self.put_rest_aside(&unit.series_hash().into_iter().collect(), &mut rest.stack);
         }
     }
 
-    /// Puts aside what is still to be sent of this unit's series, in whatever pieces it is.
-    fn put_rest_aside(&self, unit: &Unit, stack: &mut Vec<Piece>) {
-        let Some(series) = unit.series_hash() else { return };
+    /// Puts the series of a refused piece aside of which nothing was taken yet, if the lane is behind: to halve it down to each of them would
+    /// hold up everything behind it, and where they are new in each scrape, for ever. Larger pieces are halved, so that few of them go
+    /// aside that would be taken. Gives the piece back that is to be halved.
+    fn set_new_apart(&self, piece: Piece, queued_ms: i64, stack: &mut Vec<Piece>) -> Option<Piece> {
+        let series = &self.link.refused_series;
+        // Of what may be stored, a copy may be the cause.
+        let is_asked = self.is_aside() || piece.maybe_stored || piece.known;
+        if is_asked || !series.is_behind(queued_ms, promring_net::clock::now_ms()) {
+            return Some(piece);
+        }
+        let part = piece.part(Vec::new());
+        let (taken, new) = series.part_new(piece.units);
+        if new.is_empty() {
+            return Some(part.part(taken));
+        }
+        let halved = |units: Vec<Unit>, stack: &mut Vec<Piece>| {
+            if units.is_empty() {
+                return;
+            }
+            match halves(part.part(units)) {
+                Ok(both) => stack.extend(both),
+                Err(single) => stack.push(single),
+            }
+        };
+        if new.len() > ASIDE_SAMPLES_MAX {
+            halved(new, stack);
+        } else {
+            let (suspected, unknown) = series.suspect(new, Instant::now());
+            let hashes: HashSet<u64> = suspected.iter().filter_map(Unit::series_hash).collect();
+            halved(unknown, stack);
+            let left = self.put_aside(suspected, part.maybe_stored);
+            if left.is_empty() {
+                self.put_rest_aside(&hashes, stack);
+            } else {
+                // Nothing can be put aside now: they are asked for here, as if nothing were known of them.
+                series.forget(&left, Instant::now());
+                halved(left, stack);
+            }
+        }
+        if !taken.is_empty() {
+            stack.push(part.part(taken));
+        }
+        None
+    }
+
+    /// Puts aside what is still to be sent of these series, in whatever pieces it is.
+    fn put_rest_aside(&self, series: &HashSet<u64>, stack: &mut Vec<Piece>) {
         for at in (0..stack.len()).rev() {
             let Some(piece) = stack.get_mut(at) else { continue };
             let units = piece.take(series);
@@ -318,17 +378,20 @@ impl LaneSender {
         let part = Piece { known: false, paced: false, ..piece.part(Vec::new()) };
         let known_part = |units| Piece { known: true, paced: true, ..part.part(units) };
         let (series, now) = (&self.link.refused_series, Instant::now());
-        let Sorted { unknown, once, again } = if self.is_aside() {
+        let Sorted { unknown, once, again, unasked } = if self.is_aside() {
             series.sort_aside(piece.units, now)
         } else {
             series.sort(piece.units, now, |(lane, sequence)| !self.queue.is_past(lane, sequence))
         };
-        if once.is_empty() && again.is_empty() {
+        if once.is_empty() && again.is_empty() && unasked.is_empty() {
             return Some(part.part(unknown));
         }
         let again = if self.is_aside() { again } else { self.put_aside(again, part.maybe_stored) };
         stack.extend(singles(again).map(known_part).rev());
         stack.extend(singles(once).map(known_part).rev());
+        if !unasked.is_empty() {
+            stack.push(known_part(unasked));
+        }
         stack.push(part.part(unknown));
         None
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use super::ahead::Ahead;
 use super::answer::{Answer, Reason, Refusal};
 use super::apart::Why;
 use super::backoff::Backoff;
@@ -33,14 +34,14 @@ pub(super) enum Phase {
 pub(super) struct LaneSender {
     pub(super) link: Arc<Link>,
     pub(super) reader: LaneReader,
-    phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Receiver<Phase>,
     pub(super) gatherer: Gatherer,
     /// Where what is known to be refused is put aside.
     pub(super) queue: Arc<Queue>,
     /// The lane is one of those aside.
     is_aside: bool,
-    /// Up to here an earlier sender may have sent what lies aside.
-    pub(super) resumed_upto: u64,
+    /// What was sent ahead of the records of a lane aside.
+    pub(super) ahead: Ahead,
     /// Before this what is taken again is not looked for.
     pub(super) sweep_from: Option<Instant>,
 }
@@ -111,8 +112,8 @@ impl LaneSender {
     ) -> Self {
         let is_aside = queue.is_aside(reader.lane());
         let gatherer = if is_aside { Gatherer::of_single_records() } else { Gatherer::default() };
-        let resumed_upto = reader.in_flight().filter(|_| is_aside).unwrap_or(0);
-        Self { link, reader, phase, gatherer, queue, is_aside, resumed_upto, sweep_from: None }
+        let ahead = Ahead::default();
+        Self { link, reader, phase, gatherer, queue, is_aside, ahead, sweep_from: None }
     }
 
     /// Whether the lane holds what was refused before.
@@ -123,6 +124,12 @@ impl LaneSender {
     /// Sends until the lane is retired or the sender is to end.
     pub(super) async fn run(mut self) {
         let samples_max = self.link.config.queue.max_samples_per_send as u64;
+        if !self.look_aside().await {
+            return;
+        }
+        if self.is_aside() {
+            self.resume_ahead();
+        }
         loop {
             let phase = *self.phase.borrow_and_update();
             if matches!(phase, Phase::Yield | Phase::Stop) {
@@ -143,12 +150,16 @@ impl LaneSender {
             if let Some(mut request) = self.gatherer.gather(&mut self.reader, samples_max, bytes_max) {
                 if self.is_aside() {
                     // What is marked as in flight may be what was sent ahead.
-                    request.maybe_stored &= request.was_put_aside_so || request.upto <= self.resumed_upto;
+                    request.maybe_stored &=
+                        request.was_put_aside_so || self.ahead.is_resumed_whole(request.upto);
                 }
                 if self.deliver(request).await == Next::End {
                     return;
                 }
                 continue;
+            }
+            if self.is_aside() {
+                self.forget_ahead();
             }
             // What waits for other lanes has its turn when these are sent. What lies in memory behind something unreadable is lost
             // if it is not sent now.
@@ -183,9 +194,7 @@ impl LaneSender {
 
     async fn deliver_once(&mut self, request: &mut Request) -> Next {
         if self.is_aside() {
-            if self.reader.in_flight().is_none_or(|marked| marked < request.upto) {
-                self.reader.mark(request.upto);
-            }
+            self.mark_asked(request.upto);
             return self.deliver_pieces(request, Why::Aside).await;
         }
         self.reader.mark(request.upto);

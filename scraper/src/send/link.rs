@@ -12,6 +12,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER}
 use super::answer::{Answer, Meaning, Refusal, meaning};
 use super::backoff::retry_after;
 use super::body_size::BodySize;
+use super::lookout::Lookout;
 use super::metrics::SendMetrics;
 use super::pace::Pace;
 use super::refused_series::RefusedSeries;
@@ -60,6 +61,8 @@ pub(super) struct Link {
     pub(super) body_size: BodySize,
     /// Which series it does not take; the same.
     pub(super) refused_series: RefusedSeries,
+    /// Which lanes aside are known.
+    pub(super) lookout: Lookout,
     /// When what lies aside is asked for.
     pub(super) pace: Pace,
 }
@@ -81,7 +84,7 @@ impl Link {
         let metrics = SendMetrics::new(&config);
         let pace = Pace::new(ASIDE_PAUSE.div_f64(lanes(&config) as f64));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
-        let (versions, stores_in_part, body_size, refused_series) = Default::default();
+        let (versions, stores_in_part, body_size, refused_series, lookout) = Default::default();
         Ok(Self {
             config,
             metrics,
@@ -98,6 +101,7 @@ impl Link {
             stores_in_part,
             body_size,
             refused_series,
+            lookout,
             pace,
         })
     }

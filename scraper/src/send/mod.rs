@@ -5,6 +5,7 @@
 //! speak that. What an answer means stands in `answer`, when a request is sent again in `backoff`. A destination that is
 //! away holds up its own lanes and nobody else's.
 
+mod ahead;
 mod answer;
 mod apart;
 mod backoff;
@@ -13,6 +14,7 @@ mod gather;
 mod join;
 mod lane;
 mod link;
+mod lookout;
 mod metadata;
 mod metrics;
 mod pace;
@@ -21,6 +23,7 @@ mod refused_series;
 mod shown;
 mod stored_in_part;
 mod sweep;
+mod taken;
 mod units;
 mod versions;
 mod written;

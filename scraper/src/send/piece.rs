@@ -1,5 +1,7 @@
 //! A part of a request that was not taken as a whole.
 
+use std::collections::HashSet;
+
 use super::join::JOINED_BYTES_MAX;
 use super::units::{Counts, Unit, to_v1};
 use crate::queue::Encoding;
@@ -57,13 +59,14 @@ impl Piece {
         pieces
     }
 
-    /// Takes the units of a series out of it.
-    pub(super) fn take(&mut self, series: u64) -> Vec<Unit> {
-        if !self.units.iter().any(|unit| unit.series_hash() == Some(series)) {
+    /// Takes the units of some series out of it.
+    pub(super) fn take(&mut self, series: &HashSet<u64>) -> Vec<Unit> {
+        let is_one = |unit: &Unit| unit.series_hash().is_some_and(|hash| series.contains(&hash));
+        if !self.units.iter().any(is_one) {
             return Vec::new();
         }
         let units = std::mem::take(&mut self.units).into_iter();
-        let (taken, left) = units.partition(|unit| unit.series_hash() == Some(series));
+        let (taken, left) = units.partition(is_one);
         self.units = left;
         taken
     }

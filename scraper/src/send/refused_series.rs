@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::taken::Taken;
 use super::units::Unit;
-use crate::queue::LaneId;
+use crate::queue::{LaneId, SentAhead};
 
 /// So many are known at once, which takes about 3 MB. Further ones are found anew in each request.
 const SERIES_MAX: usize = 50_000;
@@ -31,6 +32,14 @@ const PROBES_AHEAD: Duration = Duration::from_secs(10);
 /// between two of its samples.
 const DOUBT_MAX: Duration = Duration::from_secs(120);
 
+/// A lane is behind when the record in hand was queued so long ago, in milliseconds: two scrapes at the usual interval. Up to there it may
+/// take the time to ask for each series that is new.
+const BEHIND_MS: i64 = 30_000;
+
+/// A series that went aside unasked is no series of one scrape (its sample, and the marker of its end) when so many more requests hold it:
+/// what lies aside of it is sent ahead, as it may be taken, and its turn may come late.
+const SEEN_AGAIN_MAX: u8 = 2;
+
 /// What is known of the series of one destination, for all its lanes.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSeries(Mutex<All>);
@@ -45,6 +54,12 @@ struct All {
     /// Lanes aside that have samples of series that are taken again.
     to_sweep: Vec<LaneId>,
     probes: Probes,
+    taken: Taken,
+    /// When something went aside unasked last.
+    unasked_since: Option<Instant>,
+    /// Tests hurry, or wait.
+    #[cfg(test)]
+    behind_ms: Option<i64>,
 }
 
 /// How often series are asked for in their lanes to see whether they are taken again.
@@ -64,6 +79,10 @@ struct Known {
     asked: Instant,
     /// That was for a sample's time.
     late: bool,
+    /// It was not asked for since that is known: it was found aside, or has gone there unasked.
+    unasked: bool,
+    /// So many requests held it since it went aside unasked; None: it did not, or is asked for.
+    seen_again: Option<u8>,
     /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
     probe_from: Option<Instant>,
     /// The newest record aside that has samples of it.
@@ -86,6 +105,8 @@ pub(super) struct Sorted {
     pub(super) once: Vec<Unit>,
     /// They were more often, or have samples aside that must not be overtaken.
     pub(super) again: Vec<Unit>,
+    /// They lie aside, and nobody has asked for any of them yet.
+    pub(super) unasked: Vec<Unit>,
 }
 
 impl RefusedSeries {
@@ -114,6 +135,50 @@ impl RefusedSeries {
         }
     }
 
+    /// A request was refused.
+    pub(super) fn note_refusal(&self, now: Instant) {
+        self.lock().taken.refused(now);
+    }
+
+    /// The receiver has taken these, of a request that it refused as a whole.
+    pub(super) fn note_taken(&self, units: &[Unit], now: Instant) {
+        if !self.lock().taken.is_wanted(now) {
+            return;
+        }
+        // Hashed without the lock.
+        let hashes: Vec<u64> = units.iter().filter_map(series_of).collect();
+        let mut all = self.lock();
+        hashes.into_iter().for_each(|series| all.taken.add(series, now));
+    }
+
+    /// Whether a lane is behind whose record in hand was queued so long ago.
+    pub(super) fn is_behind(&self, queued_ms: i64, now_ms: i64) -> bool {
+        #[cfg(test)]
+        let behind_ms = self.lock().behind_ms.unwrap_or(BEHIND_MS);
+        #[cfg(not(test))]
+        let behind_ms = BEHIND_MS;
+        now_ms.saturating_sub(queued_ms) >= behind_ms
+    }
+
+    /// Parts the units of a refused request that nothing is known of: those of which something was taken, and the others.
+    pub(super) fn part_new(&self, units: Vec<Unit>) -> (Vec<Unit>, Vec<Unit>) {
+        let all = self.lock();
+        units.into_iter().partition(|unit| series_of(unit).is_none_or(|series| !all.taken.is_new(series)))
+    }
+
+    /// These go aside unasked. Gives back those of which this can't be known.
+    pub(super) fn suspect(&self, units: Vec<Unit>, now: Instant) -> (Vec<Unit>, Vec<Unit>) {
+        let mut all = self.lock();
+        all.unasked_since = Some(now);
+        units.into_iter().partition(|unit| {
+            let known = series_of(unit).and_then(|series| all.known(series, now));
+            known.is_some_and(|known| {
+                (known.refused, known.unasked, known.seen_again) = (REFUSED_MAX, true, Some(0));
+                true
+            })
+        })
+    }
+
     /// The receiver has taken these, or refused them for something else.
     pub(super) fn forget(&self, units: &[Unit], now: Instant) {
         let mut all = self.lock();
@@ -123,6 +188,7 @@ impl RefusedSeries {
             let aside = known.aside;
             if let Some((lane, _)) = aside {
                 (known.refused, known.seen, known.probe_from) = (0, now, None);
+                (known.unasked, known.seen_again) = (false, None);
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -142,6 +208,53 @@ impl RefusedSeries {
                 }
             }
         }
+    }
+
+    /// A unit lies aside in this record, as an earlier process or configuration has left it. False: there is no room for its series.
+    pub(super) fn found_aside(&self, unit: &Unit, place: Aside, now: Instant) -> bool {
+        let mut all = self.lock();
+        let Some(series) = unit.series_hash() else { return true };
+        let Some(known) = all.known(series, now) else { return false };
+        if known.refused == 0 && known.aside.is_none() {
+            // It has not come to lie there for one refusal.
+            (known.refused, known.unasked) = (REFUSED_MAX, true);
+        }
+        // Newer ones may have come to lie there meanwhile.
+        let is_newer = known.aside.is_none_or(|(lane, upto)| lane != place.0 || upto < place.1);
+        if is_newer {
+            known.aside = Some(place);
+        }
+        true
+    }
+
+    /// What an earlier process has sent ahead of the records of this lane.
+    pub(super) fn resume(&self, lane: LaneId, series: &[SentAhead], now: Instant) {
+        let mut all = self.lock();
+        for SentAhead { series, planned, answered, .. } in series {
+            let Some(known) = all.series.get_mut(series) else { continue };
+            if known.aside.is_none_or(|(aside, _)| aside != lane) {
+                continue;
+            }
+            let answered =
+                known.sent.filter(|(sent, _)| *sent == lane).map_or(0, |(_, upto)| upto).max(*answered);
+            (known.sent, known.seen) = (Some((lane, answered)), now);
+            if *planned > 0 && known.unasked {
+                // It was taken again.
+                (known.refused, known.unasked) = (0, false);
+                all.want_sweep(lane);
+            }
+        }
+    }
+
+    /// The series that are taken again and have samples in this lane that were not sent, each with the last record of these.
+    pub(super) fn to_sweep(&self, lane: LaneId) -> Vec<(u64, u64)> {
+        let all = self.lock();
+        let waiting = all.series.iter().filter(|(_, known)| known.refused == 0);
+        let here = waiting.filter_map(|(series, known)| {
+            let place = known.aside.filter(|place| place.0 == lane && !known.has_sent(*place))?;
+            Some((*series, place.1))
+        });
+        here.collect()
     }
 
     /// Whether something of a series that is taken again may lie in this lane. It is asked for once.
@@ -206,11 +319,13 @@ impl RefusedSeries {
         hashes.any(|series| all.series.contains_key(&series))
     }
 
-    /// Whether a series was refused once, and no second time yet: there may be more of its kind.
+    /// Whether a series was refused once, and no second time yet, or went aside unasked: there may be more of its kind.
     pub(super) fn is_in_doubt(&self, now: Instant) -> bool {
         let all = self.lock();
         let waited = all.once_since.map(|since| now.saturating_duration_since(since));
-        all.once > 0 && waited.is_some_and(|waited| waited < DOUBT_MAX)
+        let unasked = all.unasked_since.map(|since| now.saturating_duration_since(since));
+        let is_recent = |waited: Option<Duration>| waited.is_some_and(|waited| waited < DOUBT_MAX);
+        (all.once > 0 && is_recent(waited)) || is_recent(unasked)
     }
 
     /// Sorts the units of a request by what is known of their series. `waits` tells of a record aside whether it does so yet.
@@ -229,7 +344,19 @@ impl RefusedSeries {
                 sorted.unknown.push(unit);
                 continue;
             };
+            // Once a request.
+            if known.seen != now {
+                known.seen_again = known.seen_again.map(|seen| seen.saturating_add(1));
+            }
             known.seen = now;
+            if known.seen_again.is_some_and(|seen| seen >= SEEN_AGAIN_MAX) {
+                (known.refused, known.unasked, known.seen_again) = (0, false, None);
+                if let Some((lane, _)) = known.aside
+                    && !all.to_sweep.contains(&lane)
+                {
+                    all.to_sweep.push(lane);
+                }
+            }
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
                 (known.refused, known.overtaken) = (1, known.aside.take());
@@ -264,18 +391,31 @@ impl RefusedSeries {
         let mut sorted = Sorted::default();
         for unit in units {
             let known = unit.series_hash().and_then(|series| all.series.get_mut(&series));
-            let refused = known.map_or(0, |known| {
+            let (refused, unasked) = known.map_or((0, false), |known| {
                 known.seen = now;
-                known.refused
+                (known.refused, known.unasked)
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
                 1..REFUSED_MAX => &mut sorted.once,
+                _ if unasked => &mut sorted.unasked,
                 _ => &mut sorted.again,
             };
             list.push(unit);
         }
+        for series in sorted.unasked.iter().filter_map(Unit::series_hash) {
+            if let Some(known) = all.series.get_mut(&series) {
+                // From now on each of its samples is asked for alone.
+                known.unasked = false;
+            }
+        }
         sorted
+    }
+
+    /// Lanes are behind when the record in hand was queued so long ago.
+    #[cfg(test)]
+    pub(super) fn behind_after(&self, behind_ms: i64) {
+        self.lock().behind_ms = Some(behind_ms);
     }
 
     /// What is refused for its times aside was so for long enough.
@@ -327,11 +467,13 @@ impl All {
 
     /// A series was refused alone. Whether it goes aside from now on.
     fn refused(&mut self, series: u64, aside: bool, late: bool, now: Instant) -> bool {
+        self.taken.remove(series);
         let Some(known) = self.known(series, now) else { return false };
         let before = known.refused;
         let refused = if aside { REFUSED_MAX } else { before.saturating_add(1).min(REFUSED_MAX) };
         known.refused = refused;
         (known.seen, known.asked, known.late) = (now, now, late);
+        (known.unasked, known.seen_again) = (false, None);
         if aside && !late {
             // What lies aside after it may be taken yet, and is not to be overtaken.
             known.probe_from = None;
@@ -359,6 +501,8 @@ impl All {
             seen: now,
             asked: now,
             late: false,
+            unasked: false,
+            seen_again: None,
             probe_from: None,
             aside: None,
             overtaken: None,

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 use super::answer::Reason;
 use super::lane::{Fate, LaneSender, Offer};
 use super::units::{self, Counts, Unit};
-use crate::queue::{Encoding, RecordInfo};
+use crate::queue::Encoding;
 
 /// So many times as long as the last one took there is no other: each reads all of the lane.
 const PAUSE_FACTOR: u32 = 20;
+
+/// So many samples are in a request at most: after a crash each of it may be asked for alone.
+const AHEAD_SAMPLES_MAX: usize = 500;
 
 /// Some samples of the lane, each with the number of its record and its series.
 type Batch = Vec<(u64, u64, Unit)>;
@@ -19,9 +22,22 @@ type Batch = Vec<(u64, u64, Unit)>;
 #[derive(Debug, Default)]
 struct Collected {
     batch: Batch,
-    encoding: Encoding,
-    maybe_stored: bool,
     queued_ms: i64,
+}
+
+/// A search through the lane.
+#[derive(Debug, Default)]
+struct Sweep {
+    samples_max: usize,
+    encoding: Encoding,
+    /// Of these nothing more is sent ahead: a sample was refused.
+    refused: HashSet<u64>,
+    /// An earlier copy may have been stored of these.
+    resumed: Collected,
+    /// And of these not.
+    fresh: Collected,
+    /// So long it took to send, which is no search.
+    sending: Duration,
 }
 
 impl LaneSender {
@@ -33,63 +49,74 @@ impl LaneSender {
         {
             return;
         }
-        if !self.sweep_once().await {
+        let mut sweep = Sweep {
+            samples_max: self.link.config.queue.max_samples_per_send.min(AHEAD_SAMPLES_MAX),
+            ..Sweep::default()
+        };
+        if !self.sweep_once(&mut sweep).await {
             self.link.refused_series.want_sweep(self.reader.lane());
         }
-        let pause = begun.elapsed().saturating_mul(PAUSE_FACTOR).max(Duration::from_millis(1));
+        self.end_ahead();
+        let searched = begun.elapsed().saturating_sub(sweep.sending);
+        let pause = searched.saturating_mul(PAUSE_FACTOR).max(Duration::from_millis(1));
         self.sweep_from = Some(Instant::now() + pause);
     }
 
     /// False: it did not come to the end.
-    async fn sweep_once(&mut self) -> bool {
-        let samples_max = self.link.config.queue.max_samples_per_send;
+    async fn sweep_once(&mut self, sweep: &mut Sweep) -> bool {
         let mut body = Vec::new();
-        // Of these nothing more is sent ahead: a sample was refused.
-        let mut refused: HashSet<u64> = HashSet::new();
-        let mut collected = Collected::default();
         let mut next = self.reader.peek(&mut body);
         while let Some(info) = next {
-            let maybe_stored = self.is_maybe_stored(&info);
-            let is_alike = collected.encoding == info.encoding() && collected.maybe_stored == maybe_stored;
-            let is_full = !is_alike || collected.batch.len() >= samples_max;
-            if is_full && !collected.batch.is_empty() && !self.send_ahead(&mut collected, &mut refused).await
-            {
+            // What was put aside as maybe stored may come after what was not, of the same series.
+            let is_other = sweep.encoding != info.encoding()
+                || (info.meta.maybe_stored && !sweep.fresh.batch.is_empty());
+            if is_other && !self.send_all_ahead(sweep).await {
                 return false;
             }
-            if collected.batch.is_empty() {
-                (collected.encoding, collected.maybe_stored) = (info.encoding(), maybe_stored);
-                collected.queued_ms = info.enqueued_ms;
-            }
+            sweep.encoding = info.encoding();
             // What cannot be decoded has its turn as any record.
             for unit in units::take_apart(info.encoding(), &body).unwrap_or_default() {
                 let place = (self.reader.lane(), info.sequence);
                 let Some(series) = self.link.refused_series.is_to_sweep(&unit, place) else { continue };
-                if !refused.contains(&series) {
-                    collected.batch.push((info.sequence, series, unit));
+                if sweep.refused.contains(&series) {
+                    continue;
                 }
+                let maybe_stored = info.meta.maybe_stored || self.is_resumed(&unit, info.sequence);
+                let list = if maybe_stored { &mut sweep.resumed } else { &mut sweep.fresh };
+                if list.batch.is_empty() {
+                    list.queued_ms = info.enqueued_ms;
+                }
+                list.batch.push((info.sequence, series, unit));
+            }
+            if sweep.is_full() && !self.send_all_ahead(sweep).await {
+                return false;
             }
             next = self.reader.peek_next_if(&mut body, |_| true);
         }
-        self.send_ahead(&mut collected, &mut refused).await
+        self.send_all_ahead(sweep).await
     }
 
-    /// Whether an earlier copy of this record may have been stored.
-    pub(super) fn is_maybe_stored(&self, info: &RecordInfo) -> bool {
-        info.meta.maybe_stored || info.sequence <= self.resumed_upto
+    /// Sends what was collected: of a series, what may have been stored is older than the rest. False: no more can be sent now.
+    async fn send_all_ahead(&mut self, sweep: &mut Sweep) -> bool {
+        let begun = Instant::now();
+        let sent = self.send_ahead(sweep, true).await && self.send_ahead(sweep, false).await;
+        sweep.sending += begun.elapsed();
+        sent
     }
 
-    /// Sends what was collected. What is refused stays where it is, to be asked for alone. False: no more can be sent now.
-    async fn send_ahead(&mut self, collected: &mut Collected, refused: &mut HashSet<u64>) -> bool {
-        let batch = std::mem::take(&mut collected.batch);
-        let Some(upto) = batch.last().map(|(sequence, ..)| *sequence) else { return true };
-        if self.is_to_end() || (collected.encoding == Encoding::V2 && self.link.lacks_v2()) {
+    /// Sends one of both. What is refused stays where it is, to be asked for alone.
+    async fn send_ahead(&mut self, sweep: &mut Sweep, maybe_stored: bool) -> bool {
+        let Sweep { encoding, refused, resumed, fresh, .. } = sweep;
+        let encoding = *encoding;
+        let Collected { batch, queued_ms } = std::mem::take(if maybe_stored { resumed } else { fresh });
+        if batch.is_empty() {
+            return true;
+        }
+        if self.is_to_end() || (encoding == Encoding::V2 && self.link.lacks_v2()) {
             return false;
         }
         // All up to it may be sent again by a later process.
-        if self.reader.in_flight().is_none_or(|marked| marked < upto) {
-            self.reader.mark(upto);
-        }
-        let lane = self.reader.lane();
+        self.plan_ahead(&batch);
         let mut stack = vec![batch];
         while let Some(mut batch) = stack.pop() {
             batch.retain(|(_, series, _)| !refused.contains(series));
@@ -101,12 +128,14 @@ impl LaneSender {
             let last_ms = batch.iter().filter_map(|(_, _, unit)| unit.newest_ms).max().unwrap_or(i64::MIN);
             let units: Vec<Unit> = batch.iter().map(|(_, _, unit)| unit.clone()).collect();
             let body = units::put_together(&units);
-            let Collected { encoding, queued_ms, .. } = *collected;
             let offer = Offer { body: &body, encoding, counts, last_ms, queued_ms, was_v2: false };
-            let mut maybe_stored = collected.maybe_stored;
+            let mut maybe_stored = maybe_stored;
             let fate = match self.is_to_be_split(body.len(), maybe_stored) && batch.len() > 1 {
                 true => None,
-                false => Some(self.offer(&offer, &mut maybe_stored).await),
+                false => {
+                    self.sends_ahead(&batch);
+                    Some(self.offer(&offer, &mut maybe_stored).await)
+                }
             };
             match fate {
                 Some(Fate::Accepted) => self.answered(last_ms),
@@ -115,14 +144,21 @@ impl LaneSender {
                     self.sent_in_part(&offer, &refusal, &written, maybe_stored).await;
                 }
                 Some(Fate::Refused(refusal)) if batch.len() == 1 => {
-                    let is_time = Reason::told(refusal.status, &refusal.message).is_time();
-                    for (sequence, series, unit) in batch {
-                        // Before this record all of it is sent.
-                        self.link.refused_series.swept([series], (lane, sequence.saturating_sub(1)));
-                        self.link.refused_series.remember_swept(&unit, is_time, Instant::now());
-                        refused.insert(series);
+                    let reason = self.reason(&refusal, queued_ms, maybe_stored).await;
+                    if reason == Reason::AlreadyStored {
+                        self.answered(last_ms);
+                        self.refused(reason, &counts, &refusal);
+                    } else {
+                        let is_time = Reason::told(refusal.status, &refusal.message).is_time();
+                        for (sequence, series, unit) in batch {
+                            // Before this record all of it is sent.
+                            self.answered_ahead(series, sequence.saturating_sub(1));
+                            self.refused_ahead(series);
+                            self.link.refused_series.remember_swept(&unit, is_time, Instant::now());
+                            refused.insert(series);
+                        }
+                        continue;
                     }
-                    continue;
                 }
                 None | Some(Fate::Refused(_) | Fate::TooLarge(_)) if batch.len() > 1 => {
                     let second = batch.split_off(batch.len() / 2);
@@ -132,12 +168,24 @@ impl LaneSender {
                     }
                     continue;
                 }
-                _ => return false,
+                _ => {
+                    if maybe_stored {
+                        self.unanswered_ahead(&batch);
+                    }
+                    return false;
+                }
             }
             for (sequence, series, _) in batch {
-                self.link.refused_series.swept([series], (lane, sequence));
+                self.answered_ahead(series, sequence);
             }
+            self.save_answers();
         }
         true
+    }
+}
+
+impl Sweep {
+    fn is_full(&self) -> bool {
+        self.resumed.batch.len() + self.fresh.batch.len() >= self.samples_max
     }
 }

@@ -1,10 +1,12 @@
 //! Senders against real receivers on loopback.
 
+mod aside_restarts;
 mod delivery;
 mod in_part;
 mod links;
 mod losses;
 mod metadata;
+mod new_series;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;

@@ -368,7 +368,7 @@ async fn a_sample_that_alone_was_refused_takes_no_later_one_of_its_series_with_i
 
 /// Sends 40 samples of each of 17 series, ten in a request. Six series are taken, three more from some request on. How many requests
 /// there were.
-async fn send_while_three_come_to_be_taken(from: usize) -> usize {
+async fn send_while_three_come_to_be_taken(from: usize, is_behind: bool) -> usize {
     let names: Vec<String> =
         (0..17).map(|at| if at % 3 == 0 { format!("good{at}") } else { format!("bad{at}") }).collect();
     let receiver = Receiver::start(move |number, request| {
@@ -386,6 +386,7 @@ async fn send_while_three_come_to_be_taken(from: usize) -> usize {
         let samples: Vec<(&str, i64)> = names.iter().map(|name| (name.as_str(), time)).collect();
         sending.append(&samples);
     }
+    sending.senders[0].link.refused_series.behind_after(if is_behind { 0 } else { i64::MAX });
     sending.start();
     sending.settled().await;
     let stored = receiver.stored();
@@ -400,9 +401,11 @@ async fn send_while_three_come_to_be_taken(from: usize) -> usize {
 
 #[tokio::test]
 async fn samples_of_a_series_keep_their_order_in_whatever_pieces_they_go() {
-    let requests = send_while_three_come_to_be_taken(usize::MAX).await;
-    for from in (0..requests).step_by(25) {
-        send_while_three_come_to_be_taken(from).await;
+    for is_behind in [false, true] {
+        let requests = send_while_three_come_to_be_taken(usize::MAX, is_behind).await;
+        for from in (0..requests).step_by(25) {
+            send_while_three_come_to_be_taken(from, is_behind).await;
+        }
     }
 }
 
