@@ -61,6 +61,7 @@ pub(crate) fn routes(allocator: Allocator) -> Router {
 #[derive(Deserialize)]
 pub(crate) struct PollQuery {
     wait: Option<String>,
+    run: Option<u64>,
 }
 
 /// How long a poll waits.
@@ -95,6 +96,9 @@ async fn assignment(
         headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()?.parse().ok());
     if let Some(held) = held {
         allocator.shared.answers.received(&scraper, held);
+    }
+    if let Some(run) = query.run {
+        allocator.state().polled(&scraper, run);
     }
     let gzip = accepts_gzip(&headers);
     let deadline = tokio::time::Instant::now() + wait;
@@ -160,9 +164,11 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
     let weight_of = |wanted: &str| {
         let values = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
         let mut weights = values.flat_map(|value| value.split(',')).filter_map(|coding| {
-            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-            let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
-            name.trim().eq_ignore_ascii_case(wanted).then(|| weight.trim().parse().unwrap_or(0.0))
+            let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+            let mut parameters = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+            let weight = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+            let weight = weight.map_or(1.0, |(_, weight)| weight.trim().parse().unwrap_or(0.0));
+            name.trim().eq_ignore_ascii_case(wanted).then_some(weight)
         });
         weights.next()
     };

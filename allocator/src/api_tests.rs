@@ -127,6 +127,8 @@ async fn an_answer_is_compressed_for_nobody_else() {
     let (_, routes) = joined().await;
     for (accepted, compressed) in [
         ("gzip;q=0", false),
+        ("gzip; Q=0", false),
+        ("gzip;q=1;foo=0", true),
         ("gzip;q=0, *", false),
         ("br", false),
         ("br, *;q=0.1", true),

@@ -164,6 +164,13 @@ impl State {
         }
     }
 
+    /// A scraper's process of this run asks for its assignment.
+    pub fn polled(&mut self, name: &str, run: u64) {
+        if let Some(lead) = &mut self.lead {
+            lead.leader.polled(name, run);
+        }
+    }
+
     /// A scraper has reported.
     ///
     /// # Errors

@@ -476,6 +476,56 @@ fn what_the_volume_did_not_take_is_not_said_of_a_later_change() {
 }
 
 #[test]
+fn what_came_by_a_move_is_not_called_sent_before_its_giver_has_sent_all() {
+    let mut member = Member::new(name("b"), MemberOptions::default(), 1, 0);
+    let id = |counter| MoveId(Version { term: 1, counter });
+    let terms = |old: &str, new: &str, sent: &[&str]| MoveTerms {
+        old: name(old),
+        old_address: String::new(),
+        new: name(new),
+        at: Some(1_000),
+        begin: true,
+        sent: sent.iter().map(|&one| one.to_owned()).collect(),
+    };
+    // It came from "a", and goes back there before it had a slot here.
+    let mut told = |counter: u64, grant: Grant, sent: &[&str]| {
+        let moves = [(id(1), terms("a", "b", sent)), (id(2), terms("b", "a", &[]))];
+        let version = Version { term: 1, counter };
+        let grants = BTreeMap::from([(KEY, grant)]);
+        let moves = moves.into_iter().take(counter.min(2) as usize).collect();
+        member.apply(Told { version, grants, gone: BTreeSet::new(), moves }, 0, 0).unwrap();
+        ["one", "two"].map(|destination| member.is_clear(id(2), destination))
+    };
+    told(1, Grant { incoming: Some(id(1)), outgoing: None }, &[]);
+    let goes = Grant { incoming: Some(id(1)), outgoing: Some(id(2)) };
+    assert_eq!(told(2, goes, &[]), [false, false]);
+    assert_eq!(told(3, goes, &["one"]), [true, false]);
+}
+
+/// "a" has the key, which goes; "a" ends with so much unsent, and the key is back. Who has it a moment later.
+fn back_after_the_end_of_its_owner(oldest_ms: i64) -> Option<Name> {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.leader.want(&BTreeMap::new(), fleet.now_ms);
+    fleet.run(1_000);
+    let now_ms = fleet.now_ms;
+    let member = fleet.member("a");
+    member.drain(now_ms);
+    assert!(member.close(now_ms));
+    member.end();
+    member.set_progress(BTreeMap::from([("one".to_owned(), Progress { acked: 9, oldest_ms })]));
+    fleet.run(1_000);
+    fleet.want("b");
+    fleet.run_without(1_000, &["a"]);
+    fleet.leader.owner(KEY).cloned()
+}
+
+#[test]
+fn a_key_that_is_back_waits_for_nobody_that_has_ended_and_sent_everything() {
+    assert_eq!(back_after_the_end_of_its_owner(0), Some(name("b")));
+    assert_eq!(back_after_the_end_of_its_owner(1), Some(name("a")), "what it has may come late");
+}
+
+#[test]
 fn who_drains_waits_for_a_leader_as_long_as_an_allocator_is_there_that_may_become_one() {
     let mut fleet = Fleet::new(&["a", "b"]);
     let now_ms = fleet.now_ms;

@@ -205,6 +205,9 @@ pub struct MemberReport {
     /// It is on its way out.
     #[serde(default)]
     pub draining: bool,
+    /// It scrapes nothing any more, and never will: it only sends what it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub over: bool,
     /// Whether `claims` holds all that there is.
     #[serde(default)]
     pub full: bool,

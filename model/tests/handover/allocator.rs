@@ -165,23 +165,24 @@ impl World {
         let allocator = &mut self.allocators[index];
         let clock_ms = now_ms + allocator.skew_ms;
         match message {
-            Message::Poll { from, held, asked_ms, number, wait } => {
-                let Some(leader) = &allocator.leader else {
+            Message::Poll { from, run, held, asked_ms, number, wait } => {
+                let Some(leader) = &mut allocator.leader else {
                     return self.send(me, Place::Scraper(from), Message::Refused { number });
                 };
                 if !leader.is_leading() {
                     return self.send(me, Place::Scraper(from), Message::Refused { number });
                 }
+                leader.polled(&from, run);
                 let came_ms = if wait { now_ms } else { now_ms - WAIT_MS };
                 allocator.polls.insert(from.clone(), Poll { held, asked_ms, came_ms, number });
                 self.answer(index, &from);
             }
-            Message::Report { from, report } => {
+            Message::Report { from, report, asked_ms } => {
                 let Some(leader) = &mut allocator.leader else { return };
                 let reply = leader.report(&from, *report, clock_ms);
                 let alone = leader.is_leading() && !leader.has_others(&from);
                 let staying = leader.staying(&from);
-                self.send(me, Place::Scraper(from), Message::Reply { reply, alone, staying });
+                self.send(me, Place::Scraper(from), Message::Reply { reply, alone, staying, asked_ms });
             }
             _ => {}
         }

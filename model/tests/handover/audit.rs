@@ -335,9 +335,10 @@ impl Audit {
         now_ms: i64,
     ) {
         self.totals.received += 1;
-        let newest = self.received.entry((destination, key)).or_insert(i64::MIN);
-        if time_ms <= *newest {
-            // Whoever was lost, or has left a key behind, sends late what it had, and a cut-off one what others have sent too.
+        let newest = self.received.get(&(destination, key)).copied().unwrap_or(i64::MIN);
+        if time_ms <= newest {
+            // Whoever was lost, or has left a key behind, sends late what it had, and a cut-off one what others have sent too. One that was
+            // lost in between had the fence of the one before it.
             let starts = self.starts.get(&key);
             let by_lost = |at_ms: i64| {
                 let slot = starts.and_then(|starts| starts.range(..=at_ms).next_back());
@@ -347,13 +348,14 @@ impl Audit {
             assert!(
                 self.ever_lost.contains(by)
                     || by_lost(time_ms)
-                    || by_lost(*newest)
+                    || by_lost(newest)
+                    || self.concerned_in(key, time_ms, newest).any(|name| self.ever_lost.contains(name))
                     || self.left.contains_key(&key),
                 "at {now_ms}: {key} at receiver {destination}: {time_ms} came after {newest}, and nobody was lost"
             );
             self.totals.excused_order += 1;
         }
-        *newest = (*newest).max(time_ms);
+        self.received.insert((destination, key), newest.max(time_ms));
     }
 
     /// Where nothing may excuse it, a slot that is missing is seen as soon as it is over.

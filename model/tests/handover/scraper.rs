@@ -11,6 +11,8 @@ use crate::queue::{Barrier, DESTINATIONS, Queue, Record};
 use crate::world::{Message, Mode, Place, World};
 
 const HEARTBEAT_MS: i64 = 2_000;
+/// Who is in doubt asks again after this, in milliseconds.
+const DOUBT_TIMEOUT_MS: i64 = 5_000;
 const POLL_TIMEOUT_MS: i64 = 9_000;
 /// So long after a poll was sent, what a reply says is newer should have come, in milliseconds.
 const BEHIND_MS: i64 = 1_000;
@@ -251,7 +253,7 @@ impl World {
             }
             for (index, queue) in s.queues.iter().enumerate() {
                 let barrier = s.barriers.entry((id, index)).or_insert_with(|| queue.barrier(keys, id));
-                if queue.has_passed(barrier) {
+                if queue.has_passed(barrier) && member.is_clear(id, DESTINATIONS[index]) {
                     sent.push((id, index));
                 }
             }
@@ -260,11 +262,7 @@ impl World {
             let all = sent.iter().filter(|(other, _)| other == id).count() == DESTINATIONS.len();
             member.sent(*id, Some(DESTINATIONS[*index]), all);
         }
-        let progress = s.queues.iter().enumerate().map(|(index, queue)| {
-            let oldest_ms = queue.oldest_ms().map_or(0, |oldest| now_ms - oldest);
-            (DESTINATIONS[index].to_owned(), Progress { acked: queue.acked, oldest_ms })
-        });
-        member.set_progress(progress.collect());
+        s.tell_progress(now_ms);
     }
 
     fn talk(&mut self, s: &mut Scraper) {
@@ -276,13 +274,17 @@ impl World {
         {
             s.next_report_ms = now_ms + HEARTBEAT_MS;
             if let Some(index) = self.service() {
-                let message = Message::Report { from: s.name.clone(), report: Box::new(report) };
+                let message =
+                    Message::Report { from: s.name.clone(), report: Box::new(report), asked_ms: clock_ms };
                 self.send(me.clone(), Place::Allocator(index), message);
             }
         }
         // An answer may be under way; if it is not, the next poll asks for it.
         let overdue = s.polling.is_some_and(|(_, until)| now_ms >= until - POLL_TIMEOUT_MS + BEHIND_MS);
-        if overdue && member.is_behind() || s.polling.is_some_and(|(_, until)| now_ms >= until) {
+        // Whoever is in doubt does not wait for news.
+        let patience_ms = if member.is_doubting() { DOUBT_TIMEOUT_MS } else { POLL_TIMEOUT_MS };
+        let given_up = s.polling.is_some_and(|(_, until)| now_ms >= until - POLL_TIMEOUT_MS + patience_ms);
+        if overdue && member.is_behind() || given_up {
             s.polling = None;
         }
         if s.polling.is_none() && now_ms >= s.next_poll_ms {
@@ -292,6 +294,7 @@ impl World {
                 s.polling = Some((s.polls, now_ms + POLL_TIMEOUT_MS));
                 let message = Message::Poll {
                     from: s.name.clone(),
+                    run: member.run(),
                     held: member.version(),
                     asked_ms: clock_ms,
                     number: s.polls,
@@ -313,6 +316,9 @@ impl World {
         let Some(member) = &mut s.member else { return };
         member.drain(clock_ms);
         let drained = member.drained(s.alone, s.staying, clock_ms);
+        if drained == Drain::Given {
+            member.close(clock_ms);
+        }
         let done = match drained {
             Drain::No | Drain::Waiting => false,
             Drain::Given | Drain::Left(_) => {
@@ -336,10 +342,26 @@ impl World {
             // Nobody it could reach may know yet when it stopped, nor can ask it any more: then it is as lost as any other.
             self.audit.fault(&s.name, now_ms, now_ms);
         }
+        self.say_last(s);
         s.stop();
         match back {
             Some(pause_ms) => s.starts_ms = Some(now_ms + pause_ms),
             None => s.exists = false,
+        }
+    }
+
+    /// The last report of a process that ends.
+    fn say_last(&mut self, s: &mut Scraper) {
+        let (clock_ms, me) = (self.now_ms + s.skew_ms, Place::Scraper(s.name.clone()));
+        let Some(member) = &mut s.member else { return };
+        member.end();
+        s.tell_progress(self.now_ms);
+        let Some(member) = &mut s.member else { return };
+        let Some(report) = member.report(clock_ms) else { return };
+        if let Some(index) = self.service() {
+            let message =
+                Message::Report { from: s.name.clone(), report: Box::new(report), asked_ms: clock_ms };
+            self.send(me, Place::Allocator(index), message);
         }
     }
 
@@ -407,10 +429,13 @@ impl World {
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
-            Message::Reply { reply, alone, staying } => {
+            Message::Reply { reply, alone, staying, asked_ms } => {
                 (s.alone, s.staying) = (alone, staying);
                 if member.replied(reply, clock_ms) {
                     s.next_report_ms = now_ms;
+                }
+                if reply.version.is_some() && reply.version == member.version() {
+                    s.heard(asked_ms);
                 }
             }
             Message::Question { from: by, id } => {
@@ -488,6 +513,17 @@ impl Scraper {
     fn heard(&mut self, asked_ms: i64) {
         if self.doubts_since_ms.is_some_and(|since_ms| asked_ms - self.skew_ms >= since_ms) {
             self.doubts_since_ms = None;
+        }
+    }
+
+    /// How far the queues are; what has just come waits as well.
+    fn tell_progress(&mut self, now_ms: i64) {
+        let progress = self.queues.iter().enumerate().map(|(index, queue)| {
+            let oldest_ms = queue.oldest_ms().map_or(0, |oldest| (now_ms - oldest).max(1));
+            (DESTINATIONS[index].to_owned(), Progress { acked: queue.acked, oldest_ms })
+        });
+        if let Some(member) = &mut self.member {
+            member.set_progress(progress.collect());
         }
     }
 

@@ -20,9 +20,10 @@ pub(crate) const STEP_MS: i64 = 50;
 pub(crate) const START_MS: i64 = 1_000_000;
 /// Changes and faults come in this time; then the world is left in peace for as long.
 const BUSY_MS: i64 = 110_000;
-const CALM_MS: i64 = 120_000;
-/// So long into that time, sources that are away and jobs that are missing stay so: drains end all the same.
-const LACKING_MS: i64 = 70_000;
+const CALM_MS: i64 = 135_000;
+/// So long into that time, sources that are away and jobs that are missing stay so: drains end all the same. Two takers, one after the
+/// other, may turn out to lack a job, each after the time in which it has to be prepared.
+const LACKING_MS: i64 = 85_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -43,12 +44,12 @@ pub(crate) struct Target {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Poll { from: Name, held: Option<Version>, asked_ms: i64, number: u64, wait: bool },
-    Report { from: Name, report: Box<MemberReport> },
+    Poll { from: Name, run: u64, held: Option<Version>, asked_ms: i64, number: u64, wait: bool },
+    Report { from: Name, report: Box<MemberReport>, asked_ms: i64 },
     Told { told: Box<Told>, asked_ms: i64, number: u64 },
     Unchanged { version: Version, asked_ms: i64, number: u64 },
     Refused { number: u64 },
-    Reply { reply: Reply, alone: bool, staying: Option<Staying> },
+    Reply { reply: Reply, alone: bool, staying: Option<Staying>, asked_ms: i64 },
     Question { from: Name, id: MoveId },
     Word { id: MoveId, at: i64 },
 }

@@ -97,6 +97,7 @@ impl Scraper {
         gate.with(|member| member.drain(now_ms()));
         gate.changed.notify_one();
         let begun = Instant::now();
+        let mut given = None;
         let end = loop {
             let alone = self.shared.alone.load(Ordering::Relaxed);
             let staying = *self.shared.staying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +105,17 @@ impl Scraper {
                 member.noticed(self.shared.client.heard_ms());
                 member.drained(alone, staying, now_ms())
             });
-            if end != Drain::Waiting {
+            // The series of the last scrapes go with this process.
+            let mut is_told =
+                || given.get_or_insert_with(Instant::now).elapsed() >= FETCH_MAX || !self.owes_series();
+            let is_over = match end {
+                Drain::Waiting => false,
+                // What has come meanwhile is handed over as well.
+                Drain::Given => is_told() && gate.with(|member| member.close(now_ms())),
+                Drain::Left(_) => is_told(),
+                Drain::No | Drain::InVain => true,
+            };
+            if is_over {
                 break end;
             }
             tokio::time::sleep(INTERVAL / 2).await;
@@ -119,11 +130,6 @@ impl Scraper {
                 unready,
                 "targets stay with this scraper and end with it: those that are unknown to the allocator, as their discovery has not synced since it started, and those for which no other scraper got ready, as its configuration does not have their job"
             );
-        }
-        // The series of the last scrapes are gone with this process.
-        let given = Instant::now();
-        while given.elapsed() < FETCH_MAX && self.owes_series() {
-            tokio::time::sleep(INTERVAL / 2).await;
         }
         tracing::info!(
             seconds = begun.elapsed().as_secs_f64(),
@@ -152,7 +158,11 @@ impl Scraper {
         let end = scrapes_end(Instant::now(), begun, timeout, &self.config().scraper);
         if !have_ended(tasks, end).await {
             tracing::warn!("scrapes in flight did not end in time");
+            return;
         }
+        let gate = &self.shared.environment.gate;
+        gate.with(|member| member.end());
+        gate.changed.notify_one();
     }
 
     /// Sends what is queued: for a moment, as a restart is over soon; or, if this scraper is leaving, until all is sent,

@@ -58,11 +58,12 @@ impl Scraper {
     async fn poll(&self, everything: bool) -> Polled {
         let gate = &self.shared.environment.gate;
         let (asked_ms, asked) = (now_ms(), Instant::now());
-        let (version, doubting) = gate.with(|member| (member.version(), member.is_doubting()));
+        let (run, version, doubting) =
+            gate.with(|member| (member.run(), member.version(), member.is_doubting()));
         let held = version.filter(|_| !everything);
         let answer = tokio::select! {
             // Whoever is in doubt wants to know now whether anything is new.
-            answer = self.shared.client.poll(held, !doubting) => answer,
+            answer = self.shared.client.poll(run, held, !doubting) => answer,
             // An answer may be under way; if it is not, the next poll asks for it.
             () = self.overdue(asked, doubting) => return Polled::Next,
         };

@@ -167,7 +167,8 @@ impl Scraper {
             // Removed and back: another queue.
             *placed = place();
         }
-        destination.is_past(&placed.barrier)
+        let name = &destination.config.name;
+        destination.is_past(&placed.barrier) && environment.gate.with(|member| member.is_clear(id, name))
     }
 
     fn count_moves(&self) {
@@ -204,8 +205,10 @@ impl Scraper {
         let of = |destination: &Arc<Destination>| {
             let stats = destination.queue.stats();
             let acked = (RECORDS_MAX + stats.enqueued_records).saturating_sub(stats.pending.records);
+            // Zero says that nothing waits.
             let oldest = stats.oldest_age.unwrap_or_default().as_millis();
-            let progress = Progress { acked, oldest_ms: i64::try_from(oldest).unwrap_or(i64::MAX) };
+            let oldest = i64::try_from(oldest).unwrap_or(i64::MAX).max(i64::from(stats.pending.records > 0));
+            let progress = Progress { acked, oldest_ms: oldest };
             (destination.config.name.clone(), progress)
         };
         self.shared.destinations.in_force().iter().map(of).collect()

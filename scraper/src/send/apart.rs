@@ -309,8 +309,8 @@ impl LaneSender {
     }
 
     /// Puts the series of a refused piece aside of which nothing was taken yet, if the lane is behind: to halve it down to each of them would
-    /// hold up everything behind it, and where they are new in each scrape, for ever. Larger pieces are halved, so that few of them go
-    /// aside that would be taken. Gives the piece back that is to be halved.
+    /// hold up everything behind it, and where they are new in each scrape, for ever. Larger pieces are halved until it is known well what is
+    /// taken, so that few of them go aside that would be. Gives the piece back that is to be halved.
     fn set_new_apart(&self, piece: Piece, queued_ms: i64, stack: &mut Vec<Piece>) -> Option<Piece> {
         let series = &self.link.refused_series;
         // Of what may be stored, a copy may be the cause.
@@ -332,7 +332,7 @@ impl LaneSender {
                 Err(single) => stack.push(single),
             }
         };
-        if new.len() > ASIDE_SAMPLES_MAX {
+        if new.len() > ASIDE_SAMPLES_MAX && !series.knows_what_is_taken(Instant::now()) {
             halved(new, stack);
         } else {
             let (suspected, unknown) = series.suspect(new, Instant::now());

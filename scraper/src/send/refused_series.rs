@@ -160,6 +160,11 @@ impl RefusedSeries {
         now_ms.saturating_sub(queued_ms) >= behind_ms
     }
 
+    /// Whether what the receiver takes is known so well that the rest of a request can go aside as it is.
+    pub(super) fn knows_what_is_taken(&self, now: Instant) -> bool {
+        self.lock().taken.is_settled(now)
+    }
+
     /// Parts the units of a refused request that nothing is known of: those of which something was taken, and the others.
     pub(super) fn part_new(&self, units: Vec<Unit>) -> (Vec<Unit>, Vec<Unit>) {
         let all = self.lock();
@@ -410,6 +415,12 @@ impl RefusedSeries {
             }
         }
         sorted
+    }
+
+    /// What was taken counts as known after so long.
+    #[cfg(test)]
+    pub(super) fn settled_after(&self, after: std::time::Duration) {
+        self.lock().taken.settled_after = Some(after);
     }
 
     /// Lanes are behind when the record in hand was queued so long ago.

@@ -13,6 +13,9 @@ const IDLE_MAX: Duration = Duration::from_secs(300);
 /// Twice the longest usual time between two samples of a series: who is not seen for so long may be forgotten.
 const UNSEEN_MAX: Duration = Duration::from_secs(120);
 
+/// So long after the first refusal what nothing was taken of is new, or refused: the longest usual time between two samples of a series.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
 /// Two generations: a series is in one of them, or in both.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -20,8 +23,11 @@ pub(super) struct Taken {
     older: HashSet<u64>,
     /// When the newer one was begun.
     begun: Option<Instant>,
-    /// When something was refused last.
+    /// Since when something was refused again and again, and when it was last.
+    since: Option<Instant>,
     refused: Option<Instant>,
+    #[cfg(test)]
+    pub(super) settled_after: Option<Duration>,
     /// There were too many at once.
     is_crowded: bool,
 }
@@ -31,7 +37,17 @@ impl Taken {
     pub(super) fn refused(&mut self, now: Instant) {
         self.forget_if_idle(now);
         self.refused = Some(now);
+        self.since.get_or_insert(now);
         self.begun.get_or_insert(now);
+    }
+
+    /// Whether all that the receiver takes has most likely been seen.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        #[cfg(test)]
+        let after = self.settled_after.unwrap_or(SETTLED_AFTER);
+        #[cfg(not(test))]
+        let after = SETTLED_AFTER;
+        !self.is_crowded && self.since.is_some_and(|since| now.saturating_duration_since(since) >= after)
     }
 
     /// Whether anybody is interested.
@@ -89,6 +105,7 @@ mod tests {
         assert_eq!([1, 2].map(|series| taken.is_new(series)), [false, true]);
         taken.refused(begun + IDLE_MAX / 2);
         assert!(taken.is_wanted(begun + IDLE_MAX) && !taken.is_new(1));
+        assert!(!taken.is_settled(begun) && taken.is_settled(begun + SETTLED_AFTER));
         assert!(!taken.is_wanted(begun + IDLE_MAX * 2) && taken.is_new(1), "forgotten");
     }
 

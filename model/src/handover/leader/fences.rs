@@ -26,10 +26,11 @@ impl Leader {
         }
     }
 
-    /// A member is gone for good: nobody waits for what it has left.
+    /// A member is gone for good: nobody waits for what it has left. Where it still has the keys, there is nothing to be waited for yet,
+    /// and it may be back before it has given them.
     pub fn left(&mut self, name: &str) {
         self.stamped = false;
-        for m in self.moves.values_mut().filter(|m| *m.old == *name && !m.all_sent) {
+        for m in self.moves.values_mut().filter(|m| *m.old == *name && m.closing && !m.all_sent) {
             m.all_sent = true;
             self.ended.fences_forced += 1;
         }

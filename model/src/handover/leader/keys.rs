@@ -45,7 +45,25 @@ impl Leader {
         if is_back {
             self.dead.remove(&key);
             self.touch_all_of(key);
+            self.free_key(key);
         }
+    }
+
+    /// A key that exists again has nobody where its last owner has ended and sent everything.
+    fn free_key(&mut self, key: TargetKey) {
+        let Some(state) = self.keys.get(&key) else { return };
+        if !self.is_in_move(state) && state.owner.as_ref().is_some_and(|owner| self.is_over(owner)) {
+            if let Some(state) = self.keys.get_mut(&key) {
+                state.owner = None;
+            }
+            self.unsettle(key);
+        }
+    }
+
+    /// Whether it goes from one member to another: where it is, is not settled.
+    fn is_in_move(&self, key: &Key) -> bool {
+        key.outgoing.is_some()
+            || key.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
     }
 
     /// What is behind a key has changed, so that whoever prepares for it has to do so again. Returns the counter
@@ -175,9 +193,7 @@ impl Leader {
         if owner == wanted && !self.is_lost(&owner) {
             return None;
         }
-        let in_move = state.outgoing.is_some()
-            || state.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing));
-        if in_move || !self.is_taker(&wanted) {
+        if self.is_in_move(state) || !self.is_taker(&wanted) {
             return None;
         }
         if self.is_lost(&owner) {
@@ -239,12 +255,9 @@ impl Leader {
     /// its last owner may not know yet that it went, or have something unsent of it.
     pub(super) fn bury(&mut self, now_ms: i64) {
         let kept_ms = self.options.fence_max.as_millis() as i64;
-        let in_move = |key: &Key| {
-            key.outgoing.is_some()
-                || key.incoming.is_some_and(|id| self.moves.get(&id).is_some_and(|m| !m.closing))
-        };
         let over = |key: &Key| key.dead.as_ref().is_some_and(|(_, at_ms)| now_ms - at_ms > kept_ms);
-        let is_buried = |key: &&TargetKey| self.keys.get(key).is_none_or(|key| over(key) && !in_move(key));
+        let is_buried =
+            |key: &&TargetKey| self.keys.get(key).is_none_or(|key| over(key) && !self.is_in_move(key));
         let buried: Vec<TargetKey> = self.dead.iter().filter(is_buried).copied().collect();
         for key in buried {
             self.keys.remove(&key);

@@ -332,6 +332,13 @@ impl Leader {
         answer
     }
 
+    /// A process of this run asks what is its own: whatever an earlier one has said last, somebody is there to whom it is told.
+    pub fn polled(&mut self, name: &str, run: u64) {
+        if let Some(seen) = self.members.get_mut(name).filter(|seen| seen.report.run < run) {
+            (seen.report.run, seen.report.sequence, seen.report.over) = (run, 0, false);
+        }
+    }
+
     /// A sign of life that says nothing: of a member that cannot save what it would say. Nothing changes but that it is not
     /// silent.
     pub fn alive(&mut self, name: &str, now_ms: i64) {
@@ -472,6 +479,12 @@ impl Leader {
     /// Whether it is lost, or has never reported to this leader.
     fn is_lost(&self, name: &str) -> bool {
         self.membership.get(name).is_none_or(|member| member.lost)
+    }
+
+    /// Whether it has said that it scrapes nothing any more and that all it had is sent: nobody has to wait for it.
+    fn is_over(&self, name: &str) -> bool {
+        let is_sent = |seen: &Seen| seen.report.progress.values().all(|progress| progress.oldest_ms == 0);
+        self.members.get(name).is_some_and(|seen| seen.report.over && is_sent(seen))
     }
 
     fn is_taker(&self, name: &str) -> bool {

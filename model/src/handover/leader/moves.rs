@@ -42,7 +42,9 @@ impl Leader {
         let (old, new) = (m.old.clone(), m.new.clone());
         let is_final = matches!(m.until, Until::Final(_));
         let overdue = now_ms - m.since_ms > self.options.prepare_max.as_millis() as i64;
-        if self.is_lost(&old) && !is_final {
+        // What the taker of one that has ended lacks, that one's next run may have sooner.
+        let is_left = self.is_lost(&old) || m.prepared && self.is_over(&old);
+        if is_left && !is_final {
             return self.end_unplanned(id);
         }
         if m.until == Until::Open && !m.prepared && overdue {
@@ -141,13 +143,14 @@ impl Leader {
     fn end_unplanned(&mut self, id: MoveId) {
         let Some(m) = self.remove_move(id) else { return };
         let new = (!self.is_lost(&m.new)).then(|| m.new.clone());
+        let is_lost = self.is_lost(&m.old);
         for key in &m.keys {
             if let Some(key) = self.keys.get_mut(key) {
                 key.outgoing = None;
                 // Otherwise the key stays with the lost one until somebody takes it over.
                 if let Some(new) = &new {
                     (key.owner, key.incoming) = (Some(new.clone()), None);
-                    self.ended.keys_lost += 1;
+                    self.ended.keys_lost += u64::from(is_lost);
                 }
             }
         }

@@ -200,17 +200,33 @@ impl Member {
         self.draining_ms.get_or_insert(now_ms);
     }
 
-    /// How far that is. `alone`: a leader says that nobody else takes targets. `staying`: it says so of what is left.
+    /// From now on it takes nothing, if all that it had is given. False: it is not, or no more.
+    pub fn close(&mut self, now_ms: i64) -> bool {
+        self.closed |= self.has_given_all(now_ms);
+        self.closed
+    }
+
+    /// Its last scrape is over. Where it is closed, nobody has to wait for it then once it has sent everything.
+    pub fn end(&mut self) {
+        self.over = self.closed;
+    }
+
+    fn has_given_all(&self, now_ms: i64) -> bool {
+        self.keys.values().all(|held| self.has_given(held, now_ms))
+    }
+
+    fn has_given(&self, held: &Held, now_ms: i64) -> bool {
+        // What is only being prepared may begin at any time, unless the leader takes it back.
+        let id = held.grant.outgoing;
+        let known = id.and_then(|id| self.moves.get(&id)).filter(|known| known.terms.begin);
+        known.and_then(|known| known.settled).is_some_and(|at| at <= now_ms)
+    }
+
+    /// How far the drain is. `alone`: a leader says that nobody else takes targets. `staying`: it says so of what is left.
     #[must_use]
     pub fn drained(&self, alone: bool, staying: Option<Staying>, now_ms: i64) -> Drain {
         let Some(since_ms) = self.draining_ms else { return Drain::No };
-        let settled = |held: &Held| held.grant.outgoing.and_then(|id| self.moves.get(&id)?.settled);
-        let given = |held: &Held| {
-            // What is only being prepared may begin at any time, unless the leader takes it back.
-            let begins = |id| self.moves.get(&id).is_some_and(|known| known.terms.begin);
-            held.grant.outgoing.is_some_and(begins) && settled(held).is_some_and(|at| at <= now_ms)
-        };
-        if self.keys.values().all(given) {
+        if self.has_given_all(now_ms) {
             return Drain::Given;
         }
         let lapse_ms = self.options.lapse.as_millis() as i64;
@@ -221,7 +237,8 @@ impl Member {
             return Drain::InVain;
         }
         // What it has accepted is to move, whatever else stays.
-        let is_over = |held: &Held| given(held) || settled(held).is_none();
+        let settled = |held: &Held| held.grant.outgoing.and_then(|id| self.moves.get(&id)?.settled);
+        let is_over = |held: &Held| self.has_given(held, now_ms) || settled(held).is_none();
         let holds = |staying: &Staying| self.version == Some(staying.version);
         let staying = staying.filter(holds).filter(|_| self.keys.values().all(is_over));
         staying.map_or(Drain::Waiting, Drain::Left)

@@ -72,6 +72,8 @@ pub struct Member {
     options: MemberOptions,
     run: u64,
     sequence: u64,
+    /// When the report of that number was made.
+    reported_ms: i64,
     promised: u64,
     /// The term whose leader has had a full report, and the number of the first full report that is under way.
     reported_full: Option<u64>,
@@ -99,6 +101,10 @@ pub struct Member {
     noticed_ms: i64,
     asked_ms: i64,
     draining_ms: Option<i64>,
+    /// All that it had is given, and it takes nothing more.
+    closed: bool,
+    /// It scrapes nothing any more either.
+    over: bool,
     /// When it last learnt that it had been replaced.
     overtaken_ms: Option<i64>,
     address: String,
@@ -142,6 +148,7 @@ impl Member {
             options,
             run,
             sequence: 0,
+            reported_ms: i64::MIN,
             promised: 0,
             reported_full: None,
             full_sent: None,
@@ -161,6 +168,8 @@ impl Member {
             noticed_ms: now_ms,
             asked_ms: now_ms,
             draining_ms: None,
+            closed: false,
+            over: false,
             overtaken_ms: None,
             address: String::new(),
             progress: BTreeMap::new(),
@@ -193,8 +202,13 @@ impl Member {
         let mut effects = Vec::new();
         self.learn_moves(&told, now_ms, &mut effects);
         self.drop_keys(&told, now_ms, &mut effects);
-        for (key, grant) in told.grants {
-            self.grant(key, grant, now_ms, &mut effects);
+        if self.closed {
+            // What was given is told for as long as its move takes; what is granted anew is not taken.
+            self.keys.retain(|key, held| told.grants.get(key) == Some(&held.grant));
+        } else {
+            for (key, grant) in told.grants {
+                self.grant(key, grant, now_ms, &mut effects);
+            }
         }
         self.moves.retain(|id, _| told.moves.contains_key(id));
         self.version = Some(version);
@@ -248,6 +262,12 @@ impl Member {
     /// The keys that are held, prepared ones included.
     pub fn keys(&self) -> impl Iterator<Item = (TargetKey, Grant)> {
         self.keys.iter().map(|(key, held)| (*key, held.grant))
+    }
+
+    /// The run of the process, which grows with every start.
+    #[must_use]
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// How a key is granted; None where it is not.
@@ -314,6 +334,17 @@ impl Member {
     pub fn fences(&self) -> impl Iterator<Item = (MoveId, &MoveTerms, &BTreeSet<TargetKey>)> {
         let taken = self.moves.iter().filter(|(_, known)| known.terms.old != self.name);
         taken.map(|(id, known)| (*id, &known.terms, &known.keys))
+    }
+
+    /// Whether all that others have of what goes by this move is sent to a destination, as far as the moves tell by which it came here.
+    /// Before that nothing of it may be called sent, also where this member itself has nothing of it: it may go back to one of those.
+    #[must_use]
+    pub fn is_clear(&self, id: MoveId, destination: &str) -> bool {
+        let Some(given) = self.moves.get(&id) else { return true };
+        let is_behind = |(earlier, terms, keys): (MoveId, &MoveTerms, &BTreeSet<TargetKey>)| {
+            earlier < id && !terms.sent.contains(destination) && !keys.is_disjoint(&given.keys)
+        };
+        !self.fences().any(is_behind)
     }
 
     /// Keys that were ended here while they came by a move that is not done, with that move: their markers are of series that the giver

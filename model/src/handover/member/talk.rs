@@ -18,6 +18,7 @@ impl Member {
             return None;
         }
         self.sequence += 1;
+        self.reported_ms = now_ms;
         let full = self.reported_full != Some(self.promised);
         if full {
             self.full_sent = Some((self.sequence, self.promised));
@@ -34,6 +35,7 @@ impl Member {
             version: self.version,
             address: self.address.clone(),
             draining: self.draining_ms.is_some(),
+            over: self.over,
             full,
             claims,
             ended: if full { self.ended_lately(now_ms).collect() } else { Vec::new() },
@@ -81,6 +83,10 @@ impl Member {
         if reply.term > self.promised {
             self.promise(reply.term);
             return true;
+        }
+        if reply.version.is_some() && reply.version == self.version && reply.sequence == self.sequence {
+            // As good as the answer to a poll that nothing is newer.
+            self.trust(self.reported_ms, now_ms);
         }
         if self.full_sent == Some((reply.sequence, reply.term)) {
             self.reported_full = Some(reply.term);

@@ -33,6 +33,9 @@ const POLL_WAIT_SECONDS: u64 = 30;
 /// How much longer than that an answer may take.
 const POLL_GRACE: Duration = Duration::from_secs(10);
 
+/// How long an answer may take that nothing holds back: who asks for it is in doubt, and scrapes nothing meanwhile.
+const DOUBT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long the scraper that gives a key may take to answer.
 const GIVER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -109,14 +112,16 @@ impl AllocatorClient {
         self.heard_ms.load(Ordering::Relaxed)
     }
 
-    /// Asks for what is newer than `held`, and with `wait` waits for it.
+    /// Asks for what is newer than `held`, and with `wait` waits for it. `run` is that of this process.
     ///
     /// # Errors
     /// What went wrong, in words.
-    pub async fn poll(&self, held: Option<Version>, wait: bool) -> Result<Poll, String> {
-        let wait = if wait { POLL_WAIT_SECONDS } else { 0 };
-        let path = format!("api/v1/assignments/{}?wait={wait}s", self.scraper);
-        let timeout = Duration::from_secs(wait) + POLL_GRACE;
+    pub async fn poll(&self, run: u64, held: Option<Version>, wait: bool) -> Result<Poll, String> {
+        let (wait, timeout) = match wait {
+            true => (POLL_WAIT_SECONDS, Duration::from_secs(POLL_WAIT_SECONDS) + POLL_GRACE),
+            false => (0, DOUBT_TIMEOUT),
+        };
+        let path = format!("api/v1/assignments/{}?wait={wait}s&run={run}", self.scraper);
         let make = |url: Url| {
             let mut request = Request::new(Method::GET, url);
             *request.timeout_mut() = Some(timeout);

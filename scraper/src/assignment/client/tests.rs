@@ -94,7 +94,7 @@ async fn a_redirect_to_a_peer_is_followed_with_the_token_and_remembered_until_th
     follower.plays(Role::Leads);
     leader.plays(Role::Waits);
     assert!(
-        matches!(client.poll(None, true).await.unwrap(), Poll::NotReady(reason) if reason == "no leader")
+        matches!(client.poll(1, None, true).await.unwrap(), Poll::NotReady(reason) if reason == "no leader")
     );
     assert_eq!(leader.seen(), ["/api/v1/assignments/scraper-0 Bearer secret"]);
     assert_eq!(client.report(&Report::default()).await.unwrap().term, 7);

@@ -98,6 +98,38 @@ async fn refused_series_that_are_new_in_each_scrape_do_not_hold_a_lane_up_that_i
 }
 
 #[tokio::test]
+async fn many_refused_series_that_are_new_in_each_scrape_go_aside_as_they_are_once_it_is_known_what_is_taken()
+{
+    for encoding in [Encoding::V1, Encoding::V2] {
+        let is_silent: Arc<AtomicBool> = Arc::default();
+        let receiver = refusing(&is_silent).await;
+        let (sending, _dir) = sending_to(&receiver, "").await;
+        let good = || (0..20).map(|at| format!("good{at}"));
+        round(&sending, encoding, &mixed(good(), ["bad".to_owned()]), 1).await;
+        let refused = &sending.senders[0].link.refused_series;
+        refused.behind_after(0);
+        refused.settled_after(Duration::ZERO);
+        is_silent.store(true, Ordering::Relaxed);
+        let before = receiver.received().len();
+        for time in 2..=4 {
+            let bad = (0..400).map(|at| format!("bad{at}of{time}"));
+            round(&sending, encoding, &mixed(good(), bad), time).await;
+        }
+        let of_lane = receiver.received().split_off(before);
+        let of_lane =
+            of_lane.iter().filter(|request| request.samples().iter().any(|(name, _)| name == "good0"));
+        assert_eq!(of_lane.count(), 6, "as a whole, then what is known to be taken");
+        for name in good() {
+            assert_eq!(receiver.stored()[&name], [1, 2, 3, 4]);
+        }
+        assert_eq!(sending.queues[0].stats().aside.samples, 3 * 400);
+        is_silent.store(false, Ordering::Relaxed);
+        sending.settled().await;
+        assert_eq!(sending.refused("rejected"), 1 + 3 * 400);
+    }
+}
+
+#[tokio::test]
 async fn many_series_that_are_refused_for_the_first_time_do_not_hold_a_lane_up_that_is_behind() {
     for encoding in [Encoding::V1, Encoding::V2] {
         let is_silent = Arc::new(AtomicBool::new(true));
