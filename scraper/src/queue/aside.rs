@@ -1,6 +1,7 @@
 //! Lanes aside: what a receiver has refused before goes there, so that nothing waits while each sample of it is asked for alone
 //! (docs/adr/0019). They are made when they are first needed, have a bound of their own, and give way before anything else does.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::directory::{Directory, Set, gcd};
@@ -12,14 +13,20 @@ use super::shared::DropReason;
 use super::{Queue, QueueError};
 
 impl Queue {
-    /// Puts a request body aside that was found in this lane. Gives the lane where it is now and its number there; None: it is
-    /// nowhere, as there are no lanes aside and the disk takes none, or the queue is closed.
-    pub fn append_aside(&self, from: LaneId, meta: RecordMeta, body: &[u8]) -> Option<(LaneId, u64)> {
+    /// Puts a request body aside that was found in this lane, behind what lies in the lane `behind` of its series. Gives the lane where it is
+    /// now and its number there; None: it is nowhere, as there are no lanes aside and the disk takes none, or the queue is closed.
+    pub fn append_aside(
+        &self,
+        from: LaneId,
+        behind: Option<LaneId>,
+        meta: RecordMeta,
+        body: &[u8],
+    ) -> Option<(LaneId, u64)> {
         if body.len() > RECORD_BODY_BYTES_MAX {
             return None;
         }
         let directory = &self.directory;
-        let lane = match directory.aside_lane(from.index) {
+        let lane = match directory.aside_lane(from, behind) {
             Ok(lane) => lane,
             Err(error) => {
                 let error = std::io::Error::other(error.to_string());
@@ -50,21 +57,28 @@ impl Queue {
     #[must_use]
     pub fn holds_aside(&self, from: LaneId) -> bool {
         let sets = self.directory.sets.read().unwrap_or_else(PoisonError::into_inner);
-        let lanes = sets.get(&from.set).map(|set| set.lanes.len());
+        let lanes = sets.get(&from.set).map_or(1, |set| set.lanes.len());
         sets.values().filter(|set| set.is_aside()).any(|set| {
-            let common = gcd(set.lanes.len(), lanes.unwrap_or(1));
+            let common = if set.is_mixed.load(Ordering::Relaxed) { 1 } else { gcd(set.lanes.len(), lanes) };
             set.lanes.iter().skip(from.index % common).step_by(common).any(|lane| !lane.is_empty())
         })
     }
 }
 
 impl Directory {
-    /// The lane aside for what is in the lanes of this number.
-    fn aside_lane(&self, index: usize) -> Result<Arc<Lane>, QueueError> {
+    /// The lane aside for what is in this lane: that one, where some of its series lies in one.
+    fn aside_lane(&self, from: LaneId, behind: Option<LaneId>) -> Result<Arc<Lane>, QueueError> {
         let find = || {
             let sets = self.sets.read().unwrap_or_else(PoisonError::into_inner);
-            let set = sets.values().rev().find(|set| set.is_aside() && !set.closed)?;
-            set.lanes.get(index % set.lanes.len().max(1)).cloned()
+            let open = |set: &&Set| set.is_aside() && !set.closed;
+            let behind = behind.and_then(|id| Some((sets.get(&id.set).filter(open)?, id.index)));
+            let (set, index) = behind.or_else(|| Some((sets.values().rev().find(open)?, from.index)))?;
+            let lanes = set.lanes.len().max(1);
+            // Whose lane is told by another number, or by a remainder of one, may lie in any of them from now on.
+            let is_told = sets.get(&from.set).is_some_and(|set| set.lanes.len() % lanes == 0);
+            let is_mixed = !is_told || index % lanes != from.index % lanes;
+            set.is_mixed.fetch_or(is_mixed, Ordering::Relaxed);
+            set.lanes.get(index % lanes).cloned()
         };
         if let Some(lane) = find() {
             return Ok(lane);

@@ -51,6 +51,8 @@ pub(crate) struct Set {
     pub(crate) closed: bool,
     /// Whether it has a directory. One that has none lives in memory.
     pub(super) made: bool,
+    /// Of lanes aside: not all that is in one of them was in the lane of the same number.
+    pub(super) is_mixed: AtomicBool,
 }
 
 impl Directory {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::QueueError;
@@ -39,7 +39,8 @@ impl Directory {
         let dir = self.dir.join(set_name(id));
         let lane = |index| Lane::unmade(&self.shared, LaneId { set: id, index }, dir.join(lane_name(index)));
         let meta = SetMeta { kind: SetKind::Normal, lanes, hold: Hold::None };
-        Set { meta, lanes: (0..lanes).map(lane).collect(), closed: false, made: false }
+        let lanes = (0..lanes).map(lane).collect();
+        Set { meta, lanes, closed: false, made: false, is_mixed: AtomicBool::new(false) }
     }
 
     /// Makes what could not be made when the queue was opened.
@@ -185,5 +186,5 @@ fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError
         lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
         lanes.push(lane);
     }
-    Ok(Set { meta, lanes, closed: false, made: true })
+    Ok(Set { meta, lanes, closed: false, made: true, is_mixed: AtomicBool::new(false) })
 }

@@ -3,7 +3,7 @@
 //! for alone and nothing waits for it. Within a series, everything goes in its order.
 
 use std::any::Any;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use super::answer::{Reason, Refusal};
@@ -13,7 +13,7 @@ use super::piece::Piece;
 use super::refused_series::Sorted;
 use super::stored_in_part::StoredInPart;
 use super::units::{self, Counts, Unit};
-use crate::queue::{Encoding, RecordMeta};
+use crate::queue::{Encoding, LaneId, RecordMeta};
 
 /// A record aside has so many samples at most: what a stop in the midst of one leaves is asked for again as a whole.
 const ASIDE_SAMPLES_MAX: usize = 50;
@@ -398,19 +398,28 @@ impl LaneSender {
 
     /// Puts samples aside, so that the lane goes on at once. Gives back what the queue does not take.
     fn put_aside(&self, units: Vec<Unit>, maybe_stored: bool) -> Vec<Unit> {
-        let mut units: Vec<Unit> = singles(units).flatten().collect();
-        while !units.is_empty() {
-            let left = units.split_off(units.len().min(ASIDE_SAMPLES_MAX));
-            let piece = Piece::new(std::mem::replace(&mut units, left), maybe_stored);
-            if !self.put_piece_aside(&piece) {
-                return [piece.units, units].concat();
+        // A series stays in the lane in which it lies, however many lanes there are by now.
+        let mut by_lane: BTreeMap<Option<LaneId>, Vec<Unit>> = BTreeMap::new();
+        for unit in singles(units).flatten() {
+            let behind = self.link.refused_series.lies_in(&unit);
+            let behind = behind.filter(|(lane, upto)| !self.queue.is_past(*lane, *upto));
+            by_lane.entry(behind.map(|(lane, _)| lane)).or_default().push(unit);
+        }
+        let mut refused = Vec::new();
+        for (behind, mut units) in by_lane {
+            while !units.is_empty() {
+                let left = units.split_off(units.len().min(ASIDE_SAMPLES_MAX));
+                let piece = Piece::new(std::mem::replace(&mut units, left), maybe_stored);
+                if !refused.is_empty() || !self.put_piece_aside(behind, &piece) {
+                    refused.extend(piece.units);
+                }
             }
         }
-        units
+        refused
     }
 
     /// Puts a record aside. False: the queue does not take it.
-    fn put_piece_aside(&self, piece: &Piece) -> bool {
+    fn put_piece_aside(&self, behind: Option<LaneId>, piece: &Piece) -> bool {
         let (counts, last_ms) = (piece.counts(), piece.newest_ms());
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let meta = RecordMeta {
@@ -424,7 +433,9 @@ impl LaneSender {
             maybe_stored: piece.maybe_stored,
         };
         let body = units::put_together(&piece.units);
-        let Some(place) = self.queue.append_aside(self.reader.lane(), meta, &body) else { return false };
+        let Some(place) = self.queue.append_aside(self.reader.lane(), behind, meta, &body) else {
+            return false;
+        };
         self.link.refused_series.put_aside(&piece.units, place, Instant::now());
         self.answered(last_ms);
         true

@@ -202,6 +202,11 @@ impl RefusedSeries {
         }
     }
 
+    /// The newest record aside with samples of a unit's series, as far as is known.
+    pub(super) fn lies_in(&self, unit: &Unit) -> Option<Aside> {
+        self.lock().series.get(&unit.series_hash()?)?.aside
+    }
+
     /// Samples of these lie aside now, in this record.
     pub(super) fn put_aside(&self, units: &[Unit], place: Aside, now: Instant) {
         let mut all = self.lock();

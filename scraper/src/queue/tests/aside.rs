@@ -13,7 +13,7 @@ fn lane(index: usize) -> LaneId {
 /// Puts records of these samples aside.
 fn put_aside(queue: &Queue, from: usize, records: u32, body: &[u8]) {
     for _ in 0..records {
-        queue.append_aside(lane(from), samples(10), body).unwrap();
+        queue.append_aside(lane(from), None, samples(10), body).unwrap();
     }
 }
 
@@ -29,7 +29,7 @@ fn what_lies_aside_is_read_and_is_no_backlog() {
     assert!(!queue.holds_aside(lane(1)));
     let lanes = queue.lanes();
     let meta = RecordMeta { samples: 10, maybe_stored: true, ..RecordMeta::default() };
-    let place = queue.append_aside(lane(1), meta, b"refused").unwrap();
+    let place = queue.append_aside(lane(1), None, meta, b"refused").unwrap();
     assert_eq!(place, (LaneId { set: 2, index: 1 }, 1));
     assert_eq!(kinds(&queue), [(1, SetKind::Normal, 3), (2, SetKind::Aside, 3)]);
     assert!(lanes.borrow().contains(&place.0) && queue.is_aside(place.0) && !queue.is_aside(lane(1)));
@@ -59,13 +59,39 @@ fn a_restart_goes_on_with_what_lies_aside_and_an_empty_set_of_it_goes() {
     assert_eq!(kinds(&queue), [(2, SetKind::Aside, 2), (3, SetKind::Normal, 4)]);
     let of_newest = |index| LaneId { set: 3, index };
     assert_eq!([0, 1, 2, 3].map(|index| queue.holds_aside(of_newest(index))), [false, true, false, true]);
-    let (place, sequence) = queue.append_aside(of_newest(3), samples(10), b"more").unwrap();
+    let (place, sequence) = queue.append_aside(of_newest(3), None, samples(10), b"more").unwrap();
     assert_eq!((place, sequence), (LaneId { set: 2, index: 1 }, 3));
     assert_eq!(drain(&mut queue.reader(place).unwrap()), [&b"refused"[..], b"refused", b"more"]);
     drop(queue);
     let queue = world.open(4);
     assert_eq!(kinds(&queue), [(3, SetKind::Normal, 4)]);
-    assert_eq!(queue.append_aside(of_newest(3), samples(1), b"new").unwrap().0, LaneId { set: 4, index: 3 });
+    assert_eq!(
+        queue.append_aside(of_newest(3), None, samples(1), b"new").unwrap().0,
+        LaneId { set: 4, index: 3 }
+    );
+}
+
+#[test]
+fn a_series_stays_in_the_lane_aside_in_which_it_lies_and_is_found_there_from_lanes_of_any_number() {
+    let world = World::new();
+    drop(world.open(3));
+    let queue = world.open(2);
+    let of = |set, index| LaneId { set, index };
+    let newest = queue.stats().sets.iter().map(|set| set.set).max().unwrap();
+    let (first, _) = queue.append_aside(of(newest, 1), None, samples(10), b"one").unwrap();
+    assert_eq!([0, 1].map(|index| queue.holds_aside(of(newest, index))), [false, true]);
+    queue.set_lanes(3).unwrap();
+    let three = queue.stats().sets.iter().filter(|set| set.kind == SetKind::Normal).map(|set| set.set).max();
+    let three = three.unwrap();
+    let (behind, _) = queue.append_aside(of(three, 2), Some(first), samples(10), b"two").unwrap();
+    assert_eq!(behind, first, "behind what lies there");
+    assert!([0, 1, 2].iter().all(|index| queue.holds_aside(of(three, *index))));
+    queue.set_lanes(2).unwrap();
+    let two = queue.stats().sets.iter().filter(|set| set.kind == SetKind::Normal).map(|set| set.set).max();
+    assert!(
+        [0, 1].iter().all(|index| queue.holds_aside(of(two.unwrap(), *index))),
+        "also with as many as before"
+    );
 }
 
 #[test]
@@ -92,7 +118,7 @@ fn acknowledged_segments_go_before_anything_else_does() {
     let mut world = World::new();
     world.settings.max_bytes = 1_000_000;
     let queue = world.open(2);
-    let (first, _) = queue.append_aside(lane(0), samples(10), &[7; 40_000]).unwrap();
+    let (first, _) = queue.append_aside(lane(0), None, samples(10), &[7; 40_000]).unwrap();
     drain(&mut queue.reader(first).unwrap());
     put_aside(&queue, 1, 1, &[7; 40_000]);
     let stats = queue.stats();
@@ -149,7 +175,7 @@ fn a_disk_that_takes_no_lanes_puts_nothing_aside_and_later_memory_does() {
     let queue = world.open(1);
     queue.append(0, samples(1), b"normal").unwrap();
     world.disk.set_faults(|faults| faults.writes = Some(std::io::ErrorKind::ReadOnlyFilesystem));
-    assert_eq!(queue.append_aside(lane(0), samples(10), b"refused"), None);
+    assert_eq!(queue.append_aside(lane(0), None, samples(10), b"refused"), None);
     assert_eq!(kinds(&queue), [(1, SetKind::Normal, 1)]);
     world.disk.set_faults(|faults| faults.writes = None);
     put_aside(&queue, 0, 1, b"refused");

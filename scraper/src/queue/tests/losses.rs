@@ -142,7 +142,7 @@ fn every_reason_to_drop_samples_stands_in_the_log_with_how_many() {
             let queue = world.open(1);
             let from = LaneId { set: 1, index: 0 };
             for _ in 0..20 {
-                queue.append_aside(from, samples(7), &[7; 10_000]).unwrap();
+                queue.append_aside(from, None, samples(7), &[7; 10_000]).unwrap();
             }
         }),
     ];
