@@ -354,6 +354,18 @@ fn an_empty_value_takes_a_label_away_that_was_given_before_or_after() {
 }
 
 #[test]
+fn a_targets_label_that_is_exposed_with_a_value_and_then_without_is_renamed() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("g{job=\"z\",job=\"\"} 1\n"), ["g{exported_job=z} 1"]);
+    assert_eq!(
+        target.scrape("h{job=\"\",job=\"z\"} 1\ni{x=\"1\",x=\"\"} 2\n"),
+        ["h{} 1", "i{} 2", "g{exported_job=z} stale"]
+    );
+    let mut target = Target::new("honor_labels: true\n");
+    assert_eq!(target.scrape("g{job=\"z\",job=\"\"} 1\n"), ["g{} 1"]);
+}
+
+#[test]
 fn with_honor_labels_an_exposed_empty_label_takes_the_targets_away() {
     let config = "honor_labels: true\nstatic_configs: [{targets: ['host:1'], labels: {env: prod, zone: a}}]";
     assert_eq!(Target::new(config).scrape("a{env=\"\"} 1\n"), ["a{zone=a} 1"]);

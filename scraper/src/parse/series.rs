@@ -263,11 +263,11 @@ impl<'b> SeriesText<'b> {
         Ok(pairs)
     }
 
-    /// The same as labels, and beside them the names of those with an empty value.
+    /// The same as labels, and beside them each name that came with an empty value, with the value that it came with first.
     ///
     /// # Errors
     /// What is malformed.
-    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Vec<Cow<'b, str>>), &'static str> {
+    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Pairs<'b>), &'static str> {
         let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
         self.expose(&mut pairs, &mut emptied)?;
         let labels = LabelsBuilder::from_pairs(pairs).ok_or(LABEL_TWICE)?;
@@ -275,17 +275,19 @@ impl<'b> SeriesText<'b> {
         Ok((labels, emptied))
     }
 
-    /// Lists the labels, and apart from them the names of those with an empty value.
-    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Vec<Cow<'b, str>>) -> Result<(), &'static str> {
+    /// Lists the labels, and apart from them the names of those with an empty value, each with its first value.
+    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Pairs<'b>) -> Result<(), &'static str> {
         match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs)?,
             Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs)?,
             Form::Message(series) => series.pairs(pairs)?,
         }
         if pairs.iter().any(|(_, value)| value.is_empty()) {
-            emptied.extend(pairs.extract_if(.., |(_, value)| value.is_empty()).map(|(name, _)| name));
+            let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
+            let empty = pairs.iter().filter(|(_, value)| value.is_empty());
+            emptied.extend(empty.filter_map(|(name, _)| named(name).cloned()));
             // An empty value takes the label away, whatever else was said of it.
-            pairs.retain(|(name, _)| !emptied.contains(name));
+            pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
         }
         Ok(())
     }
