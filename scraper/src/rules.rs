@@ -195,12 +195,12 @@ impl SeriesRules {
     fn merge_target<'a>(
         &'a self,
         labels: &mut LabelsBuilder<'a>,
-        emptied: &[Cow<'a, str>],
+        emptied: &[(Cow<'a, str>, Cow<'a, str>)],
         set: &mut NamesSet<'a>,
     ) {
         if self.honor_labels {
             for (name, value) in self.target.iter() {
-                if !emptied.iter().any(|emptied| emptied == name) && labels.add(name, value) {
+                if !emptied.iter().any(|(emptied, _)| emptied == name) && labels.add(name, value) {
                     set.note(|| name.into());
                 }
             }
@@ -208,7 +208,10 @@ impl SeriesRules {
         }
         let mut conflicts: Vec<(&str, Cow<'a, str>)> = Vec::new();
         for (name, value) in self.target.iter() {
-            if let Some(exposed) = labels.replace(name, value) {
+            // Of a label that was given with a value before it was given with none, Prometheus finds that one.
+            let emptied = || emptied.iter().find(|(emptied, value)| emptied == name && !value.is_empty());
+            let exposed = labels.replace(name, value).or_else(|| emptied().map(|(_, value)| value.clone()));
+            if let Some(exposed) = exposed {
                 conflicts.push((name, exposed));
             }
             set.note(|| name.into());

@@ -415,11 +415,11 @@ impl SeriesCache {
                     scratch.new_bytes.len()
                 )));
             }
-            // As in Prometheus, which knows a text whatever its TYPE.
+            // As in Prometheus, which knows a text whatever its TYPE and its format.
             let is_known = |hash: u64| {
                 scratch.by_text.find(hash, |&at| self.entries[at as usize].text_hash == hash).is_some()
             };
-            self.tally.added += u64::from(!series.under_other_types().any(is_known));
+            self.tally.added += u64::from(!series.under_other_meanings().any(is_known));
             flags = 0;
         }
         self.arena.extend_from_slice(&scratch.new_bytes);

@@ -7,8 +7,9 @@ use promring_proto::remote_write::v1::{self, WriteRequest};
 use prost::Message;
 
 use super::*;
+use crate::parse::protobuf::HistogramOptions;
 use crate::parse::text::TextParser;
-use crate::parse::{Found, Item};
+use crate::parse::{Format, Found, Item, Parser};
 use crate::rules::{Classes, SeriesRules};
 use crate::testing::{config_in, job, rules_for, target_of};
 
@@ -20,6 +21,7 @@ struct Target {
     rules: SeriesRules,
     scratch: Scratch,
     now_ms: i64,
+    format: Format,
 }
 
 impl Target {
@@ -30,7 +32,8 @@ impl Target {
     /// With the strings of other targets.
     fn sharing(config: &str, shared: &Arc<Shared>) -> Self {
         let rules = rules_for(&job(config));
-        Self { cache: SeriesCache::new(&rules, shared), rules, scratch: Scratch::default(), now_ms: 0 }
+        let cache = SeriesCache::new(&rules, shared);
+        Self { cache, rules, scratch: Scratch::default(), now_ms: 0, format: Format::Text }
     }
 
     /// Scrapes `body`; what is written comes as `name{…} value`, staleness markers as `stale`.
@@ -45,9 +48,9 @@ impl Target {
 
     fn stage(&mut self, body: &str) -> Result<(), Refusal> {
         self.cache.begin(&mut self.scratch);
-        let mut parser = TextParser::new(body.as_bytes());
+        let mut parser = Parser::of(self.format, HistogramOptions::default(), body.as_bytes());
         while let Some(found) = parser.next_expecting(self.cache.expected(&self.scratch)).unwrap() {
-            let Self { cache, scratch, rules, now_ms } = self;
+            let Self { cache, scratch, rules, now_ms, .. } = self;
             match found {
                 Found::Expected { value, timestamp_ms } => {
                     cache.stage_expected(value, timestamp_ms, *now_ms, rules, scratch);
@@ -114,6 +117,35 @@ fn a_steady_scrape_adds_no_series() {
     assert_eq!(target.cache.tally().added, 2);
     assert_eq!(target.scrape("a 3\nb{x=\"1\"} 4\n"), ["a{} 3", "b{x=1} 4"]);
     assert_eq!(target.cache.tally(), Tally { scraped: 2, kept: 2, ..Tally::default() });
+}
+
+#[test]
+fn a_text_that_is_known_is_checked_anew_in_another_format() {
+    let mut target = Target::new("");
+    let (text, openmetrics) = ("a{x=\"1\", y=\"2\"} 1\nz 1\n", "a{x=\"1\", y=\"2\"} 1\nz 1\n# EOF\n");
+    let written = ["a{x=1,y=2} 1", "z{} 1"];
+    assert_eq!(target.scrape(text), written);
+    for _ in 0..2 {
+        target.format = Format::OpenMetrics;
+        // A blank stands between labels in the Prometheus text format only.
+        assert!(matches!(target.stage(openmetrics), Err(Refusal::Malformed { .. })));
+        target.fail(openmetrics);
+        target.format = Format::Text;
+        assert_eq!(target.scrape(text), written);
+    }
+}
+
+#[test]
+fn a_series_goes_on_where_its_target_answers_in_the_other_text_format() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("a{x=\"1\"} 1\nz 1\n"), ["a{x=1} 1", "z{} 1"]);
+    for format in [Format::OpenMetrics, Format::Text, Format::OpenMetrics] {
+        target.format = format;
+        assert_eq!(target.scrape("a{x=\"1\"} 2\nz 3\n# EOF\n"), ["a{x=1} 2", "z{} 3"]);
+        assert_eq!(target.cache.tally(), Tally { scraped: 2, kept: 2, ..Tally::default() });
+        assert_eq!(target.scrape("a{x=\"1\"} 4\nz 5\n# EOF\n"), ["a{x=1} 4", "z{} 5"]);
+    }
+    assert_eq!(target.scrape("z 6\n# EOF\n"), ["z{} 6", "a{x=1} stale"]);
 }
 
 #[test]
@@ -319,6 +351,18 @@ fn many_series_that_come_and_go_leave_nothing_behind() {
 fn an_empty_value_takes_a_label_away_that_was_given_before_or_after() {
     let mut target = Target::new("");
     assert_eq!(target.scrape("a{x=\"1\",x=\"\",y=\"2\"} 1\nb{x=\"\",x=\"1\"} 1\n"), ["a{y=2} 1", "b{} 1"]);
+}
+
+#[test]
+fn a_targets_label_that_is_exposed_with_a_value_and_then_without_is_renamed() {
+    let mut target = Target::new("");
+    assert_eq!(target.scrape("g{job=\"z\",job=\"\"} 1\n"), ["g{exported_job=z} 1"]);
+    assert_eq!(
+        target.scrape("h{job=\"\",job=\"z\"} 1\ni{x=\"1\",x=\"\"} 2\n"),
+        ["h{} 1", "i{} 2", "g{exported_job=z} stale"]
+    );
+    let mut target = Target::new("honor_labels: true\n");
+    assert_eq!(target.scrape("g{job=\"z\",job=\"\"} 1\n"), ["g{} 1"]);
 }
 
 #[test]

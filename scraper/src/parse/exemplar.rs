@@ -23,14 +23,19 @@ pub struct Exemplar<'b> {
 }
 
 impl Exemplar<'_> {
-    /// Whether Prometheus would store it: its labels are short enough and no name stands twice.
+    /// Whether Prometheus would store it: its labels are short enough, each has a name, and none stands twice. A label with an
+    /// empty value is none.
     #[must_use]
     pub fn is_storable(&self) -> bool {
         let mut runes = 0;
-        for (at, (name, value)) in self.labels.iter().enumerate() {
+        for (at, (name, value)) in self.labels.iter().enumerate().filter(|(_, (_, value))| !value.is_empty())
+        {
             runes += name.chars().count() + value.chars().count();
             // At most as many labels as runes are ever compared.
-            if runes > EXEMPLAR_LABEL_RUNES_MAX || self.labels[..at].iter().any(|(other, _)| other == name) {
+            if runes > EXEMPLAR_LABEL_RUNES_MAX
+                || name.is_empty()
+                || self.labels[..at].iter().any(|(other, value)| other == name && !value.is_empty())
+            {
                 return false;
             }
         }
@@ -80,7 +85,7 @@ impl<'b> Exemplars<'b> {
 
     /// One message of `Exemplar`.
     pub(super) fn message(message: &'b [u8]) -> Result<Self, &'static str> {
-        read_exemplar(message, |_, _| {})?;
+        read_exemplar(message, |_| {})?;
         Ok(Self(Source::Message(message)))
     }
 
@@ -116,7 +121,7 @@ impl<'b> Iterator for ExemplarIter<'b> {
                 let (value, timestamp_ms) = read.ok()?;
                 Some(Exemplar { labels, value, timestamp_ms })
             }
-            Source::Message(message) => exemplar_of(message).ok(),
+            Source::Message(message) => exemplar_of(message).ok().flatten(),
             Source::Native(mut exemplars) => {
                 let exemplar = exemplars.next().ok().flatten();
                 self.0 = Source::Native(exemplars);

@@ -199,14 +199,50 @@ fn go_shortest(value: f64) -> String {
     let scientific = format!("{value:e}");
     let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
     let exponent: i32 = exponent.parse().unwrap_or(0);
+    let mended = even_digits(value, mantissa, exponent);
+    let mantissa = mended.as_deref().unwrap_or(mantissa);
     // 'g' with the shortest digits takes an exponent below -4 or from 6 on.
-    if (-4..6).contains(&exponent) {
-        let plain = format!("{value}");
-        if plain.contains('.') { plain } else { format!("{plain}.0") }
-    } else {
+    if !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
-        format!("{mantissa}e{sign}{:02}", exponent.abs())
+        return format!("{mantissa}e{sign}{:02}", exponent.abs());
     }
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |digits| ("-", digits));
+    let digits = mantissa.replace('.', "");
+    let before = usize::try_from(exponent + 1).unwrap_or(0);
+    match digits.split_at_checked(before) {
+        Some(("", decimals)) => {
+            let zeros = usize::try_from(-exponent - 1).unwrap_or(0);
+            format!("{sign}0.{:0<zeros$}{decimals}", "")
+        }
+        Some((whole, decimals)) if !decimals.is_empty() => format!("{sign}{whole}.{decimals}"),
+        _ => format!("{sign}{digits:0<before$}.0"),
+    }
+}
+
+/// Decimals behind the first digit that no float has more of.
+const EXACT_DECIMALS_MAX: usize = 766;
+
+/// Where a float lies in the middle between two numbers of as many digits, Rust writes either, and Go the one whose last digit is
+/// even. None: it is written so, or lies elsewhere.
+fn even_digits(value: f64, mantissa: &str, exponent: i32) -> Option<String> {
+    let len = mantissa.len() - usize::from(mantissa.starts_with('-')) - 1;
+    let (most, last) = mantissa.split_at_checked(mantissa.len().checked_sub(1)?)?;
+    let last: u8 = last.parse().ok()?;
+    // Of numbers of so few digits no two are read as one float, so none lies in the middle.
+    if len <= EXACT_DIGITS_MAX || last.is_multiple_of(2) {
+        return None;
+    }
+    let exact = format!("{value:.EXACT_DECIMALS_MAX$e}");
+    let (same, rest) = exact.split_at_checked(mantissa.len())?;
+    let rest = rest.split_once('e')?.0.strip_prefix('5')?;
+    if rest.bytes().any(|digit| digit != b'0') {
+        return None;
+    }
+    // An odd last digit has its even neighbours without a carry, but for a nine, above which a shorter number lies.
+    let last = if same == mantissa { last + 1 } else { last - 1 };
+    let even = format!("{most}{last}");
+    let reads_back = format!("{even}e{exponent}").parse() == Ok(value);
+    (last < 10 && reads_back).then_some(even)
 }
 
 #[cfg(test)]
@@ -253,6 +289,82 @@ mod tests {
                     prop_assert_eq!(text, go_shortest(value));
                 }
             }
+        }
+    }
+
+    /// The shortest digits that read as `whole / 2^halvings`, of those the nearest, and of two of those the even ones: by whole numbers
+    /// alone.
+    fn shortest_digits(whole: u64, halvings: u32) -> String {
+        // Multiplied by ten to the power of `halvings` it is a whole number.
+        let exact = u128::from(whole) * 5_u128.pow(halvings);
+        let value = whole as f64 / 2_f64.powi(halvings as i32);
+        for cut in (0..=exact.ilog10()).rev() {
+            let unit = 10_u128.pow(cut);
+            let (lower, rest) = (exact / unit, exact % unit);
+            let reads_back =
+                |digits: &u128| format!("{digits}e{}", cut as i32 - halvings as i32).parse() == Ok(value);
+            let mut found: Vec<u128> = [lower, lower + 1].into_iter().filter(reads_back).collect();
+            found.sort_by_key(|&digits| (if digits == lower { rest } else { unit - rest }, digits % 2));
+            if let Some(digits) = found.first() {
+                return digits.to_string().trim_end_matches('0').to_owned();
+            }
+        }
+        exact.to_string()
+    }
+
+    fn digits_of(text: &str) -> String {
+        let digits = text.split('e').next().unwrap().replace('.', "");
+        digits.trim_start_matches('0').trim_end_matches('0').to_owned()
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_have_the_digits_that_go_gives_them(bits: u64, halvings in 1..22_u32) {
+            // Many of these lie in the middle between two numbers of as many digits.
+            let whole = bits >> 11 | 1 << 52 | 1;
+            let value = whole as f64 / 2_f64.powi(halvings as i32);
+            let text = go_shortest(value);
+            prop_assert_eq!(digits_of(&text), shortest_digits(whole, halvings));
+            prop_assert_eq!(text.parse(), Ok(value));
+            prop_assert_eq!(go_shortest(-value), format!("-{text}"));
+        }
+
+        #[test]
+        fn bounds_without_an_exponent_have_them_too(whole in 1..=999_999_u64 << 11, halvings in 0..16_u32) {
+            let value = whole as f64 / 2_f64.powi(halvings as i32);
+            prop_assert_eq!(digits_of(&go_shortest(value)), shortest_digits(whole, halvings));
+        }
+    }
+
+    #[test]
+    fn of_two_numbers_as_near_the_even_one_is_written() {
+        for (value, written) in [
+            (211_261_788_605_367.625, "2.1126178860536762e+14"),
+            (-211_261_788_605_367.625, "-2.1126178860536762e+14"),
+            (900_000_000_000_000.25, "9.000000000000002e+14"),
+            (900_000_000_000_000.75, "9.000000000000008e+14"),
+            (999_999.000_488_281_25, "999999.0004882812"),
+            (999_999.001_464_843_75, "999999.0014648438"),
+        ] {
+            assert_eq!(go_shortest(value), written);
+        }
+    }
+
+    #[test]
+    fn numbers_of_all_sizes_are_written_as_go_writes_them() {
+        for (value, written) in [
+            (123_456.0, "123456.0"),
+            (-100_000.0, "-100000.0"),
+            (1.0, "1.0"),
+            (-1.5, "-1.5"),
+            (0.5, "0.5"),
+            (0.000_123, "0.000123"),
+            (-0.000_1, "-0.0001"),
+            (5e-324, "5e-324"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (1e100, "1e+100"),
+        ] {
+            assert_eq!(go_shortest(value), written);
         }
     }
 

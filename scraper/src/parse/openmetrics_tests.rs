@@ -224,6 +224,24 @@ fn an_exemplar_has_at_most_128_runes_of_labels() {
 }
 
 #[test]
+fn an_exemplars_label_with_an_empty_value_is_none() {
+    let storable = |labels: &str| {
+        let body = format!("a 1 # {{{labels}}} 1\n# EOF\n");
+        let item = OpenMetricsParser::new(body.as_bytes()).next_item().unwrap();
+        let Some(Item::Sample(sample)) = item else { panic!("{item:?}") };
+        sample.exemplars.into_iter().next().unwrap().is_storable()
+    };
+    let full = format!("t=\"{}\"", "x".repeat(127));
+    for labels in ["a=\"\"", "a=\"1\",a=\"\"", "a=\"\",a=\"1\"", "a=\"\",a=\"\"", "\"\"=\"\",a=\"1\""] {
+        assert!(storable(labels), "{labels}");
+    }
+    assert!(storable(&format!("{full},longer=\"\"")), "a name that counts");
+    for labels in ["a=\"1\",a=\"\",a=\"2\"", "\"\"=\"x\",a=\"1\"", &format!("{full},l=\"1\"")] {
+        assert!(!storable(labels), "{labels}");
+    }
+}
+
+#[test]
 fn every_type_of_openmetrics_is_known_and_no_other() {
     for (text, kind) in [
         ("counter", "Counter"),

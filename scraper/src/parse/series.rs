@@ -162,6 +162,12 @@ fn short_labels<'b>(labels: &'b [u8], pairs: &mut Pairs<'b>) -> bool {
 /// Number of the field `label` in `Metric`.
 const LABEL: u32 = 1;
 
+/// What a text means beside its bytes: `le="1"` is another label under another type, and what is well-formed in one dialect may
+/// be malformed in the other, so that a text is looked at anew there.
+fn meaning(dialect: Dialect, number: NumberLabel) -> u64 {
+    (dialect as u64) << 2 | number as u64
+}
+
 /// Spreads every bit over all others (the last step of SplitMix64).
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -210,26 +216,27 @@ impl<'b> SeriesText<'b> {
     #[must_use]
     pub fn identity(&self) -> u64 {
         match self.0 {
-            // The type is part of the meaning: `le="1"` is another label under another type.
-            Form::Text { bytes, number, .. } => hash64(bytes) ^ number as u64,
-            Form::Classic { bytes, .. } => mix(hash64(bytes)),
+            Form::Text { bytes, dialect, number } => hash64(bytes) ^ meaning(dialect, number),
+            Form::Classic { bytes, dialect } => mix(hash64(bytes)) ^ meaning(dialect, NumberLabel::None),
             Form::Message(series) => series.identity(),
         }
     }
 
-    /// What [`SeriesText::identity`] would be had the newest TYPE been another one.
-    pub(crate) fn under_other_types(&self) -> impl Iterator<Item = u64> + use<> {
-        let own = match self.0 {
-            Form::Text { number, .. } => Some(number),
-            Form::Classic { .. } | Form::Message(_) => None,
+    /// What [`SeriesText::identity`] would be had the newest TYPE been another one, or the text format.
+    pub(crate) fn under_other_meanings(&self) -> impl Iterator<Item = u64> + use<> {
+        let (own, numbers): (u64, &'static [NumberLabel]) = match self.0 {
+            Form::Text { dialect, number, .. } => {
+                (meaning(dialect, number), &[NumberLabel::None, NumberLabel::Bound, NumberLabel::Quantile])
+            }
+            Form::Classic { dialect, .. } => (meaning(dialect, NumberLabel::None), &[NumberLabel::None]),
+            Form::Message(_) => (0, &[]),
         };
-        let identity = self.identity();
-        let other = move |number: &NumberLabel| own.is_some_and(|own| own != *number);
-        let numbers = [NumberLabel::None, NumberLabel::Bound, NumberLabel::Quantile];
-        numbers
+        let text = self.identity() ^ own;
+        [Dialect::Prometheus, Dialect::OpenMetrics]
             .into_iter()
-            .filter(other)
-            .map(move |number| identity ^ own.map_or(0, |own| own as u64) ^ number as u64)
+            .flat_map(|dialect| numbers.iter().map(move |number| meaning(dialect, *number)))
+            .filter(move |other| *other != own)
+            .map(move |other| text ^ other)
     }
 
     /// Bytes of the text, if it stands in one line that could be expected; otherwise 0.
@@ -256,11 +263,11 @@ impl<'b> SeriesText<'b> {
         Ok(pairs)
     }
 
-    /// The same as labels, and beside them the names of those with an empty value.
+    /// The same as labels, and beside them each name that came with an empty value, with the value that it came with first.
     ///
     /// # Errors
     /// What is malformed.
-    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Vec<Cow<'b, str>>), &'static str> {
+    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Pairs<'b>), &'static str> {
         let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
         self.expose(&mut pairs, &mut emptied)?;
         let labels = LabelsBuilder::from_pairs(pairs).ok_or(LABEL_TWICE)?;
@@ -268,17 +275,19 @@ impl<'b> SeriesText<'b> {
         Ok((labels, emptied))
     }
 
-    /// Lists the labels, and apart from them the names of those with an empty value.
-    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Vec<Cow<'b, str>>) -> Result<(), &'static str> {
+    /// Lists the labels, and apart from them the names of those with an empty value, each with its first value.
+    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Pairs<'b>) -> Result<(), &'static str> {
         match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs)?,
             Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs)?,
             Form::Message(series) => series.pairs(pairs)?,
         }
         if pairs.iter().any(|(_, value)| value.is_empty()) {
-            emptied.extend(pairs.extract_if(.., |(_, value)| value.is_empty()).map(|(name, _)| name));
+            let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
+            let empty = pairs.iter().filter(|(_, value)| value.is_empty());
+            emptied.extend(empty.filter_map(|(name, _)| named(name).cloned()));
             // An empty value takes the label away, whatever else was said of it.
-            pairs.retain(|(name, _)| !emptied.contains(name));
+            pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
         }
         Ok(())
     }

@@ -1,24 +1,21 @@
 //! Exemplars in protobuf.
 
-use super::metric::{Bucket, next_message, read_label};
+use super::metric::{Bucket, next_message, read_label_bytes};
 use super::wire::{Fields, WireResult};
 use crate::parse::exemplar::Exemplar;
 use crate::parse::number::normalise_nan;
 use crate::parse::series::Pairs;
 
-/// Reads an `Exemplar` message.
+/// Reads an `Exemplar` message. Name and value of a label may be any bytes.
 pub(in crate::parse) fn read_exemplar<'b>(
     message: &'b [u8],
-    mut label: impl FnMut(&'b str, &'b str),
+    mut label: impl FnMut((&'b [u8], &'b [u8])),
 ) -> WireResult<(f64, Option<i64>)> {
     let (mut value, mut timestamp_ms) = (0.0, None);
     let mut fields = Fields::new(message);
     while let Some((number, field)) = fields.next()? {
         match number {
-            1 => {
-                let (name, text) = read_label(field)?;
-                label(name, text);
-            }
+            1 => label(read_label_bytes(field)?),
             2 => value = normalise_nan(field.double()?),
             3 => timestamp_ms = Some(read_timestamp(field.bytes()?)?),
             _ => {}
@@ -27,11 +24,16 @@ pub(in crate::parse) fn read_exemplar<'b>(
     Ok((value, timestamp_ms))
 }
 
-/// Takes one exemplar apart.
-pub(in crate::parse) fn exemplar_of(message: &[u8]) -> WireResult<Exemplar<'_>> {
-    let mut labels = Pairs::new();
-    let (value, timestamp_ms) = read_exemplar(message, |name, text| labels.push((name.into(), text.into())))?;
-    Ok(Exemplar { labels, value, timestamp_ms })
+/// Takes one exemplar apart. None: a name or a value of its labels is not UTF-8, which no request can carry.
+pub(in crate::parse) fn exemplar_of(message: &[u8]) -> WireResult<Option<Exemplar<'_>>> {
+    let (mut labels, mut is_text) = (Pairs::new(), true);
+    let (value, timestamp_ms) = read_exemplar(message, |(name, value)| {
+        match (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            (Ok(name), Ok(value)) => labels.push((name.into(), value.into())),
+            _ => is_text = false,
+        }
+    })?;
+    Ok(is_text.then_some(Exemplar { labels, value, timestamp_ms }))
 }
 
 /// The exemplars of a native histogram that have a timestamp: its own, or those of its classic buckets where it has
@@ -65,8 +67,10 @@ impl<'b> NativeExemplars<'b> {
             let message = if self.in_buckets { Bucket::read(message)?.exemplar } else { Some(message) };
             let Some(message) = message else { continue };
             // Without one it cannot be told from an older exemplar with the same value.
-            if read_exemplar(message, |_, _| {})?.1.is_some() {
-                return exemplar_of(message).map(Some);
+            if read_exemplar(message, |_| {})?.1.is_some()
+                && let Some(exemplar) = exemplar_of(message)?
+            {
+                return Ok(Some(exemplar));
             }
         }
         Ok(None)

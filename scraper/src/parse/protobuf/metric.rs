@@ -194,7 +194,7 @@ pub(super) fn next_message<'b>(fields: &mut Fields<'b>, wanted: u32) -> WireResu
     Ok(None)
 }
 
-/// A `LabelPair`, whose name must not be empty.
+/// A `LabelPair`.
 pub(in crate::parse) fn read_label(field: Field<'_>) -> WireResult<(&str, &str)> {
     let (mut name, mut value) = ("", "");
     let mut fields = Fields::new(field.bytes()?);
@@ -202,6 +202,20 @@ pub(in crate::parse) fn read_label(field: Field<'_>) -> WireResult<(&str, &str)>
         match number {
             1 => name = field.text()?,
             2 => value = field.text()?,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+/// The same, whether it is UTF-8 or not.
+pub(super) fn read_label_bytes(field: Field<'_>) -> WireResult<(&[u8], &[u8])> {
+    let (mut name, mut value) = (&[][..], &[][..]);
+    let mut fields = Fields::new(field.bytes()?);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => name = field.bytes()?,
+            2 => value = field.bytes()?,
             _ => {}
         }
     }

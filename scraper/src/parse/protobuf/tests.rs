@@ -342,6 +342,38 @@ fn exemplars_of_counters_and_buckets_are_read() {
 }
 
 #[test]
+fn an_exemplar_that_is_not_utf8_is_left_out_and_its_sample_taken() {
+    let exemplar = |name, value| Exemplar { label: labels(&[(name, value)]), ..example(0.5, at(1, 0)) };
+    // Bytes of the same number, of which no UTF-8 has any.
+    let spoilt = |kind, metric: Metric, options| {
+        let mut body = encode_delimited(&[family("f", kind, &[metric])]);
+        for at in memchr::memmem::find_iter(&body.clone(), b"SPOILT") {
+            body[at..at + 6].fill(0xff);
+        }
+        read(&body, options).unwrap()[1..].to_vec()
+    };
+    for (name, value) in [("SPOILT", "1"), ("t", "SPOILT")] {
+        let bad = || Some(exemplar(name, value));
+        let counter = Counter { value: 1.0, exemplar: bad(), ..Counter::default() };
+        let counter = Metric { counter: Some(counter), ..Metric::default() };
+        assert_eq!(spoilt(Type::Counter, counter, CLASSIC), ["f{} 1"]);
+        let bucket = vec![
+            Bucket { exemplar: bad(), ..bucket(1.0, 1) },
+            Bucket { exemplar: Some(exemplar("t", "1")), ..bucket(2.0, 2) },
+        ];
+        let classic = Histogram { bucket: bucket.clone(), ..Histogram::default() };
+        let lines = spoilt(Type::Histogram, of_histogram(classic), CLASSIC);
+        assert!(lines.contains(&"f_bucket{le=1.0} 1".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"f_bucket{le=2.0} 2 # t=1 0.5 Some(1000)".to_owned()), "{lines:?}");
+        let in_buckets = of_histogram(Histogram { bucket, ..native() });
+        assert_eq!(spoilt(Type::Histogram, in_buckets, NATIVE), ["f{} 2 buckets # t=1 0.5 Some(1000)"]);
+        let own = vec![exemplar(name, value), exemplar("t", "1")];
+        let own = of_histogram(Histogram { exemplars: own, ..native() });
+        assert_eq!(spoilt(Type::Histogram, own, NATIVE), ["f{} 2 buckets # t=1 0.5 Some(1000)"]);
+    }
+}
+
+#[test]
 fn exemplars_of_a_native_histogram_need_a_timestamp_and_may_stand_in_its_buckets() {
     let own = vec![example(1.0, at(1, 0)), example(2.0, None), example(3.0, at(3, 0))];
     let bucket = |exemplar| Bucket { exemplar, ..bucket(1.0, 1) };
