@@ -219,7 +219,8 @@ impl Fleet {
         }
     }
 
-    /// Takes from scrapers that weights have driven past the band what brings them back to it, and no more.
+    /// Takes from scrapers that weights have driven past the band what brings them back to it, and no more: of that the heaviest, where
+    /// not all may move at once.
     fn correct_drift(&mut self) {
         let mut quota = self.rules.drift_moves_max;
         if quota == 0 {
@@ -234,14 +235,17 @@ impl Fleet {
             }
             let limit = self.limit(scraper, band);
             let before = self.moved.len();
-            self.relieve(scraper, limit, &Newcomers::none(), Fit::UnderCap, &mut quota);
-            self.relieve(scraper, limit, &Newcomers::none(), Fit::Anywhere, &mut quota);
-            self.take_back(scraper, limit, before, &mut quota);
+            // Chosen as if all could move: light ones that fit anywhere must not use up what heavy ones need.
+            let mut boundless = usize::MAX;
+            self.relieve(scraper, limit, &Newcomers::none(), Fit::UnderCap, &mut boundless);
+            self.relieve(scraper, limit, &Newcomers::none(), Fit::Anywhere, &mut boundless);
+            self.take_back(scraper, limit, before, quota);
+            quota -= self.moved.len() - before;
         }
     }
 
-    /// Returns what the last, heavier move has made superfluous of those before.
-    fn take_back(&mut self, scraper: u32, limit: u128, since: usize, quota: &mut usize) {
+    /// Returns what the last, heavier move has made superfluous of those before, and the lightest beyond so many.
+    fn take_back(&mut self, scraper: u32, limit: u128, since: usize, moves_max: usize) {
         let mut moves = self.moved.split_off(since);
         moves.sort_by_key(|&(index, _)| {
             let entry = &self.entries[index as usize];
@@ -252,10 +256,13 @@ impl Fleet {
             let superfluous = self.load(scraper) + weight <= limit;
             if superfluous {
                 self.assign(index, scraper);
-                *quota += 1;
             }
             !superfluous
         });
+        for &(index, _) in &moves[..moves.len().saturating_sub(moves_max)] {
+            self.assign(index, scraper);
+        }
+        moves.drain(..moves.len().saturating_sub(moves_max));
         self.moved.append(&mut moves);
     }
 }

@@ -165,6 +165,29 @@ fn moves_for_drift_can_be_limited_and_switched_off() {
 }
 
 #[test]
+fn where_few_may_move_for_drift_those_are_the_heavy_ones() {
+    // The others have 18 each, so that a weight of 41 fits nowhere under their cap, and one of 0.1 does.
+    let held: Vec<(f64, usize)> =
+        [vec![(41.0, 0); 10], vec![(0.1, 0); 10], vec![(0.9, 1); 20], vec![(0.9, 2); 20]].concat();
+    let scrapers = names(3);
+    let targets: Targets = (0..).zip(&held).map(|(n, (weight, _))| (key(n), *weight)).collect();
+    let by_key: HashMap<_, _> =
+        targets.iter().zip(&held).map(|(t, &(weight, scraper))| (t.0, Held { scraper, weight })).collect();
+    let previous = Previous { scrapers: &scrapers, held: &|key| by_key.get(&key).copied() };
+    for drift_moves_max in [1, 2] {
+        let options = PlacementOptions { drift_moves_max, ..PlacementOptions::default() };
+        let after = place(&targets, &scrapers, Some(&previous), &options);
+        let moved: Vec<f64> = held
+            .iter()
+            .zip(&after.owners)
+            .filter(|((_, before), after)| *before != **after as usize)
+            .map(|((weight, _), _)| *weight)
+            .collect();
+        assert_eq!(moved, vec![41.0; drift_moves_max]);
+    }
+}
+
+#[test]
 fn one_heavier_move_takes_back_the_lighter_ones_before_it() {
     // The mean is 20, so the first of three may have 26 of its 30. The others are near their cap of 15.4, which
     // lets the 0.8 go; that is not enough, and the 4.2 that goes then would have been enough alone.
