@@ -235,13 +235,29 @@ impl Fleet {
             }
             let limit = self.limit(scraper, band);
             let before = self.moved.len();
-            // Chosen as if all could move: light ones that fit anywhere must not use up what heavy ones need.
-            let mut boundless = usize::MAX;
-            self.relieve(scraper, limit, &Newcomers::none(), Fit::UnderCap, &mut boundless);
-            self.relieve(scraper, limit, &Newcomers::none(), Fit::Anywhere, &mut boundless);
+            self.bring_back(scraper, limit, &[Fit::UnderCap, Fit::Anywhere]);
+            let gentle = self.moved.split_off(before);
+            gentle.iter().for_each(|&(index, _)| self.assign(index, scraper));
+            self.bring_back(scraper, limit, &[Fit::Anywhere]);
+            if self.moved.len() - before >= gentle.len() {
+                // What fits under the caps of others is better, unless it is more.
+                for (index, _) in self.moved.split_off(before) {
+                    self.assign(index, scraper);
+                }
+                self.bring_back(scraper, limit, &[Fit::UnderCap, Fit::Anywhere]);
+            }
             self.take_back(scraper, limit, before, quota);
             quota -= self.moved.len() - before;
         }
+    }
+
+    /// Takes from a scraper what is above the limit, as if all could move: light ones must not use up what heavy ones need.
+    fn bring_back(&mut self, scraper: u32, limit: u128, fits: &[Fit]) {
+        let (before, mut boundless) = (self.moved.len(), usize::MAX);
+        for &fit in fits {
+            self.relieve(scraper, limit, &Newcomers::none(), fit, &mut boundless);
+        }
+        self.take_back(scraper, limit, before, usize::MAX);
     }
 
     /// Returns what the last, heavier move has made superfluous of those before, and the lightest beyond so many.

@@ -188,6 +188,25 @@ fn where_few_may_move_for_drift_those_are_the_heavy_ones() {
 }
 
 #[test]
+fn a_few_heavy_ones_move_for_drift_where_many_light_ones_would_do() {
+    // The first has 354.7, and the band is 348.7: one of 41 brings it there, as do 60 of 0.1, for which there is room under the caps.
+    let held: Vec<(f64, usize)> =
+        [vec![(41.0, 0); 8], vec![(0.1, 0); 267], vec![(0.9, 1); 250], vec![(0.9, 2); 250]].concat();
+    let scrapers = names(3);
+    let targets: Targets = (0..).zip(&held).map(|(n, (weight, _))| (key(n), *weight)).collect();
+    let by_key: HashMap<_, _> =
+        targets.iter().zip(&held).map(|(t, &(weight, scraper))| (t.0, Held { scraper, weight })).collect();
+    let placed = again(&targets, &scrapers, &by_key, &scrapers);
+    let moved: Vec<f64> = held
+        .iter()
+        .zip(&placed.owners)
+        .filter(|((_, b), a)| *b != **a as usize)
+        .map(|((w, _), _)| *w)
+        .collect();
+    assert_eq!(moved, [41.0]);
+}
+
+#[test]
 fn one_heavier_move_takes_back_the_lighter_ones_before_it() {
     // The mean is 20, so the first of three may have 26 of its 30. The others are near their cap of 15.4, which
     // lets the 0.8 go; that is not enough, and the 4.2 that goes then would have been enough alone.
