@@ -290,6 +290,9 @@ impl Lead {
                     let is_known = self.told.contains_key(&key);
                     if let Some(name) = placing.owner(key) {
                         let name = seen.diverted(key, &name, placing.takers());
+                        // It is on another node now.
+                        let is_moved = is_known && self.leader.owner(key).is_some_and(|owner| owner != name);
+                        self.reasons.count(Reason::Rebalance, u64::from(is_moved));
                         self.leader.want_key(key, Some(name), now_ms);
                     }
                     if is_known {
@@ -340,6 +343,8 @@ impl Lead {
             return;
         }
         let has_joined = takers.iter().any(|(taker, _)| !placing.takes(taker));
+        let has_left =
+            placing.takers().iter().any(|(known, _)| !takers.iter().any(|(taker, _)| taker == known));
         let moves = placing.set_takers(takers);
         let reason_of = |owner: &str| {
             let member = self.leader.membership().get(owner);
@@ -353,7 +358,12 @@ impl Lead {
         };
         let is_taker = |name: &str| placing.takes(name);
         // What moves beside what has to, moves for the same reason.
-        let beside = if has_joined { Reason::ScaleOut } else { Reason::Drain };
+        let beside = match (has_joined, has_left) {
+            (true, _) => Reason::ScaleOut,
+            (false, true) => Reason::Drain,
+            // Their nodes have become known, or are others.
+            (false, false) => Reason::Rebalance,
+        };
         let mut others = Vec::new();
         let mut least = beside;
         for Move { key, to, .. } in &moves {

@@ -8,6 +8,7 @@ use promring_model::target::TargetGroup;
 
 use super::*;
 use crate::discovery::Found;
+use crate::reasons::Reason;
 
 /// The targets `t:FIRST` to `t:LAST` on a node.
 fn on(node: &str, first: usize, last: usize) -> TargetGroup {
@@ -92,4 +93,5 @@ fn a_target_that_is_on_another_node_goes_to_the_scraper_there_though_its_labels_
     fleet.settle();
     let shares = fleet.shares();
     assert_eq!((&shares["a"], &shares["b"]), (&addresses(1, 12), &addresses(13, 40)));
+    assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 8)]);
 }
