@@ -164,46 +164,33 @@ fn moves_for_drift_can_be_limited_and_switched_off() {
     assert_eq!(drifting(&PlacementOptions { band: 2.0, ..PlacementOptions::default() }), 0);
 }
 
+/// The weights of those that move for drift alone among three scrapers.
+fn moved_for_drift(held: &[(f64, usize)], options: &PlacementOptions) -> Vec<f64> {
+    let scrapers = names(3);
+    let targets: Targets = (0..).zip(held).map(|(n, (weight, _))| (key(n), *weight)).collect();
+    let by_key: HashMap<_, _> =
+        targets.iter().zip(held).map(|(t, &(weight, scraper))| (t.0, Held { scraper, weight })).collect();
+    let previous = Previous { scrapers: &scrapers, held: &|key| by_key.get(&key).copied() };
+    let after = place(&targets, &scrapers, Some(&previous), options);
+    let moved = held.iter().zip(&after.owners).filter(|((_, before), after)| *before != **after as usize);
+    moved.map(|((weight, _), _)| *weight).collect()
+}
+
 #[test]
 fn where_few_may_move_for_drift_those_are_the_heavy_ones() {
     // The others have 18 each, so that a weight of 41 fits nowhere under their cap, and one of 0.1 does.
-    let held: Vec<(f64, usize)> =
-        [vec![(41.0, 0); 10], vec![(0.1, 0); 10], vec![(0.9, 1); 20], vec![(0.9, 2); 20]].concat();
-    let scrapers = names(3);
-    let targets: Targets = (0..).zip(&held).map(|(n, (weight, _))| (key(n), *weight)).collect();
-    let by_key: HashMap<_, _> =
-        targets.iter().zip(&held).map(|(t, &(weight, scraper))| (t.0, Held { scraper, weight })).collect();
-    let previous = Previous { scrapers: &scrapers, held: &|key| by_key.get(&key).copied() };
+    let held = [vec![(41.0, 0); 10], vec![(0.1, 0); 10], vec![(0.9, 1); 20], vec![(0.9, 2); 20]].concat();
     for drift_moves_max in [1, 2] {
         let options = PlacementOptions { drift_moves_max, ..PlacementOptions::default() };
-        let after = place(&targets, &scrapers, Some(&previous), &options);
-        let moved: Vec<f64> = held
-            .iter()
-            .zip(&after.owners)
-            .filter(|((_, before), after)| *before != **after as usize)
-            .map(|((weight, _), _)| *weight)
-            .collect();
-        assert_eq!(moved, vec![41.0; drift_moves_max]);
+        assert_eq!(moved_for_drift(&held, &options), vec![41.0; drift_moves_max]);
     }
 }
 
 #[test]
 fn a_few_heavy_ones_move_for_drift_where_many_light_ones_would_do() {
     // The first has 354.7, and the band is 348.7: one of 41 brings it there, as do 60 of 0.1, for which there is room under the caps.
-    let held: Vec<(f64, usize)> =
-        [vec![(41.0, 0); 8], vec![(0.1, 0); 267], vec![(0.9, 1); 250], vec![(0.9, 2); 250]].concat();
-    let scrapers = names(3);
-    let targets: Targets = (0..).zip(&held).map(|(n, (weight, _))| (key(n), *weight)).collect();
-    let by_key: HashMap<_, _> =
-        targets.iter().zip(&held).map(|(t, &(weight, scraper))| (t.0, Held { scraper, weight })).collect();
-    let placed = again(&targets, &scrapers, &by_key, &scrapers);
-    let moved: Vec<f64> = held
-        .iter()
-        .zip(&placed.owners)
-        .filter(|((_, b), a)| *b != **a as usize)
-        .map(|((w, _), _)| *w)
-        .collect();
-    assert_eq!(moved, [41.0]);
+    let held = [vec![(41.0, 0); 8], vec![(0.1, 0); 267], vec![(0.9, 1); 250], vec![(0.9, 2); 250]].concat();
+    assert_eq!(moved_for_drift(&held, &PlacementOptions::default()), [41.0]);
 }
 
 #[test]
