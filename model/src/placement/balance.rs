@@ -236,19 +236,25 @@ impl Fleet {
             let limit = self.limit(scraper, band);
             let before = self.moved.len();
             self.bring_back(scraper, limit, &[Fit::UnderCap, Fit::Anywhere]);
-            let gentle = self.moved.split_off(before);
-            gentle.iter().for_each(|&(index, _)| self.assign(index, scraper));
+            let gentle = self.undo(before, scraper);
             self.bring_back(scraper, limit, &[Fit::Anywhere]);
             if self.moved.len() - before >= gentle.len() {
                 // What fits under the caps of others is better, unless it is more.
-                for (index, _) in self.moved.split_off(before) {
-                    self.assign(index, scraper);
-                }
-                self.bring_back(scraper, limit, &[Fit::UnderCap, Fit::Anywhere]);
+                self.undo(before, scraper);
+                gentle.into_iter().for_each(|(index, taker)| self.move_to(index, taker));
             }
             self.take_back(scraper, limit, before, quota);
             quota -= self.moved.len() - before;
         }
+    }
+
+    /// Returns what was moved since then to the scraper that had it. Gives each with the one that it had been moved to.
+    fn undo(&mut self, since: usize, scraper: u32) -> Vec<(u32, u32)> {
+        let taken = |&(index, _): &(u32, u32)| (index, self.entries[index as usize].owner);
+        let moves: Vec<(u32, u32)> = self.moved[since..].iter().map(taken).collect();
+        self.moved.truncate(since);
+        moves.iter().for_each(|&(index, _)| self.assign(index, scraper));
+        moves
     }
 
     /// Takes from a scraper what is above the limit, as if all could move: light ones must not use up what heavy ones need.

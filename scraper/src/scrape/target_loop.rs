@@ -325,13 +325,14 @@ impl TargetLoop {
             self.reported &= !end.shared;
             self.end(time_ms, end.fence);
             self.newest_ms = time_ms;
+        }
+        if time_ms.is_some() || !end.given {
             self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
         }
         if end.given {
             self.show(true);
         }
         self.environment.gate.end(self.target.key);
-        self.cache = SeriesCache::new(&self.rules, &self.environment.labels);
         self.leave(done_ms.max(time_ms.unwrap_or(i64::MIN)))
     }
 

@@ -36,10 +36,10 @@ impl AllocatorClock {
     /// Compares it with this machine's, by an answer that has just come.
     pub(super) fn compare(&self, headers: &HeaderMap, now_ms: i64) {
         let Some(offset_ms) = offset_ms(headers, now_ms) else { return };
-        self.offset.set(offset_ms as f64 / 1_000.0);
+        let seconds = offset_ms as f64 / 1_000.0;
+        self.offset.set(seconds);
         let is_off = offset_ms.abs() > OFFSET_MS_MAX;
         if self.is_off.swap(is_off, Ordering::Relaxed) != is_off {
-            let seconds = offset_ms as f64 / 1_000.0;
             if is_off {
                 tracing::warn!(
                     seconds,
