@@ -4,22 +4,24 @@
 # sample.
 #
 #   benches/compare.sh [--targets N] [--series N] [--interval S] [--warmup S] [--measure S] [--rounds N]
-#                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--metadata 0|1] [--profile]
+#                      [--message 1|2|both] [--peer vmagent|prometheus|both] [--metadata 0|1] [--request SAMPLES] [--profile]
 #
 # --message is the version of remote write of promring and Prometheus; vmagent has 1.0 only. --metadata 0 has neither send
 # metadata. With --metadata 1 Prometheus is a server with metadata-wal-records, since an agent has none to send beside
-# series. --profile samples promring with perf while it is measured, where perf is there, and prints where its time goes;
-# such a run's numbers are no result. vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus (3.15)
-# the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends
-# after a time that is known from the flags. Needs bash, curl and python3 beside a Rust toolchain.
+# series. --request is how many samples each of them puts into a request at most: vmagent's own default, as what a request
+# costs is no matter of the programs' (with their own defaults promring and Prometheus put 2000 into one). --profile samples
+# promring with perf while it is measured, where perf is there, and prints where its time goes; such a run's numbers are no
+# result. vmagent is the program that VMAGENT names, or the one in Debian's victoria-metrics, which is fetched; Prometheus
+# (3.15) the one that PROMETHEUS_3 names, or the one that tests/e2e.sh builds. Everything runs on loopback, and ends after a
+# time that is known from the flags. Needs bash, curl and python3 beside a Rust toolchain.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1 peer=vmagent metadata=1 profile=0
+targets=1000 series=1000 interval=10 warmup=30 measure=60 rounds=1 message=1 peer=vmagent metadata=1 request=10000 profile=0
 while [ $# -gt 0 ]; do
   case "$1" in
     --profile) profile=1; shift; continue ;;
-    --targets | --series | --interval | --warmup | --measure | --rounds | --message | --peer | --metadata)
+    --targets | --series | --interval | --warmup | --measure | --rounds | --message | --peer | --metadata | --request)
       [ $# -ge 2 ] || { echo "compare: $1 needs a value" >&2; exit 2; }
       declare "${1#--}=$2" ;;
     *) sed -n '2,16p' "$0" | cut -c3-; exit 2 ;;
@@ -102,7 +104,7 @@ YAML
 common >"$work/vmagent.yml"
 for version in $messages; do
   kind=$([ "$version" = 2 ] && echo io.prometheus.write.v2.Request || echo prometheus.WriteRequest)
-  { common && echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $kind, metadata_config: {send: $send}}]"; } >"$work/v$version.yml"
+  { common && echo "remote_write: [{url: 'http://$receiver/api/v1/write', name: bench, protobuf_message: $kind, metadata_config: {send: $send}, queue_config: {max_samples_per_send: $request}}]"; } >"$work/v$version.yml"
 done
 
 # cpu PID: CPU-seconds of a process so far. rss PID: its resident memory in bytes.
@@ -162,7 +164,7 @@ for round in $(seq "$rounds"); do
     case "$name" in
       vmagent)
         run vmagent-1.0 "$VMAGENT" -promscrape.config="$work/vmagent.yml" -remoteWrite.url="http://$receiver/api/v1/write" \
-          -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
+          -remoteWrite.maxRowsPerBlock="$request" -remoteWrite.tmpDataPath="$work/vm-$round" -httpListenAddr=127.0.0.1:18429 ;;
       prometheus)
         for version in $messages; do
           storage=(--agent --storage.agent.path="$work/agent-$version-$round")

@@ -23,6 +23,20 @@ impl From<ScrapeProtocol> for Format {
     }
 }
 
+/// What client libraries say, letter by letter: it need not be taken apart at each scrape.
+const USUAL: [(&str, Format); 7] = [
+    ("text/plain; version=0.0.4; charset=utf-8; escaping=underscores", Format::Text),
+    ("text/plain; version=0.0.4; charset=utf-8; escaping=values", Format::Text),
+    ("text/plain; version=0.0.4; charset=utf-8", Format::Text),
+    ("text/plain; version=0.0.4", Format::Text),
+    ("application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores", Format::OpenMetrics),
+    ("application/openmetrics-text; version=1.0.0; charset=utf-8", Format::OpenMetrics),
+    (
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+        Format::Protobuf,
+    ),
+];
+
 /// Why no format is known for a body: the scrape fails. The texts are Prometheus's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedContentType {
@@ -57,6 +71,9 @@ impl Format {
     fn named_by(content_type: &str) -> Result<Self, UnsupportedContentType> {
         if content_type.is_empty() {
             return Err(UnsupportedContentType::Blank);
+        }
+        if let Some((_, format)) = USUAL.iter().find(|(usual, _)| *usual == content_type) {
+            return Ok(*format);
         }
         let (media_type, version) = parse_media_type(content_type)
             .ok_or_else(|| UnsupportedContentType::Malformed(content_type.to_owned()))?;
@@ -163,6 +180,15 @@ mod tests {
                 Format::Protobuf,
             ),
         ] {
+            assert_eq!(chosen(content_type), Some(format), "{content_type}");
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_known_for_what_it_says() {
+        for (content_type, format) in USUAL {
+            // Not letter by letter, so it is taken apart.
+            assert_eq!(chosen(&format!("{content_type};")), Some(format), "{content_type}");
             assert_eq!(chosen(content_type), Some(format), "{content_type}");
         }
     }

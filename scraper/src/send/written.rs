@@ -19,11 +19,10 @@ pub(super) struct Written {
 impl Written {
     /// None: the answer has none of the fields. A field that is not there says that nothing of its kind was stored.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        let field = |kind: &str| -> Option<u64> {
-            let value = headers.get(format!("x-prometheus-remote-write-{kind}-written"))?;
-            value.to_str().ok()?.trim().parse().ok()
-        };
-        let (samples, histograms, exemplars) = (field("samples"), field("histograms"), field("exemplars"));
+        let field = |name: &str| -> Option<u64> { headers.get(name)?.to_str().ok()?.trim().parse().ok() };
+        let samples = field("x-prometheus-remote-write-samples-written");
+        let histograms = field("x-prometheus-remote-write-histograms-written");
+        let exemplars = field("x-prometheus-remote-write-exemplars-written");
         samples.or(histograms).or(exemplars)?;
         Some(Self {
             samples: samples.unwrap_or(0),

@@ -5,6 +5,8 @@ use url::{Position, Url};
 /// Writes the head of a GET into `out`, whose content goes. Each of `lines` ends with its line end.
 pub(super) fn write(url: &Url, lines: &[&[u8]], out: &mut Vec<u8>) {
     out.clear();
+    // Once, where the buffer is new: what is written beside the URL and the lines is less than this.
+    out.reserve(2 * url.as_str().len() + lines.iter().map(|line| line.len()).sum::<usize>() + 32);
     out.extend_from_slice(b"GET ");
     // A URL that was parsed holds neither spaces nor control characters, and its path is never empty.
     out.extend_from_slice(url[Position::BeforePath..Position::AfterQuery].as_bytes());
