@@ -115,6 +115,11 @@ impl Sink {
         self.destinations.iter().all(|(destination, _)| destination.is_past_earlier())
     }
 
+    /// The series of some target go to other lanes from now on, while some of theirs may lie aside.
+    pub(crate) fn mix_aside(&self) {
+        self.destinations.iter().for_each(|(destination, _)| destination.queue.mix_aside());
+    }
+
     /// Remembers what the queues hold now, to tell later when all of it has been sent.
     #[must_use]
     pub fn passed(&self) -> Passed {

@@ -63,6 +63,11 @@ impl Queue {
             set.lanes.iter().skip(from.index % common).step_by(common).any(|lane| !lane.is_empty())
         })
     }
+
+    /// Some series come from other lanes from now on: of what lies aside, any lane may have held any.
+    pub(crate) fn mix_aside(&self) {
+        self.directory.for_each_set(|_, set| set.is_mixed.store(set.is_aside(), Ordering::Relaxed));
+    }
 }
 
 impl Directory {
@@ -112,11 +117,13 @@ impl Directory {
         drop_oldest_of(&self.aside_lanes(), reason, among)
     }
 
-    /// Closes lanes aside that are empty, so that they go: how many there are to be may have changed.
-    pub(super) fn close_empty_aside(&self) {
+    /// Closes lanes aside that are empty, so that they go: how many there are to be may have changed. `mixed`: only those in which
+    /// any lane would look, without need, for what comes there next.
+    pub(super) fn close_empty_aside(&self, mixed: bool) {
         let mut empty = Vec::new();
         self.for_each_set(|id, set| {
-            if set.is_aside() && set.lanes.iter().all(|lane| lane.is_empty()) {
+            let is_meant = set.is_aside() && !set.closed && (!mixed || set.is_mixed.load(Ordering::Relaxed));
+            if is_meant && set.lanes.iter().all(|lane| lane.is_empty()) {
                 empty.push(id);
             }
         });

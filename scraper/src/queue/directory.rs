@@ -51,7 +51,7 @@ pub(crate) struct Set {
     pub(crate) closed: bool,
     /// Whether it has a directory. One that has none lives in memory.
     pub(super) made: bool,
-    /// Of lanes aside: not all that is in one of them was in the lane of the same number.
+    /// Of lanes aside: not all that is in one of them was in the lane of the same number, as far as is known.
     pub(super) is_mixed: AtomicBool,
 }
 
@@ -166,6 +166,7 @@ impl Directory {
         }
         // In this order: whether an old lane is empty is asked when it cannot fill any more.
         self.close_superseded();
+        self.close_empty_aside(true);
         self.upkeep_sets();
         self.size_segments();
         Ok(())
@@ -372,6 +373,7 @@ impl Directory {
             self.last_sync_ms.store(now_ms, Ordering::Relaxed);
             self.sync();
         }
+        self.close_empty_aside(true);
         self.upkeep_sets();
         self.size_segments();
         self.shared.tell_losses(false);
@@ -411,7 +413,7 @@ impl Directory {
         for id in superseded {
             self.close_set(id);
         }
-        self.close_empty_aside();
+        self.close_empty_aside(false);
     }
 
     /// Removes sets that are closed and empty, ties the others to those that they wait for, and tells who reads lanes.

@@ -186,5 +186,7 @@ fn open_set(shared: &Arc<Shared>, id: u32, dir: &Path) -> Result<Set, QueueError
         lane.held.store(matches!(meta.hold, Hold::Until(_)), Ordering::Release);
         lanes.push(lane);
     }
-    Ok(Set { meta, lanes, closed: false, made: true, is_mixed: AtomicBool::new(false) })
+    // Which lanes it came from is not written down.
+    let is_mixed = meta.kind == SetKind::Aside && lanes.iter().any(|lane| !lane.is_empty());
+    Ok(Set { meta, lanes, closed: false, made: true, is_mixed: AtomicBool::new(is_mixed) })
 }

@@ -604,7 +604,9 @@ impl TargetLoop {
             None => is_heavy && spread.is_unsettled(key) && self.sink.is_past_earlier(),
         };
         self.spread = is_clear && spread.add(key);
-        if !self.spread {
+        if self.spread {
+            self.sink.mix_aside();
+        } else {
             spread.settle(key);
         }
     }

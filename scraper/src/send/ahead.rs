@@ -113,7 +113,7 @@ impl LaneSender {
         }
     }
 
-    /// There is an answer for good to a sample of this series in this record.
+    /// There is an answer for good to each sample of this series up to this record.
     pub(super) fn answered_ahead(&mut self, series: u64, sequence: u64) {
         let lane = self.reader.lane();
         self.link.refused_series.swept([series], (lane, sequence));

@@ -335,10 +335,9 @@ impl LaneSender {
         if new.len() > ASIDE_SAMPLES_MAX && !series.knows_what_is_taken(Instant::now()) {
             halved(new, stack);
         } else {
-            let (suspected, unknown) = series.suspect(new, Instant::now());
-            let hashes: HashSet<u64> = suspected.iter().filter_map(Unit::series_hash).collect();
-            halved(unknown, stack);
-            let left = self.put_aside(suspected, part.maybe_stored);
+            series.suspect(&new, Instant::now());
+            let hashes: HashSet<u64> = new.iter().filter_map(Unit::series_hash).collect();
+            let left = self.put_aside(new, part.maybe_stored);
             if left.is_empty() {
                 self.put_rest_aside(&hashes, stack);
             } else {
@@ -442,7 +441,7 @@ impl LaneSender {
     }
 
     /// Counts what a first copy of these samples has turned out to have stored.
-    fn stored_already(&self, counts: Counts) {
+    pub(super) fn stored_already(&self, counts: Counts) {
         if counts != Counts::default() {
             self.link.metrics.refused(Reason::AlreadyStored, &counts);
         }

@@ -1,7 +1,7 @@
 //! Series that a receiver refused alone, for what they are or for their samples' times: what has come to that more than once
 //! is put aside, and not taken apart for it again and again (docs/adr/0019). Nothing is hashed as long as nothing was refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,12 @@ use super::taken::Taken;
 use super::units::Unit;
 use crate::queue::{LaneId, SentAhead};
 
-/// So many are known at once, which takes about 3 MB. Further ones are found anew in each request.
-const SERIES_MAX: usize = 50_000;
+/// So many are known at once, which takes about 25 MB. Where there is no place left, one of which nothing was seen since it came
+/// has to give its up.
+const SERIES_MAX: usize = 100_000;
 
-/// A series that no refused request has held for so long gives its place up where there is none left.
-const UNSEEN_MAX: Duration = Duration::from_secs(300);
+/// So many are looked at for that. If all of them were seen again, nothing is known of the new one.
+const LOOKS_MAX: usize = 64;
 
 /// So often in a row a series was refused alone, before it goes aside: once, and the sample may have been the cause of it.
 const REFUSED_MAX: u8 = 2;
@@ -47,6 +48,11 @@ pub(super) struct RefusedSeries(Mutex<All>);
 #[derive(Debug, Default)]
 struct All {
     series: HashMap<u64, Known>,
+    /// The same in the order in which they are looked at for a place, each with when it was seen last before it came to stand here.
+    /// Some may be known no more.
+    line: VecDeque<(u64, Instant)>,
+    /// How many gave their places up though something of them may lie aside.
+    given_up: u64,
     /// How many of them were refused once only.
     once: usize,
     /// When a series came to be one of them last.
@@ -171,17 +177,16 @@ impl RefusedSeries {
         units.into_iter().partition(|unit| series_of(unit).is_none_or(|series| !all.taken.is_new(series)))
     }
 
-    /// These go aside unasked. Gives back those of which this can't be known.
-    pub(super) fn suspect(&self, units: Vec<Unit>, now: Instant) -> (Vec<Unit>, Vec<Unit>) {
+    /// These go aside unasked. Those for which there is no room do so as well, as they would hold everything up: what follows of them
+    /// goes the same way until it is taken, and may overtake them then.
+    pub(super) fn suspect(&self, units: &[Unit], now: Instant) {
         let mut all = self.lock();
         all.unasked_since = Some(now);
-        units.into_iter().partition(|unit| {
-            let known = series_of(unit).and_then(|series| all.known(series, now));
-            known.is_some_and(|known| {
+        for series in units.iter().filter_map(series_of) {
+            if let Some(known) = all.known(series, now) {
                 (known.refused, known.unasked, known.seen_again) = (REFUSED_MAX, true, Some(0));
-                true
-            })
-        })
+            }
+        }
     }
 
     /// The receiver has taken these, or refused them for something else.
@@ -220,10 +225,12 @@ impl RefusedSeries {
         }
     }
 
-    /// A unit lies aside in this record, as an earlier process or configuration has left it. False: there is no room for its series.
+    /// A unit lies aside in this record, as an earlier process or configuration has left it. False: there is no room for its series,
+    /// or another one had to give its up.
     pub(super) fn found_aside(&self, unit: &Unit, place: Aside, now: Instant) -> bool {
         let mut all = self.lock();
         let Some(series) = unit.series_hash() else { return true };
+        let given_up = all.given_up;
         let Some(known) = all.known(series, now) else { return false };
         if known.refused == 0 && known.aside.is_none() {
             // It has not come to lie there for one refusal.
@@ -234,7 +241,7 @@ impl RefusedSeries {
         if is_newer {
             known.aside = Some(place);
         }
-        true
+        all.given_up == given_up
     }
 
     /// What an earlier process has sent ahead of the records of this lane.
@@ -505,12 +512,11 @@ impl All {
 
     /// What is known of a series, which is nothing at first. None: there is no room for more.
     fn known(&mut self, series: u64, now: Instant) -> Option<&mut Known> {
-        if !self.series.contains_key(&series) && self.series.len() >= SERIES_MAX {
-            self.series.retain(|_, known| now.saturating_duration_since(known.seen) < UNSEEN_MAX);
-            self.once = self.series.values().filter(|known| known.refused == 1).count();
-            if self.series.len() >= SERIES_MAX {
+        if !self.series.contains_key(&series) {
+            if self.series.len() >= SERIES_MAX && !self.make_room() {
                 return None;
             }
+            self.stand_in_line(series, now);
         }
         let new = Known {
             refused: 0,
@@ -525,6 +531,34 @@ impl All {
             sent: None,
         };
         Some(self.series.entry(series).or_insert(new))
+    }
+
+    /// Forgets a series that was not seen again. False: none was found.
+    fn make_room(&mut self) -> bool {
+        for _ in 0..LOOKS_MAX {
+            let Some((series, since)) = self.line.pop_front() else { return false };
+            match self.series.get(&series).map(|known| known.seen) {
+                None => {}
+                Some(seen) if seen > since => self.line.push_back((series, seen)),
+                Some(_) => {
+                    let known = self.series.remove(&series);
+                    self.once -= usize::from(known.is_some_and(|known| known.refused == 1));
+                    self.given_up += u64::from(known.is_some_and(|known| known.aside.is_some()));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn stand_in_line(&mut self, series: u64, now: Instant) {
+        if self.line.len() >= 2 * SERIES_MAX {
+            // Series that come to be known again and again stand there as often.
+            let mut known: Vec<_> = self.series.iter().map(|(series, known)| (*series, known.seen)).collect();
+            known.sort_unstable_by_key(|(_, seen)| *seen);
+            self.line = known.into();
+        }
+        self.line.push_back((series, now));
     }
 }
 
@@ -724,17 +758,39 @@ mod tests {
     }
 
     #[test]
-    fn no_more_series_are_known_than_there_is_room_for() {
+    fn who_was_not_seen_again_gives_its_place_up_where_there_is_none_left() {
         let (series, begun) = (RefusedSeries::default(), Instant::now());
-        for at in 0..=SERIES_MAX {
+        let after = |secs| begun + Duration::from_secs(secs);
+        let known = |name: &str, now| sort(&series, &[name], now)[0].is_empty();
+        for at in 0..SERIES_MAX {
             refuse(&series, &[&format!("s{at}")], begun);
         }
+        assert!(known("s0", after(1)) && known("s2", after(1)));
+        refuse(&series, &["new"], after(2));
         assert_eq!(series.lock().series.len(), SERIES_MAX);
-        let last = format!("s{SERIES_MAX}");
-        assert_eq!(sort(&series, &[&last], begun)[0], [0]);
-        // Those that nobody has seen for long make room.
-        sort(&series, &["s0", "s1"], begun + UNSEEN_MAX);
-        refuse(&series, &[&last], begun + UNSEEN_MAX);
-        assert_eq!(series.lock().series.len(), 3);
+        assert!(known("new", after(3)) && known("s0", after(3)) && known("s2", after(3)));
+        assert!(!known("s1", after(3)), "the first that nobody has seen");
+        assert_eq!(series.lock().once, SERIES_MAX);
+        // Where all were seen again, nothing is known of a new one for now, and its samples go aside all the same.
+        for at in 0..SERIES_MAX {
+            let name = format!("s{at}");
+            assert_eq!(known(&name, after(4)), at != 1);
+        }
+        refuse(&series, &["newest"], after(5));
+        assert!(!known("newest", after(6)));
+        series.suspect(&units(&["newest"]), after(6));
+        assert!(!known("newest", after(6)) && series.is_in_doubt(after(6)));
+        assert_eq!(series.lock().series.len(), SERIES_MAX);
+    }
+
+    #[test]
+    fn the_line_does_not_grow_with_series_that_come_to_be_known_again_and_again() {
+        let (series, begun) = (RefusedSeries::default(), Instant::now());
+        let a = units(&["a"]);
+        for _ in 0..=2 * SERIES_MAX {
+            series.remember(&a[0], false, begun);
+            series.forget(&a, begun);
+        }
+        assert_eq!(series.lock().line.len(), 1);
     }
 }

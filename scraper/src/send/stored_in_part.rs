@@ -78,6 +78,16 @@ impl StoredInPart {
         stored
     }
 
+    /// Whether a sample of the series was refused that may have been stored.
+    pub(super) fn is_undecided(&self, series: u64) -> bool {
+        self.series.get(&series).is_some_and(|series| series.out_of_order.is_some())
+    }
+
+    /// Whether a sample of the series was in a refused piece.
+    pub(super) fn holds(&self, series: u64) -> bool {
+        self.series.contains_key(&series)
+    }
+
     /// What was refused as out of order and has not been shown to be stored, with the answer to it.
     pub(super) fn lost(self) -> impl Iterator<Item = (Counts, Refusal)> {
         self.series.into_values().filter_map(|series| series.out_of_order)

@@ -1,11 +1,12 @@
 //! What lies aside of series that are taken again: it is sent ahead of what is still refused, with many in a request, so that it
 //! waits for nothing and what follows of these series may go the normal way (docs/adr/0020).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::answer::Reason;
 use super::lane::{Fate, LaneSender, Offer};
+use super::stored_in_part::StoredInPart;
 use super::units::{self, Counts, Unit};
 use crate::queue::Encoding;
 
@@ -117,7 +118,9 @@ impl LaneSender {
         }
         // All up to it may be sent again by a later process.
         self.plan_ahead(&batch);
-        let mut stack = vec![batch];
+        let (mut stack, mut in_part) = (vec![batch], StoredInPart::default());
+        // What was refused alone and may be stored nevertheless: the first sample of each series, with its record.
+        let mut undecided: HashMap<u64, (u64, Unit)> = HashMap::new();
         while let Some(mut batch) = stack.pop() {
             batch.retain(|(_, series, _)| !refused.contains(series));
             if batch.is_empty() {
@@ -138,7 +141,11 @@ impl LaneSender {
                 }
             };
             match fate {
-                Some(Fate::Accepted) => self.answered(last_ms),
+                Some(Fate::Accepted) => {
+                    self.answered(last_ms);
+                    self.stored_already(in_part.accepted(&units));
+                    undecided.retain(|series, _| in_part.is_undecided(*series));
+                }
                 Some(Fate::TooOld) => self.too_old(&counts),
                 Some(Fate::InPart(refusal, written)) => {
                     self.sent_in_part(&offer, &refusal, &written, maybe_stored).await;
@@ -151,19 +158,28 @@ impl LaneSender {
                     } else {
                         let is_time = Reason::told(refusal.status, &refusal.message).is_time();
                         for (sequence, series, unit) in batch {
-                            // Before this record all of it is sent.
-                            self.answered_ahead(series, sequence.saturating_sub(1));
-                            self.refused_ahead(series);
-                            self.link.refused_series.remember_swept(&unit, is_time, Instant::now());
+                            if reason == Reason::OutOfOrder && in_part.out_of_order(&unit, &refusal) {
+                                undecided.entry(series).or_insert((sequence, unit));
+                                continue;
+                            }
+                            let (sequence, unit) = undecided.remove(&series).unwrap_or((sequence, unit));
+                            self.waits_for_its_turn(sequence, series, &unit, is_time);
                             refused.insert(series);
                         }
                         continue;
                     }
                 }
                 None | Some(Fate::Refused(_) | Fate::TooLarge(_)) if batch.len() > 1 => {
+                    if let Some(Fate::Refused(refusal)) = fate
+                        && encoding == Encoding::V1
+                        && Reason::told(refusal.status, &refusal.message) == Reason::Rejected
+                    {
+                        in_part.rejected(&units);
+                    }
                     let second = batch.split_off(batch.len() / 2);
                     stack.extend([second, batch]);
                     if !self.has_turn().await {
+                        self.unanswered_in_part(&stack, undecided, &in_part);
                         return false;
                     }
                     continue;
@@ -172,15 +188,50 @@ impl LaneSender {
                     if maybe_stored {
                         self.unanswered_ahead(&batch);
                     }
+                    stack.push(batch);
+                    self.unanswered_in_part(&stack, undecided, &in_part);
                     return false;
                 }
             }
+            // What is left of the same series in the same record has no answer yet.
+            let open: HashSet<(u64, u64)> =
+                stack.iter().flatten().map(|(sequence, series, _)| (*series, *sequence)).collect();
             for (sequence, series, _) in batch {
-                self.answered_ahead(series, sequence);
+                if !undecided.contains_key(&series) {
+                    let is_open = open.contains(&(series, sequence));
+                    self.answered_ahead(series, sequence - u64::from(is_open));
+                }
             }
             self.save_answers();
         }
+        // No later sample was taken that would show it.
+        for (series, (sequence, unit)) in undecided {
+            self.waits_for_its_turn(sequence, series, &unit, true);
+            refused.insert(series);
+        }
         true
+    }
+
+    /// A sample of this series was refused alone: it and what follows has its turn later. Before its record all of it is sent.
+    fn waits_for_its_turn(&mut self, sequence: u64, series: u64, unit: &Unit, is_time: bool) {
+        self.answered_ahead(series, sequence.saturating_sub(1));
+        self.refused_ahead(series);
+        self.link.refused_series.remember_swept(unit, is_time, Instant::now());
+    }
+
+    /// Nothing more is sent now, of what may be stored though it was refused.
+    fn unanswered_in_part(
+        &mut self,
+        stack: &[Batch],
+        undecided: HashMap<u64, (u64, Unit)>,
+        in_part: &StoredInPart,
+    ) {
+        for batch in stack {
+            let held = batch.iter().filter(|(_, series, _)| in_part.holds(*series));
+            self.unanswered_ahead(&held.cloned().collect::<Batch>());
+        }
+        let undecided = undecided.into_iter().map(|(series, (sequence, unit))| (sequence, series, unit));
+        self.unanswered_ahead(&undecided.collect::<Batch>());
     }
 }
 

@@ -54,21 +54,25 @@ fn a_restart_goes_on_with_what_lies_aside_and_an_empty_set_of_it_goes() {
     let queue = world.open(2);
     put_aside(&queue, 1, 2, b"refused");
     drop(queue);
-    // Another number of lanes: what may hold the same series is known all the same.
+    // Whether it came from lanes of one number is known no more, so any lane may hold the same series.
     let queue = world.open(4);
     assert_eq!(kinds(&queue), [(2, SetKind::Aside, 2), (3, SetKind::Normal, 4)]);
     let of_newest = |index| LaneId { set: 3, index };
-    assert_eq!([0, 1, 2, 3].map(|index| queue.holds_aside(of_newest(index))), [false, true, false, true]);
+    assert_eq!([0, 1, 2, 3].map(|index| queue.holds_aside(of_newest(index))), [true; 4]);
     let (place, sequence) = queue.append_aside(of_newest(3), None, samples(10), b"more").unwrap();
     assert_eq!((place, sequence), (LaneId { set: 2, index: 1 }, 3));
     assert_eq!(drain(&mut queue.reader(place).unwrap()), [&b"refused"[..], b"refused", b"more"]);
-    drop(queue);
-    let queue = world.open(4);
+    // Once it is empty it makes room for one of which that is known.
+    queue.directory.upkeep();
     assert_eq!(kinds(&queue), [(3, SetKind::Normal, 4)]);
-    assert_eq!(
-        queue.append_aside(of_newest(3), None, samples(1), b"new").unwrap().0,
-        LaneId { set: 4, index: 3 }
-    );
+    let (place, _) = queue.append_aside(of_newest(3), None, samples(1), b"new").unwrap();
+    assert_eq!(place, LaneId { set: 4, index: 3 });
+    assert_eq!([0, 1, 2, 3].map(|index| queue.holds_aside(of_newest(index))), [false, false, false, true]);
+    queue.mix_aside();
+    assert_eq!([0, 1, 2, 3].map(|index| queue.holds_aside(of_newest(index))), [true; 4]);
+    drain(&mut queue.reader(place).unwrap());
+    drop(queue);
+    assert_eq!(kinds(&world.open(4)), [(3, SetKind::Normal, 4)]);
 }
 
 #[test]

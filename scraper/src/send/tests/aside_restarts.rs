@@ -197,3 +197,55 @@ async fn what_was_never_sent_does_not_count_as_stored_after_an_end_in_the_midst_
     let (lost, _) = end_in_a_search(End::KilledAndDamaged).await;
     assert!(lost <= 1, "{lost}: of what lay aside nothing");
 }
+
+/// The receiver takes no more of the series that lie aside, until it says so.
+const LATER: usize = 4;
+
+#[tokio::test]
+async fn what_follows_in_a_record_after_what_was_answered_ahead_of_it_is_sent_after_a_restart() {
+    let state: Arc<AtomicUsize> = Arc::default();
+    let (now, reached) = (Arc::clone(&state), Arc::new(Notify::new()));
+    let at = Arc::clone(&reached);
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        let bad: Vec<i64> =
+            samples.iter().filter(|(name, _)| name == "bad0").map(|(_, time)| *time).collect();
+        match now.load(Ordering::Relaxed) {
+            _ if bad.is_empty() => Action::Store,
+            ILL if samples.len() == 1 && bad[0] > 2 => Action::Answer(429, "later"),
+            ILL => Action::Answer(400, "too many labels"),
+            LATER => {
+                at.notify_one();
+                Action::Answer(429, "later")
+            }
+            state if bad.contains(&5) => {
+                if state == BUSY && bad.len() == 1 {
+                    now.store(LATER, Ordering::Relaxed);
+                }
+                Action::Answer(400, "a value is not taken")
+            }
+            _ => Action::Store,
+        }
+    })
+    .await;
+    let (sending, dir) = sending_to(&receiver, "").await;
+    for times in [1..2, 2..3, 3..4, 4..7, 7..8] {
+        let bad = times.clone().map(|time| ("bad0", time));
+        sending.append(&bad.chain([("good0", times.start)]).collect::<Vec<_>>());
+        sending.drained().await;
+    }
+    assert_eq!(sending.queues[0].stats().aside.samples, 5);
+    state.store(BUSY, Ordering::Relaxed);
+    // Its first one is taken, and the others are sent ahead: of their record the first one is, and the second one is not.
+    reached.notified().await;
+    assert_eq!(receiver.stored()["bad0"], [3, 4]);
+    let config = Arc::clone(&sending.senders[0].link.config);
+    sending.kill().await;
+    state.store(WELL, Ordering::Relaxed);
+    let sending = Sending::open(dir.path(), &[config], &QueueSettings::default());
+    sending.start();
+    sending.settled().await;
+    assert_eq!(receiver.stored()["bad0"], [3, 4, 6, 7]);
+    let reasons = ["rejected", "out_of_order", "already_stored"];
+    assert_eq!(reasons.map(|reason| sending.refused(reason)), [1, 0, 0]);
+}

@@ -1,6 +1,6 @@
 //! Receivers of 1.0 that store what they can of a request and answer 400 for the rest.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::receiver::Refuses;
 use super::*;
@@ -208,4 +208,38 @@ async fn what_comes_after_somebody_elses_samples_is_lost_though_its_request_was_
     assert_eq!((&receiver.stored()["a"], &receiver.stored()["b"]), (&vec![100], &vec![1, 20]));
     assert_eq!((sending.refused("out_of_order"), sending.refused("already_stored")), (2, 0));
     assert_eq!(sending.refused("rejected"), 1);
+}
+
+#[tokio::test]
+async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
+    let state: Arc<AtomicUsize> = Arc::default();
+    let now = Arc::clone(&state);
+    // What lies aside is put right, but `bad1` for one sample only.
+    let refuses: Refuses = Arc::new(|name| name == "bad1");
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
+        match (bad.map(|(_, time)| *time).max(), now.load(Ordering::Relaxed)) {
+            (None, _) => Action::Store,
+            (Some(time), 0) if time > 2 && samples.len() == 1 => Action::Answer(429, "later"),
+            (_, 0) => Action::Answer(400, "too many labels"),
+            (Some(..4), _) => Action::Store,
+            _ => Action::StoreInPart(Arc::clone(&refuses)),
+        }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    for time in 1..=6 {
+        sending.append(&[("good0", time), ("bad0", time), ("bad1", time)]);
+        sending.drained().await;
+    }
+    assert_eq!(sending.queues[0].stats().aside.samples, 8);
+    state.store(1, Ordering::Relaxed);
+    sending.settled().await;
+    assert_eq!(
+        (&receiver.stored()["bad0"][..], &receiver.stored()["bad1"][..]),
+        (&[3, 4, 5, 6][..], &[3][..])
+    );
+    let reasons = ["rejected", "out_of_order", "already_stored"];
+    assert_eq!(reasons.map(|reason| sending.refused(reason)), [4 + 3, 0, 2]);
 }
