@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use promring_model::target::TargetId;
+use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{QueueReport, Report, TargetReport};
 
 use crate::means::{Counted, Means};
@@ -122,8 +122,8 @@ impl Reports {
     }
 
     /// These targets are no more.
-    pub(crate) fn forget(&mut self, gone: &[TargetId]) {
-        for known in gone.iter().filter_map(|id| self.targets.remove(id)) {
+    pub(crate) fn forget(&mut self, gone: &[(TargetKey, TargetId)]) {
+        for known in gone.iter().filter_map(|(_, id)| self.targets.remove(id)) {
             known.counted.iter().for_each(|counted| self.means.remove(counted));
         }
     }

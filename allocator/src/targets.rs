@@ -240,22 +240,16 @@ impl JobTargets {
         state.condition.told(complete);
         let mut known = std::mem::take(&mut state.groups);
         let round = state.round;
-        let mut changed = false;
-        for name in removed {
-            if let Some(held) = known.remove(&name) {
-                self.forget(&held);
-                changed = true;
-            }
-        }
+        // Nothing is forgotten before everything new is there: a target that is in another group now never leaves. One more entry
+        // at the head of a file puts each of its targets into the next group.
+        let mut gone: Vec<Held> = removed.iter().filter_map(|name| known.remove(name)).collect();
+        let mut changed = !gone.is_empty();
         for group in upsert {
             match known.get_mut(&group.source) {
                 Some(held) if held.group == group => held.round = round,
                 Some(_) => {
-                    // The new ones first: what stays the same never leaves.
                     let new = Held { outcomes: self.assemble(&group), group, round };
-                    if let Some(old) = known.remove(&new.group.source) {
-                        self.forget(&old);
-                    }
+                    gone.extend(known.remove(&new.group.source));
                     // The name is the new group's own, and there once.
                     known.insert(Arc::clone(&new.group.source), new);
                     changed = true;
@@ -267,6 +261,7 @@ impl JobTargets {
                 }
             }
         }
+        gone.iter().for_each(|held| self.forget(held));
         self.forget_superseded(source, &known);
         if complete {
             known.retain(|_, held| {

@@ -1,9 +1,12 @@
 //! What targets weigh of which nothing is known, and that it moves nothing.
 
 use promring_model::handover::Drain;
+use promring_model::labels::Labels;
+use promring_model::target::{ADDRESS, TargetGroup};
 
 use super::handover::reasons;
 use super::*;
+use crate::discovery::Found;
 use crate::reasons::Reason;
 
 /// Samples of an interval of a minute: 1,000 a second.
@@ -73,6 +76,46 @@ fn a_target_that_is_down_still_counts_for_how_many_scrapers_are_wanted() {
         fleet.run(20_000);
         assert_eq!(wanted(&fleet), (10, 0));
     }
+}
+
+/// These targets, each in a group of its own, named by its place as files and answers to HTTP name groups.
+fn listed(numbers: impl IntoIterator<Item = usize>) -> Found {
+    let groups: Vec<TargetGroup> = numbers
+        .into_iter()
+        .enumerate()
+        .map(|(place, number)| TargetGroup {
+            targets: vec![Labels::from_pairs([(ADDRESS, format!("t:{number}"))])],
+            labels: Labels::default(),
+            source: place.to_string(),
+        })
+        .collect();
+    Found::all(&groups)
+}
+
+#[test]
+fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_often_sources_tell() {
+    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=10, THOUSAND);
+    weigh(&mut fleet, 11..=20, THOUSAND / 10);
+    fleet.run(20_000);
+    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_000.0, 0));
+    // Nobody reports meanwhile.
+    fleet.state.discovered("web", 0, listed([21].into_iter().chain(1..=20)));
+    fleet.state.advance(fleet.now_ms);
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_550.0, 1), "the new one as the mean of the others");
+    // Away and back before anybody looks.
+    for numbers in [0..0, 1..22] {
+        fleet.state.discovered("web", 0, listed(numbers));
+    }
+    fleet.state.advance(fleet.now_ms);
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_550.0, 1));
+    let known = fleet
+        .state
+        .jobs()
+        .flat_map(|job| job.active().keys())
+        .filter(|id| fleet.state.health(**id).is_some());
+    assert_eq!(known.count(), 20);
 }
 
 #[test]
