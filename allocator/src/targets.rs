@@ -211,9 +211,9 @@ impl JobTargets {
             }
             Found::All(groups) => {
                 state.round += 1;
-                self.take(source, groups, Vec::new(), true)
+                self.take(source, groups, &[], true)
             }
-            Found::Changes { upsert, removed, complete } => self.take(source, upsert, removed, complete),
+            Found::Changes { upsert, removed, complete } => self.take(source, upsert, &removed, complete),
         };
         let synced = self.sources.get(source).is_some_and(|source| source.condition.is_synced());
         if synced && !was_synced {
@@ -229,13 +229,7 @@ impl JobTargets {
         changed
     }
 
-    fn take(
-        &mut self,
-        source: usize,
-        upsert: Vec<Arc<Group>>,
-        removed: Vec<Arc<str>>,
-        complete: bool,
-    ) -> bool {
+    fn take(&mut self, source: usize, upsert: Vec<Arc<Group>>, removed: &[Arc<str>], complete: bool) -> bool {
         let Some(state) = self.sources.get_mut(source) else { return false };
         state.condition.told(complete);
         let mut known = std::mem::take(&mut state.groups);
