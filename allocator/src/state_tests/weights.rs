@@ -12,8 +12,9 @@ use crate::reasons::Reason;
 /// Samples of an interval of a minute: 1,000 a second.
 const THOUSAND: u64 = 60_000;
 
-/// Has every scraper report as many samples for these targets.
-fn weigh(fleet: &mut Fleet, targets: std::ops::RangeInclusive<usize>, samples: u64) {
+/// Has every scraper report as many samples for these targets; None: that they are down.
+fn weigh(fleet: &mut Fleet, targets: std::ops::RangeInclusive<usize>, samples: impl Into<Option<u64>>) {
+    let samples = samples.into();
     for number in targets {
         for scraper in fleet.scrapers.values_mut() {
             scraper.samples.insert(format!("t:{number}"), samples);
@@ -29,7 +30,7 @@ fn load(fleet: &Fleet) -> f64 {
 #[test]
 fn what_is_unknown_weighs_as_what_is_known_does() {
     let mut fleet = Fleet::unsettled(&config(10, ""), &["a", "b"]);
-    weigh(&mut fleet, 1..=40, 0);
+    weigh(&mut fleet, 1..=40, None);
     fleet.run(20_000);
     assert_eq!(load(&fleet), 1_000.0, "nothing is known: 100 each");
     weigh(&mut fleet, 1..=5, THOUSAND);
@@ -72,7 +73,7 @@ fn a_target_that_is_down_still_counts_for_how_many_scrapers_are_wanted() {
     };
     assert_eq!(wanted(&fleet), (10, 0));
     for down in [1..=9, 10..=10, 1..=10] {
-        weigh(&mut fleet, down, 0);
+        weigh(&mut fleet, down, None);
         fleet.run(20_000);
         assert_eq!(wanted(&fleet), (10, 0));
     }
@@ -116,6 +117,46 @@ fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_oft
         .flat_map(|job| job.active().keys())
         .filter(|id| fleet.state.health(**id).is_some());
     assert_eq!(known.count(), 20);
+}
+
+#[test]
+fn a_target_that_yields_nothing_is_known_and_weighs_little() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
+    weigh(&mut fleet, 1..=60, 0);
+    fleet.run(20_000);
+    let scaling = |fleet: &Fleet| {
+        let scaling = crate::scaling::told(&fleet.state, 1_000, fleet.now_ms).unwrap();
+        (scaling.wanted, scaling.samples_per_second, scaling.targets_unknown)
+    };
+    let (wanted, samples_per_second, unknown) = scaling(&fleet);
+    assert_eq!((wanted, samples_per_second.round(), unknown), (1, 1.0, 0), "each as one sample a minute");
+    assert_eq!(load(&fleet).round(), 1.0);
+    weigh(&mut fleet, 1..=20, THOUSAND);
+    fleet.run(20_000);
+    assert_eq!(scaling(&fleet).0, 21);
+    weigh(&mut fleet, 1..=60, None);
+    fleet.run(20_000);
+    assert_eq!((scaling(&fleet).0, scaling(&fleet).2), (21, 0), "what is down is as it was");
+}
+
+#[test]
+fn a_scraper_whose_targets_yield_nothing_any_more_is_given_others() {
+    let names = ["a", "b", "c"];
+    let mut fleet = Fleet::new(&config(90, ""), &names);
+    weigh(&mut fleet, 1..=90, THOUSAND);
+    fleet.run(100_000);
+    fleet.settle();
+    let before = fleet.shares();
+    let emptied: Vec<String> = ["b", "c"].iter().flat_map(|name| before[*name].iter().cloned()).collect();
+    for scraper in fleet.scrapers.values_mut() {
+        scraper.samples.extend(emptied.iter().map(|address| (address.clone(), Some(0))));
+    }
+    fleet.run(200_000);
+    fleet.settle();
+    let after = fleet.shares();
+    let heavy = |name: &str| after[name].iter().filter(|address| !emptied.contains(address)).count();
+    let most = names.iter().map(|name| heavy(name)).max().unwrap();
+    assert!(3 * most < before["a"].len() * 13 / 10 + 3, "{most} of {}", before["a"].len());
 }
 
 #[test]
@@ -179,18 +220,18 @@ fn a_scaler_gets_nothing_while_scrapers_have_targets_that_are_not_known_yet() {
 fn weights_that_become_known_move_nothing() {
     let names = ["a", "b", "c"];
     let mut fleet = Fleet::unsettled(&config(90, ""), &names);
-    weigh(&mut fleet, 1..=90, 0);
+    weigh(&mut fleet, 1..=90, None);
     fleet.run(20_000);
     let before = fleet.shares();
     // One scraper after the other tells that its targets are far heavier, or lighter, than what was thought.
     for samples in [THOUSAND, THOUSAND / 1_000] {
         let mut fleet = Fleet::unsettled(&config(90, ""), &names);
-        weigh(&mut fleet, 1..=90, 0);
+        weigh(&mut fleet, 1..=90, None);
         fleet.run(20_000);
         assert_eq!(fleet.shares(), before);
         for name in names {
             let addresses = before[name].clone();
-            fleet.scraper(name).samples.extend(addresses.into_iter().map(|address| (address, samples)));
+            fleet.scraper(name).samples.extend(addresses.into_iter().map(|address| (address, Some(samples))));
             fleet.run(30_000);
             assert_eq!(fleet.shares(), before, "{name}");
         }
