@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{QueueReport, Report, TargetReport};
 
+use crate::away::Away;
 use crate::means::{Counted, Means};
 use crate::targets::Discovered;
 
@@ -42,6 +43,7 @@ struct Known {
 pub(crate) struct Reports {
     by_scraper: BTreeMap<String, Reported>,
     targets: HashMap<TargetId, Known>,
+    away: Away,
     means: Means,
     /// What scrapers told of targets before it was known whose these are.
     early: BTreeMap<String, HashMap<TargetId, TargetReport>>,
@@ -121,16 +123,31 @@ impl Reports {
         samples != known
     }
 
-    /// These targets are no more.
-    pub(crate) fn forget(&mut self, gone: &[(TargetKey, TargetId)]) {
-        for known in gone.iter().filter_map(|(_, id)| self.targets.remove(id)) {
+    /// These targets are no more. What they yielded is kept for a while.
+    pub(crate) fn forget(&mut self, gone: &[(TargetKey, TargetId)], now_ms: i64) {
+        self.away.expire(now_ms);
+        for (_, id) in gone {
+            let Some(known) = self.targets.remove(id) else { continue };
             known.counted.iter().for_each(|counted| self.means.remove(counted));
+            if let Some(samples) = known.samples {
+                self.away.put(*id, samples, now_ms);
+            }
         }
     }
 
-    /// Whether anything is known of any target.
-    pub(crate) fn has_targets(&self) -> bool {
-        !self.targets.is_empty()
+    /// These targets are there: those that have lately been away yield what they did, and all are counted (see [`Reports::count`]).
+    pub(crate) fn welcome<'a>(&mut self, living: impl IntoIterator<Item = &'a Discovered>) {
+        if self.targets.is_empty() && self.away.is_empty() {
+            return;
+        }
+        for target in living {
+            let id = target.target.id;
+            if let Some(samples) = self.away.take(id) {
+                let known = || Known { report: TargetReport::unknown(id), samples: None, counted: None };
+                self.targets.entry(id).or_insert_with(known).samples.get_or_insert(samples);
+            }
+            self.count(target);
+        }
     }
 
     /// Has what is known of a target stand for those of which nothing is.

@@ -120,6 +120,36 @@ fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_oft
 }
 
 #[test]
+fn targets_that_are_soon_back_weigh_what_they_did() {
+    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=10, THOUSAND);
+    weigh(&mut fleet, 11..=20, 0);
+    fleet.run(20_000);
+    let before = load(&fleet);
+    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+    // A few, and all; their scrapers have not scraped them again when they are back.
+    for away in [1..=5, 11..=15, 1..=20] {
+        fleet.state.discovered("web", 0, listed((1..=20).filter(|number| !away.contains(number))));
+        fleet.run(60_000);
+        weigh(&mut fleet, away.clone(), None);
+        fleet.state.discovered("web", 0, listed(1..=20));
+        fleet.run(5_000);
+        assert_eq!((load(&fleet).round(), unknown(&fleet)), (before.round(), 0), "{away:?}");
+    }
+    // What is told since counts.
+    weigh(&mut fleet, 1..=20, THOUSAND);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 20_000.0);
+    // After long nobody knows.
+    fleet.state.discovered("web", 0, listed(1..=10));
+    fleet.run(600_000);
+    weigh(&mut fleet, 11..=20, None);
+    fleet.state.discovered("web", 0, listed(1..=20));
+    fleet.run(5_000);
+    assert_eq!(unknown(&fleet), 10);
+}
+
+#[test]
 fn a_target_that_yields_nothing_is_known_and_weighs_little() {
     let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
     weigh(&mut fleet, 1..=60, 0);
