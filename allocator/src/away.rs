@@ -38,6 +38,11 @@ impl Away {
         self.expire(now_ms);
     }
 
+    /// What a target yielded that went lately.
+    pub(crate) fn get(&self, id: TargetId) -> Option<u64> {
+        self.targets.get(&id).map(|left| left.samples)
+    }
+
     /// A target is there. Returns what it yielded when it went lately.
     pub(crate) fn take(&mut self, id: TargetId) -> Option<u64> {
         self.targets.remove(&id).map(|left| left.samples)

@@ -176,7 +176,8 @@ impl Reports {
     }
 
     fn samples(&self, id: TargetId) -> Option<u64> {
-        self.targets.get(&id).and_then(|known| known.samples)
+        // One that is back may be asked for before it is welcomed.
+        self.targets.get(&id).map_or_else(|| self.away.get(id), |known| known.samples)
     }
 
     /// Samples a second that the targets of a key make together; one of which nothing is known, as many as others do.

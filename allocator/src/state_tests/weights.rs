@@ -133,6 +133,7 @@ fn targets_that_are_soon_back_weigh_what_they_did() {
         fleet.run(60_000);
         weigh(&mut fleet, away.clone(), None);
         fleet.state.discovered("web", 0, listed(1..=20));
+        assert_eq!(unknown(&fleet), 0, "at once");
         fleet.run(5_000);
         assert_eq!((load(&fleet).round(), unknown(&fleet)), (before.round(), 0), "{away:?}");
     }
