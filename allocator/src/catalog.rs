@@ -20,8 +20,8 @@ pub(crate) struct Changes {
     pub(crate) keys: Vec<TargetKey>,
     /// Keys with a target in whose place another of the same identity has come.
     pub(crate) replaced: Vec<TargetKey>,
-    /// Targets that are gone.
-    pub(crate) gone: Vec<TargetId>,
+    /// Targets that are gone: none that left and is back by now.
+    pub(crate) gone: Vec<(TargetKey, TargetId)>,
     /// What scrapers are told of jobs beside targets may have changed.
     pub(crate) jobs: bool,
 }
@@ -95,6 +95,7 @@ impl Catalog {
         // At a start these are all keys: sorted once, they cost a tenth of a set that is kept sorted.
         changes.keys.sort_unstable();
         changes.keys.dedup();
+        changes.gone.retain(|(key, id)| self.target(*key, *id).is_none());
         changes
     }
 
@@ -137,7 +138,7 @@ impl Catalog {
             self.by_key.insert(key, rest);
         }
         changes.keys.push(key);
-        changes.gone.push(target.target.id);
+        changes.gone.push((key, target.target.id));
     }
 
     /// The targets of a key.

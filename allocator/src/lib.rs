@@ -5,6 +5,7 @@
 
 mod answers;
 mod api;
+mod away;
 pub mod callers;
 mod catalog;
 pub mod discovery;

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use promring_model::target::TargetId;
+use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::{QueueReport, Report, TargetReport};
 
+use crate::away::Away;
 use crate::means::{Counted, Means};
 use crate::targets::Discovered;
 
@@ -31,8 +32,8 @@ pub struct Reported {
 #[derive(Debug)]
 struct Known {
     report: TargetReport,
-    /// Samples of a scrape that had any, a recent one: a target that is down will be back with what it had.
-    samples: u64,
+    /// Samples of a recent scrape: a target that is down will be back with what it had. None: none has told any.
+    samples: Option<u64>,
     /// As what it counts for the means.
     counted: Option<Counted>,
 }
@@ -42,6 +43,7 @@ struct Known {
 pub(crate) struct Reports {
     by_scraper: BTreeMap<String, Reported>,
     targets: HashMap<TargetId, Known>,
+    away: Away,
     means: Means,
     /// What scrapers told of targets before it was known whose these are.
     early: BTreeMap<String, HashMap<TargetId, TargetReport>>,
@@ -67,8 +69,8 @@ impl Reports {
         !self.early.is_empty()
     }
 
-    /// A target turns out to be this scraper's: takes what was put by of it. The last word counts, but for its weight, which only
-    /// a word with samples has.
+    /// A target turns out to be this scraper's: takes what was put by of it. The last word counts, but for its weight, which not
+    /// every word has.
     pub(crate) fn believe(&mut self, name: &str, target: &Discovered) {
         let told = self.early.get_mut(name).and_then(|early| early.remove(&target.target.id));
         if let Some(report) = told {
@@ -114,30 +116,46 @@ impl Reports {
     fn learn(&mut self, report: TargetReport) -> bool {
         let id = report.id;
         let before = self.targets.remove(&id);
-        let (known, counted) = before.map_or((0, None), |before| (before.samples, before.counted));
-        let is_other = report.samples.abs_diff(known) > known / SAME_PART;
-        let samples = if report.samples > 0 && is_other { report.samples } else { known };
+        let (known, counted) = before.map_or((None, None), |before| (before.samples, before.counted));
+        let is_same = |known: &u64| report.samples.abs_diff(*known) <= known / SAME_PART;
+        let samples = if known.as_ref().is_some_and(is_same) { known } else { report.yields().or(known) };
         self.targets.insert(id, Known { report, samples, counted });
         samples != known
     }
 
-    /// These targets are no more.
-    pub(crate) fn forget(&mut self, gone: &[TargetId]) {
-        for known in gone.iter().filter_map(|id| self.targets.remove(id)) {
+    /// These targets are no more. What they yielded is kept for a while.
+    pub(crate) fn forget(&mut self, gone: &[(TargetKey, TargetId)], now_ms: i64) {
+        self.away.expire(now_ms);
+        for (_, id) in gone {
+            let Some(known) = self.targets.remove(id) else { continue };
             known.counted.iter().for_each(|counted| self.means.remove(counted));
+            if let Some(samples) = known.samples {
+                self.away.put(*id, samples, now_ms);
+            }
         }
     }
 
-    /// Whether anything is known of any target.
-    pub(crate) fn has_targets(&self) -> bool {
-        !self.targets.is_empty()
+    /// These targets are there: those that have lately been away yield what they did, and all are counted (see [`Reports::count`]).
+    pub(crate) fn welcome<'a>(&mut self, living: impl IntoIterator<Item = &'a Discovered>) {
+        if self.targets.is_empty() && self.away.is_empty() {
+            return;
+        }
+        for target in living {
+            let id = target.target.id;
+            if let Some(samples) = self.away.take(id) {
+                let known = || Known { report: TargetReport::unknown(id), samples: None, counted: None };
+                self.targets.entry(id).or_insert_with(known).samples.get_or_insert(samples);
+            }
+            self.count(target);
+        }
     }
 
     /// Has what is known of a target stand for those of which nothing is.
     pub(crate) fn count(&mut self, target: &Discovered) {
         let target = &target.target;
-        let Some(known) = self.targets.get_mut(&target.id).filter(|known| known.samples > 0) else { return };
-        let counted = self.means.add(&target.job, known.samples, target.interval);
+        let Some(known) = self.targets.get_mut(&target.id) else { return };
+        let Some(samples) = known.samples else { return };
+        let counted = self.means.add(&target.job, counts(samples), target.interval);
         let before = known.counted.replace(counted);
         before.iter().for_each(|counted| self.means.remove(counted));
     }
@@ -154,18 +172,19 @@ impl Reports {
 
     /// Whether it is known how many samples a target yields.
     pub(crate) fn knows(&self, id: TargetId) -> bool {
-        self.samples(id) > 0
+        self.samples(id).is_some()
     }
 
-    fn samples(&self, id: TargetId) -> u64 {
-        self.targets.get(&id).map_or(0, |known| known.samples)
+    fn samples(&self, id: TargetId) -> Option<u64> {
+        // One that is back may be asked for before it is welcomed.
+        self.targets.get(&id).map_or_else(|| self.away.get(id), |known| known.samples)
     }
 
     /// Samples a second that the targets of a key make together; one of which nothing is known, as many as others do.
     pub(crate) fn weight<'a>(&self, targets: impl IntoIterator<Item = &'a Discovered>) -> f64 {
         let weight = |target: &Discovered| match self.samples(target.target.id) {
-            0 => self.guess(&target.target.job),
-            samples => samples as f64 / target.target.interval.as_secs_f64(),
+            None => self.guess(&target.target.job),
+            Some(samples) => counts(samples) as f64 / target.target.interval.as_secs_f64(),
         };
         targets.into_iter().map(weight).sum()
     }
@@ -210,6 +229,12 @@ impl Reported {
     }
 }
 
+/// As how many samples a scrape counts: one without any costs something as well, and targets that weigh nothing could all be one
+/// scraper's.
+fn counts(samples: u64) -> u64 {
+    samples.max(1)
+}
+
 /// Counts targets that somebody told of who does not have them.
 pub(crate) fn count_ignored(targets: usize) {
     metrics::counter!("promring_allocator_report_targets_ignored_total").increment(targets as u64);
@@ -217,7 +242,7 @@ pub(crate) fn count_ignored(targets: usize) {
 
 #[cfg(test)]
 mod tests {
-    use promring_proto::api::MemberReport;
+    use promring_proto::api::{Health, MemberReport};
 
     use super::*;
 
@@ -226,11 +251,34 @@ mod tests {
         let mut reports = Reports::default();
         let id = TargetId(1);
         let mut changes = 0;
-        for samples in [500, 0, 500, 600, 570, 630] {
-            let targets = vec![TargetReport { samples, ..TargetReport::unknown(id) }];
+        let mut told = |health, samples, empty| {
+            let targets = vec![TargetReport { health, samples, empty, ..TargetReport::unknown(id) }];
             reports.take("a", Report { targets, ..Report::default() }, 0, |_| changes += 1);
-        }
-        assert_eq!(changes, 2);
+            (changes, reports.samples(id))
+        };
+        assert_eq!(told(Health::Unknown, 0, false), (0, None), "not scraped yet");
+        assert_eq!(told(Health::Down, 0, false), (0, None), "never seen up");
+        assert_eq!(told(Health::Up, 500, false), (1, Some(500)));
+        assert_eq!(told(Health::Down, 0, false), (1, Some(500)));
+        assert_eq!(told(Health::Up, 500, false), (1, Some(500)));
+        assert_eq!(told(Health::Up, 600, false), (2, Some(600)));
+        assert_eq!(told(Health::Up, 570, false), (2, Some(600)));
+        assert_eq!(told(Health::Up, 630, false), (2, Some(600)));
+        assert_eq!(told(Health::Down, 900, false), (3, Some(900)), "another scraper has seen it up since");
+        assert_eq!(told(Health::Up, 0, true), (4, Some(0)), "it yields nothing, and is well");
+        assert_eq!(told(Health::Up, 0, false), (4, Some(0)));
+        assert_eq!(told(Health::Down, 0, false), (4, Some(0)));
+        assert_eq!(told(Health::Up, 1, false), (5, Some(1)));
+    }
+
+    #[test]
+    fn a_target_that_is_down_and_yielded_nothing_before_is_known() {
+        let mut reports = Reports::default();
+        let told = TargetReport { health: Health::Down, empty: true, ..TargetReport::unknown(TargetId(1)) };
+        // An allocator that has just started hears no more of it than this.
+        let told = serde_json::from_slice(&serde_json::to_vec(&told).unwrap()).unwrap();
+        reports.take("a", Report { targets: vec![told], ..Report::default() }, 0, |_| ());
+        assert!(reports.knows(TargetId(1)));
     }
 
     #[test]

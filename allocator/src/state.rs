@@ -244,11 +244,9 @@ impl State {
         if let Some(touched) = &mut self.touched {
             touched.extend(changes.keys.iter().chain(&changes.replaced));
         }
-        self.reports.forget(&changes.gone);
-        if self.reports.has_targets() {
-            let living = changes.keys.iter().flat_map(|key| self.catalog.living(*key));
-            living.for_each(|target| self.reports.count(target));
-        }
+        self.reports.forget(&changes.gone, now_ms);
+        let living = changes.keys.iter().flat_map(|key| self.catalog.living(*key));
+        self.reports.welcome(living.map(|target| &**target));
         self.discovered |= !self.catalog.keeps_unready(now_ms);
         let waited = now_ms - self.started_ms >= PATIENCE_MS;
         self.may_begin |= self.discovered || waited || !self.catalog.keeps_others_waiting();

@@ -211,9 +211,9 @@ impl JobTargets {
             }
             Found::All(groups) => {
                 state.round += 1;
-                self.take(source, groups, Vec::new(), true)
+                self.take(source, groups, &[], true)
             }
-            Found::Changes { upsert, removed, complete } => self.take(source, upsert, removed, complete),
+            Found::Changes { upsert, removed, complete } => self.take(source, upsert, &removed, complete),
         };
         let synced = self.sources.get(source).is_some_and(|source| source.condition.is_synced());
         if synced && !was_synced {
@@ -229,33 +229,21 @@ impl JobTargets {
         changed
     }
 
-    fn take(
-        &mut self,
-        source: usize,
-        upsert: Vec<Arc<Group>>,
-        removed: Vec<Arc<str>>,
-        complete: bool,
-    ) -> bool {
+    fn take(&mut self, source: usize, upsert: Vec<Arc<Group>>, removed: &[Arc<str>], complete: bool) -> bool {
         let Some(state) = self.sources.get_mut(source) else { return false };
         state.condition.told(complete);
         let mut known = std::mem::take(&mut state.groups);
         let round = state.round;
-        let mut changed = false;
-        for name in removed {
-            if let Some(held) = known.remove(&name) {
-                self.forget(&held);
-                changed = true;
-            }
-        }
+        // Nothing is forgotten before everything new is there: a target that is in another group now never leaves. One more entry
+        // at the head of a file puts each of its targets into the next group.
+        let mut gone: Vec<Held> = removed.iter().filter_map(|name| known.remove(name)).collect();
+        let mut changed = !gone.is_empty();
         for group in upsert {
             match known.get_mut(&group.source) {
                 Some(held) if held.group == group => held.round = round,
                 Some(_) => {
-                    // The new ones first: what stays the same never leaves.
                     let new = Held { outcomes: self.assemble(&group), group, round };
-                    if let Some(old) = known.remove(&new.group.source) {
-                        self.forget(&old);
-                    }
+                    gone.extend(known.remove(&new.group.source));
                     // The name is the new group's own, and there once.
                     known.insert(Arc::clone(&new.group.source), new);
                     changed = true;
@@ -267,6 +255,7 @@ impl JobTargets {
                 }
             }
         }
+        gone.iter().for_each(|held| self.forget(held));
         self.forget_superseded(source, &known);
         if complete {
             known.retain(|_, held| {

@@ -51,6 +51,33 @@ fn a_changed_group_replaces_its_own_targets_only() {
 }
 
 #[test]
+fn one_more_group_at_the_head_of_a_list_takes_no_other_target_away() {
+    let rules = "  relabel_configs: [{regex: group, action: labeldrop}]\n";
+    let mut job = JobTargets::new(job(&format!("{ONE_SOURCE}{rules}")));
+    let list = |addresses: &[&str]| {
+        let groups = addresses.iter().enumerate();
+        Found::All(groups.map(|(place, address)| group(&place.to_string(), &[address])).collect())
+    };
+    let mut left = |addresses: &[&str]| {
+        job.update(0, list(addresses));
+        let mut living = BTreeMap::new();
+        let mut left = Vec::new();
+        for (target, is_active) in job.take_changes() {
+            if is_active {
+                living.insert(target.target.id, target);
+            } else if living.get(&target.target.id).is_none_or(|living| Arc::ptr_eq(living, &target)) {
+                left.push(target.target.labels.get("instance").unwrap().to_owned());
+            }
+        }
+        left
+    };
+    assert!(left(&["a:1", "b:1", "c:1"]).is_empty());
+    assert!(left(&["new:1", "a:1", "b:1", "c:1"]).is_empty());
+    assert_eq!(left(&["a:1", "b:1", "c:1"]), ["new:1"]);
+    assert_eq!(left(&["c:1", "b:1"]), ["a:1"]);
+}
+
+#[test]
 fn two_targets_with_one_identity_are_one_and_the_second_takes_over() {
     // The group's label would tell them apart.
     let rules = "  relabel_configs: [{regex: group, action: labeldrop}]\n";
@@ -256,6 +283,45 @@ mod any_order {
                 prop_assert_eq!(active(&job), unique.iter().copied().collect::<Vec<_>>());
                 prop_assert_eq!(job.duplicates() as usize, all.len() - unique.len());
                 prop_assert_eq!(job.discovered(), all.len());
+            }
+        }
+
+        /// Groups that come and go together: a target that is there before and after never leaves in between.
+        #[test]
+        fn of_groups_that_change_together_takes_nothing_away_that_stays(
+            batches in prop::collection::vec(
+                (prop::collection::vec(prop::collection::vec(0..6_usize, 0..3), 5), any::<bool>()),
+                1..20,
+            ),
+        ) {
+            let rules = "  relabel_configs: [{regex: group, action: labeldrop}]\n";
+            let mut job = JobTargets::new(super::job(&format!("{ONE_SOURCE}{rules}")));
+            for (groups, is_whole) in batches {
+                let before: Vec<TargetId> = job.active().keys().copied().collect();
+                let texts = groups.iter().map(|addresses| addresses.iter().map(|n| format!("t:{n}")).collect());
+                let texts: Vec<Vec<String>> = texts.collect();
+                let (mut upsert, mut removed) = (Vec::new(), Vec::new());
+                for (place, addresses) in texts.iter().enumerate() {
+                    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+                    let name = format!("g{place}");
+                    if addresses.is_empty() { removed.push(name) } else { upsert.push(group(&name, &addresses)) }
+                }
+                let removed: Vec<&str> = removed.iter().map(String::as_str).collect();
+                job.update(0, if is_whole { Found::All(upsert) } else { changes(&upsert, &removed, false) });
+                let all: Vec<&str> = texts.iter().flatten().map(String::as_str).collect();
+                let unique: std::collections::BTreeSet<&str> = all.iter().copied().collect();
+                prop_assert_eq!(active(&job), unique.iter().copied().collect::<Vec<_>>());
+                prop_assert_eq!((job.duplicates() as usize, job.discovered()), (all.len() - unique.len(), all.len()));
+                let mut living: BTreeMap<TargetId, Arc<Discovered>> = BTreeMap::new();
+                for (target, is_active) in job.take_changes() {
+                    let id = target.target.id;
+                    if is_active {
+                        living.insert(id, target);
+                    } else if living.get(&id).is_none_or(|living| Arc::ptr_eq(living, &target)) {
+                        let stays = before.contains(&id) && job.active().contains_key(&id);
+                        prop_assert!(!stays, "{:?} left and came back", target.target.labels.get("instance"));
+                    }
+                }
             }
         }
     }

@@ -139,8 +139,12 @@ pub struct TargetReport {
     pub last_scrape_ms: i64,
     /// How long it took, in seconds.
     pub last_scrape_duration: f64,
-    /// Samples it yielded before metric relabelling; of one that yielded none, what its last scrape that had any did.
+    /// Samples that it yielded before metric relabelling; of one that is down, what it yielded before.
     pub samples: u64,
+    /// `samples` are none because the last scrape that succeeded yielded none. Otherwise none of one that is not up means that
+    /// nothing is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
 }
 
 impl TargetReport {
@@ -154,7 +158,14 @@ impl TargetReport {
             last_scrape_ms: 0,
             last_scrape_duration: 0.0,
             samples: 0,
+            empty: false,
         }
+    }
+
+    /// Samples that a scrape of it yields, as far as that is known. Parts of the version before do not tell [`Self::empty`].
+    #[must_use]
+    pub fn yields(&self) -> Option<u64> {
+        (self.samples > 0 || self.empty || self.health == Health::Up).then_some(self.samples)
     }
 }
 

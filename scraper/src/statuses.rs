@@ -26,15 +26,16 @@ struct Inner {
 #[derive(Debug)]
 struct Status {
     report: TargetReport,
-    /// Samples of the last scrape that had any.
-    samples: u64,
+    /// Samples of the last scrape that succeeded, or had any; None: there was none.
+    samples: Option<u64>,
 }
 
 impl Status {
     /// What the allocator is told: a target that is down will be back with what it had, and an allocator that has just started
     /// has to know how much that is.
     fn told(&self) -> TargetReport {
-        TargetReport { samples: self.samples, ..self.report.clone() }
+        let samples = self.samples.unwrap_or_default();
+        TargetReport { samples, empty: self.samples == Some(0), ..self.report.clone() }
     }
 }
 
@@ -52,8 +53,8 @@ impl Statuses {
         let mut inner = self.lock();
         inner.changed.insert(report.id);
         inner.samples_total += report.samples;
-        let before = inner.statuses.get(&report.id).map_or(0, |status| status.samples);
-        let samples = if report.samples > 0 { report.samples } else { before };
+        let before = inner.statuses.get(&report.id).and_then(|status| status.samples);
+        let samples = report.yields().or(before);
         inner.statuses.insert(report.id, Status { report, samples });
     }
 
@@ -124,18 +125,30 @@ impl Statuses {
 
 #[cfg(test)]
 mod tests {
+    use promring_proto::api::Health;
+
     use super::*;
 
     #[test]
     fn of_a_target_that_is_down_the_allocator_is_told_what_it_yielded_before() {
         let statuses = Statuses::default();
         let id = TargetId(1);
-        for samples in [0, 7, 9, 0] {
-            statuses.set(TargetReport { samples, ..TargetReport::unknown(id) });
+        let scrapes = [
+            (Health::Down, 0, None),
+            (Health::Up, 7, Some(7)),
+            (Health::Up, 9, Some(9)),
+            (Health::Down, 0, Some(9)),
+            (Health::Up, 0, Some(0)),
+            (Health::Down, 0, Some(0)),
+            (Health::Up, 3, Some(3)),
+        ];
+        for (health, samples, told) in scrapes {
+            statuses.set(TargetReport { health, samples, ..TargetReport::unknown(id) });
+            assert_eq!(statuses.get(id).unwrap().samples, samples);
+            let report = statuses.take_changed(1).0.remove(0);
+            assert_eq!((report.health, report.yields()), (health, told));
         }
-        assert_eq!(statuses.get(id).unwrap().samples, 0);
-        assert_eq!(statuses.take_changed(1).0[0].samples, 9);
-        assert_eq!(statuses.samples_total(), 16);
+        assert_eq!(statuses.samples_total(), 19);
     }
 
     #[test]

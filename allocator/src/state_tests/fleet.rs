@@ -52,8 +52,8 @@ pub(super) struct Scraper {
     pub(super) told: Option<Assignment>,
     /// Addresses whose series it ended with markers.
     pub(super) marked: Vec<String>,
-    /// Samples of its next scrapes, by address.
-    pub(super) samples: BTreeMap<String, u64>,
+    /// Samples of its next scrapes, by address; None: they fail.
+    pub(super) samples: BTreeMap<String, Option<u64>>,
     /// Where it runs, as it says.
     pub(super) node: String,
     /// Samples that wait in its queue.
@@ -94,10 +94,13 @@ impl Scraper {
 
     fn report(&mut self, now_ms: i64) -> Option<Report> {
         let handover = self.member.report(now_ms)?;
-        let targets = self.held.iter().map(|(id, held)| TargetReport {
-            health: Health::Up,
-            samples: self.samples.get(&held.address).copied().unwrap_or(100),
-            ..TargetReport::unknown(*id)
+        let targets = self.held.iter().map(|(id, held)| {
+            let samples = self.samples.get(&held.address).copied().unwrap_or(Some(100));
+            TargetReport {
+                health: if samples.is_some() { Health::Up } else { Health::Down },
+                samples: samples.unwrap_or_default(),
+                ..TargetReport::unknown(*id)
+            }
         });
         let mut targets: Vec<_> = targets.chain(self.beside.iter().cloned()).collect();
         let full = self.piece.is_none() || self.owes_all;

@@ -325,7 +325,7 @@ fn targets_move_for_their_weight_alone_past_the_band_and_no_faster_than_allowed(
     let weigh = |fleet: &mut Fleet, samples: u64| {
         for address in &before["a"] {
             for scraper in fleet.scrapers.values_mut() {
-                scraper.samples.insert(address.clone(), samples);
+                scraper.samples.insert(address.clone(), Some(samples));
             }
         }
     };

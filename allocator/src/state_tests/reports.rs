@@ -55,7 +55,7 @@ fn what_a_scraper_tells_a_new_leader_of_others_targets_counts_for_nothing() {
         let mut fleet = Fleet::unsettled(&config(40, ""), &["a", "b", "c"]);
         // Half of the targets have never yielded anything, so that their owners have no word against a forged one.
         for number in 1..=40 {
-            let samples = if number % 2 == 0 { 0 } else { 3_000 };
+            let samples = (number % 2 != 0).then_some(3_000);
             for scraper in fleet.scrapers.values_mut() {
                 scraper.samples.insert(format!("t:{number}"), samples);
             }

@@ -1,16 +1,20 @@
 //! What targets weigh of which nothing is known, and that it moves nothing.
 
 use promring_model::handover::Drain;
+use promring_model::labels::Labels;
+use promring_model::target::{ADDRESS, TargetGroup};
 
 use super::handover::reasons;
 use super::*;
+use crate::discovery::Found;
 use crate::reasons::Reason;
 
 /// Samples of an interval of a minute: 1,000 a second.
 const THOUSAND: u64 = 60_000;
 
-/// Has every scraper report as many samples for these targets.
-fn weigh(fleet: &mut Fleet, targets: std::ops::RangeInclusive<usize>, samples: u64) {
+/// Has every scraper report as many samples for these targets; None: that they are down.
+fn weigh(fleet: &mut Fleet, targets: std::ops::RangeInclusive<usize>, samples: impl Into<Option<u64>>) {
+    let samples = samples.into();
     for number in targets {
         for scraper in fleet.scrapers.values_mut() {
             scraper.samples.insert(format!("t:{number}"), samples);
@@ -26,7 +30,7 @@ fn load(fleet: &Fleet) -> f64 {
 #[test]
 fn what_is_unknown_weighs_as_what_is_known_does() {
     let mut fleet = Fleet::unsettled(&config(10, ""), &["a", "b"]);
-    weigh(&mut fleet, 1..=40, 0);
+    weigh(&mut fleet, 1..=40, None);
     fleet.run(20_000);
     assert_eq!(load(&fleet), 1_000.0, "nothing is known: 100 each");
     weigh(&mut fleet, 1..=5, THOUSAND);
@@ -69,10 +73,121 @@ fn a_target_that_is_down_still_counts_for_how_many_scrapers_are_wanted() {
     };
     assert_eq!(wanted(&fleet), (10, 0));
     for down in [1..=9, 10..=10, 1..=10] {
-        weigh(&mut fleet, down, 0);
+        weigh(&mut fleet, down, None);
         fleet.run(20_000);
         assert_eq!(wanted(&fleet), (10, 0));
     }
+}
+
+/// These targets, each in a group of its own, named by its place as files and answers to HTTP name groups.
+fn listed(numbers: impl IntoIterator<Item = usize>) -> Found {
+    let groups: Vec<TargetGroup> = numbers
+        .into_iter()
+        .enumerate()
+        .map(|(place, number)| TargetGroup {
+            targets: vec![Labels::from_pairs([(ADDRESS, format!("t:{number}"))])],
+            labels: Labels::default(),
+            source: place.to_string(),
+        })
+        .collect();
+    Found::all(&groups)
+}
+
+#[test]
+fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_often_sources_tell() {
+    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=10, THOUSAND);
+    weigh(&mut fleet, 11..=20, THOUSAND / 10);
+    fleet.run(20_000);
+    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_000.0, 0));
+    // Nobody reports meanwhile.
+    fleet.state.discovered("web", 0, listed([21].into_iter().chain(1..=20)));
+    fleet.state.advance(fleet.now_ms);
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_550.0, 1), "the new one as the mean of the others");
+    // Away and back before anybody looks.
+    for numbers in [0..0, 1..22] {
+        fleet.state.discovered("web", 0, listed(numbers));
+    }
+    fleet.state.advance(fleet.now_ms);
+    assert_eq!((load(&fleet), unknown(&fleet)), (11_550.0, 1));
+    let known = fleet
+        .state
+        .jobs()
+        .flat_map(|job| job.active().keys())
+        .filter(|id| fleet.state.health(**id).is_some());
+    assert_eq!(known.count(), 20);
+}
+
+#[test]
+fn targets_that_are_soon_back_weigh_what_they_did() {
+    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=10, THOUSAND);
+    weigh(&mut fleet, 11..=20, 0);
+    fleet.run(20_000);
+    let before = load(&fleet);
+    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+    // A few, and all; their scrapers have not scraped them again when they are back.
+    for away in [1..=5, 11..=15, 1..=20] {
+        fleet.state.discovered("web", 0, listed((1..=20).filter(|number| !away.contains(number))));
+        fleet.run(60_000);
+        weigh(&mut fleet, away.clone(), None);
+        fleet.state.discovered("web", 0, listed(1..=20));
+        assert_eq!(unknown(&fleet), 0, "at once");
+        fleet.run(5_000);
+        assert_eq!((load(&fleet).round(), unknown(&fleet)), (before.round(), 0), "{away:?}");
+    }
+    // What is told since counts.
+    weigh(&mut fleet, 1..=20, THOUSAND);
+    fleet.run(20_000);
+    assert_eq!(load(&fleet), 20_000.0);
+    // After long nobody knows.
+    fleet.state.discovered("web", 0, listed(1..=10));
+    fleet.run(600_000);
+    weigh(&mut fleet, 11..=20, None);
+    fleet.state.discovered("web", 0, listed(1..=20));
+    fleet.run(5_000);
+    assert_eq!(unknown(&fleet), 10);
+}
+
+#[test]
+fn a_target_that_yields_nothing_is_known_and_weighs_little() {
+    let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
+    weigh(&mut fleet, 1..=60, 0);
+    fleet.run(20_000);
+    let scaling = |fleet: &Fleet| {
+        let scaling = crate::scaling::told(&fleet.state, 1_000, fleet.now_ms).unwrap();
+        (scaling.wanted, scaling.samples_per_second, scaling.targets_unknown)
+    };
+    let (wanted, samples_per_second, unknown) = scaling(&fleet);
+    assert_eq!((wanted, samples_per_second.round(), unknown), (1, 1.0, 0), "each as one sample a minute");
+    assert_eq!(load(&fleet).round(), 1.0);
+    weigh(&mut fleet, 1..=20, THOUSAND);
+    fleet.run(20_000);
+    assert_eq!(scaling(&fleet).0, 21);
+    weigh(&mut fleet, 1..=60, None);
+    fleet.run(20_000);
+    assert_eq!((scaling(&fleet).0, scaling(&fleet).2), (21, 0), "what is down is as it was");
+}
+
+#[test]
+fn a_scraper_whose_targets_yield_nothing_any_more_is_given_others() {
+    let names = ["a", "b", "c"];
+    let mut fleet = Fleet::new(&config(90, ""), &names);
+    weigh(&mut fleet, 1..=90, THOUSAND);
+    fleet.run(100_000);
+    fleet.settle();
+    let before = fleet.shares();
+    let emptied: Vec<String> = ["b", "c"].iter().flat_map(|name| before[*name].iter().cloned()).collect();
+    for scraper in fleet.scrapers.values_mut() {
+        scraper.samples.extend(emptied.iter().map(|address| (address.clone(), Some(0))));
+    }
+    fleet.run(200_000);
+    fleet.settle();
+    let after = fleet.shares();
+    let heavy = |name: &str| after[name].iter().filter(|address| !emptied.contains(address)).count();
+    let most = names.iter().map(|name| heavy(name)).max().unwrap();
+    assert!(3 * most < before["a"].len() * 13 / 10 + 3, "{most} of {}", before["a"].len());
 }
 
 #[test]
@@ -136,18 +251,18 @@ fn a_scaler_gets_nothing_while_scrapers_have_targets_that_are_not_known_yet() {
 fn weights_that_become_known_move_nothing() {
     let names = ["a", "b", "c"];
     let mut fleet = Fleet::unsettled(&config(90, ""), &names);
-    weigh(&mut fleet, 1..=90, 0);
+    weigh(&mut fleet, 1..=90, None);
     fleet.run(20_000);
     let before = fleet.shares();
     // One scraper after the other tells that its targets are far heavier, or lighter, than what was thought.
     for samples in [THOUSAND, THOUSAND / 1_000] {
         let mut fleet = Fleet::unsettled(&config(90, ""), &names);
-        weigh(&mut fleet, 1..=90, 0);
+        weigh(&mut fleet, 1..=90, None);
         fleet.run(20_000);
         assert_eq!(fleet.shares(), before);
         for name in names {
             let addresses = before[name].clone();
-            fleet.scraper(name).samples.extend(addresses.into_iter().map(|address| (address, samples)));
+            fleet.scraper(name).samples.extend(addresses.into_iter().map(|address| (address, Some(samples))));
             fleet.run(30_000);
             assert_eq!(fleet.shares(), before, "{name}");
         }

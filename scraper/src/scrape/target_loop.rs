@@ -652,12 +652,12 @@ impl TargetLoop {
             tracing::debug!(target = self.target.scrape_url(), %error, "scrape failed");
         }
         self.environment.statuses.set(TargetReport {
-            id: self.target.id,
             health: if result.is_ok() { Health::Up } else { Health::Down },
             last_error: result.as_ref().err().map(Failure::to_string).unwrap_or_default(),
             last_scrape_ms: started_ms,
             last_scrape_duration: seconds,
             samples: tally.scraped,
+            ..TargetReport::unknown(self.target.id)
         });
     }
 }
