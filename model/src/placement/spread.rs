@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
-    Change, Held, Move, NodeScraper, NodeTarget, PlacementOptions, Placer, Previous, ScraperLoad,
+    Change, Held, Move, NodePrevious, NodeScraper, NodeTarget, PlacementOptions, Placer, ScraperLoad,
     place_per_node,
 };
 use crate::target::TargetKey;
@@ -150,8 +150,7 @@ impl NodePlacer {
     /// is reported.
     pub fn set_scrapers(&mut self, scrapers: &[(Arc<str>, Option<Node>)]) -> Vec<Move> {
         let before = std::mem::replace(&mut self.scrapers, scrapers.to_vec());
-        let names: Vec<Arc<str>> = before.into_iter().map(|(name, _)| name).collect();
-        self.solve(&names)
+        self.solve(&before)
     }
 
     /// Applies changes to keys. Answers with the keys that changed owner. Of a key's changes the last counts.
@@ -167,12 +166,12 @@ impl NodePlacer {
                 }
             }
         }
-        let names: Vec<Arc<str>> = self.scrapers.iter().map(|(name, _)| Arc::clone(name)).collect();
-        self.solve(&names)
+        let before = self.scrapers.clone();
+        self.solve(&before)
     }
 
     /// `before`: the scrapers that there were when the keys got their owners.
-    fn solve(&mut self, before: &[Arc<str>]) -> Vec<Move> {
+    fn solve(&mut self, before: &[(Arc<str>, Option<Node>)]) -> Vec<Move> {
         if self.scrapers.is_empty() {
             for located in self.keys.values_mut() {
                 located.owner = None;
@@ -181,16 +180,16 @@ impl NodePlacer {
         }
         let targets: Vec<NodeTarget<'_>> =
             self.keys.iter().map(|(key, at)| (*key, at.measured, at.node.as_deref())).collect();
-        let scrapers: Vec<NodeScraper<'_>> =
-            self.scrapers.iter().map(|(name, node)| (&**name, node.as_deref())).collect();
+        let scrapers: Vec<NodeScraper<'_>> = as_located(&self.scrapers);
+        let before: Vec<NodeScraper<'_>> = as_located(before);
         let places: BTreeMap<&str, usize> =
-            before.iter().enumerate().map(|(place, name)| (&**name, place)).collect();
+            before.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
         let held = |key: TargetKey| {
             let located = self.keys.get(&key)?;
             let scraper = *places.get(located.owner.as_deref()?)?;
             Some(Held { scraper, weight: located.in_force })
         };
-        let previous = Previous { scrapers: before, held: &held };
+        let previous = NodePrevious { scrapers: &before, held: &held };
         let placement = place_per_node(&targets, &scrapers, Some(&previous), &self.options);
         let mut moves = Vec::new();
         for ((key, located), (owner, weight)) in
@@ -221,6 +220,10 @@ impl NodePlacer {
             |(name, (weight, keys)): (&Arc<str>, _)| ScraperLoad { scraper: Arc::clone(name), weight, keys };
         loads.into_iter().map(load).collect()
     }
+}
+
+fn as_located(scrapers: &[(Arc<str>, Option<Node>)]) -> Vec<NodeScraper<'_>> {
+    scrapers.iter().map(|(name, node)| (&**name, node.as_deref())).collect()
 }
 
 #[cfg(test)]
