@@ -175,6 +175,11 @@ impl Placing {
         self.spread.loads()
     }
 
+    /// What a key weighs for placement, in samples a second.
+    pub(crate) fn weight(&self, key: TargetKey) -> Option<f64> {
+        self.spread.weight(key)
+    }
+
     /// Where a key should be.
     pub(crate) fn owner(&self, key: TargetKey) -> Option<Name> {
         self.spread.owner(key).cloned()

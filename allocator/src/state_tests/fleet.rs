@@ -56,6 +56,8 @@ pub(super) struct Scraper {
     pub(super) samples: BTreeMap<String, u64>,
     /// Where it runs, as it says.
     pub(super) node: String,
+    /// Jobs that its file lacks.
+    pub(super) lacks: Vec<String>,
     /// Samples that wait in its queue.
     pub(super) queued: u64,
     /// What it tells of targets beside those that it has.
@@ -84,6 +86,7 @@ impl Scraper {
             marked: Vec::new(),
             samples: BTreeMap::new(),
             node: String::new(),
+            lacks: Vec::new(),
             queued: 0,
             beside: Vec::new(),
             piece: None,
@@ -111,6 +114,7 @@ impl Scraper {
             full,
             targets,
             node: self.node.clone(),
+            unknown_jobs: self.lacks.clone(),
             queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,
             ..Report::default()
@@ -327,6 +331,18 @@ impl Fleet {
         let living: usize = self.state.jobs().map(|job| job.active().len()).sum();
         assert_eq!(count, living, "every target has a scraper");
         shares
+    }
+
+    /// Who has how many targets by placement's books, which is what they have.
+    pub(super) fn books(&mut self) -> BTreeMap<String, usize> {
+        let loads = self.state.leading().unwrap().loads();
+        let books = loads.into_iter().map(|load| (load.scraper.to_string(), load.keys));
+        let books: BTreeMap<String, usize> = books.collect();
+        let shares = self.shares();
+        for (name, keys) in &books {
+            assert_eq!(shares[name].len(), *keys, "{name} in the books, {books:?}");
+        }
+        books
     }
 
     /// Whom an address is scraped by.

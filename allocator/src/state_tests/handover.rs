@@ -6,7 +6,15 @@ use super::*;
 use crate::reasons::Reason;
 
 pub(super) fn reasons(fleet: &Fleet) -> Vec<(Reason, u64)> {
-    let all = [Reason::ScaleOut, Reason::ScaleIn, Reason::Drain, Reason::Rebalance, Reason::Lost];
+    let all = [
+        Reason::ScaleOut,
+        Reason::ScaleIn,
+        Reason::Drain,
+        Reason::Rebalance,
+        Reason::Lost,
+        Reason::Config,
+        Reason::Takeover,
+    ];
     let reasons = fleet.state.leading().unwrap().reasons();
     all.into_iter().map(|reason| (reason, reasons.of(reason))).filter(|(_, count)| *count > 0).collect()
 }

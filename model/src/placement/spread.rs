@@ -122,6 +122,15 @@ impl Spread {
         }
     }
 
+    /// The weight in force of a key, in samples a second.
+    #[must_use]
+    pub fn weight(&self, key: TargetKey) -> Option<f64> {
+        match self {
+            Self::ByLoad(placer) => placer.weight(key),
+            Self::ByNode(placer) => placer.keys.get(&key).map(|located| located.in_force),
+        }
+    }
+
     /// What each scraper carries, by name.
     #[must_use]
     pub fn loads(&self) -> Vec<ScraperLoad> {
