@@ -234,9 +234,15 @@ impl Lead {
     fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let placed: Vec<(TargetKey, Name)> =
             self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
-        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back.
-        let scrapers: BTreeSet<&Name> = placed.iter().map(|(_, name)| name).collect();
-        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name.clone())).collect();
+        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back; unless there was nothing
+        // for it before.
+        let mut scrapers: BTreeSet<Name> = placed.iter().map(|(_, name)| name.clone()).collect();
+        if !scrapers.is_empty() {
+            let takers = self.leader.membership().takers();
+            let is_spare = |name: &&str| seen.reports.of(name).is_some_and(|known| known.report.spare);
+            scrapers.extend(takers.filter(is_spare).map(Name::from));
+        }
+        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name)).collect();
         let (alive, orphans): (Vec<_>, Vec<_>) =
             placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
         self.orphans = orphans.into_iter().map(|(key, _)| key).collect();
@@ -463,6 +469,11 @@ impl Lead {
     /// The newest version for a scraper; None while nothing is given out.
     pub(crate) fn version_of(&self, name: &str) -> Option<Version> {
         self.is_placed().then(|| self.leader.version_of(name))
+    }
+
+    /// Whether a scraper takes targets and there are none for it; None while nothing is given out.
+    pub(crate) fn is_spare(&self, name: &str) -> Option<bool> {
+        self.placing.as_ref().map(|placing| placing.is_spare(name))
     }
 
     /// For how long a scraper has not had in force what it is told, in milliseconds.

@@ -56,6 +56,8 @@ pub(super) struct Scraper {
     pub(super) samples: BTreeMap<String, u64>,
     /// Where it runs, as it says.
     pub(super) node: String,
+    /// It was told that there is nothing for it.
+    spare: bool,
     /// Jobs that its file lacks.
     pub(super) lacks: Vec<String>,
     /// Samples that wait in its queue.
@@ -86,6 +88,7 @@ impl Scraper {
             marked: Vec::new(),
             samples: BTreeMap::new(),
             node: String::new(),
+            spare: false,
             lacks: Vec::new(),
             queued: 0,
             beside: Vec::new(),
@@ -114,6 +117,7 @@ impl Scraper {
             full,
             targets,
             node: self.node.clone(),
+            spare: self.spare,
             unknown_jobs: self.lacks.clone(),
             queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,
@@ -285,6 +289,7 @@ impl Fleet {
             let ReportAnswer { term, full_claims, sequence, version, .. } = answer;
             let again = scraper.member.replied(Reply { term, full: full_claims, sequence, version }, now_ms);
             scraper.owes_all = answer.full;
+            scraper.spare = answer.spare.unwrap_or(scraper.spare);
             scraper.answer = answer;
             self.state.advance(now_ms);
             match self.state.assignment(name, scraper.version) {

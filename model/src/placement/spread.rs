@@ -25,6 +25,8 @@ pub enum Spread {
 pub struct NodePlacer {
     options: PlacementOptions,
     scrapers: Vec<(Arc<str>, Option<Node>)>,
+    /// Which of these own a key, since the last change.
+    busy: Vec<bool>,
     keys: BTreeMap<TargetKey, Located>,
 }
 
@@ -122,6 +124,18 @@ impl Spread {
         }
     }
 
+    /// Whether a scraper owns a key, since the last change.
+    #[must_use]
+    pub fn has_keys(&self, scraper: &str) -> bool {
+        match self {
+            Self::ByLoad(placer) => placer.has_keys(scraper),
+            Self::ByNode(placer) => {
+                let mut scrapers = placer.scrapers.iter().zip(&placer.busy);
+                scrapers.any(|((name, _), busy)| *busy && **name == *scraper)
+            }
+        }
+    }
+
     /// The weight in force of a key, in samples a second.
     #[must_use]
     pub fn weight(&self, key: TargetKey) -> Option<f64> {
@@ -145,7 +159,7 @@ impl NodePlacer {
     /// A placer without scrapers and keys.
     #[must_use]
     pub fn new(options: &PlacementOptions) -> Self {
-        Self { options: *options, scrapers: Vec::new(), keys: BTreeMap::new() }
+        Self { options: *options, scrapers: Vec::new(), busy: Vec::new(), keys: BTreeMap::new() }
     }
 
     /// Takes in a key that somebody has already, with its weight in force in samples a second. One that is known stays as
@@ -201,9 +215,13 @@ impl NodePlacer {
         let previous = NodePrevious { scrapers: &before, held: &held };
         let placement = place_per_node(&targets, &scrapers, Some(&previous), &self.options);
         let mut moves = Vec::new();
+        self.busy = vec![false; self.scrapers.len()];
         for ((key, located), (owner, weight)) in
             self.keys.iter_mut().zip(placement.owners.into_iter().zip(placement.weights))
         {
+            if let Some(busy) = self.busy.get_mut(owner as usize) {
+                *busy = true;
+            }
             let Some((owner, _)) = self.scrapers.get(owner as usize) else { continue };
             located.in_force = weight;
             if located.owner.as_ref() != Some(owner) {
@@ -261,6 +279,7 @@ mod tests {
         assert!(spread.apply(&[(Change::Remove(TargetKey(1)), None)]).is_empty());
         let loads: Vec<usize> = spread.loads().into_iter().map(|load| load.keys).collect();
         assert_eq!((loads, spread.owner(TargetKey(1))), (vec![0, 1], None));
+        assert_eq!(["a", "b", "c"].map(|name| spread.has_keys(name)), [false, true, false]);
         let moves = spread.set_scrapers(&[on("a", "north")]);
         assert_eq!(moves, [Move { key: TargetKey(2), from: None, to: Arc::from("a") }]);
     }
