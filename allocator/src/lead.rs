@@ -9,13 +9,14 @@
 mod answer;
 mod guesses;
 mod told;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use promring_model::handover::{Leader, LeaderOptions, MoveId, Name};
 use promring_model::membership::Member;
-use promring_model::placement::{Change, Move, Node};
+use promring_model::placement::{Change, Node, ScraperLoad};
 use promring_model::target::{TargetId, TargetKey};
 use promring_proto::api::Version;
 
@@ -30,6 +31,7 @@ use crate::targets::Discovered;
 pub(crate) use answer::{Answer, whole};
 use guesses::Guesses;
 use told::Told;
+use wanted::Wanted;
 
 /// How often the ledgers forget what was long ago, in milliseconds.
 const FORGET_INTERVAL_MS: i64 = 60_000;
@@ -110,9 +112,10 @@ pub(crate) struct Lead {
     /// The counters of what each is told, and since when.
     versions: BTreeMap<Name, (u64, i64)>,
     reasons: Reasons,
+    wanted: Wanted,
     guesses: Guesses,
-    /// What [`Lacking::changes`] said when keys were last diverted.
-    diverted: u64,
+    /// What [`Lacking::changes`] said when keys were last diverted; None: they have to be again.
+    diverted: Option<u64>,
     in_flight: BTreeMap<MoveId, i64>,
     asked_ms: i64,
     forgot_ms: i64,
@@ -137,8 +140,9 @@ impl Lead {
             jobs: BTreeMap::new(),
             versions: BTreeMap::new(),
             reasons: Reasons::default(),
+            wanted: Wanted::default(),
             guesses: Guesses::default(),
-            diverted: 0,
+            diverted: Some(0),
             in_flight: BTreeMap::new(),
             asked_ms: now_ms,
             forgot_ms: now_ms,
@@ -230,16 +234,22 @@ impl Lead {
     fn place_first(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let placed: Vec<(TargetKey, Name)> =
             self.leader.placed().map(|(key, name)| (key, name.clone())).collect();
-        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back.
-        let scrapers: BTreeSet<&Name> = placed.iter().map(|(_, name)| name).collect();
-        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name.clone())).collect();
+        // Whoever has nothing has yet to get its share: it is new, or gave everything away and is back; unless there was nothing
+        // for it before.
+        let mut scrapers: BTreeSet<Name> = placed.iter().map(|(_, name)| name.clone()).collect();
+        if !scrapers.is_empty() {
+            let takers = self.leader.membership().takers();
+            let is_spare = |name: &&str| seen.reports.of(name).is_some_and(|known| known.report.spare);
+            scrapers.extend(takers.filter(is_spare).map(Name::from));
+        }
+        let scrapers: Vec<Taker> = scrapers.into_iter().map(|name| seen.taker(name)).collect();
         let (alive, orphans): (Vec<_>, Vec<_>) =
             placed.into_iter().partition(|(key, _)| !seen.catalog.living(*key).is_empty());
         self.orphans = orphans.into_iter().map(|(key, _)| key).collect();
         let held = alive.iter().map(|(key, name)| seen.placed(*key, name.clone()));
         let mut placing = Placing::resume(seen.intended.by_node(), &scrapers, held, self.drift, now_ms);
-        let held: BTreeSet<TargetKey> = alive.iter().map(|(key, _)| *key).collect();
-        let new = seen.catalog.keys().filter(|(key, _)| !held.contains(key));
+        let held: BTreeMap<TargetKey, &Name> = alive.iter().map(|(key, name)| (*key, name)).collect();
+        let new = seen.catalog.keys().filter(|(key, _)| !held.contains_key(key));
         let mut new: Vec<_> = new.map(|(key, living)| (key, seen.weight_of(living))).collect();
         // What is owned is kept in the order of keys, and a million of them go in faster in that order.
         new.sort_unstable_by_key(|(key, _)| *key);
@@ -250,13 +260,13 @@ impl Lead {
         let mut placed: Vec<TargetKey> =
             seen.catalog.keys().filter(|_| !scrapers.is_empty()).map(|(key, _)| key).collect();
         placed.sort_unstable();
-        for key in placed {
-            if let Some(name) = placing.owner(key) {
-                let name = seen.diverted(key, &name, placing.takers());
-                self.leader.want_key(key, Some(name), now_ms);
-            }
-        }
         self.placing = Some(placing);
+        for key in placed {
+            let Some(name) = self.placing.as_ref().and_then(|placing| placing.owner(key)) else { continue };
+            // It was on its way there already.
+            let goes_on = held.get(&key).is_some_and(|held| **held == name);
+            self.want(seen, key, &name, if goes_on { Reason::Takeover } else { Reason::Rebalance }, now_ms);
+        }
         self.guesses = Guesses::begin(seen);
         self.end_orphans(seen, now_ms);
     }
@@ -280,27 +290,24 @@ impl Lead {
             }
             placed.push((Change::Set(key, seen.weight(key)), seen.node(key)));
         }
-        if !placed.is_empty() {
-            placing.apply(&placed);
-        }
+        let moves = if placed.is_empty() { Vec::new() } else { placing.apply(&placed) };
         for (change, _) in placed {
             match change {
-                Change::Remove(key) => self.leader.want_key(key, None, now_ms),
+                Change::Remove(key) => self.want_none(key, now_ms),
                 Change::Set(key, _) => {
-                    let is_known = self.told.contains_key(&key);
-                    if let Some(name) = placing.owner(key) {
-                        let name = seen.diverted(key, &name, placing.takers());
-                        // It is on another node now.
-                        let is_moved = is_known && self.leader.owner(key).is_some_and(|owner| owner != name);
-                        self.reasons.count(Reason::Rebalance, u64::from(is_moved));
-                        self.leader.want_key(key, Some(name), now_ms);
+                    let owner = self.placing.as_ref().and_then(|placing| placing.owner(key));
+                    if let Some(name) = owner {
+                        // Where that is another one it is on another node now.
+                        self.want(seen, key, &name, Reason::Rebalance, now_ms);
                     }
-                    if is_known {
+                    if self.told.contains_key(&key) {
                         self.leader.renew(key);
                     }
                 }
             }
         }
+        // Whatever else has moved in the books moves.
+        self.want_all(seen, &moves, Reason::Rebalance, now_ms);
         if changes.jobs {
             self.end_orphans(seen, now_ms);
         }
@@ -319,7 +326,7 @@ impl Lead {
                 self.ledger(&name).tell_whole(counter);
             }
             self.ended.insert(key, now_ms);
-            self.leader.want_key(key, None, now_ms);
+            self.want_none(key, now_ms);
         }
     }
 
@@ -331,54 +338,29 @@ impl Lead {
             let held: Vec<Placed> =
                 keys.filter_map(|(key, _)| placing.owner(key).map(|owner| seen.placed(key, owner))).collect();
             let moves = placing.turn(seen.intended.by_node(), held);
-            self.reasons.count(Reason::Rebalance, moves.len() as u64);
-            for Move { key, to, .. } in &moves {
-                let to = seen.diverted(*key, to, placing.takers());
-                self.leader.want_key(*key, Some(to), now_ms);
-            }
+            self.want_all(seen, &moves, Reason::Rebalance, now_ms);
         }
+        let Some(placing) = &mut self.placing else { return };
         let takers = self.leader.membership().takers();
         let takers: Vec<Taker> = takers.map(|name| seen.taker(Name::from(name))).collect();
         if takers.is_empty() || takers == placing.takers() {
             return;
         }
         let has_joined = takers.iter().any(|(taker, _)| !placing.takes(taker));
-        let has_left =
-            placing.takers().iter().any(|(known, _)| !takers.iter().any(|(taker, _)| taker == known));
+        let left =
+            placing.takers().iter().rfind(|(known, _)| !takers.iter().any(|(taker, _)| taker == known));
+        let left = left.map(|(known, _)| known.clone());
         let moves = placing.set_takers(takers);
-        let reason_of = |owner: &str| {
-            let member = self.leader.membership().get(owner);
-            if member.is_none_or(|member| member.lost) {
-                Reason::Lost
-            } else if seen.intended.is_leaving(owner) {
-                Reason::ScaleIn
-            } else {
-                Reason::Drain
-            }
-        };
-        let is_taker = |name: &str| placing.takes(name);
-        // What moves beside what has to, moves for the same reason.
-        let beside = match (has_joined, has_left) {
-            (true, _) => Reason::ScaleOut,
-            (false, true) => Reason::Drain,
+        // What has an owner who takes targets still moves for the same reason as what has to.
+        let beside = match left {
+            _ if has_joined => Reason::ScaleOut,
+            Some(left) => self.reason_for(seen, &left, Reason::Drain),
             // Their nodes have become known, or are others.
-            (false, false) => Reason::Rebalance,
+            None => Reason::Rebalance,
         };
-        let mut others = Vec::new();
-        let mut least = beside;
-        for Move { key, to, .. } in &moves {
-            match self.leader.owner(*key) {
-                Some(owner) if owner == to => {}
-                Some(owner) if is_taker(owner) => others.push(*key),
-                Some(owner) => {
-                    least = if has_joined { beside } else { reason_of(owner) };
-                    self.reasons.count(reason_of(owner), 1);
-                }
-                None => {}
-            }
-        }
-        self.reasons.count(least, others.len() as u64);
-        self.want(seen, &moves, now_ms);
+        self.want_all(seen, &moves, beside, now_ms);
+        // Who is given what others lack is one of those that there are.
+        self.diverted = None;
     }
 
     /// Loads have drifted apart.
@@ -390,28 +372,21 @@ impl Lead {
             (!living.is_empty()).then(|| (seen.weight(key), seen.node(key)))
         };
         let moves = placing.rebalance(weight, is_whole, now_ms);
-        self.reasons
-            .count(Reason::Rebalance, moves.iter().filter(|moved| moved.from.is_some()).count() as u64);
-        self.want(seen, &moves, now_ms);
-    }
-
-    fn want(&mut self, seen: &Seen<'_>, moves: &[Move], now_ms: i64) {
-        let takers = self.placing.as_ref().map(Placing::takers).unwrap_or_default();
-        for Move { key, to, .. } in moves {
-            self.leader.want_key(*key, Some(seen.diverted(*key, to, takers)), now_ms);
-        }
+        self.want_all(seen, &moves, Reason::Rebalance, now_ms);
     }
 
     /// Whom a job's targets may be given to has changed.
     fn follow_lacking(&mut self, seen: &Seen<'_>, now_ms: i64) {
-        let Some(placing) = &self.placing else { return };
-        if std::mem::replace(&mut self.diverted, seen.lacking.changes()) == seen.lacking.changes() {
+        let changes = Some(seen.lacking.changes());
+        if self.placing.is_none() || std::mem::replace(&mut self.diverted, changes) == changes {
+            return;
+        }
+        if seen.lacking.is_idle() && self.wanted.is_as_placed() {
             return;
         }
         for (key, _) in seen.catalog.keys() {
-            if let Some(owner) = placing.owner(key) {
-                let to = seen.diverted(key, &owner, placing.takers());
-                self.leader.want_key(key, Some(to), now_ms);
+            if let Some(owner) = self.placing.as_ref().and_then(|placing| placing.owner(key)) {
+                self.want(seen, key, &owner, Reason::Config, now_ms);
             }
         }
     }
@@ -496,6 +471,11 @@ impl Lead {
         self.is_placed().then(|| self.leader.version_of(name))
     }
 
+    /// Whether a scraper takes targets and there are none for it; None while nothing is given out.
+    pub(crate) fn is_spare(&self, name: &str) -> Option<bool> {
+        self.placing.as_ref().map(|placing| placing.is_spare(name))
+    }
+
     /// For how long a scraper has not had in force what it is told, in milliseconds.
     pub(crate) fn behind_ms(&self, name: &str, in_force: Option<Version>, now_ms: i64) -> i64 {
         let since_ms = self.versions.get(name).map(|(_, since_ms)| *since_ms);
@@ -507,12 +487,12 @@ impl Lead {
         self.ledgers.get(name).map_or(0, Ledger::len)
     }
 
-    /// What each scraper is to carry.
-    pub(crate) fn loads(&self) -> Vec<promring_model::placement::ScraperLoad> {
-        self.placing.as_ref().map(Placing::loads).unwrap_or_default()
+    /// What each scraper is to carry: also of what placement wants with another one, whose file lacks its job.
+    pub(crate) fn loads(&self) -> Vec<ScraperLoad> {
+        self.placing.as_ref().map(|placing| self.wanted.loads(placing)).unwrap_or_default()
     }
 
-    /// Keys that were to move, by reason.
+    /// Keys that have moved, by reason.
     #[cfg(test)]
     pub(crate) fn reasons(&self) -> &Reasons {
         &self.reasons

@@ -175,6 +175,16 @@ impl Placing {
         self.spread.loads()
     }
 
+    /// Whether a scraper takes targets and there are none for it.
+    pub(crate) fn is_spare(&self, name: &str) -> bool {
+        self.takes(name) && !self.spread.has_keys(name)
+    }
+
+    /// What a key weighs for placement, in samples a second.
+    pub(crate) fn weight(&self, key: TargetKey) -> Option<f64> {
+        self.spread.weight(key)
+    }
+
     /// Where a key should be.
     pub(crate) fn owner(&self, key: TargetKey) -> Option<Name> {
         self.spread.owner(key).cloned()

@@ -11,10 +11,14 @@ pub(crate) enum Reason {
     ScaleIn,
     /// A scraper goes, and its successor under the same name comes later.
     Drain,
-    /// A scraper carried too much.
+    /// A scraper carried too much, or the key is on another node.
     Rebalance,
     /// A scraper is lost.
     Lost,
+    /// A scraper's file lacks a job, or has it again.
+    Config,
+    /// It was agreed on under the leader before, who knew why.
+    Takeover,
 }
 
 impl Reason {
@@ -27,11 +31,13 @@ impl Reason {
             Self::Drain => "drain",
             Self::Rebalance => "rebalance",
             Self::Lost => "lost",
+            Self::Config => "config",
+            Self::Takeover => "takeover",
         }
     }
 }
 
-/// Keys that were to change owner, by reason, since the start of the leader.
+/// Keys that have changed owner, by reason, since the start of the leader.
 #[derive(Debug, Default)]
 pub(crate) struct Reasons(BTreeMap<Reason, u64>);
 

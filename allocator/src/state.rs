@@ -227,7 +227,8 @@ impl State {
         let version = lead.version_of(name);
         let alone = version.is_some() && !lead.leader.has_others(name);
         let staying = version.and_then(|_| lead.leader.staying(name));
-        Ok(ReportAnswer { term, full, leaving, alone, staying, full_claims, sequence, version })
+        let spare = lead.is_spare(name);
+        Ok(ReportAnswer { term, full, leaving, alone, staying, full_claims, sequence, version, spare })
     }
 
     /// Whether a scraper's ordinal goes away: the roster does not have it, or, without a roster, its name ends in a number

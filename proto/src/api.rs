@@ -120,6 +120,9 @@ pub struct Report {
     /// The node that the scraper runs on, where it was told (`--node`); empty: not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub node: String,
+    /// What it was answered last: see [`ReportAnswer::spare`]. Of this process: one that starts is to get its share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
     /// What hand-over needs to know: claims, moves, progress. Its `full` speaks of claims, `full` above of health.
     #[serde(default)]
     pub handover: MemberReport,
@@ -230,6 +233,10 @@ pub struct ReportAnswer {
     /// The newest version for this scraper, as long as assignments are given out.
     #[serde(default)]
     pub version: Option<Version>,
+    /// Whether it takes targets and placement has none for it, as there are too few or its own have gone: it waits for nothing. It
+    /// tells that on, so that the next leader takes it for none that is new. None: nothing is given out yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spare: Option<bool>,
 }
 
 /// Answer of `GET /api/v1/targets`, with Prometheus's field names, wrapped as Prometheus wraps it.

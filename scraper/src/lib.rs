@@ -116,6 +116,8 @@ struct Shared {
     leaving: AtomicBool,
     /// It said last that no other scraper takes targets.
     alone: AtomicBool,
+    /// The last leader that gave out anything said last that it has nothing for this scraper.
+    spare: AtomicBool,
     /// What an allocator last said of what stays here.
     staying: Mutex<Option<Staying>>,
     /// It knows hand-over.
@@ -174,6 +176,7 @@ impl Scraper {
             hurry: Shutdown::new(),
             leaving: AtomicBool::new(false),
             alone: AtomicBool::new(false),
+            spare: AtomicBool::new(false),
             staying: Mutex::new(None),
             hands_over: AtomicBool::new(false),
             draining: AtomicBool::new(false),

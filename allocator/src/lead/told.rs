@@ -42,6 +42,7 @@ impl Told {
 impl Lead {
     /// Brings the ledgers up to date for every key that changed. Returns the scrapers that are told something new.
     pub(super) fn tell(&mut self, seen: &Seen<'_>, changes: &Changes, now_ms: i64) -> Vec<Name> {
+        self.count_moves(seen);
         let mut keys: Vec<TargetKey> = self.leader.take_changed().into_iter().collect();
         keys.extend(&changes.keys);
         keys.sort_unstable();
@@ -51,6 +52,7 @@ impl Lead {
         }
         if now_ms - self.forgot_ms >= FORGET_INTERVAL_MS {
             self.forgot_ms = now_ms;
+            self.forget_reasons();
             self.ledgers.values_mut().for_each(|ledger| ledger.forget(now_ms));
             self.ended.retain(|_, ended_ms| now_ms - *ended_ms < REMOVALS_KEPT_MS);
         }

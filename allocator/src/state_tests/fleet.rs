@@ -56,6 +56,10 @@ pub(super) struct Scraper {
     pub(super) samples: BTreeMap<String, Option<u64>>,
     /// Where it runs, as it says.
     pub(super) node: String,
+    /// It was told that there is nothing for it.
+    spare: bool,
+    /// Jobs that its file lacks.
+    pub(super) lacks: Vec<String>,
     /// Samples that wait in its queue.
     pub(super) queued: u64,
     /// What it tells of targets beside those that it has.
@@ -84,6 +88,8 @@ impl Scraper {
             marked: Vec::new(),
             samples: BTreeMap::new(),
             node: String::new(),
+            spare: false,
+            lacks: Vec::new(),
             queued: 0,
             beside: Vec::new(),
             piece: None,
@@ -114,6 +120,8 @@ impl Scraper {
             full,
             targets,
             node: self.node.clone(),
+            spare: self.spare,
+            unknown_jobs: self.lacks.clone(),
             queues: vec![QueueReport { samples: self.queued, ..QueueReport::default() }],
             handover,
             ..Report::default()
@@ -284,6 +292,7 @@ impl Fleet {
             let ReportAnswer { term, full_claims, sequence, version, .. } = answer;
             let again = scraper.member.replied(Reply { term, full: full_claims, sequence, version }, now_ms);
             scraper.owes_all = answer.full;
+            scraper.spare = answer.spare.unwrap_or(scraper.spare);
             scraper.answer = answer;
             self.state.advance(now_ms);
             match self.state.assignment(name, scraper.version) {
@@ -330,6 +339,18 @@ impl Fleet {
         let living: usize = self.state.jobs().map(|job| job.active().len()).sum();
         assert_eq!(count, living, "every target has a scraper");
         shares
+    }
+
+    /// Who has how many targets by placement's books, which is what they have.
+    pub(super) fn books(&mut self) -> BTreeMap<String, usize> {
+        let loads = self.state.leading().unwrap().loads();
+        let books = loads.into_iter().map(|load| (load.scraper.to_string(), load.keys));
+        let books: BTreeMap<String, usize> = books.collect();
+        let shares = self.shares();
+        for (name, keys) in &books {
+            assert_eq!(shares[name].len(), *keys, "{name} in the books, {books:?}");
+        }
+        books
     }
 
     /// Whom an address is scraped by.

@@ -1,12 +1,23 @@
 //! Targets that change their scraper.
 
 use promring_model::handover::Step;
+use promring_model::labels::Labels;
+use promring_model::target::TargetGroup;
 
 use super::*;
+use crate::discovery::Found;
 use crate::reasons::Reason;
 
 pub(super) fn reasons(fleet: &Fleet) -> Vec<(Reason, u64)> {
-    let all = [Reason::ScaleOut, Reason::ScaleIn, Reason::Drain, Reason::Rebalance, Reason::Lost];
+    let all = [
+        Reason::ScaleOut,
+        Reason::ScaleIn,
+        Reason::Drain,
+        Reason::Rebalance,
+        Reason::Lost,
+        Reason::Config,
+        Reason::Takeover,
+    ];
     let reasons = fleet.state.leading().unwrap().reasons();
     all.into_iter().map(|reason| (reason, reasons.of(reason))).filter(|(_, count)| *count > 0).collect()
 }
@@ -215,6 +226,46 @@ fn a_scraper_that_gave_everything_away_gets_its_share_again_though_the_allocator
     fleet.run(20_000);
     fleet.settle();
     assert!((15..=23).contains(&fleet.shares()["b"].len()));
+}
+
+/// A fleet that moves nothing for weight and in which all that `b` had went long ago, with what is left.
+fn without_the_targets_of_b() -> (Fleet, Vec<TargetGroup>) {
+    let mut off = config(60, "");
+    off.allocator.rebalance_moves_per_minute = 0;
+    let mut fleet = Fleet::new(&off, &["a", "b", "c"]);
+    let shares = fleet.shares();
+    let left = ["a", "c"].into_iter().flat_map(|name| &shares[name]);
+    let targets = left.map(|address| Labels::from_pairs([("__address__", &**address)])).collect();
+    let left = vec![TargetGroup { source: "0".to_owned(), targets, ..TargetGroup::default() }];
+    fleet.state.discovered("web", 0, Found::all(&left));
+    // Longer than anybody remembers them.
+    fleet.run(1_000_000);
+    assert_eq!((fleet.books()["b"], reasons(&fleet)), (0, vec![]));
+    (fleet, left)
+}
+
+#[test]
+fn a_scraper_whose_targets_have_all_gone_is_none_that_is_new_to_the_next_leader() {
+    let (mut fleet, left) = without_the_targets_of_b();
+    let before = fleet.shares();
+    for _ in 0..2 {
+        fleet.restart_allocator();
+        fleet.state.discovered("web", 0, Found::all(&left));
+        fleet.run(20_000);
+        fleet.settle();
+        assert_eq!((fleet.shares(), reasons(&fleet)), (before.clone(), vec![]));
+    }
+}
+
+#[test]
+fn a_scraper_that_has_nothing_gets_its_share_when_it_starts_again() {
+    let (mut fleet, left) = without_the_targets_of_b();
+    fleet.restart_allocator();
+    fleet.state.discovered("web", 0, Found::all(&left));
+    fleet.come_back("b");
+    fleet.run(20_000);
+    fleet.settle();
+    assert!(fleet.books()["b"] > 5);
 }
 
 #[test]

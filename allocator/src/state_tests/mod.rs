@@ -5,6 +5,7 @@ mod forgotten;
 mod handover;
 mod members;
 mod nodes;
+mod reasons;
 mod reports;
 mod targets;
 mod weights;

@@ -1,6 +1,6 @@
 //! Scrapers that take the targets of their own nodes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use promring_model::config::{Config, Strategy};
 use promring_model::labels::Labels;
@@ -76,22 +76,98 @@ fn a_reload_changes_the_strategy_of_a_running_fleet() {
 #[test]
 fn a_target_that_is_on_another_node_goes_to_the_scraper_there_though_its_labels_are_the_same() {
     let mut fleet = Fleet::unsettled(&per_node(), &["a", "b"]);
-    // Each is told of by itself, so that what tells of it says something else later.
-    let each_on = |north: usize| -> Vec<TargetGroup> {
-        let node = |n| if n <= north { "north" } else { "south" };
-        (1..=40).map(|n| TargetGroup { source: format!("t:{n}"), ..on(node(n), n, n) }).collect()
-    };
-    fleet.state.discovered("web", 0, Found::all(&each_on(20)));
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(20, 40)));
     fleet.scraper("a").node = "north".to_owned();
     fleet.scraper("b").node = "south".to_owned();
     fleet.run(10_000);
     fleet.settle();
     assert_eq!(fleet.shares()["a"], addresses(1, 20));
-    fleet.state.discovered("web", 0, Found::all(&each_on(12)));
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(12, 40)));
     fleet.run(2_000);
     assert!(fleet.state.moves().next().is_some(), "they are handed over");
     fleet.settle();
     let shares = fleet.shares();
     assert_eq!((&shares["a"], &shares["b"]), (&addresses(1, 12), &addresses(13, 40)));
+    assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 8)]);
+}
+
+/// Each target is told of by itself, so that what tells of it says something else later: the first so many on one node, the others
+/// on another.
+fn north_and_south(north: usize, all: usize) -> Vec<TargetGroup> {
+    let node = |n| if n <= north { "north" } else { "south" };
+    (1..=all).map(|n| TargetGroup { source: format!("t:{n}"), ..on(node(n), n, n) }).collect()
+}
+
+/// One scraper of the north and two of the south, one of which has more to carry, but not so much that anything moves; and nothing
+/// does for weight.
+fn uneven() -> Fleet {
+    let mut off = per_node();
+    off.allocator.rebalance_moves_per_minute = 0;
+    let mut fleet = Fleet::unsettled(&off, &["a", "b", "c"]);
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(20, 60)));
+    for (name, node) in [("a", "north"), ("b", "south"), ("c", "south")] {
+        fleet.scraper(name).node = node.to_owned();
+    }
+    fleet.run(10_000);
+    for address in &fleet.shares()["b"].clone() {
+        for scraper in fleet.scrapers.values_mut() {
+            scraper.samples.insert(address.clone(), Some(1_000));
+        }
+    }
+    fleet.run(90_000);
+    assert_eq!(handover::reasons(&fleet), []);
+    fleet
+}
+
+fn differences(fleet: &mut Fleet, before: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let after = fleet.shares();
+    let mut moved = BTreeSet::new();
+    for (name, share) in before {
+        moved.extend(after[name].symmetric_difference(share).cloned());
+    }
+    moved
+}
+
+#[test]
+fn a_target_that_is_on_another_node_moves_nothing_else_neither_there_nor_in_the_books() {
+    let mut fleet = uneven();
+    let before = fleet.shares();
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(19, 60)));
+    fleet.run(2_000);
+    fleet.settle();
+    assert_eq!(differences(&mut fleet, &before), addresses(20, 20));
+    assert_eq!(fleet.books().values().sum::<usize>(), 60);
+    assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 1)]);
+}
+
+#[test]
+fn a_target_that_is_on_another_node_since_another_allocator_led_moves_nothing_else() {
+    let mut fleet = uneven();
+    let before = fleet.shares();
+    fleet.restart_allocator();
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(19, 60)));
+    fleet.run(20_000);
+    fleet.settle();
+    assert_eq!(differences(&mut fleet, &before), addresses(20, 20));
+    assert_eq!(fleet.books().values().sum::<usize>(), 60);
+    assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 1)]);
+}
+
+#[test]
+fn targets_that_were_away_and_are_back_on_another_node_are_handed_over_for_a_reason() {
+    let mut fleet = Fleet::unsettled(&per_node(), &["a", "b"]);
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(20, 40)));
+    fleet.scraper("a").node = "north".to_owned();
+    fleet.scraper("b").node = "south".to_owned();
+    fleet.run(10_000);
+    let mut away = north_and_south(20, 40);
+    away.drain(12..20).for_each(drop);
+    fleet.state.discovered("web", 0, Found::all(&away));
+    fleet.run(3_000);
+    fleet.state.discovered("web", 0, Found::all(&north_and_south(12, 40)));
+    fleet.run(2_000);
+    assert!(fleet.state.moves().next().is_some(), "they are handed over");
+    fleet.settle();
+    assert_eq!(fleet.shares()["b"], addresses(13, 40));
     assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 8)]);
 }

@@ -16,7 +16,7 @@ mod words;
 mod tests;
 
 pub use allowance::Allowance;
-pub use leader::{Leader, LeaderOptions, MoveStatus, Reply, Step};
+pub use leader::{Leader, LeaderOptions, MoveStatus, Reply, Step, Transfer};
 pub use member::{Drain, Effect, Member, MemberOptions, Saved, SavedKey, SavedMove};
 pub use words::{
     Claim, Grant, MemberReport, MoveId, MoveReport, MoveTerms, Name, NotAVersion, Progress, Staying, Told,

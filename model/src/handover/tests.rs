@@ -296,6 +296,34 @@ fn nothing_of_a_lower_term_is_taken() {
     assert!(fleet.may_start("a"));
 }
 
+fn transfer(old: &str, new: &str) -> Transfer {
+    Transfer { key: KEY, old: name(old), new: name(new) }
+}
+
+#[test]
+fn a_key_is_transferred_once_when_that_is_agreed_and_not_before() {
+    let mut fleet = Fleet::new(&["a", "b", "c"]);
+    assert_eq!(fleet.leader.take_transfers(), [], "it was nobody's");
+    fleet.want("b");
+    assert_eq!(fleet.leader.want_key(KEY, Some(&name("b")), fleet.now_ms), None, "it is to go there already");
+    assert_eq!(fleet.leader.want_key(KEY, Some(&name("c")), fleet.now_ms), Some(name("a")));
+    assert_eq!(fleet.leader.want_key(KEY, Some(&name("a")), fleet.now_ms), None, "it is there");
+    assert!(fleet.leader.is_where_wanted(KEY));
+    fleet.want("b");
+    assert!(!fleet.leader.is_where_wanted(KEY));
+    assert_eq!(fleet.leader.take_transfers(), []);
+    fleet.run(60_000);
+    assert_eq!(fleet.leader.take_transfers(), [transfer("a", "b")]);
+    // The taker is lost: what it had goes on.
+    fleet.want("c");
+    fleet.run(2_000);
+    assert_eq!(fleet.leader.take_transfers(), [transfer("b", "c")]);
+    fleet.run_without(20_000, &["c"]);
+    fleet.want("a");
+    fleet.run_without(1_000, &["c"]);
+    assert_eq!(fleet.leader.take_transfers(), [transfer("c", "a")]);
+}
+
 #[test]
 fn the_keys_of_a_lost_member_are_given_at_once_and_without_a_fence() {
     let mut fleet = Fleet::new(&["a", "b"]);
@@ -304,6 +332,7 @@ fn the_keys_of_a_lost_member_are_given_at_once_and_without_a_fence() {
     fleet.run_without(1_000, &["a"]);
     assert!(fleet.may_start("b"));
     assert_eq!(fleet.leader.keys_lost(), 1);
+    assert_eq!(fleet.leader.take_transfers(), [transfer("a", "b")]);
     assert_eq!(fleet.member("b").fence(KEY), None);
     // It comes back, and hears that it has nothing.
     fleet.run(1_000);

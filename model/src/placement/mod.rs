@@ -22,7 +22,7 @@ use std::sync::Arc;
 use crate::target::TargetKey;
 
 use fleet::{Entry, Fleet, NOBODY};
-pub use per_node::{NodeScraper, NodeTarget, place_per_node};
+pub use per_node::{NodePrevious, NodeScraper, NodeTarget, place_per_node};
 pub use placer::{Change, Move, Placer, ScraperLoad};
 pub use spread::{Node, NodePlacer, Spread};
 use weight::{Rules, WEIGHT_UNITS_MAX, samples, settle};

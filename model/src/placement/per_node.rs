@@ -14,15 +14,22 @@ pub type NodeTarget<'a> = (TargetKey, f64, Option<&'a str>);
 /// A scraper: its name, and its node, where it is known.
 pub type NodeScraper<'a> = (&'a str, Option<&'a str>);
 
+/// The last placement, by either strategy.
+pub struct NodePrevious<'a> {
+    /// The scrapers that there were, with the nodes that they were on. Where a node has the same ones as now, nothing of its
+    /// own moves but for drift, whatever comes to it or leaves it.
+    pub scrapers: &'a [NodeScraper<'a>],
+    /// What was placed where. None for a key that was not there.
+    pub held: &'a dyn Fn(TargetKey) -> Option<Held>,
+}
+
 /// Gives every target to a scraper on its node; those that have none there to any. Targets that share a key share the
 /// owner: the least of their nodes counts that has a scraper.
-///
-/// `previous` is the placement before, by either strategy.
 #[must_use]
-pub fn place_per_node<S: AsRef<str>>(
+pub fn place_per_node(
     targets: &[NodeTarget<'_>],
     scrapers: &[NodeScraper<'_>],
-    previous: Option<&Previous<'_, S>>,
+    previous: Option<&NodePrevious<'_>>,
     options: &PlacementOptions,
 ) -> Placement {
     if scrapers.is_empty() {
@@ -48,14 +55,15 @@ pub fn place_per_node<S: AsRef<str>>(
         let names: Vec<&str> = pick(scrapers, fleet).map(|(name, _)| *name).collect();
         let of_fleet: Vec<(TargetKey, f64)> =
             members.iter().filter_map(|&at| targets.get(at)).map(|&(key, weight, _)| (key, weight)).collect();
-        let placed = match previous.map(|previous| Before::new(previous, &names, &of_fleet)) {
+        let placed = match previous {
             None => place(&of_fleet, &names, None, options),
-            Some(before) => {
+            Some(previous) => {
+                let before = Before::new(previous, node, &names, &of_fleet);
                 let held = |key| before.held.get(&key).copied();
-                let previous = Previous { scrapers: &before.scrapers, held: &held };
-                let placed = place(&of_fleet, &names, Some(&previous), options);
+                let of_before = Previous { scrapers: &before.scrapers, held: &held };
+                let placed = place(&of_fleet, &names, Some(&of_before), options);
                 // All fleets together have one allowance. A move that had to be counts as well, so that it is never more.
-                let moved = before.moved(&of_fleet, &names, &placed);
+                let moved = moved(previous, &of_fleet, &names, &placed);
                 drift_moves_left = drift_moves_left.saturating_sub(moved);
                 placed
             }
@@ -90,50 +98,63 @@ fn pick<'a, T>(all: &'a [T], indices: &'a [u32]) -> impl Iterator<Item = &'a T> 
     indices.iter().filter_map(|&index| all.get(index as usize))
 }
 
-/// The placement before as one fleet saw it: the scrapers that it has now or that held one of its keys. Thus a scraper
-/// that joins or leaves elsewhere is no change of members here.
+/// The placement before as one fleet saw it: those of its scrapers that it still has or that held one of its keys. Thus a
+/// scraper that joins or leaves elsewhere is no change of members here, and neither is a key that comes from elsewhere:
+/// that has no owner yet.
 struct Before<'a> {
     scrapers: Vec<&'a str>,
     held: HashMap<TargetKey, Held>,
 }
 
 impl<'a> Before<'a> {
-    fn new<S: AsRef<str>>(
-        previous: &'a Previous<'_, S>,
+    /// As the scrapers `names` on `node` saw it, or, without one, all of them.
+    fn new(
+        previous: &'a NodePrevious<'_>,
+        node: Option<&str>,
         names: &[&str],
         targets: &[(TargetKey, f64)],
     ) -> Self {
         let here: BTreeSet<&str> = names.iter().copied().collect();
+        let was_here = |on: Option<&str>| node.is_none() || on == node;
         let mut places: HashMap<usize, usize> = HashMap::new();
         let mut scrapers = Vec::new();
-        for (index, scraper) in previous.scrapers.iter().enumerate() {
-            if here.contains(scraper.as_ref()) {
+        for (index, (scraper, on)) in previous.scrapers.iter().enumerate() {
+            if was_here(*on) && here.contains(scraper) {
                 places.insert(index, scrapers.len());
-                scrapers.push(scraper.as_ref());
+                scrapers.push(*scraper);
             }
         }
         let mut held = HashMap::new();
         for &(key, _) in targets {
             let Some(before) = (previous.held)(key) else { continue };
-            let Some(scraper) = previous.scrapers.get(before.scraper) else { continue };
+            let Some((scraper, on)) = previous.scrapers.get(before.scraper) else { continue };
+            // One that has come to this node keeps what it had of it.
+            if !was_here(*on) && !here.contains(scraper) {
+                continue;
+            }
             let place = *places.entry(before.scraper).or_insert_with(|| {
-                scrapers.push(scraper.as_ref());
+                scrapers.push(*scraper);
                 scrapers.len() - 1
             });
             held.insert(key, Held { scraper: place, weight: before.weight });
         }
         Self { scrapers, held }
     }
+}
 
-    /// How many of these targets were elsewhere before.
-    fn moved(&self, targets: &[(TargetKey, f64)], names: &[&str], placed: &Placement) -> usize {
-        let mut moved = BTreeSet::new();
-        for ((key, _), owner) in targets.iter().zip(&placed.owners) {
-            let before = self.held.get(key).and_then(|held| self.scrapers.get(held.scraper));
-            if before.is_some_and(|before| names.get(*owner as usize) != Some(before)) {
-                moved.insert(*key);
-            }
+/// How many of these targets were elsewhere before.
+fn moved(
+    previous: &NodePrevious<'_>,
+    targets: &[(TargetKey, f64)],
+    names: &[&str],
+    placed: &Placement,
+) -> usize {
+    let mut moved = BTreeSet::new();
+    for ((key, _), owner) in targets.iter().zip(&placed.owners) {
+        let before = (previous.held)(*key).and_then(|held| previous.scrapers.get(held.scraper));
+        if before.is_some_and(|(before, _)| names.get(*owner as usize) != Some(before)) {
+            moved.insert(*key);
         }
-        moved.len()
     }
+    moved.len()
 }

@@ -196,6 +196,12 @@ impl Placer {
         Some(samples(self.fleet.entries[index as usize].weight))
     }
 
+    /// Whether a scraper owns a key.
+    pub(super) fn has_keys(&self, scraper: &str) -> bool {
+        let index = self.fleet.scrapers.binary_search_by(|name| (**name).cmp(scraper));
+        index.is_ok_and(|index| !self.fleet.held(index as u32).is_empty())
+    }
+
     /// What each scraper carries, by name.
     #[must_use]
     pub fn loads(&self) -> Vec<ScraperLoad> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
-    Change, Held, Move, NodeScraper, NodeTarget, PlacementOptions, Placer, Previous, ScraperLoad,
+    Change, Held, Move, NodePrevious, NodeScraper, NodeTarget, PlacementOptions, Placer, ScraperLoad,
     place_per_node,
 };
 use crate::target::TargetKey;
@@ -25,6 +25,8 @@ pub enum Spread {
 pub struct NodePlacer {
     options: PlacementOptions,
     scrapers: Vec<(Arc<str>, Option<Node>)>,
+    /// Which of these own a key, since the last change.
+    busy: Vec<bool>,
     keys: BTreeMap<TargetKey, Located>,
 }
 
@@ -122,6 +124,27 @@ impl Spread {
         }
     }
 
+    /// Whether a scraper owns a key, since the last change.
+    #[must_use]
+    pub fn has_keys(&self, scraper: &str) -> bool {
+        match self {
+            Self::ByLoad(placer) => placer.has_keys(scraper),
+            Self::ByNode(placer) => {
+                let mut scrapers = placer.scrapers.iter().zip(&placer.busy);
+                scrapers.any(|((name, _), busy)| *busy && **name == *scraper)
+            }
+        }
+    }
+
+    /// The weight in force of a key, in samples a second.
+    #[must_use]
+    pub fn weight(&self, key: TargetKey) -> Option<f64> {
+        match self {
+            Self::ByLoad(placer) => placer.weight(key),
+            Self::ByNode(placer) => placer.keys.get(&key).map(|located| located.in_force),
+        }
+    }
+
     /// What each scraper carries, by name.
     #[must_use]
     pub fn loads(&self) -> Vec<ScraperLoad> {
@@ -136,7 +159,7 @@ impl NodePlacer {
     /// A placer without scrapers and keys.
     #[must_use]
     pub fn new(options: &PlacementOptions) -> Self {
-        Self { options: *options, scrapers: Vec::new(), keys: BTreeMap::new() }
+        Self { options: *options, scrapers: Vec::new(), busy: Vec::new(), keys: BTreeMap::new() }
     }
 
     /// Takes in a key that somebody has already, with its weight in force in samples a second. One that is known stays as
@@ -150,8 +173,7 @@ impl NodePlacer {
     /// is reported.
     pub fn set_scrapers(&mut self, scrapers: &[(Arc<str>, Option<Node>)]) -> Vec<Move> {
         let before = std::mem::replace(&mut self.scrapers, scrapers.to_vec());
-        let names: Vec<Arc<str>> = before.into_iter().map(|(name, _)| name).collect();
-        self.solve(&names)
+        self.solve(&before)
     }
 
     /// Applies changes to keys. Answers with the keys that changed owner. Of a key's changes the last counts.
@@ -167,12 +189,12 @@ impl NodePlacer {
                 }
             }
         }
-        let names: Vec<Arc<str>> = self.scrapers.iter().map(|(name, _)| Arc::clone(name)).collect();
-        self.solve(&names)
+        let before = self.scrapers.clone();
+        self.solve(&before)
     }
 
     /// `before`: the scrapers that there were when the keys got their owners.
-    fn solve(&mut self, before: &[Arc<str>]) -> Vec<Move> {
+    fn solve(&mut self, before: &[(Arc<str>, Option<Node>)]) -> Vec<Move> {
         if self.scrapers.is_empty() {
             for located in self.keys.values_mut() {
                 located.owner = None;
@@ -181,21 +203,25 @@ impl NodePlacer {
         }
         let targets: Vec<NodeTarget<'_>> =
             self.keys.iter().map(|(key, at)| (*key, at.measured, at.node.as_deref())).collect();
-        let scrapers: Vec<NodeScraper<'_>> =
-            self.scrapers.iter().map(|(name, node)| (&**name, node.as_deref())).collect();
+        let scrapers: Vec<NodeScraper<'_>> = as_located(&self.scrapers);
+        let before: Vec<NodeScraper<'_>> = as_located(before);
         let places: BTreeMap<&str, usize> =
-            before.iter().enumerate().map(|(place, name)| (&**name, place)).collect();
+            before.iter().enumerate().map(|(place, (name, _))| (*name, place)).collect();
         let held = |key: TargetKey| {
             let located = self.keys.get(&key)?;
             let scraper = *places.get(located.owner.as_deref()?)?;
             Some(Held { scraper, weight: located.in_force })
         };
-        let previous = Previous { scrapers: before, held: &held };
+        let previous = NodePrevious { scrapers: &before, held: &held };
         let placement = place_per_node(&targets, &scrapers, Some(&previous), &self.options);
         let mut moves = Vec::new();
+        self.busy = vec![false; self.scrapers.len()];
         for ((key, located), (owner, weight)) in
             self.keys.iter_mut().zip(placement.owners.into_iter().zip(placement.weights))
         {
+            if let Some(busy) = self.busy.get_mut(owner as usize) {
+                *busy = true;
+            }
             let Some((owner, _)) = self.scrapers.get(owner as usize) else { continue };
             located.in_force = weight;
             if located.owner.as_ref() != Some(owner) {
@@ -221,6 +247,10 @@ impl NodePlacer {
             |(name, (weight, keys)): (&Arc<str>, _)| ScraperLoad { scraper: Arc::clone(name), weight, keys };
         loads.into_iter().map(load).collect()
     }
+}
+
+fn as_located(scrapers: &[(Arc<str>, Option<Node>)]) -> Vec<NodeScraper<'_>> {
+    scrapers.iter().map(|(name, node)| (&**name, node.as_deref())).collect()
 }
 
 #[cfg(test)]
@@ -249,6 +279,7 @@ mod tests {
         assert!(spread.apply(&[(Change::Remove(TargetKey(1)), None)]).is_empty());
         let loads: Vec<usize> = spread.loads().into_iter().map(|load| load.keys).collect();
         assert_eq!((loads, spread.owner(TargetKey(1))), (vec![0, 1], None));
+        assert_eq!(["a", "b", "c"].map(|name| spread.has_keys(name)), [false, true, false]);
         let moves = spread.set_scrapers(&[on("a", "north")]);
         assert_eq!(moves, [Move { key: TargetKey(2), from: None, to: Arc::from("a") }]);
     }

@@ -183,10 +183,14 @@ impl Scraper {
 
     /// Takes the answer to a report. True: another one should follow at once.
     pub(super) fn replied(&self, report: &Report, answer: &ReportAnswer) -> bool {
-        let ReportAnswer { term, leaving, alone, staying, full_claims, sequence, version, .. } = *answer;
+        let ReportAnswer { term, leaving, alone, staying, full_claims, sequence, version, spare, .. } =
+            *answer;
         let shared = &self.shared;
         shared.leaving.store(leaving, Ordering::Relaxed);
         shared.alone.store(alone, Ordering::Relaxed);
+        if let Some(spare) = spare {
+            shared.spare.store(spare, Ordering::Relaxed);
+        }
         *shared.staying.lock().unwrap_or_else(PoisonError::into_inner) = staying;
         // An allocator of a version without hand-over does not repeat the number.
         let knows = sequence == report.handover.sequence && sequence > 0;
@@ -231,6 +235,7 @@ impl Scraper {
             version: None,
             address: self.shared.options.advertise.clone(),
             node: self.shared.options.node.clone(),
+            spare: self.shared.spare.load(Ordering::Relaxed),
             draining: self.is_draining(),
             full: false,
             targets: Vec::new(),

@@ -24,22 +24,25 @@ impl Leader {
         }
     }
 
-    /// Where placement wants one key; None: it exists no more. The same as [`Leader::want`] for one key alone.
-    pub fn want_key(&mut self, key: TargetKey, wanted: Option<&Name>, now_ms: i64) {
+    /// Where placement wants one key; None: it exists no more. The same as [`Leader::want`] for one key alone. Returns the owner
+    /// that is to give it away, where it was not to go there already.
+    pub fn want_key(&mut self, key: TargetKey, wanted: Option<&Name>, now_ms: i64) -> Option<Name> {
         self.stamped = false;
         self.meant.remove(&key);
         let Some(name) = wanted else {
             if self.keys.get(&key).is_some_and(|state| state.dead.is_none()) {
                 self.end_key(key, now_ms);
             }
-            return;
+            return None;
         };
         let state = self.keys.entry(key).or_default();
         let is_back = state.dead.take().is_some();
+        let mut gives = None;
         if state.wanted.as_ref() != Some(name) {
             state.wanted = Some(name.clone());
             state.refused = false;
             self.doubtful |= state.outgoing.is_some();
+            gives = state.owner.clone().filter(|owner| owner != name);
             self.unsettle(key);
         }
         if is_back {
@@ -47,6 +50,7 @@ impl Leader {
             self.touch_all_of(key);
             self.free_key(key);
         }
+        gives
     }
 
     /// A key that exists again has nobody where its last owner has ended and sent everything.
@@ -209,8 +213,8 @@ impl Leader {
     fn hand(&mut self, key: TargetKey, name: &Name) {
         self.touch(name);
         self.changed_keys.insert(key);
+        self.transfer(key, name);
         let Some(state) = self.keys.get_mut(&key) else { return };
-        state.owner = Some(name.clone());
         if let Some(m) = state.incoming.and_then(|id| self.moves.get_mut(&id)) {
             if m.old == *name {
                 state.incoming = None;

@@ -94,6 +94,8 @@ pub struct Leader {
     changed_keys: BTreeSet<TargetKey>,
     /// Keys that exist no more and are remembered.
     dead: BTreeSet<TargetKey>,
+    /// Since [`Leader::take_transfers`].
+    transfers: Vec<Transfer>,
     /// Moves by how they ended.
     ended: Ended,
 }
@@ -170,6 +172,17 @@ enum Until {
     Proposed(i64, u64),
     /// T is final.
     Final(i64),
+}
+
+/// A key that changed owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which.
+    pub key: TargetKey,
+    /// Who had it.
+    pub old: Name,
+    /// Who has it now.
+    pub new: Name,
 }
 
 /// Answer to a report.
@@ -264,6 +277,7 @@ impl Leader {
             doubtful: true,
             changed_keys: BTreeSet::new(),
             dead: BTreeSet::new(),
+            transfers: Vec::new(),
             ended: Ended::default(),
         }
     }
@@ -454,6 +468,14 @@ impl Leader {
         // Where any may not be, all are looked at, a million at a start.
         if !self.restless {
             self.unsettled.insert(key);
+        }
+    }
+
+    /// A key has another owner from now on.
+    fn transfer(&mut self, key: TargetKey, new: &Name) {
+        let Some(state) = self.keys.get_mut(&key) else { return };
+        if let Some(old) = state.owner.replace(new.clone()).filter(|old| old != new) {
+            self.transfers.push(Transfer { key, old, new: new.clone() });
         }
     }
 

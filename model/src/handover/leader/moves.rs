@@ -111,8 +111,9 @@ impl Leader {
         let stamp = self.touch(&new);
         self.mark_all(&keys);
         for key in keys {
+            self.transfer(key, &new);
             if let Some(key) = self.keys.get_mut(&key) {
-                (key.owner, key.incoming, key.outgoing) = (Some(new.clone()), Some(id), None);
+                (key.incoming, key.outgoing) = (Some(id), None);
                 key.refused = false;
             }
         }
@@ -145,13 +146,13 @@ impl Leader {
         let new = (!self.is_lost(&m.new)).then(|| m.new.clone());
         let is_lost = self.is_lost(&m.old);
         for key in &m.keys {
-            if let Some(key) = self.keys.get_mut(key) {
-                key.outgoing = None;
-                // Otherwise the key stays with the lost one until somebody takes it over.
-                if let Some(new) = &new {
-                    (key.owner, key.incoming) = (Some(new.clone()), None);
-                    self.ended.keys_lost += u64::from(is_lost);
-                }
+            let Some(state) = self.keys.get_mut(key) else { continue };
+            state.outgoing = None;
+            // Otherwise the key stays with the lost one until somebody takes it over.
+            if let Some(new) = &new {
+                state.incoming = None;
+                self.ended.keys_lost += u64::from(is_lost);
+                self.transfer(*key, new);
             }
         }
     }
@@ -186,8 +187,8 @@ impl Leader {
         let stamp = self.touch(&next);
         if begun {
             for key in keys {
-                if let Some(key) = self.keys.get_mut(&key).filter(|key| key.incoming == Some(id)) {
-                    key.owner = Some(next.clone());
+                if self.keys.get(&key).is_some_and(|key| key.incoming == Some(id)) {
+                    self.transfer(key, &next);
                 }
             }
         }
@@ -222,10 +223,10 @@ impl Leader {
         self.ended.given_up += 1;
         for key in &m.keys {
             let is_its = |key: &&mut super::Key| key.incoming == Some(id) || key.outgoing == Some(id);
-            if let Some(key) = self.keys.get_mut(key).filter(is_its) {
-                key.owner = Some(m.old.clone());
-                key.outgoing = None;
-                key.incoming = key.incoming.filter(|incoming| *incoming != id);
+            if let Some(state) = self.keys.get_mut(key).filter(is_its) {
+                state.outgoing = None;
+                state.incoming = state.incoming.filter(|incoming| *incoming != id);
+                self.transfer(*key, &m.old);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Key, Leader, Move, MoveStatus, Step, Until};
+use super::{Key, Leader, Move, MoveStatus, Step, Transfer, Until};
 use crate::handover::words::{Grant, MoveId, MoveTerms, Name, Staying, Told, Version};
 use crate::membership::Membership;
 use crate::target::TargetKey;
@@ -36,6 +36,11 @@ impl Leader {
     /// Keys of which somebody may be granted something else than when this was asked last, or which exist no more.
     pub fn take_changed(&mut self) -> BTreeSet<TargetKey> {
         std::mem::take(&mut self.changed_keys)
+    }
+
+    /// Keys that changed owner since this was asked last, in the order of the changes. One that nobody had is not among them.
+    pub fn take_transfers(&mut self) -> Vec<Transfer> {
+        std::mem::take(&mut self.transfers)
     }
 
     /// The newest version of all.
@@ -107,6 +112,12 @@ impl Leader {
     #[must_use]
     pub fn owner(&self, key: TargetKey) -> Option<&Name> {
         self.keys.get(&key)?.owner.as_ref()
+    }
+
+    /// Whether a key is where placement wants it.
+    #[must_use]
+    pub fn is_where_wanted(&self, key: TargetKey) -> bool {
+        self.keys.get(&key).is_none_or(|state| state.owner == state.wanted)
     }
 
     /// Every key that exists, with where it is or is going to; of a new leader, also where its predecessor was about to move

@@ -34,16 +34,24 @@ fn spread(
     scrapers: &Scrapers,
     before: Option<(&Placement, &Scrapers)>,
 ) -> Placement {
+    spread_by(&PlacementOptions::default(), targets, scrapers, before)
+}
+
+fn spread_by(
+    options: &PlacementOptions,
+    targets: &[NodeTarget<'_>],
+    scrapers: &Scrapers,
+    before: Option<(&Placement, &Scrapers)>,
+) -> Placement {
     let now: Vec<NodeScraper<'_>> = scrapers.iter().map(|(name, node)| (name.as_str(), *node)).collect();
-    let options = PlacementOptions::default();
     let Some((placement, old)) = before else {
-        return place_per_node::<String>(targets, &now, None, &options);
+        return place_per_node(targets, &now, None, options);
     };
     let keys: Targets = targets.iter().map(|&(key, weight, _)| (key, weight)).collect();
     let held = placement.by_key(&keys);
-    let old: Vec<&str> = old.iter().map(|(name, _)| name.as_str()).collect();
-    let previous = Previous { scrapers: &old, held: &|key| held.get(&key).copied() };
-    place_per_node(targets, &now, Some(&previous), &options)
+    let old: Vec<NodeScraper<'_>> = old.iter().map(|(name, node)| (name.as_str(), *node)).collect();
+    let previous = NodePrevious { scrapers: &old, held: &|key| held.get(&key).copied() };
+    place_per_node(targets, &now, Some(&previous), options)
 }
 
 /// The nodes of a key's targets that have a scraper.
@@ -121,6 +129,26 @@ proptest! {
     }
 
     #[test]
+    fn targets_that_change_their_node_move_nothing_else(
+        weights in targets(1..300), nodes in vec(node(), 2..8), on in vec(node(), 300), anew in vec(node(), 300),
+        change in vec(prop::bool::weighted(0.1), 300), measured in vec(0.0..20.0_f64, 300),
+    ) {
+        // Scrapers of one node are uneven by what was measured since.
+        let scrapers = scrapers(&names(nodes.len()), &nodes);
+        let before: Vec<NodeTarget<'_>> = weights.iter().zip(&on).map(|(&(key, weight), on)| (key, weight, *on)).collect();
+        let placed = spread(&before, &scrapers, None);
+        let rows = before.iter().zip(&anew).zip(change.iter().zip(&measured));
+        let after: Vec<NodeTarget<'_>> = rows
+            .map(|((&(key, _, on), anew), (change, measured))| (key, *measured, if *change { *anew } else { on }))
+            .collect();
+        let options = PlacementOptions { drift_moves_max: 0, ..PlacementOptions::default() };
+        let owners = spread_by(&options, &after, &scrapers, Some((&placed, &scrapers))).owners;
+        for (at, (was, is)) in placed.owners.iter().zip(&owners).enumerate() {
+            prop_assert!(change[at] || was == is, "key {at} was with {was} and is with {is}");
+        }
+    }
+
+    #[test]
     fn without_nodes_it_is_the_plain_placement(targets in targets(0..300), count in 1..12_usize) {
         let located: Vec<NodeTarget<'_>> = targets.iter().map(|&(key, weight)| (key, weight, Some("n0"))).collect();
         let names = names(count);
@@ -146,8 +174,7 @@ fn all_nodes_together_move_no_more_for_weight_than_allowed() {
     let now: Vec<NodeScraper<'_>> = scrapers.iter().map(|(name, node)| (name.as_str(), *node)).collect();
     let keys: Targets = even.iter().map(|&(key, weight, _)| (key, weight)).collect();
     let held = before.by_key(&keys);
-    let old: Vec<&str> = names.iter().map(String::as_str).collect();
-    let previous = Previous { scrapers: &old, held: &|key| held.get(&key).copied() };
+    let previous = NodePrevious { scrapers: &now, held: &|key| held.get(&key).copied() };
     let moved = |drift_moves_max: usize| {
         let options = PlacementOptions { drift_moves_max, ..PlacementOptions::default() };
         let after = place_per_node(&heavy, &now, Some(&previous), &options);

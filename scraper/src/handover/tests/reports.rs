@@ -35,10 +35,8 @@ async fn allocator(bytes_max: usize) -> (String, Reports) {
     (url, reports)
 }
 
-/// Has a scraper report of `targets` targets whose errors have so many bytes, until the allocator was told of all of them.
-async fn told(heartbeat: &str, bytes_max: usize, targets: u128, error_bytes: usize) -> Vec<Report> {
-    let (url, reports) = allocator(bytes_max).await;
-    let dir = tempfile::tempdir().unwrap();
+/// A scraper that reports so often to an allocator at `url`.
+fn scraper(url: &str, heartbeat: &str, dir: &tempfile::TempDir) -> Scraper {
     let options = ScraperOptions {
         node: String::new(),
         name: "a".to_owned(),
@@ -47,7 +45,14 @@ async fn told(heartbeat: &str, bytes_max: usize, targets: u128, error_bytes: usi
         advertise: "http://127.0.0.1:1".to_owned(),
     };
     let config = config_in(&format!("{{allocator: {{lapse: 1d}}, scraper: {{heartbeat: {heartbeat}}}}}"));
-    let scraper = Scraper::new(Arc::new(config), options, Shutdown::new()).unwrap();
+    Scraper::new(Arc::new(config), options, Shutdown::new()).unwrap()
+}
+
+/// Has a scraper report of `targets` targets whose errors have so many bytes, until the allocator was told of all of them.
+async fn told(heartbeat: &str, bytes_max: usize, targets: u128, error_bytes: usize) -> Vec<Report> {
+    let (url, reports) = allocator(bytes_max).await;
+    let dir = tempfile::tempdir().unwrap();
+    let scraper = scraper(&url, heartbeat, &dir);
     for id in (0..targets).map(TargetId) {
         let last_error = "e".repeat(error_bytes);
         scraper.shared.environment.statuses.set(TargetReport { last_error, ..TargetReport::unknown(id) });
@@ -85,4 +90,15 @@ async fn a_scraper_whose_reports_are_too_large_stays_alive_and_makes_them_smalle
     assert!(first.targets.is_empty() && first.handover.sequence > 0, "the rest of the report is taken");
     let begin = others.iter().find(|report| !report.targets.is_empty());
     assert!(begin.is_some_and(|report| report.full), "all targets are told of once there is a way");
+}
+
+#[tokio::test]
+async fn that_there_is_nothing_for_it_is_told_on_until_a_leader_says_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let scraper = scraper("http://127.0.0.1:1", "1h", &dir);
+    for (spare, told) in [(None, false), (Some(true), true), (None, true), (Some(false), false)] {
+        let report = scraper.without_targets().unwrap();
+        scraper.replied(&report, &ReportAnswer { spare, ..ReportAnswer::default() });
+        assert_eq!(scraper.without_targets().unwrap().spare, told, "{spare:?}");
+    }
 }
