@@ -171,3 +171,96 @@ fn targets_that_were_away_and_are_back_on_another_node_are_handed_over_for_a_rea
     assert_eq!(fleet.shares()["b"], addresses(13, 40));
     assert_eq!(handover::reasons(&fleet), [(Reason::Rebalance, 8)]);
 }
+
+/// Who has each address.
+fn owners(fleet: &mut Fleet) -> BTreeMap<String, String> {
+    let shares = fleet.shares();
+    shares
+        .into_iter()
+        .flat_map(|(name, share)| share.into_iter().map(move |address| (address, name.clone())))
+        .collect()
+}
+
+/// Targets by the nodes that they are on, told of one by one; nobody is on the last node.
+fn told_of(nodes: &[usize]) -> Vec<TargetGroup> {
+    let group = |(n, node): (usize, &usize)| TargetGroup {
+        source: format!("t:{n}"),
+        ..on(&format!("n{node}"), n, n)
+    };
+    nodes.iter().enumerate().map(group).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn through_any_history_the_books_say_who_has_what_and_every_move_counts_once(
+        steps in proptest::collection::vec((0..6_u8, 0..1_000_usize), 1..8),
+    ) {
+        let mut off = per_node();
+        off.allocator.rebalance_moves_per_minute = 0;
+        let mut fleet = Fleet::unsettled(&off, &["s0", "s1", "s2", "s3"]);
+        for (at, scraper) in fleet.scrapers.values_mut().enumerate() {
+            scraper.node = format!("n{}", at % 3);
+        }
+        let mut nodes: Vec<usize> = (0..40).map(|n| n % 4).collect();
+        fleet.state.discovered("web", 0, Found::all(&told_of(&nodes)));
+        fleet.run(10_000);
+        let mut next = 4;
+        for (step, by) in steps {
+            let before = owners(&mut fleet);
+            let mut counted: u64 = handover::reasons(&fleet).iter().map(|(_, moves)| moves).sum();
+            let names: Vec<String> = fleet.scrapers.keys().cloned().collect();
+            let name = names[by % names.len()].clone();
+            let lacks = fleet.scrapers.values().any(|scraper| !scraper.lacks.is_empty());
+            let some: Vec<usize> = (0..40).filter(|n| (n * 7 + by) % 5 == 0).collect();
+            let now_ms = fleet.now_ms;
+            match step {
+                0 => {
+                    some.iter().for_each(|n| nodes[*n] = (nodes[*n] + by) % 4);
+                    fleet.state.discovered("web", 0, Found::all(&told_of(&nodes)));
+                }
+                1 => {
+                    let mut left = told_of(&nodes);
+                    left.retain(|group| some.iter().all(|n| group.source != format!("t:{n}")));
+                    fleet.state.discovered("web", 0, Found::all(&left));
+                    fleet.run(3_000);
+                    some.iter().for_each(|n| nodes[*n] = (nodes[*n] + by) % 4);
+                    fleet.state.discovered("web", 0, Found::all(&told_of(&nodes)));
+                }
+                2 if names.len() < 7 => {
+                    let joins = format!("s{next}");
+                    next += 1;
+                    fleet.join(&joins);
+                    fleet.scraper(&joins).node = format!("n{}", by % 3);
+                }
+                3 if names.len() > 2 => fleet.scraper(&name).member.drain(now_ms),
+                4 if !lacks => {
+                    fleet.restart_allocator();
+                    fleet.state.discovered("web", 0, Found::all(&told_of(&nodes)));
+                    counted = 0;
+                    fleet.run(20_000);
+                }
+                5 => {
+                    let of_it = &mut fleet.scraper(&name).lacks;
+                    if of_it.is_empty() { of_it.push("web".to_owned()) } else { of_it.clear() }
+                    fleet.run(36_000);
+                }
+                _ => {}
+            }
+            fleet.run(4_000);
+            fleet.settle();
+            if step == 3 && names.len() > 2 {
+                proptest::prop_assert!(fleet.scraper(&name).held.is_empty());
+                fleet.scrapers.remove(&name);
+                fleet.run(20_000);
+            }
+            fleet.books();
+            let after = owners(&mut fleet);
+            let moved = after.iter().filter(|(address, name)| before.get(*address) != Some(*name)).count() as u64;
+            let reasons = handover::reasons(&fleet);
+            let sum: u64 = reasons.iter().map(|(_, moves)| moves).sum();
+            proptest::prop_assert_eq!(sum - counted, moved, "step {} by {}: {:?}", step, by, reasons);
+        }
+    }
+}
