@@ -47,7 +47,17 @@ fn same(mut a: &[u8], mut b: &[u8]) -> bool {
 
 /// The order of the two, as `a.cmp(b)` has it.
 #[inline]
-pub(crate) fn compare(mut a: &[u8], mut b: &[u8]) -> Ordering {
+#[must_use]
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    match (a.first(), b.first()) {
+        // Most names differ in the first byte already.
+        (Some(a), Some(b)) if a != b => a.cmp(b),
+        _ => compare_words(a, b),
+    }
+}
+
+#[inline]
+fn compare_words(mut a: &[u8], mut b: &[u8]) -> Ordering {
     while let (Some((head_a, rest_a)), Some((head_b, rest_b))) =
         (a.split_first_chunk::<8>(), b.split_first_chunk::<8>())
     {

@@ -166,8 +166,47 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
+/// Room for the labels of one series, which the next one gets once they are not needed any more.
+#[derive(Debug, Default)]
+pub struct SpareLabels {
+    /// Always empty, so that nothing is borrowed.
+    pairs: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+/// More room is given back: a hostile body has lines of a million labels.
+const SPARE_MAX: usize = 64;
+
+impl SpareLabels {
+    /// No label yet, and the room that is spare.
+    #[must_use]
+    #[inline]
+    pub fn take<'a>(&mut self) -> LabelsBuilder<'a> {
+        LabelsBuilder { pairs: std::mem::take(&mut self.pairs) }
+    }
+
+    /// Drops labels and keeps their room.
+    #[inline]
+    pub fn keep(&mut self, labels: LabelsBuilder<'_>) {
+        let mut pairs = labels.pairs;
+        pairs.clear();
+        if pairs.capacity() <= SPARE_MAX {
+            // This is collected in place: only the type changes.
+            self.pairs = pairs.into_iter().map(|_| (Cow::Borrowed(""), Cow::Borrowed(""))).collect();
+        }
+    }
+}
+
 /// Up to so many labels are searched one by one.
 const LINEAR_MAX: usize = 32;
+
+/// In which order labels were listed ([`LabelsBuilder::refill`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By name, each name once.
+    ByName,
+    /// Any: a name may stand there twice.
+    Any,
+}
 
 /// Labels under change. Names and values that no rule touches stay borrowed from where they came from
 /// (a scraped body, a target group), so relabelling allocates only what it makes anew.
@@ -190,20 +229,39 @@ impl<'a> LabelsBuilder<'a> {
         Self { pairs: labels.iter().map(|(n, v)| (Cow::Borrowed(n), Cow::Borrowed(v))).collect() }
     }
 
-    /// Starts from pairs in any order, none of them with an empty value. None: a name stands there twice.
-    #[must_use]
+    /// Removes all labels, keeps the memory, and has `list` put others there, none of them with an empty value, and tell their
+    /// order, which is given back. None: a name stood there twice.
+    ///
+    /// # Errors
+    /// What `list` fails with. There is no label then.
     #[inline]
-    pub fn from_pairs(mut pairs: Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Option<Self> {
-        debug_assert!(pairs.iter().all(|(_, value)| !value.is_empty()), "an empty value is an absent label");
+    pub fn refill<E>(
+        &mut self,
+        list: impl FnOnce(&mut Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Result<Order, E>,
+    ) -> Result<Option<Order>, E> {
+        self.pairs.clear();
+        let listed = list(&mut self.pairs).inspect_err(|_| self.pairs.clear())?;
+        if listed == Order::Any && !self.put_in_order() {
+            self.pairs.clear();
+            return Ok(None);
+        }
+        debug_assert!(self.pairs.is_sorted_by(|(a, _), (b, _)| a < b), "names are in order, each once");
+        debug_assert!(
+            self.pairs.iter().all(|(_, value)| !value.is_empty()),
+            "an empty value is an absent label"
+        );
+        Ok(Some(listed))
+    }
+
+    /// Sorts by name. False: a name stands there twice.
+    fn put_in_order(&mut self) -> bool {
         let order = |a: &str, b: &str| compare(a.as_bytes(), b.as_bytes());
         // Exporters print most labels in order.
-        if !pairs.is_sorted_by(|(a, _), (b, _)| order(a, b).is_lt()) {
-            pairs.sort_unstable_by(|(a, _), (b, _)| order(a, b));
-            if pairs.array_windows().any(|[(a, _), (b, _)]| a == b) {
-                return None;
-            }
+        if self.pairs.is_sorted_by(|(a, _), (b, _)| order(a, b).is_lt()) {
+            return true;
         }
-        Some(Self { pairs })
+        self.pairs.sort_unstable_by(|(a, _), (b, _)| order(a, b));
+        !self.pairs.array_windows().any(|[(a, _), (b, _)]| a == b)
     }
 
     /// Removes all labels and keeps the memory.
@@ -363,22 +421,29 @@ pub fn is_legacy_label_name(name: &str) -> bool {
     !name.is_empty() && legacy_label_name_len(name.as_bytes()) == name.len()
 }
 
-/// Bytes of the metric name at the beginning of `text`, as metric names were before UTF-8 names:
-/// `[a-zA-Z_:][a-zA-Z0-9_:]*`. 0: there is none.
-#[must_use]
+/// Whether a metric name can have all of these bytes. Without a way out within sixteen, those are looked at by vectors.
 #[inline]
-pub fn legacy_metric_name_len(text: &[u8]) -> usize {
-    if text.first().is_none_or(u8::is_ascii_digit) {
-        return 0;
+fn are_metric_name_bytes(bytes: &[u8]) -> bool {
+    let are = |chunk: &[u8; 16]| {
+        let good = |byte: u8| {
+            let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+            // The colon is the next one after the digits.
+            letter | (byte.wrapping_sub(b'0') < 11) | (byte == b'_')
+        };
+        chunk.iter().fold(true, |all, &byte| all & good(byte))
+    };
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().all(are) && are(last),
+        None => bytes.iter().all(|&byte| METRIC_NAME_BYTES[usize::from(byte)]),
     }
-    text.iter().position(|&byte| !METRIC_NAME_BYTES[usize::from(byte)]).unwrap_or(text.len())
 }
 
 /// `[a-zA-Z_:][a-zA-Z0-9_:]*`: a metric name as it was before UTF-8 names.
 #[must_use]
 #[inline]
 pub fn is_legacy_metric_name(name: &str) -> bool {
-    !name.is_empty() && legacy_metric_name_len(name.as_bytes()) == name.len()
+    name.as_bytes().first().is_some_and(|first| !first.is_ascii_digit())
+        && are_metric_name_bytes(name.as_bytes())
 }
 
 #[cfg(test)]
@@ -426,13 +491,41 @@ mod tests {
 
     #[test]
     fn a_builder_of_pairs_has_them_in_order_and_refuses_a_name_that_stands_there_twice() {
-        let builder = |pairs: &[(&'static str, &'static str)]| {
-            LabelsBuilder::from_pairs(pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect())
+        let mut labels = LabelsBuilder::new();
+        labels.set("before", "1");
+        let mut refill = |pairs: &[(&'static str, &'static str)], order: Result<Order, ()>| {
+            let listed = labels.refill(|list| {
+                list.extend(pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())));
+                order
+            });
+            listed.map(|listed| listed.map(|_| labels.build().to_string())).map_err(|()| labels.len())
         };
-        let labels = builder(&[("b", "2"), ("a", "1"), ("c", "3")]).unwrap().build();
-        assert_eq!(labels.to_string(), r#"{a="1", b="2", c="3"}"#);
-        assert!(builder(&[("b", "2"), ("a", "1"), ("b", "2")]).is_none());
-        assert!(builder(&[("a", "1"), ("b", "2"), ("b", "3")]).is_none());
+        for (pairs, order) in [
+            ([("b", "2"), ("a", "1"), ("c", "3")], Order::Any),
+            ([("a", "1"), ("b", "2"), ("c", "3")], Order::Any),
+            ([("a", "1"), ("b", "2"), ("c", "3")], Order::ByName),
+        ] {
+            assert_eq!(refill(&pairs, Ok(order)), Ok(Some(r#"{a="1", b="2", c="3"}"#.to_owned())));
+        }
+        assert_eq!(refill(&[("b", "2"), ("a", "1"), ("b", "2")], Ok(Order::Any)), Ok(None));
+        assert_eq!(refill(&[("a", "1"), ("b", "2"), ("b", "3")], Ok(Order::Any)), Ok(None));
+        assert_eq!(refill(&[("a", "1")], Err(())), Err(0));
+    }
+
+    #[test]
+    fn room_that_is_spare_is_used_again_and_too_much_of_it_is_not_kept() {
+        let mut spare = SpareLabels::default();
+        let text = "x".to_owned();
+        let mut labels = spare.take();
+        labels.set(&*text, "1");
+        let room = labels.pairs.as_ptr().addr();
+        spare.keep(labels);
+        drop(text);
+        let mut labels = spare.take();
+        assert_eq!((labels.len(), labels.pairs.as_ptr().addr()), (0, room));
+        labels.pairs.reserve(SPARE_MAX + 1);
+        spare.keep(labels);
+        assert_eq!(spare.take().pairs.capacity(), 0);
     }
 
     #[test]
@@ -456,9 +549,17 @@ mod tests {
         }
         assert_eq!(legacy_label_name_len(b"le=\"1\""), 2);
         assert_eq!(legacy_label_name_len(b"1le"), 0);
-        assert_eq!(legacy_metric_name_len(b"a:b_9{le=\"1\"}"), 5);
-        assert_eq!(legacy_metric_name_len(b"a:b_9"), 5);
-        assert_eq!(legacy_metric_name_len(b"9a"), 0);
+        for len in 16..50 {
+            let name = "aZ_:09zA".repeat(7)[..len].to_owned();
+            assert!(is_legacy_metric_name(&name), "{name}");
+            for at in 0..len {
+                for wrong in ["-", "/", ";", "@", "[", "`", "{", "\u{0}", "é"] {
+                    let mut name = name.clone();
+                    name.replace_range(at..=at, wrong);
+                    assert!(!is_legacy_metric_name(&name), "{name}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! it happens at come in as arguments. That keeps the rules testable as plain functions, and CI checks with
 //! `cargo tree` that neither tokio nor kube is reachable from here.
 
-mod bytes;
+pub mod bytes;
 pub mod columns;
 pub mod config;
 pub mod duration;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use promring_model::config::{NameValidation, RemoteWrite, ScrapeConfig, ScrapeLimits};
 use promring_model::labels::{
-    Labels, LabelsBuilder, METRIC_NAME, is_legacy_label_name, is_legacy_metric_name,
+    Labels, LabelsBuilder, METRIC_NAME, SpareLabels, is_legacy_label_name, is_legacy_metric_name,
 };
 use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
@@ -149,12 +149,18 @@ impl SeriesRules {
         }
     }
 
-    /// The final labels of a series; None where metric relabelling drops it.
+    /// The final labels of a series; None where metric relabelling drops it. They take the room that is spare; whoever is
+    /// done with them gives it back.
     ///
     /// # Errors
     /// Where the text is malformed, a name is invalid, or a limit is exceeded.
-    pub fn resolve<'a>(&'a self, series: &SeriesText<'a>) -> Result<Option<Sets<'a>>, Refusal> {
-        let (mut labels, emptied) = series.labels().map_err(|reason| Refusal::Malformed {
+    pub fn resolve<'a>(
+        &'a self,
+        series: &SeriesText<'a>,
+        spare: &mut SpareLabels,
+    ) -> Result<Option<Sets<'a>>, Refusal> {
+        let mut labels = spare.take();
+        let emptied = series.labels(&mut labels).map_err(|reason| Refusal::Malformed {
             reason,
             excerpt: series.to_string().chars().take(80).collect(),
         })?;
@@ -163,6 +169,7 @@ impl SeriesRules {
         let outcome = self.metric_relabel.apply_after(&mut labels, set.iter());
         // Of a series without its name Prometheus asks where it is, but not of one without any label.
         if outcome != Outcome::Kept || labels.is_empty() {
+            spare.keep(labels);
             return Ok(None);
         }
         self.check(&labels)?;

@@ -399,7 +399,7 @@ impl SeriesCache {
         if let Some(&index) = scratch.by_text.find(text_hash, is_same) {
             return Ok(index as usize);
         }
-        let sets = rules.resolve(series)?;
+        let sets = rules.resolve(series, &mut scratch.spare)?;
         let (at, mut flags) = (self.arena.len() as u32, DROPPED);
         scratch.new_bytes.clear();
         let family = sets.as_ref().filter(|sets| self.is_of_family(scratch.family.number, sets));
@@ -421,6 +421,7 @@ impl SeriesCache {
             };
             self.tally.added += u64::from(!series.under_other_meanings().any(is_known));
             flags = 0;
+            sets.into_iter().flatten().for_each(|set| scratch.spare.keep(set));
         }
         self.arena.extend_from_slice(&scratch.new_bytes);
         let index = self.entries.len();

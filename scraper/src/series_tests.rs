@@ -303,7 +303,10 @@ fn of_labels_that_a_labelmap_of_a_destination_makes_one_the_external_beat_the_se
     let to = |body: &str| {
         let mut parser = TextParser::new(body.as_bytes());
         let sample = parser.next_sample().unwrap().unwrap();
-        let sets = rules.resolve(&sample.series).unwrap().unwrap();
+        let sets = rules
+            .resolve(&sample.series, &mut promring_model::labels::SpareLabels::default())
+            .unwrap()
+            .unwrap();
         sets[0].as_ref().unwrap().get("to").to_owned()
     };
     assert_eq!(to("a 1\n"), "external");

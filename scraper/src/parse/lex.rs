@@ -83,25 +83,21 @@ impl<'b> Pieces<'b> {
     /// [`Pieces::next`] tells what follows.
     #[inline]
     pub(super) fn simple_label(&mut self) -> Option<(&'b str, &'b str)> {
-        let text = self.rest.as_bytes();
-        let name = legacy_label_name_len(text);
-        if name == 0 || text.get(name..name + 2) != Some(b"=\"") {
-            return None;
-        }
-        let value = name + 2;
-        let (len, has_escapes) = quoted_end(&text[name + 1..], self.dialect == Dialect::Prometheus)?;
-        let end = name + 1 + len;
-        let next = match text.get(end + 1) {
-            Some(b',') if !text.get(end + 2).copied().is_some_and(is_blank) => end + 2,
-            Some(b'}') => end + 1,
-            _ => return None,
+        // A prefix that is stripped needs no look at where characters begin, unlike a range.
+        let (name, rest) = self.rest.split_at_checked(legacy_label_name_len(self.rest.as_bytes()))?;
+        let rest = rest.strip_prefix("=\"")?;
+        let (value, rest) =
+            rest.split_at_checked(simple_end(rest.as_bytes(), self.dialect == Dialect::Prometheus)?)?;
+        let rest = match rest.strip_prefix("\",") {
+            Some(rest) if rest.as_bytes().first().copied().is_some_and(is_blank) => return None,
+            Some(rest) => rest,
+            None => rest.strip_prefix('"').filter(|rest| rest.starts_with('}'))?,
         };
-        if has_escapes {
+        if name.is_empty() {
             return None;
         }
-        let label = (&self.rest[..name], &self.rest[value..end]);
-        self.rest = &self.rest[next..];
-        Some(label)
+        self.rest = rest;
+        Some((name, value))
     }
 
     /// The next piece; None where the brace closes.
@@ -208,8 +204,14 @@ pub(super) fn closing_quote(text: &[u8], newlines: bool) -> Option<usize> {
     quoted_end(text, newlines).map(|(end, _)| end)
 }
 
-/// The same, and whether there is a backslash before it.
+/// The same, if nothing before it needs a second look.
 #[inline]
+fn simple_end(text: &[u8], newlines: bool) -> Option<usize> {
+    let at = if newlines { find2(b'"', b'\\', text)? } else { find3(b'"', b'\\', b'\n', text)? };
+    (text[at] == b'"').then_some(at)
+}
+
+/// The same, and whether there is a backslash before it.
 fn quoted_end(text: &[u8], newlines: bool) -> Option<(usize, bool)> {
     let (mut at, mut has_escapes) = (1, false);
     loop {

@@ -4,6 +4,13 @@
 #[cfg(target_arch = "x86_64")]
 use memchr::arch::x86_64::sse2::memchr::{One, Three, Two};
 
+/// The first of a byte.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(super) fn find(byte: u8, text: &[u8]) -> Option<usize> {
+    One::new(byte)?.find(text)
+}
+
 /// The first of two bytes.
 #[cfg(target_arch = "x86_64")]
 #[inline]
@@ -27,7 +34,7 @@ pub(super) fn rfind(byte: u8, text: &[u8]) -> Option<usize> {
 
 // Elsewhere nothing is looked up at run time.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) use memchr::{memchr2 as find2, memchr3 as find3, memrchr as rfind};
+pub(super) use memchr::{memchr as find, memchr2 as find2, memchr3 as find3, memrchr as rfind};
 
 #[cfg(test)]
 mod tests {

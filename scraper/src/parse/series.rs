@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::fmt::{self, Display};
 
 use memchr::memchr;
+use promring_model::bytes::compare;
 use promring_model::hash::hash64;
-use promring_model::labels::{LabelsBuilder, METRIC_NAME, legacy_metric_name_len};
+use promring_model::labels::{LabelsBuilder, METRIC_NAME, Order, is_legacy_metric_name};
 
 use super::lex::{Dialect, LabelName, Piece, Pieces, Quoted};
+use super::near::find;
 use super::number::{format_float, normalise_float};
 use super::protobuf::{Fields, read_label};
 
@@ -257,39 +259,55 @@ impl<'b> SeriesText<'b> {
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
         let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
-        self.expose(&mut pairs, &mut emptied)?;
+        self.list(&mut pairs)?;
+        take_emptied(&mut pairs, &mut emptied);
         check_unique(&pairs)?;
         check_named(pairs.iter().map(|(name, _)| &**name))?;
         Ok(pairs)
     }
 
-    /// The same as labels, and beside them each name that came with an empty value, with the value that it came with first.
+    /// The same as labels, which `labels` has afterwards, whatever it had before. Gives each name that came with an empty
+    /// value, with the value that it came with first.
     ///
     /// # Errors
-    /// What is malformed.
-    pub fn labels(&self) -> Result<(LabelsBuilder<'b>, Pairs<'b>), &'static str> {
-        let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
-        self.expose(&mut pairs, &mut emptied)?;
-        let labels = LabelsBuilder::from_pairs(pairs).ok_or(LABEL_TWICE)?;
-        check_named(labels.iter().map(|(name, _)| name))?;
-        Ok((labels, emptied))
+    /// What is malformed; what `labels` has then means nothing.
+    #[inline]
+    pub fn labels(&self, labels: &mut LabelsBuilder<'b>) -> Result<Pairs<'b>, &'static str> {
+        let mut emptied = Pairs::new();
+        let refilled = labels.refill(|pairs| {
+            pairs.reserve(PAIRS_EXPECTED);
+            let order = self.list(pairs)?;
+            if order == Order::Any {
+                take_emptied(pairs, &mut emptied);
+            }
+            Ok::<_, &'static str>(order)
+        })?;
+        if refilled.ok_or(LABEL_TWICE)? == Order::Any {
+            check_named(labels.iter().map(|(name, _)| name))?;
+        }
+        Ok(emptied)
     }
 
-    /// Lists the labels, and apart from them the names of those with an empty value, each with its first value.
-    fn expose(&self, pairs: &mut Pairs<'b>, emptied: &mut Pairs<'b>) -> Result<(), &'static str> {
+    /// Lists name and labels as they come. In order: the name is among them, and no value is empty. Any: all this is to be
+    /// looked at.
+    #[inline]
+    fn list(&self, pairs: &mut Pairs<'b>) -> Result<Order, &'static str> {
         match self.0 {
-            Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs)?,
-            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs)?,
-            Form::Message(series) => series.pairs(pairs)?,
+            Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs),
+            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs).map(|()| Order::Any),
+            Form::Message(series) => series.pairs(pairs).map(|()| Order::Any),
         }
-        if pairs.iter().any(|(_, value)| value.is_empty()) {
-            let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
-            let empty = pairs.iter().filter(|(_, value)| value.is_empty());
-            emptied.extend(empty.filter_map(|(name, _)| named(name).cloned()));
-            // An empty value takes the label away, whatever else was said of it.
-            pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
-        }
-        Ok(())
+    }
+}
+
+/// Takes labels with an empty value out, and lists them, each with its first value.
+fn take_emptied<'b>(pairs: &mut Pairs<'b>, emptied: &mut Pairs<'b>) {
+    if pairs.iter().any(|(_, value)| value.is_empty()) {
+        let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
+        let empty = pairs.iter().filter(|(_, value)| value.is_empty());
+        emptied.extend(empty.filter_map(|(name, _)| named(name).cloned()));
+        // An empty value takes the label away, whatever else was said of it.
+        pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
     }
 }
 
@@ -311,7 +329,7 @@ impl Display for SeriesText<'_> {
 /// What is malformed.
 pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
     let mut pairs = Pairs::new();
-    text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true, &mut pairs)?;
+    let _ = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true, &mut pairs)?;
     pairs.retain(|(_, value)| !value.is_empty());
     check_unique(&pairs)?;
     Ok(pairs)
@@ -348,42 +366,51 @@ fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -
     Ok(())
 }
 
+/// Lists name and labels of a text. In order: the name is among them, and no value is empty. Any: all this is to be looked at.
 fn text_pairs<'b>(
     bytes: &'b [u8],
     dialect: Dialect,
     number: NumberLabel,
     name_as_label: bool,
     pairs: &mut Pairs<'b>,
-) -> Result<(), &'static str> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
-    let name_len = legacy_metric_name_len(bytes);
-    let brace = if bytes.get(name_len) == Some(&b'{') { Some(name_len) } else { memchr(b'{', bytes) };
-    let (name, labels) = match brace {
-        Some(brace) => (&text[..brace], Some(&text[brace + 1..])),
+) -> Result<Order, &'static str> {
+    let text = simdutf8::basic::from_utf8(bytes).map_err(|_| "the line is not UTF-8")?;
+    let (name, labels) = match find(b'{', bytes) {
+        Some(brace) => {
+            let (name, labels) = text.split_at(brace);
+            (name, labels.strip_prefix('{'))
+        }
         None => (text, None),
     };
     let name = if dialect == Dialect::Prometheus { name.trim_end_matches([' ', '\t']) } else { name };
     if !name.is_empty() || labels.is_none() {
-        if name.is_empty() || name.len() != name_len {
+        if !is_legacy_metric_name(name) {
             return Err("invalid metric name");
         }
         push_borrowed(METRIC_NAME, name, pairs);
     }
-    let Some(labels) = labels else { return Ok(()) };
+    let Some(labels) = labels else { return Ok(Order::ByName) };
     let mut pieces = Pieces::new(labels, dialect);
     let mut named = !pairs.is_empty();
+    let (mut in_order, mut before) = (named, METRIC_NAME);
     loop {
         while let Some((name, value)) = pieces.simple_label() {
             if name == METRIC_NAME && !name_as_label {
                 return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
             }
+            in_order &= !value.is_empty() && compare(before.as_bytes(), name.as_bytes()).is_lt();
+            before = name;
             let written = if number.name() == Some(name) { normalise_float(value) } else { None };
             match written {
                 None => push_borrowed(name, value, pairs),
                 Some(written) => push_written(name, written, pairs),
             }
         }
+        if pieces.rest() == "}" {
+            return Ok(if in_order { Order::ByName } else { Order::Any });
+        }
         let Some(piece) = pieces.next()? else { break };
+        in_order = false;
         match piece {
             Piece::Name(name) => {
                 if std::mem::replace(&mut named, true) {
@@ -406,7 +433,10 @@ fn text_pairs<'b>(
             }
         }
     }
-    if pieces.rest().is_empty() { Ok(()) } else { Err("unexpected text after the labels") }
+    if !pieces.rest().is_empty() {
+        return Err("unexpected text after the labels");
+    }
+    Ok(if in_order { Order::ByName } else { Order::Any })
 }
 
 /// Puts texts in their place part by part. `push` would put them together first, to drop them should it panic, and move them

@@ -56,7 +56,10 @@ impl<'b> TextParser<'b> {
     pub fn next_sample(&mut self) -> Result<Option<Sample<'b>>, ParseError> {
         while let Some((line, start)) = self.next_line() {
             if line[0] != b'#' {
-                return self.sample(line, start).map(Some);
+                return match self.simple_sample(line) {
+                    Some(sample) => Ok(Some(sample)),
+                    None => self.any_sample(start).map(Some),
+                };
             }
             self.comment(line, start)?;
         }
@@ -71,7 +74,11 @@ impl<'b> TextParser<'b> {
     pub fn next_item(&mut self) -> Result<Option<Item<'b>>, ParseError> {
         while let Some((line, start)) = self.next_line() {
             if line[0] != b'#' {
-                return self.sample(line, start).map(|sample| Some(Item::Sample(sample)));
+                // Each way out writes the item where it stays: moving one takes longer than reading a short value.
+                return match self.simple_sample(line) {
+                    Some(sample) => Ok(Some(Item::Sample(sample))),
+                    None => self.any_item(start),
+                };
             }
             if let Some(metadata) = self.comment(line, start)? {
                 return Ok(Some(Item::Metadata(metadata)));
@@ -131,27 +138,29 @@ impl<'b> TextParser<'b> {
         ParseError::new("line", self.line, reason, line)
     }
 
-    /// `line` begins with neither white space nor `#`.
+    /// A sample as nearly all are. `line` begins with neither white space nor `#`.
     #[inline]
-    fn sample(&mut self, line: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
+    fn simple_sample(&self, line: &'b [u8]) -> Option<Sample<'b>> {
         // Neither value nor timestamp can hold a brace, so the last one in the line ends the labels, whatever
         // the label values hold. Whether what is before it is well-formed is looked at once a series.
         let end = match rfind(b'}', line) {
             Some(brace) => Some(brace + 1),
             None => memchr3(b' ', b'\t', b'{', line).filter(|&at| line[at] != b'{'),
-        };
-        if let Some(end) = end
-            && let Ok((value, timestamp_ms)) = value_and_time(&line[end..])
-        {
-            let series = SeriesText::text(&line[..end], Dialect::Prometheus, self.number);
-            return Ok(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() });
-        }
-        self.any_sample(&self.body[start..], start)
+        }?;
+        let (value, timestamp_ms) = value_and_time(&line[end..]).ok()?;
+        let series = SeriesText::text(&line[..end], Dialect::Prometheus, self.number);
+        Some(Sample { series, value, timestamp_ms, start_ms: 0, exemplars: Exemplars::default() })
     }
 
-    /// A sample at the beginning of `rest`, token by token: a label value may hold newlines.
     #[cold]
-    fn any_sample(&mut self, rest: &'b [u8], start: usize) -> Result<Sample<'b>, ParseError> {
+    fn any_item(&mut self, start: usize) -> Result<Option<Item<'b>>, ParseError> {
+        self.any_sample(start).map(|sample| Some(Item::Sample(sample)))
+    }
+
+    /// A sample at `start`, token by token: a label value may hold newlines.
+    #[cold]
+    fn any_sample(&mut self, start: usize) -> Result<Sample<'b>, ParseError> {
+        let rest = &self.body[start..];
         let end = series_end(rest, Dialect::Prometheus).map_err(|reason| self.fail(reason, rest))?;
         let (series, after) = rest.split_at(end);
         let newline = memchr(b'\n', after).unwrap_or(after.len());

@@ -4,6 +4,7 @@ use std::hash::Hasher;
 
 use hashbrown::HashTable;
 use promring_model::hash::hash64;
+use promring_model::labels::SpareLabels;
 
 use crate::chunked::Chunked;
 use crate::families::Place;
@@ -45,6 +46,8 @@ pub struct Scratch {
     /// Whether `by_labels` was made.
     pub(super) has_labels: bool,
     pub(super) new_bytes: Vec<u8>,
+    /// Room for the labels of the next series that is taken apart.
+    pub(super) spare: SpareLabels,
 }
 
 impl Scratch {
