@@ -14,7 +14,7 @@ use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
 use crate::label_limits;
-use crate::parse::SeriesText;
+use crate::parse::{LABEL_TWICE, SeriesText};
 use crate::payload::HistogramLimits;
 use crate::series::report::{EXTRA_FROM, REPORT_SERIES};
 
@@ -160,12 +160,11 @@ impl SeriesRules {
         spare: &mut SpareLabels,
     ) -> Result<Option<Sets<'a>>, Refusal> {
         let mut labels = spare.take();
-        let emptied = series.labels(&mut labels).map_err(|reason| Refusal::Malformed {
-            reason,
-            excerpt: series.to_string().chars().take(80).collect(),
-        })?;
+        let malformed =
+            |reason| Refusal::Malformed { reason, excerpt: series.to_string().chars().take(80).collect() };
+        let odd = series.labels(&mut labels).map_err(malformed)?.unwrap_or_default();
         let mut set = NamesSet { names: Vec::new(), are_wanted: self.metric_relabel.ask_for_order() };
-        self.merge_target(&mut labels, &emptied, &mut set);
+        self.merge_target(&mut labels, &odd.emptied, &mut set);
         let outcome = self.metric_relabel.apply_after(&mut labels, set.iter());
         // Of a series without its name Prometheus asks where it is, but not of one without any label.
         if outcome != Outcome::Kept || labels.is_empty() {
@@ -173,6 +172,10 @@ impl SeriesRules {
             return Ok(None);
         }
         self.check(&labels)?;
+        // Only a rule that drops it puts it right.
+        if odd.twice.iter().any(|(name, _)| labels.contains(name)) {
+            return Err(malformed(LABEL_TWICE));
+        }
         Ok(Some(self.finish(labels)))
     }
 

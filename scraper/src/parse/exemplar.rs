@@ -79,6 +79,9 @@ impl<'b> Exemplars<'b> {
     /// What follows `# {` in a line of OpenMetrics.
     pub(super) fn text(text: &'b [u8]) -> Result<Self, &'static str> {
         let text = std::str::from_utf8(text).map_err(|_| "the exemplar is not UTF-8")?;
+        if text.contains('\0') {
+            return Err("the exemplar holds a NUL");
+        }
         read_text(text, |_, _| {})?;
         Ok(Self(Source::Text(text)))
     }

@@ -32,7 +32,8 @@ pub use expected::{Expected, Found};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
 pub use pieces::{CARRY_BYTES_MAX, PieceParser};
-pub use series::{Pairs, SeriesText, is_well_formed};
+pub(crate) use series::LABEL_TWICE;
+pub use series::{Odd, Pairs, SeriesText, is_well_formed};
 
 /// A parser of any format.
 #[derive(Debug)]

@@ -16,9 +16,12 @@ use super::protobuf::{Fields, read_label};
 /// Name (as the label `__name__`) and labels of a series, taken apart.
 pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 
-const LABEL_TWICE: &str = "a label name is given twice";
+/// Why a series is refused of which a label name is given twice.
+pub(crate) const LABEL_TWICE: &str = "a label name is given twice";
 
 const NAME_EMPTY: &str = "a name is empty";
+
+const NO_NAME: &str = "the series has no metric name";
 
 /// Whether a series that is refused for this reason is well-formed, so that it counts as a sample nevertheless.
 #[must_use]
@@ -92,6 +95,9 @@ impl<'b> MessageSeries<'b> {
     }
 
     fn pairs(&self, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
+        if self.family.is_empty() {
+            return Err(NO_NAME);
+        }
         let (suffix, number) = match self.part {
             Part::Whole => ("", None),
             Part::Count => ("_count", None),
@@ -258,38 +264,60 @@ impl<'b> SeriesText<'b> {
     /// # Errors
     /// What is malformed.
     pub fn pairs(&self) -> Result<Pairs<'b>, &'static str> {
-        let (mut pairs, mut emptied) = (Pairs::with_capacity(PAIRS_EXPECTED), Vec::new());
+        let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
         self.list(&mut pairs)?;
-        take_emptied(&mut pairs, &mut emptied);
+        let _ = take_emptied(&mut pairs);
         check_unique(&pairs)?;
-        check_named(pairs.iter().map(|(name, _)| &**name))?;
+        if !pairs.iter().any(|(name, _)| name == METRIC_NAME) {
+            return Err(NO_NAME);
+        }
         Ok(pairs)
     }
 
-    /// The same as labels, which `labels` has afterwards, whatever it had before. Gives each name that came with an empty
-    /// value, with the value that it came with first.
+    /// The same as labels, which `labels` has afterwards, whatever it had before: of a name that stands there twice the first one.
+    /// Gives what is odd about them, if anything is; the metric name may be gone by that.
     ///
     /// # Errors
     /// What is malformed; what `labels` has then means nothing.
     #[inline]
-    pub fn labels(&self, labels: &mut LabelsBuilder<'b>) -> Result<Pairs<'b>, &'static str> {
-        let mut emptied = Pairs::new();
+    pub fn labels(&self, labels: &mut LabelsBuilder<'b>) -> Result<Option<Box<Odd<'b>>>, &'static str> {
+        let mut odd = None;
         let refilled = labels.refill(|pairs| {
             pairs.reserve(PAIRS_EXPECTED);
             let order = self.list(pairs)?;
             if order == Order::Any {
-                take_emptied(pairs, &mut emptied);
+                odd = take_emptied(pairs).map(|emptied| Box::new(Odd { emptied, twice: Pairs::new() }));
             }
             Ok::<_, &'static str>(order)
         })?;
-        if refilled.ok_or(LABEL_TWICE)? == Order::Any {
-            check_named(labels.iter().map(|(name, _)| name))?;
+        if refilled.is_none() {
+            return self.labels_twice(labels).map(Some);
         }
-        Ok(emptied)
+        Ok(odd)
     }
 
-    /// Lists name and labels as they come. In order: the name is among them, and no value is empty. Any: all this is to be
-    /// looked at.
+    #[cold]
+    fn labels_twice(&self, labels: &mut LabelsBuilder<'b>) -> Result<Box<Odd<'b>>, &'static str> {
+        let mut odd = Odd::default();
+        labels.refill(|pairs| {
+            self.list(pairs)?;
+            odd.emptied = take_emptied(pairs).unwrap_or_default();
+            // The sort leaves equal names in their order.
+            pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+            pairs.dedup_by(|later, first| {
+                let is_same = later.0 == first.0;
+                if is_same && odd.twice.last().is_none_or(|(name, _)| *name != first.0) {
+                    odd.twice.push(first.clone());
+                }
+                is_same
+            });
+            Ok::<_, &'static str>(Order::Any)
+        })?;
+        Ok(Box::new(odd))
+    }
+
+    /// Lists name and labels as they come. In order: no value is empty, and no name stands there twice. Any: this is to be looked
+    /// at.
     #[inline]
     fn list(&self, pairs: &mut Pairs<'b>) -> Result<Order, &'static str> {
         match self.0 {
@@ -300,15 +328,26 @@ impl<'b> SeriesText<'b> {
     }
 }
 
+/// What is odd about the labels of a series.
+#[derive(Debug, Default)]
+pub struct Odd<'b> {
+    /// Each name that came with an empty value, which is none of the labels, with the value that it came with first.
+    pub emptied: Pairs<'b>,
+    /// Each name that came twice, with its first value.
+    pub twice: Pairs<'b>,
+}
+
 /// Takes labels with an empty value out, and lists them, each with its first value.
-fn take_emptied<'b>(pairs: &mut Pairs<'b>, emptied: &mut Pairs<'b>) {
-    if pairs.iter().any(|(_, value)| value.is_empty()) {
-        let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
-        let empty = pairs.iter().filter(|(_, value)| value.is_empty());
-        emptied.extend(empty.filter_map(|(name, _)| named(name).cloned()));
-        // An empty value takes the label away, whatever else was said of it.
-        pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
+fn take_emptied<'b>(pairs: &mut Pairs<'b>) -> Option<Pairs<'b>> {
+    if pairs.iter().all(|(_, value)| !value.is_empty()) {
+        return None;
     }
+    let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
+    let empty = pairs.iter().filter(|(_, value)| value.is_empty());
+    let emptied: Pairs<'b> = empty.filter_map(|(name, _)| named(name).cloned()).collect();
+    // An empty value takes the label away, whatever else was said of it.
+    pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
+    Some(emptied)
 }
 
 impl Display for SeriesText<'_> {
@@ -366,7 +405,7 @@ fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -
     Ok(())
 }
 
-/// Lists name and labels of a text. In order: the name is among them, and no value is empty. Any: all this is to be looked at.
+/// Lists name and labels of a text. In order: no value is empty, and no name stands there twice. Any: this is to be looked at.
 fn text_pairs<'b>(
     bytes: &'b [u8],
     dialect: Dialect,
@@ -395,8 +434,8 @@ fn text_pairs<'b>(
     let (mut in_order, mut before) = (named, METRIC_NAME);
     loop {
         while let Some((name, value)) = pieces.simple_label() {
-            if name == METRIC_NAME && !name_as_label {
-                return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
+            if name == METRIC_NAME && !name_as_label && !named {
+                return Err(NO_NAME);
             }
             in_order &= !value.is_empty() && compare(before.as_bytes(), name.as_bytes()).is_lt();
             before = name;
@@ -406,7 +445,7 @@ fn text_pairs<'b>(
                 Some(written) => push_written(name, written, pairs),
             }
         }
-        if pieces.rest() == "}" {
+        if pieces.rest() == "}" && named {
             return Ok(if in_order { Order::ByName } else { Order::Any });
         }
         let Some(piece) = pieces.next()? else { break };
@@ -425,8 +464,8 @@ fn text_pairs<'b>(
                     LabelName::Quoted(name) if name.raw.is_empty() && value.raw.is_empty() => continue,
                     LabelName::Quoted(name) => quoted_name(name)?,
                 };
-                if name == METRIC_NAME && !name_as_label {
-                    return Err(if named { LABEL_TWICE } else { "the series has no metric name" });
+                if name == METRIC_NAME && !name_as_label && !named {
+                    return Err(NO_NAME);
                 }
                 let value = normalised(&name, value.unescaped(), number);
                 pairs.push((name, value));
@@ -435,6 +474,9 @@ fn text_pairs<'b>(
     }
     if !pieces.rest().is_empty() {
         return Err("unexpected text after the labels");
+    }
+    if !named && !name_as_label {
+        return Err(NO_NAME);
     }
     Ok(if in_order { Order::ByName } else { Order::Any })
 }
@@ -482,10 +524,6 @@ fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
     let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
     if names.array_windows().any(|[one, other]| one == other) { Err(LABEL_TWICE) } else { Ok(()) }
-}
-
-fn check_named<'n>(mut names: impl Iterator<Item = &'n str>) -> Result<(), &'static str> {
-    if names.any(|name| name == METRIC_NAME) { Ok(()) } else { Err("the series has no metric name") }
 }
 
 #[cfg(test)]

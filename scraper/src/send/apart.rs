@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::answer::{Reason, Refusal};
@@ -235,8 +236,10 @@ impl LaneSender {
         }
         self.too_old(&rest.too_old);
         self.not_carried(rest.custom);
-        for (counts, refusal) in rest.in_part.lost() {
-            self.refused(Reason::OutOfOrder, &counts, &refusal);
+        for (counts, refusal, is_lost) in rest.in_part.rest() {
+            let is_stored = !is_lost && self.has_stored_in_part();
+            let reason = if is_stored { Reason::AlreadyStored } else { Reason::OutOfOrder };
+            self.refused(reason, &counts, &refusal);
         }
         for series in rest.out_of_order {
             self.link.refused_series.remember_late_series(series, Instant::now());
@@ -255,6 +258,9 @@ impl LaneSender {
             let undecided =
                 alone == Reason::OutOfOrder && piece.rejected && in_part.out_of_order(unit, refusal);
             if !undecided {
+                if alone != Reason::OutOfOrder {
+                    self.stored_already(in_part.refused(unit));
+                }
                 self.refused(alone, &piece.counts(), refusal);
                 self.refused_alone(&piece, unit, alone, rest);
             }
@@ -304,7 +310,9 @@ impl LaneSender {
             }
         };
         if goes_aside && !self.is_aside() {
-            self.put_rest_aside(&unit.series_hash().into_iter().collect(), &mut rest.stack);
+            let series: HashSet<u64> = unit.series_hash().into_iter().collect();
+            let is_in_part = series.iter().any(|series| rest.in_part.is_undecided(*series));
+            self.put_rest_aside(&series, is_in_part, &mut rest.stack);
         }
     }
 
@@ -337,9 +345,9 @@ impl LaneSender {
         } else {
             series.suspect(&new, Instant::now());
             let hashes: HashSet<u64> = new.iter().filter_map(Unit::series_hash).collect();
-            let left = self.put_aside(new, part.maybe_stored);
+            let left = self.put_aside(new, self.may_be_stored(&part));
             if left.is_empty() {
-                self.put_rest_aside(&hashes, stack);
+                self.put_rest_aside(&hashes, false, stack);
             } else {
                 // Nothing can be put aside now: they are asked for here, as if nothing were known of them.
                 series.forget(&left, Instant::now());
@@ -352,12 +360,13 @@ impl LaneSender {
         None
     }
 
-    /// Puts aside what is still to be sent of these series, in whatever pieces it is.
-    fn put_rest_aside(&self, series: &HashSet<u64>, stack: &mut Vec<Piece>) {
+    /// Puts aside what is still to be sent of these series, in whatever pieces it is. `is_in_part`: older samples of them were
+    /// refused as if the receiver had stored what it could of the request.
+    fn put_rest_aside(&self, series: &HashSet<u64>, is_in_part: bool, stack: &mut Vec<Piece>) {
         for at in (0..stack.len()).rev() {
             let Some(piece) = stack.get_mut(at) else { continue };
             let units = piece.take(series);
-            let maybe_stored = piece.maybe_stored;
+            let maybe_stored = self.may_be_stored(piece) || (piece.rejected && is_in_part);
             let left = self.put_aside(units, maybe_stored);
             if !left.is_empty() {
                 // It is asked for here, then, and so is all that follows of it.
@@ -385,7 +394,7 @@ impl LaneSender {
         if once.is_empty() && again.is_empty() && unasked.is_empty() {
             return Some(part.part(unknown));
         }
-        let again = if self.is_aside() { again } else { self.put_aside(again, part.maybe_stored) };
+        let again = if self.is_aside() { again } else { self.put_aside(again, self.may_be_stored(&part)) };
         stack.extend(singles(again).map(known_part).rev());
         stack.extend(singles(once).map(known_part).rev());
         if !unasked.is_empty() {
@@ -440,9 +449,20 @@ impl LaneSender {
         true
     }
 
+    /// Whether the receiver has been seen to store what it can of a request of 1.0 that it refuses.
+    pub(super) fn has_stored_in_part(&self) -> bool {
+        self.link.has_stored_v1_in_part.load(Ordering::Relaxed)
+    }
+
+    /// Whether a copy of what is put aside of a piece may have been stored.
+    fn may_be_stored(&self, piece: &Piece) -> bool {
+        piece.maybe_stored || (piece.rejected && self.has_stored_in_part())
+    }
+
     /// Counts what a first copy of these samples has turned out to have stored.
     pub(super) fn stored_already(&self, counts: Counts) {
         if counts != Counts::default() {
+            self.link.has_stored_v1_in_part.store(true, Ordering::Relaxed);
             self.link.metrics.refused(Reason::AlreadyStored, &counts);
         }
     }

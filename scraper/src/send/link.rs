@@ -57,6 +57,8 @@ pub(super) struct Link {
     versions: Versions,
     /// It stores what it can of a request that it refuses.
     stores_in_part: AtomicBool,
+    /// By 1.0 it has, as was seen by what it refused then and took again.
+    pub(super) has_stored_v1_in_part: AtomicBool,
     /// How large a body it takes; the same.
     pub(super) body_size: BodySize,
     /// Which series it does not take; the same.
@@ -84,7 +86,8 @@ impl Link {
         let metrics = SendMetrics::new(&config);
         let pace = Pace::new(ASIDE_PAUSE.div_f64(lanes(&config) as f64));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
-        let (versions, stores_in_part, body_size, refused_series, lookout) = Default::default();
+        let (versions, stores_in_part, has_stored_v1_in_part, body_size, refused_series, lookout) =
+            Default::default();
         Ok(Self {
             config,
             metrics,
@@ -99,6 +102,7 @@ impl Link {
             headers,
             versions,
             stores_in_part,
+            has_stored_v1_in_part,
             body_size,
             refused_series,
             lookout,

@@ -28,6 +28,10 @@ pub(super) struct StoredInPart {
 struct Series {
     /// Of the newest sample that was in a refused piece.
     newest_ms: i64,
+    /// One was taken after those.
+    taken: bool,
+    /// The newest one was refused as those: somebody else has written a newer one.
+    overtaken: bool,
     /// Older ones that were refused alone as out of order.
     out_of_order: Option<(Counts, Refusal)>,
 }
@@ -39,7 +43,12 @@ impl StoredInPart {
             if let Some(series) = unit.series_hash()
                 && let Some(newest_ms) = unit.newest_ms
             {
-                let known = self.series.entry(series).or_insert(Series { newest_ms, out_of_order: None });
+                let known = self.series.entry(series).or_insert(Series {
+                    newest_ms,
+                    taken: false,
+                    overtaken: false,
+                    out_of_order: None,
+                });
                 known.newest_ms = known.newest_ms.max(newest_ms);
             }
         }
@@ -51,9 +60,11 @@ impl StoredInPart {
             return false;
         };
         if unit.newest_ms.is_none_or(|at_ms| at_ms >= series.newest_ms) {
+            series.overtaken = true;
             return false;
         }
-        let Series { out_of_order, .. } = series;
+        let Series { out_of_order, taken, .. } = series;
+        *taken = false;
         self.undecided += usize::from(out_of_order.is_none());
         let (counts, _) = out_of_order.get_or_insert_with(|| (Counts::default(), refusal.clone()));
         counts.add(unit.counts);
@@ -67,8 +78,11 @@ impl StoredInPart {
             return stored;
         }
         for unit in units {
-            if let Some(series) = unit.series_hash().and_then(|series| self.series.get_mut(&series))
-                && unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms)
+            let Some(series) = unit.series_hash().and_then(|series| self.series.get_mut(&series)) else {
+                continue;
+            };
+            series.taken = true;
+            if unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms)
                 && let Some((counts, _)) = series.out_of_order.take()
             {
                 stored.add(counts);
@@ -76,6 +90,19 @@ impl StoredInPart {
             }
         }
         stored
+    }
+
+    /// A sample was refused alone for what it is. If it is the newest one of its series, the one that was taken before it was the
+    /// newest that could be. How much this shows to have been stored before.
+    pub(super) fn refused(&mut self, unit: &Unit) -> Counts {
+        let series = unit.series_hash().and_then(|series| self.series.get_mut(&series));
+        let newest = |series: &&mut Series| unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms);
+        let shown = series.filter(newest).filter(|series| series.taken);
+        let Some((counts, _)) = shown.and_then(|series| series.out_of_order.take()) else {
+            return Counts::default();
+        };
+        self.undecided -= 1;
+        counts
     }
 
     /// Whether a sample of the series was refused that may have been stored.
@@ -88,9 +115,12 @@ impl StoredInPart {
         self.series.contains_key(&series)
     }
 
-    /// What was refused as out of order and has not been shown to be stored, with the answer to it.
-    pub(super) fn lost(self) -> impl Iterator<Item = (Counts, Refusal)> {
-        self.series.into_values().filter_map(|series| series.out_of_order)
+    /// What was refused as out of order and has not been shown to be stored, with the answer to it, and whether it has been shown not
+    /// to be: where that is not so, the newest sample of its series was not asked for, or is not taken for what it is.
+    pub(super) fn rest(self) -> impl Iterator<Item = (Counts, Refusal, bool)> {
+        self.series.into_values().filter_map(|series| {
+            series.out_of_order.map(|(counts, refusal)| (counts, refusal, series.overtaken))
+        })
     }
 }
 
@@ -117,8 +147,11 @@ mod tests {
         stored.out_of_order(&units(&[sample])[0], &refusal)
     }
 
-    fn lost(stored: StoredInPart) -> u64 {
-        stored.lost().map(|(counts, _)| counts.points()).sum()
+    /// How much is left, and how much of it is lost for certain.
+    fn rest(stored: StoredInPart) -> [u64; 2] {
+        let rest: Vec<_> = stored.rest().map(|(counts, _, overtaken)| (counts.points(), overtaken)).collect();
+        let all = rest.iter().map(|(points, _)| points).sum();
+        [all, rest.iter().filter(|(_, overtaken)| *overtaken).map(|(points, _)| points).sum()]
     }
 
     #[test]
@@ -132,7 +165,7 @@ mod tests {
         assert_eq!(stored.accepted(&units(&[("a", 3)])).points(), 0, "it counts once");
         // The newest one of b is not taken.
         assert!(!refuse(&mut stored, ("b", 3)));
-        assert_eq!(lost(stored), 2);
+        assert_eq!(rest(stored), [2, 2]);
     }
 
     #[test]
@@ -143,6 +176,21 @@ mod tests {
         assert!(refuse(&mut stored, ("a", 1)));
         // Somebody else wrote between the first and the second one.
         assert_eq!(stored.accepted(&units(&[("a", 2)])).points(), 0);
-        assert_eq!(lost(stored), 1);
+        assert_eq!(rest(stored), [1, 0]);
+    }
+
+    #[test]
+    fn where_the_newest_one_is_not_taken_for_what_it_is_the_one_before_it_stands_for_it() {
+        let mut stored = StoredInPart::default();
+        stored.rejected(&units(&[("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("b", 2), ("b", 3)]));
+        assert!(refuse(&mut stored, ("a", 1)) && refuse(&mut stored, ("b", 1)));
+        let refused = |stored: &mut StoredInPart, sample| stored.refused(&units(&[sample])[0]).points();
+        assert_eq!(refused(&mut stored, ("a", 2)), 0, "there are newer ones");
+        assert_eq!(stored.accepted(&units(&[("a", 3), ("b", 2)])).points(), 0);
+        assert_eq!((refused(&mut stored, ("a", 4)), refused(&mut stored, ("a", 4))), (1, 0));
+        // What was refused since is older than what somebody else has written.
+        let (b, refusal) = (units(&[("b", 2)]), Refusal { status: 400, message: "out of order".to_owned() });
+        assert!(stored.out_of_order(&b[0], &refusal));
+        assert_eq!((refused(&mut stored, ("b", 3)), rest(stored)), (0, [2, 0]));
     }
 }

@@ -162,7 +162,20 @@ impl LaneSender {
                                 undecided.entry(series).or_insert((sequence, unit));
                                 continue;
                             }
-                            let (sequence, unit) = undecided.remove(&series).unwrap_or((sequence, unit));
+                            let stored = match reason {
+                                Reason::OutOfOrder => Counts::default(),
+                                _ => in_part.refused(&unit),
+                            };
+                            let first = undecided.remove(&series).filter(|_| stored == Counts::default());
+                            self.stored_already(stored);
+                            let was_in_part = first.is_some() || self.has_stored_in_part();
+                            if reason != Reason::OutOfOrder && was_in_part && in_part.holds(series) {
+                                // A first copy was stored in part: what is left of the series as well, then.
+                                let left = stack.iter().flatten().filter(|(_, other, _)| *other == series);
+                                let left = left.map(|(sequence, ..)| *sequence).max();
+                                self.unanswered_ahead(&[(left.unwrap_or(sequence), series, unit.clone())]);
+                            }
+                            let (sequence, unit) = first.unwrap_or((sequence, unit));
                             self.waits_for_its_turn(sequence, series, &unit, is_time);
                             refused.insert(series);
                         }

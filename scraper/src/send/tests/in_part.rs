@@ -30,7 +30,7 @@ impl World {
         let (away, refusing): (Arc<AtomicBool>, Arc<AtomicBool>) = Default::default();
         let (is_away, is_refusing) = (Arc::clone(&away), Arc::clone(&refusing));
         let refuses: Refuses =
-            Arc::new(move |name| name.starts_with("bad") && is_refusing.load(Ordering::Relaxed));
+            Arc::new(move |name, _| name.starts_with("bad") && is_refusing.load(Ordering::Relaxed));
         let receiver = Receiver::start(move |_, _| match is_away.load(Ordering::Relaxed) {
             true => Action::Answer(429, "away"),
             false => Action::StoreInPart(Arc::clone(&refuses)),
@@ -159,7 +159,7 @@ async fn several_series_that_are_not_taken_cost_one_request_as_well() {
 #[tokio::test]
 async fn records_are_not_joined_while_it_is_not_known_whether_a_series_is_refused_again() {
     let world = World::of(0).await;
-    let refuses: Refuses = Arc::new(|name| name == "bad");
+    let refuses: Refuses = Arc::new(|name, _| name == "bad");
     let receiver = Receiver::start(move |_, _| Action::StoreInPart(Arc::clone(&refuses))).await;
     let keys = format!(", max_samples_per_send: {}", JOINED * (GOOD + 1));
     let (sending, _dir) = queueing_for(&receiver, &keys);
@@ -215,7 +215,7 @@ async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
     let state: Arc<AtomicUsize> = Arc::default();
     let now = Arc::clone(&state);
     // What lies aside is put right, but `bad1` for one sample only.
-    let refuses: Refuses = Arc::new(|name| name == "bad1");
+    let refuses: Refuses = Arc::new(|name, _| name == "bad1");
     let receiver = Receiver::start(move |_, request| {
         let samples = request.samples();
         let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
@@ -242,4 +242,57 @@ async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
     );
     let reasons = ["rejected", "out_of_order", "already_stored"];
     assert_eq!(reasons.map(|reason| sending.refused(reason)), [4 + 3, 0, 2]);
+}
+
+/// Series of which the receiver takes some samples only: how much counts as rejected, out of order and already stored.
+async fn refuse_every_third(aside: bool) -> [u64; 3] {
+    let away: Arc<AtomicBool> = Arc::new(AtomicBool::new(false));
+    let ill: Arc<AtomicBool> = Arc::new(AtomicBool::new(aside));
+    let (is_away, is_ill) = (Arc::clone(&away), Arc::clone(&ill));
+    let refuses: Refuses = Arc::new(|name, time| name.starts_with("bad") && time % 3 == 0);
+    let receiver = Receiver::start(move |_, request| {
+        if is_away.load(Ordering::Relaxed) {
+            return Action::Answer(429, "away");
+        }
+        let samples = request.samples();
+        let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
+        match bad.map(|(_, time)| *time).max() {
+            Some(3..) if is_ill.load(Ordering::Relaxed) && samples.len() == 1 => Action::Answer(429, "later"),
+            Some(_) if is_ill.load(Ordering::Relaxed) => Action::Answer(400, "too many labels"),
+            _ => Action::StoreInPart(Arc::clone(&refuses)),
+        }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let names = ["good0", "bad0", "good1", "bad1", "good2"];
+    let round = |time| sending.append(&names.map(|name| (name, time)));
+    for time in 1..=2 {
+        round(time);
+        sending.drained().await;
+    }
+    away.store(!aside, Ordering::Relaxed);
+    for time in 3..=17 {
+        round(time);
+        if aside {
+            sending.drained().await;
+        }
+    }
+    away.store(false, Ordering::Relaxed);
+    ill.store(false, Ordering::Relaxed);
+    sending.settled().await;
+    for name in ["bad0", "bad1"] {
+        let from = if aside { 3 } else { 1 };
+        let taken: Vec<i64> = (from..=17).filter(|time| time % 3 != 0).collect();
+        assert_eq!(receiver.stored()[name], taken, "{name}");
+    }
+    assert_eq!(receiver.stored()["good1"], (1..=17).collect::<Vec<_>>());
+    ["rejected", "out_of_order", "already_stored"].map(|reason| sending.refused(reason))
+}
+
+#[tokio::test]
+async fn what_was_stored_of_series_of_which_single_samples_are_refused_is_no_loss() {
+    let [rejected, lost, _] = refuse_every_third(false).await;
+    assert_eq!((rejected, lost), (10, 0));
+    let [rejected, lost, _] = refuse_every_third(true).await;
+    assert_eq!((rejected, lost), (4 + 10, 0));
 }

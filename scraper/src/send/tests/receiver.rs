@@ -69,7 +69,7 @@ impl Received {
 pub(crate) enum Action {
     /// Stores it, or refuses it as Prometheus does.
     Store,
-    /// Stores what it can of it, and refuses the rest as Mimir does: series whose names these are, and what is not newer than what
+    /// Stores what it can of it, and refuses the rest as Mimir does: these samples, and what is not newer than what
     /// it has of a series.
     StoreInPart(Refuses),
     Answer(u16, &'static str),
@@ -89,8 +89,8 @@ pub(crate) enum Action {
     Hang,
 }
 
-/// Whether a receiver takes no series of this name.
-pub(crate) type Refuses = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+/// Whether a receiver takes no sample of this series and time.
+pub(crate) type Refuses = Arc<dyn Fn(&str, i64) -> bool + Send + Sync>;
 
 type Script = Box<dyn FnMut(usize, &Received) -> Action + Send>;
 
@@ -247,14 +247,14 @@ impl State {
     }
 
     /// Stores what can be stored, as Mimir and Cortex do with 1.0, and says why the first of the rest cannot.
-    fn store_in_part(&mut self, request: &Received, refuses: &dyn Fn(&str) -> bool) -> Option<String> {
+    fn store_in_part(&mut self, request: &Received, refuses: &dyn Fn(&str, i64) -> bool) -> Option<String> {
         let mut first = None;
         let mut refused = |why: &str, name: &str| {
             first.get_or_insert_with(|| format!("{why}. The affected series is {{__name__=\"{name}\"}}"));
         };
         for series in &request.decoded.timeseries {
             let name = &series.labels[0].value;
-            if refuses(name) {
+            if series.samples.iter().any(|sample| refuses(name, sample.timestamp)) {
                 refused(
                     "received a series whose number of labels exceeds the limit (actual: 31, limit: 30) \
                      (err-mimir-max-label-names-per-series)",

@@ -73,6 +73,36 @@ metric_relabel_configs: [{regex: 'zz|zone|exported_zone', replacement: to, actio
     ));
     cases.extend(rules("relabel-temporary", "[{source_labels: [x], target_label: __tmp}]", plain));
     cases.extend(rules("relabel-everything-away", "[{regex: '.*', action: drop}]", plain));
+    let odd: &[(&str, &str)] = &[
+        ("twice", "go_ok 1\nweird{x=\"1\",x=\"2\"} 1\n"),
+        ("twice-the-same", "go_ok 1\nweird{x=\"1\",y=\"2\",x=\"1\"} 1\n"),
+        ("thrice", "go_ok 1\nweird{z=\"0\",x=\"3\",x=\"2\",x=\"1\"} 1\n"),
+        ("twice-of-the-target", "go_ok 1\nweird{zone=\"1\",zone=\"2\"} 1\n"),
+        ("name-as-a-label", "go_ok 1\nweird{__name__=\"b\"} 1\n"),
+        ("name-as-an-empty-label", "go_ok 1\nweird{__name__=\"\",x=\"2\"} 1\n"),
+    ];
+    for (name, rules) in [
+        ("odd-without-rules", "[]"),
+        ("odd-dropped", "[{source_labels: [__name__], regex: '(weird|b|)', action: drop}]"),
+        ("odd-dropped-by-the-first-value", "[{source_labels: [x], regex: 1, action: drop}]"),
+        ("odd-labels-dropped", "[{regex: x, action: labeldrop}]"),
+        ("odd-labels-set", "[{source_labels: [x], target_label: x, replacement: 'new $1', regex: '(.+)'}]"),
+        (
+            "odd-names-set",
+            "[{source_labels: [__name__], target_label: __name__, replacement: new, regex: '(weird|b|)'}]",
+        ),
+    ] {
+        let settings = format!(
+            "static_configs: [{{targets: ['ADDRESS'], labels: {{case: 'JOB', zone: target}}}}]\nmetric_relabel_configs: {rules}"
+        );
+        cases.extend(bodies(name, &settings, TEXT, odd));
+        cases.extend(bodies(
+            &format!("{name}-honors"),
+            &format!("{settings}\nhonor_labels: true"),
+            TEXT,
+            odd,
+        ));
+    }
     let legacy = "metric_name_validation_scheme: legacy\nmetric_name_escaping_scheme: underscores";
     cases.extend(bodies(
         "legacy-names",

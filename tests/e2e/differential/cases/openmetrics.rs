@@ -124,6 +124,9 @@ fn exemplars(now_ms: i64) -> Vec<(&'static str, String)> {
         ("twice", "a_total 16 # {a=\"1\"} 1 # {a=\"2\"} 2\n".to_owned()),
         ("with-an-escape", "a_total 17 # {a=\"\\\\ \\\"\"} 1\n".to_owned()),
         ("with-a-quoted-name", "a_total 18 # {\"a.b\"=\"1\"} 1\n".to_owned()),
+        ("with-a-zero", "a_total 20 # {a=\"b\0c\"} 1\n".to_owned()),
+        ("with-a-zero-in-a-name", "a_total 21 # {\"a\0\"=\"b\"} 1\n".to_owned()),
+        ("with-a-zero-behind-a-backslash", "a_total 22 # {a=\"b\\\0\"} 1\n".to_owned()),
         ("in-the-future", format!("a_total 19 # {{a=\"9\"}} 1 {}\n", seconds + 10_000)),
     ]
     .map(|(name, body)| (name, format!("{body}# EOF\n")))
