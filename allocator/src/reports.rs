@@ -126,23 +126,26 @@ impl Reports {
     /// These targets are no more. What they yielded is kept for a while.
     pub(crate) fn forget(&mut self, gone: &[(TargetKey, TargetId)], now_ms: i64) {
         self.away.expire(now_ms);
-        for (_, id) in gone {
+        for (key, id) in gone {
             let Some(known) = self.targets.remove(id) else { continue };
             known.counted.iter().for_each(|counted| self.means.remove(counted));
             if let Some(samples) = known.samples {
-                self.away.put(*id, samples, now_ms);
+                self.away.put(*key, *id, samples, now_ms);
             }
         }
     }
 
-    /// These targets are there: those that have lately been away yield what they did, and all are counted (see [`Reports::count`]).
+    /// These targets are there: those that have lately been away yield what they did, those that have come in the place of others
+    /// of their keys what these did, and all are counted (see [`Reports::count`]).
     pub(crate) fn welcome<'a>(&mut self, living: impl IntoIterator<Item = &'a Discovered>) {
         if self.targets.is_empty() && self.away.is_empty() {
             return;
         }
         for target in living {
             let id = target.target.id;
-            if let Some(samples) = self.away.take(id) {
+            // One of which something is known keeps that.
+            let is_known = self.targets.get(&id).is_some_and(|known| known.samples.is_some());
+            if !is_known && let Some(samples) = self.away.take(target.target.key, id) {
                 let known = || Known { report: TargetReport::unknown(id), samples: None, counted: None };
                 self.targets.entry(id).or_insert_with(known).samples.get_or_insert(samples);
             }

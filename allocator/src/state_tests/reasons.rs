@@ -103,7 +103,7 @@ fn what_never_went_does_not_count() {
 
 #[test]
 fn what_a_later_leader_completes_counts_there_though_it_cannot_know_why() {
-    for after_ms in [2_000, 4_000, 9_000, 20_000] {
+    for after_ms in (0..=9_000).step_by(200) {
         let mut fleet = Fleet::new(&config(40, ""), &["a"]);
         fleet.join("b");
         fleet.run(after_ms);
@@ -113,7 +113,9 @@ fn what_a_later_leader_completes_counts_there_though_it_cannot_know_why() {
         fleet.settle();
         let moved = fleet.books()["b"] as u64;
         let after = reasons(&fleet);
-        assert!(after.iter().all(|(reason, _)| *reason == Reason::Takeover), "{after_ms} ms: {after:?}");
+        // Before anything was agreed on it is the later one's own.
+        let begun = after.iter().all(|(reason, _)| *reason == Reason::Takeover);
+        assert!(begun || before == 0, "{after_ms} ms: {after:?}");
         assert_eq!(before + after.iter().map(|(_, moves)| moves).sum::<u64>(), moved, "{after_ms} ms");
     }
 }

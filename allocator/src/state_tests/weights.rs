@@ -151,6 +151,24 @@ fn targets_that_are_soon_back_weigh_what_they_did() {
 }
 
 #[test]
+fn targets_in_the_place_of_others_weigh_what_these_did() {
+    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
+    weigh(&mut fleet, 1..=10, THOUSAND);
+    weigh(&mut fleet, 11..=20, 0);
+    fleet.run(20_000);
+    let (before, shares) = (load(&fleet), fleet.shares());
+    weigh(&mut fleet, 1..=20, None);
+    for path in ["/other", "/another"] {
+        fleet.reconfigure(&config(20, &format!("  metrics_path: {path}\n")));
+        fleet.run(5_000);
+        let unknown = crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+        assert_eq!((load(&fleet).round(), unknown), (before.round(), 0), "{path}");
+    }
+    fleet.run(60_000);
+    assert_eq!(fleet.shares(), shares);
+}
+
+#[test]
 fn a_target_that_yields_nothing_is_known_and_weighs_little() {
     let mut fleet = Fleet::new(&config(60, ""), &["a", "b", "c"]);
     weigh(&mut fleet, 1..=60, 0);
