@@ -124,7 +124,7 @@ fn lines() -> impl Strategy<Value = String> {
 }
 
 fn exemplar() -> impl Strategy<Value = (Labels, u64, Option<i64>)> {
-    let labels = prop::collection::btree_map("[a-z]{1,4}", "[^\\\\\"\n]{0,6}", 0..3);
+    let labels = prop::collection::btree_map("[a-z]{1,4}", "[^\\\\\"\n\0]{0,6}", 0..3);
     let time = prop::option::of(0..4_000_000_000_000_i64);
     (labels, any::<f64>().prop_map(bits), time)
         .prop_map(|(labels, bits, time)| (labels.into_iter().collect(), bits, time))
