@@ -78,10 +78,12 @@ async fn of_two_that_move_the_one_that_goes_before_t_is_marked_and_the_other_is_
         .await;
         a.stop().await;
         b.stop().await;
-        let (ended, lives) = (received(of_gone), received(of_living));
+        let (ended, mut lives) = (received(of_gone), received(of_living));
+        // On a busy machine a request may go twice, as its answer comes too late.
+        lives.dedup();
         let (last, before) = ended.split_last().unwrap();
         assert!(last.0 >= next && before.iter().all(|(_, stale)| !stale), "{ended:?}, T {at}, slot {next}");
         assert!(lives.iter().all(|(_, stale)| !stale), "{lives:?}");
-        assert!(lives.is_sorted_by(|one, next| one.0 < next.0), "{lives:?}");
+        assert!(lives.is_sorted_by(|one, next| one.0 < next.0), "{lives:?}, T {at}");
     }
 }
