@@ -14,7 +14,7 @@ use promring_model::relabel::{Outcome, Rules};
 use promring_model::target::Target;
 
 use crate::label_limits;
-use crate::parse::{LABEL_TWICE, SeriesText};
+use crate::parse::{LABEL_TWICE, NAME_EMPTY, SeriesText};
 use crate::payload::HistogramLimits;
 use crate::series::report::{EXTRA_FROM, REPORT_SERIES};
 
@@ -170,6 +170,9 @@ impl SeriesRules {
         if outcome != Outcome::Kept || labels.is_empty() {
             spare.keep(labels);
             return Ok(None);
+        }
+        if labels.contains("") {
+            return Err(malformed(NAME_EMPTY));
         }
         self.check(&labels)?;
         // Only a rule that drops it puts it right.

@@ -32,7 +32,7 @@ pub use expected::{Expected, Found};
 pub use format::{Format, UnsupportedContentType};
 pub use metadata::Metadata;
 pub use pieces::{CARRY_BYTES_MAX, PieceParser};
-pub(crate) use series::LABEL_TWICE;
+pub(crate) use series::{LABEL_TWICE, NAME_EMPTY};
 pub use series::{Odd, Pairs, SeriesText, is_well_formed};
 
 /// A parser of any format.

@@ -1,6 +1,7 @@
 //! A series as a body has it, which is taken apart only where it was not seen before.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::{self, Display};
 
 use memchr::memchr;
@@ -19,7 +20,8 @@ pub type Pairs<'b> = Vec<(Cow<'b, str>, Cow<'b, str>)>;
 /// Why a series is refused of which a label name is given twice.
 pub(crate) const LABEL_TWICE: &str = "a label name is given twice";
 
-const NAME_EMPTY: &str = "a name is empty";
+/// Why one is refused that has a label without a name.
+pub(crate) const NAME_EMPTY: &str = "a name is empty";
 
 const NO_NAME: &str = "the series has no metric name";
 
@@ -267,7 +269,7 @@ impl<'b> SeriesText<'b> {
         let mut pairs = Pairs::with_capacity(PAIRS_EXPECTED);
         self.list(&mut pairs)?;
         let _ = take_emptied(&mut pairs);
-        check_unique(&pairs)?;
+        check_names(&pairs)?;
         if !pairs.iter().any(|(name, _)| name == METRIC_NAME) {
             return Err(NO_NAME);
         }
@@ -342,12 +344,16 @@ fn take_emptied<'b>(pairs: &mut Pairs<'b>) -> Option<Pairs<'b>> {
     if pairs.iter().all(|(_, value)| !value.is_empty()) {
         return None;
     }
-    let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted);
-    let empty = pairs.iter().filter(|(_, value)| value.is_empty());
-    let emptied: Pairs<'b> = empty.filter_map(|(name, _)| named(name).cloned()).collect();
+    // A hostile body has lines of a million labels, so the work must not grow with the square of their number.
+    let mut first: HashMap<Cow<'b, str>, (Cow<'b, str>, bool)> = HashMap::with_capacity(pairs.len());
+    for (name, value) in &*pairs {
+        let (_, is_emptied) = first.entry(name.clone()).or_insert_with(|| (value.clone(), false));
+        *is_emptied |= value.is_empty();
+    }
     // An empty value takes the label away, whatever else was said of it.
-    pairs.retain(|(name, _)| !emptied.iter().any(|(emptied, _)| emptied == name));
-    Some(emptied)
+    pairs.retain(|(name, _)| first.get(name).is_none_or(|(_, is_emptied)| !is_emptied));
+    let emptied = first.into_iter().filter(|(_, (_, is_emptied))| *is_emptied);
+    Some(emptied.map(|(name, (value, _))| (name, value)).collect())
 }
 
 impl Display for SeriesText<'_> {
@@ -370,7 +376,7 @@ pub fn label_set(text: &str) -> Result<Pairs<'_>, &'static str> {
     let mut pairs = Pairs::new();
     let _ = text_pairs(text.as_bytes(), Dialect::Prometheus, NumberLabel::None, true, &mut pairs)?;
     pairs.retain(|(_, value)| !value.is_empty());
-    check_unique(&pairs)?;
+    check_names(&pairs)?;
     Ok(pairs)
 }
 
@@ -395,7 +401,6 @@ pub(super) const BOUND: &str = "le";
 
 fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
     text_pairs(bytes, dialect, NumberLabel::None, false, pairs)?;
-    check_unique(pairs)?;
     pairs.retain(|(name, _)| name != BOUND);
     for (_, value) in pairs.iter_mut().filter(|(name, _)| name == METRIC_NAME) {
         if let Some((_, base)) = classic_part(value) {
@@ -462,6 +467,8 @@ fn text_pairs<'b>(
                     LabelName::Plain(name) => name.into(),
                     // As any label with an empty value, it is none.
                     LabelName::Quoted(name) if name.raw.is_empty() && value.raw.is_empty() => continue,
+                    // A rule may drop it.
+                    LabelName::Quoted(name) if name.raw.is_empty() => Cow::Borrowed(""),
                     LabelName::Quoted(name) => quoted_name(name)?,
                 };
                 if name == METRIC_NAME && !name_as_label && !named {
@@ -518,11 +525,14 @@ fn normalised<'b>(name: &str, value: Cow<'b, str>, number: NumberLabel) -> Cow<'
     }
 }
 
-/// A name that is given twice fails the scrape. A hostile body has lines of a million labels, so the work must not
+/// A name that is given twice fails the scrape, and so does an empty one. A hostile body has lines of a million labels, so the work must not
 /// grow with the square of their number.
-fn check_unique(pairs: &Pairs<'_>) -> Result<(), &'static str> {
+fn check_names(pairs: &Pairs<'_>) -> Result<(), &'static str> {
     let mut names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
     names.sort_unstable();
+    if names.first().is_some_and(|name| name.is_empty()) {
+        return Err(NAME_EMPTY);
+    }
     if names.array_windows().any(|[one, other]| one == other) { Err(LABEL_TWICE) } else { Ok(()) }
 }
 
@@ -570,6 +580,32 @@ mod tests {
                 prop_assert_eq!(short, any);
             }
         }
+    }
+
+    #[test]
+    fn however_many_labels_are_empty_each_is_listed_once_with_its_first_value() {
+        // With the square of their number this would not come to an end.
+        let labels: String = (0..200_000).map(|at| format!("l{at}=\"\",")).collect();
+        let text = format!("a{{l7=\"x\",{labels}l7=\"y\",z=\"1\"}}");
+        let series = SeriesText::text(text.as_bytes(), Dialect::Prometheus, NumberLabel::None);
+        let mut labels = LabelsBuilder::new();
+        let odd = series.labels(&mut labels).unwrap().unwrap();
+        assert_eq!(labels.build().to_string(), r#"{__name__="a", z="1"}"#);
+        assert!(odd.twice.is_empty());
+        assert_eq!(odd.emptied.len(), 200_000);
+        assert!(odd.emptied.contains(&("l7".into(), "x".into())));
+    }
+
+    #[test]
+    fn of_a_name_that_is_given_twice_the_first_counts_and_it_is_told() {
+        let text = br#"a{y="3",x="1",x="2",b="",__name__="c",x="1",""="v"}"#;
+        let series = SeriesText::text(text, Dialect::Prometheus, NumberLabel::None);
+        let mut labels = LabelsBuilder::new();
+        let odd = series.labels(&mut labels).unwrap().unwrap();
+        assert_eq!(odd.twice, [("__name__".into(), "a".into()), ("x".into(), "1".into())]);
+        assert_eq!(odd.emptied, [("b".into(), "".into())]);
+        assert_eq!(["", "__name__", "x", "y"].map(|name| labels.get(name)), ["v", "a", "1", "3"]);
+        assert!(series.pairs().is_err());
     }
 
     #[test]

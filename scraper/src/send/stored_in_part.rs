@@ -30,7 +30,8 @@ struct Series {
     newest_ms: i64,
     /// One was taken after those.
     taken: bool,
-    /// The newest one was refused as those: somebody else has written a newer one.
+    /// The newest one was refused as those, as somebody else has written a newer one, or one was taken after those that would have been
+    /// refused had they been stored.
     overtaken: bool,
     /// Older ones that were refused alone as out of order.
     out_of_order: Option<(Counts, Refusal)>,
@@ -81,8 +82,11 @@ impl StoredInPart {
             let Some(series) = unit.series_hash().and_then(|series| self.series.get_mut(&series)) else {
                 continue;
             };
+            // Of what a first copy has stored only the newest one is taken again: the one before was not stored, nor were older ones.
+            series.overtaken |= series.taken && series.out_of_order.is_some();
             series.taken = true;
             if unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms)
+                && !series.overtaken
                 && let Some((counts, _)) = series.out_of_order.take()
             {
                 stored.add(counts);
@@ -97,7 +101,7 @@ impl StoredInPart {
     pub(super) fn refused(&mut self, unit: &Unit) -> Counts {
         let series = unit.series_hash().and_then(|series| self.series.get_mut(&series));
         let newest = |series: &&mut Series| unit.newest_ms.is_some_and(|at_ms| at_ms >= series.newest_ms);
-        let shown = series.filter(newest).filter(|series| series.taken);
+        let shown = series.filter(newest).filter(|series| series.taken && !series.overtaken);
         let Some((counts, _)) = shown.and_then(|series| series.out_of_order.take()) else {
             return Counts::default();
         };
@@ -177,6 +181,19 @@ mod tests {
         // Somebody else wrote between the first and the second one.
         assert_eq!(stored.accepted(&units(&[("a", 2)])).points(), 0);
         assert_eq!(rest(stored), [1, 0]);
+    }
+
+    #[test]
+    fn what_was_stored_takes_no_older_sample_than_its_newest() {
+        let mut stored = StoredInPart::default();
+        stored.rejected(&units(&[("a", 1), ("a", 2), ("a", 3), ("b", 1), ("b", 2), ("b", 3)]));
+        assert!(refuse(&mut stored, ("a", 1)) && refuse(&mut stored, ("b", 1)));
+        // Somebody else wrote between the first and the second one.
+        for sample in [("a", 2), ("a", 3)] {
+            assert_eq!(stored.accepted(&units(&[sample])).points(), 0);
+        }
+        assert_eq!(stored.accepted(&units(&[("b", 2), ("b", 3)])).points(), 0);
+        assert_eq!(rest(stored), [2, 2]);
     }
 
     #[test]

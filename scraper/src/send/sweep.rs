@@ -121,6 +121,8 @@ impl LaneSender {
         let (mut stack, mut in_part) = (vec![batch], StoredInPart::default());
         // What was refused alone and may be stored nevertheless: the first sample of each series, with its record.
         let mut undecided: HashMap<u64, (u64, Unit)> = HashMap::new();
+        // Series that wait for their turn, with the last record of them that was in a refused request.
+        let (mut waiting, mut seen_in_part): (HashMap<u64, (u64, Unit)>, bool) = Default::default();
         while let Some(mut batch) = stack.pop() {
             batch.retain(|(_, series, _)| !refused.contains(series));
             if batch.is_empty() {
@@ -168,12 +170,11 @@ impl LaneSender {
                             };
                             let first = undecided.remove(&series).filter(|_| stored == Counts::default());
                             self.stored_already(stored);
-                            let was_in_part = first.is_some() || self.has_stored_in_part();
-                            if reason != Reason::OutOfOrder && was_in_part && in_part.holds(series) {
-                                // A first copy was stored in part: what is left of the series as well, then.
+                            if reason != Reason::OutOfOrder && in_part.holds(series) {
                                 let left = stack.iter().flatten().filter(|(_, other, _)| *other == series);
                                 let left = left.map(|(sequence, ..)| *sequence).max();
-                                self.unanswered_ahead(&[(left.unwrap_or(sequence), series, unit.clone())]);
+                                waiting.insert(series, (left.unwrap_or(sequence), unit.clone()));
+                                seen_in_part |= first.is_some();
                             }
                             let (sequence, unit) = first.unwrap_or((sequence, unit));
                             self.waits_for_its_turn(sequence, series, &unit, is_time);
@@ -192,6 +193,7 @@ impl LaneSender {
                     let second = batch.split_off(batch.len() / 2);
                     stack.extend([second, batch]);
                     if !self.has_turn().await {
+                        undecided.extend(waiting.into_iter().filter(|_| seen_in_part));
                         self.unanswered_in_part(&stack, undecided, &in_part);
                         return false;
                     }
@@ -202,6 +204,7 @@ impl LaneSender {
                         self.unanswered_ahead(&batch);
                     }
                     stack.push(batch);
+                    undecided.extend(waiting.into_iter().filter(|_| seen_in_part));
                     self.unanswered_in_part(&stack, undecided, &in_part);
                     return false;
                 }
@@ -216,6 +219,10 @@ impl LaneSender {
                 }
             }
             self.save_answers();
+        }
+        if seen_in_part || self.has_stored_in_part() {
+            let waiting = waiting.into_iter().map(|(series, (sequence, unit))| (sequence, series, unit));
+            self.unanswered_ahead(&waiting.collect::<Batch>());
         }
         // No later sample was taken that would show it.
         for (series, (sequence, unit)) in undecided {

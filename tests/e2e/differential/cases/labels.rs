@@ -79,6 +79,7 @@ metric_relabel_configs: [{regex: 'zz|zone|exported_zone', replacement: to, actio
         ("thrice", "go_ok 1\nweird{z=\"0\",x=\"3\",x=\"2\",x=\"1\"} 1\n"),
         ("twice-of-the-target", "go_ok 1\nweird{zone=\"1\",zone=\"2\"} 1\n"),
         ("name-as-a-label", "go_ok 1\nweird{__name__=\"b\"} 1\n"),
+        ("a-label-of-no-name", "go_ok 1\nweird{\"\"=\"v\",x=\"1\"} 1\n"),
         ("name-as-an-empty-label", "go_ok 1\nweird{__name__=\"\",x=\"2\"} 1\n"),
     ];
     for (name, rules) in [
@@ -86,6 +87,8 @@ metric_relabel_configs: [{regex: 'zz|zone|exported_zone', replacement: to, actio
         ("odd-dropped", "[{source_labels: [__name__], regex: '(weird|b|)', action: drop}]"),
         ("odd-dropped-by-the-first-value", "[{source_labels: [x], regex: 1, action: drop}]"),
         ("odd-labels-dropped", "[{regex: x, action: labeldrop}]"),
+        ("odd-names-of-labels-dropped", "[{regex: '', action: labeldrop}]"),
+        ("odd-labels-kept", "[{regex: '__name__|zone|case|job|instance', action: labelkeep}]"),
         ("odd-labels-set", "[{source_labels: [x], target_label: x, replacement: 'new $1', regex: '(.+)'}]"),
         (
             "odd-names-set",
