@@ -215,6 +215,37 @@ fn a_later_leader_completes_what_is_final_and_moves_nothing() {
 }
 
 #[test]
+fn what_giver_and_taker_settled_without_a_leader_is_transferred_under_the_next_one() {
+    for begun in [false, true] {
+        let mut fleet = Fleet::new(&["a", "b"]);
+        fleet.want("b");
+        while fleet.steps() != [Step::Until] {
+            fleet.run_without(1_000, &["a"]);
+        }
+        let (now_ms, version) = (fleet.now_ms, fleet.member("a").version());
+        let id = fleet.leader.moves().next().unwrap().id;
+        let told = fleet.leader.told(&name("a"), version).unwrap();
+        drop(fleet.member("a").apply(told, now_ms, now_ms));
+        fleet.member("a").saved();
+        if begun {
+            fleet.run(1_000);
+        } else {
+            // The leader does not hear of it any more.
+            let at = fleet.member("a").asked(id, "b").unwrap();
+            fleet.member("b").heard(id, at, now_ms);
+            fleet.member("b").saved();
+        }
+        let moved = [transfer("a", "b")];
+        let (before, after) = if begun { (&moved[..], &[][..]) } else { (&[][..], &moved[..]) };
+        assert_eq!(fleet.leader.take_transfers(), before);
+        fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+        fleet.run(30_000);
+        assert_eq!(fleet.leader.take_transfers(), after);
+        assert_eq!(fleet.leader.owner(KEY), Some(&name("b")));
+    }
+}
+
+#[test]
 fn a_new_leader_gives_out_nothing_before_everyone_has_told_or_is_lost() {
     let mut fleet = Fleet::new(&["a", "b"]);
     fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Key, Leader, Move, Name, Until};
+use super::{Key, Leader, Move, Name, Transfer, Until};
 use crate::handover::words::{Claim, MoveId, MoveReport};
 use crate::target::TargetKey;
 
@@ -164,6 +164,14 @@ impl Leader {
         let begun = outgoing.and_then(|id| Some((id, self.moves.get(&id).filter(|m| m.begun.is_some())?)));
         if let Some((id, m)) = begun {
             (state.owner, state.incoming, state.outgoing) = (Some(m.new.clone()), Some(id), None);
+        }
+        // The taker has asked the giver: the predecessor has not agreed on it yet, or has not come to tell so.
+        if let Some(id) = state.incoming
+            && let Some(new) = &state.owner
+            && self.word_of(new, id).is_some_and(|word| word.settled.is_some() && !word.terms.begin)
+            && let Some(old) = self.moves.get(&id).map(|m| m.old.clone()).filter(|old| old != new)
+        {
+            self.transfers.push(Transfer { key, old, new: new.clone() });
         }
         if let Some(m) = state.incoming.and_then(|id| self.moves.get_mut(&id)) {
             m.keys.insert(key);
