@@ -166,7 +166,6 @@ impl Directory {
         }
         // In this order: whether an old lane is empty is asked when it cannot fill any more.
         self.close_superseded();
-        self.close_empty_aside(true);
         self.upkeep_sets();
         self.size_segments();
         Ok(())

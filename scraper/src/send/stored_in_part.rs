@@ -109,6 +109,17 @@ impl StoredInPart {
         counts
     }
 
+    /// Takes what is lost for certain.
+    pub(super) fn take_lost(&mut self) -> Vec<(Counts, Refusal)> {
+        if self.undecided == 0 {
+            return Vec::new();
+        }
+        let overtaken = self.series.values_mut().filter(|series| series.overtaken);
+        let lost: Vec<_> = overtaken.filter_map(|series| series.out_of_order.take()).collect();
+        self.undecided -= lost.len();
+        lost
+    }
+
     /// Whether a sample of the series was refused that may have been stored.
     pub(super) fn is_undecided(&self, series: u64) -> bool {
         self.series.get(&series).is_some_and(|series| series.out_of_order.is_some())
@@ -192,8 +203,9 @@ mod tests {
         for sample in [("a", 2), ("a", 3)] {
             assert_eq!(stored.accepted(&units(&[sample])).points(), 0);
         }
+        assert_eq!(stored.take_lost().len(), 1);
         assert_eq!(stored.accepted(&units(&[("b", 2), ("b", 3)])).points(), 0);
-        assert_eq!(rest(stored), [2, 2]);
+        assert_eq!(rest(stored), [1, 1]);
     }
 
     #[test]

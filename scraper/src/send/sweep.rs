@@ -146,6 +146,9 @@ impl LaneSender {
                 Some(Fate::Accepted) => {
                     self.answered(last_ms);
                     self.stored_already(in_part.accepted(&units));
+                    for (counts, refusal) in in_part.take_lost() {
+                        self.refused(Reason::OutOfOrder, &counts, &refusal);
+                    }
                     undecided.retain(|series, _| in_part.is_undecided(*series));
                 }
                 Some(Fate::TooOld) => self.too_old(&counts),
