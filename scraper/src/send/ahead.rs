@@ -105,11 +105,11 @@ impl LaneSender {
         }
     }
 
-    /// A copy of these may be stored, and there was no answer for good.
-    pub(super) fn unanswered_ahead(&mut self, batch: &[(u64, u64, Unit)]) {
-        for (sequence, series, _) in batch {
-            let sent = self.ahead.series.entry(*series).or_default();
-            sent.resumed = sent.resumed.max(*sequence);
+    /// A copy of what these series have up to these records may be stored, and there was no answer for good.
+    pub(super) fn unanswered_ahead(&mut self, series: impl IntoIterator<Item = (u64, u64)>) {
+        for (series, sequence) in series {
+            let sent = self.ahead.series.entry(series).or_default();
+            sent.resumed = sent.resumed.max(sequence);
         }
     }
 

@@ -118,11 +118,7 @@ impl LaneSender {
         }
         // All up to it may be sent again by a later process.
         self.plan_ahead(&batch);
-        let (mut stack, mut in_part) = (vec![batch], StoredInPart::default());
-        // What was refused alone and may be stored nevertheless: the first sample of each series, with its record.
-        let mut undecided: HashMap<u64, (u64, Unit)> = HashMap::new();
-        // Series that wait for their turn, with the last record of them that was in a refused request.
-        let (mut waiting, mut seen_in_part): (HashMap<u64, (u64, Unit)>, bool) = Default::default();
+        let (mut stack, mut in_part) = (vec![batch], InPart::default());
         while let Some(mut batch) = stack.pop() {
             batch.retain(|(_, series, _)| !refused.contains(series));
             if batch.is_empty() {
@@ -145,11 +141,11 @@ impl LaneSender {
             match fate {
                 Some(Fate::Accepted) => {
                     self.answered(last_ms);
-                    self.stored_already(in_part.accepted(&units));
-                    for (counts, refusal) in in_part.take_lost() {
+                    self.stored_already(in_part.stored.accepted(&units));
+                    for (counts, refusal) in in_part.stored.take_lost() {
                         self.refused(Reason::OutOfOrder, &counts, &refusal);
                     }
-                    undecided.retain(|series, _| in_part.is_undecided(*series));
+                    in_part.undecided.retain(|series, _| in_part.stored.is_undecided(*series));
                 }
                 Some(Fate::TooOld) => self.too_old(&counts),
                 Some(Fate::InPart(refusal, written)) => {
@@ -163,21 +159,22 @@ impl LaneSender {
                     } else {
                         let is_time = Reason::told(refusal.status, &refusal.message).is_time();
                         for (sequence, series, unit) in batch {
-                            if reason == Reason::OutOfOrder && in_part.out_of_order(&unit, &refusal) {
-                                undecided.entry(series).or_insert((sequence, unit));
+                            if reason == Reason::OutOfOrder && in_part.stored.out_of_order(&unit, &refusal) {
+                                in_part.undecided.entry(series).or_insert((sequence, unit));
                                 continue;
                             }
                             let stored = match reason {
                                 Reason::OutOfOrder => Counts::default(),
-                                _ => in_part.refused(&unit),
+                                _ => in_part.stored.refused(&unit),
                             };
-                            let first = undecided.remove(&series).filter(|_| stored == Counts::default());
+                            let first =
+                                in_part.undecided.remove(&series).filter(|_| stored == Counts::default());
                             self.stored_already(stored);
-                            if reason != Reason::OutOfOrder && in_part.holds(series) {
+                            if reason != Reason::OutOfOrder && in_part.stored.holds(series) {
                                 let left = stack.iter().flatten().filter(|(_, other, _)| *other == series);
                                 let left = left.map(|(sequence, ..)| *sequence).max();
-                                waiting.insert(series, (left.unwrap_or(sequence), unit.clone()));
-                                seen_in_part |= first.is_some();
+                                in_part.waiting.insert(series, left.unwrap_or(sequence));
+                                in_part.is_seen |= first.is_some();
                             }
                             let (sequence, unit) = first.unwrap_or((sequence, unit));
                             self.waits_for_its_turn(sequence, series, &unit, is_time);
@@ -191,24 +188,22 @@ impl LaneSender {
                         && encoding == Encoding::V1
                         && Reason::told(refusal.status, &refusal.message) == Reason::Rejected
                     {
-                        in_part.rejected(&units);
+                        in_part.stored.rejected(&units);
                     }
                     let second = batch.split_off(batch.len() / 2);
                     stack.extend([second, batch]);
                     if !self.has_turn().await {
-                        undecided.extend(waiting.into_iter().filter(|_| seen_in_part));
-                        self.unanswered_in_part(&stack, undecided, &in_part);
+                        self.unanswered_ahead(in_part.unanswered(&stack));
                         return false;
                     }
                     continue;
                 }
                 _ => {
                     if maybe_stored {
-                        self.unanswered_ahead(&batch);
+                        self.unanswered_ahead(batch.iter().map(|(sequence, series, _)| (*series, *sequence)));
                     }
                     stack.push(batch);
-                    undecided.extend(waiting.into_iter().filter(|_| seen_in_part));
-                    self.unanswered_in_part(&stack, undecided, &in_part);
+                    self.unanswered_ahead(in_part.unanswered(&stack));
                     return false;
                 }
             }
@@ -216,19 +211,18 @@ impl LaneSender {
             let open: HashSet<(u64, u64)> =
                 stack.iter().flatten().map(|(sequence, series, _)| (*series, *sequence)).collect();
             for (sequence, series, _) in batch {
-                if !undecided.contains_key(&series) {
+                if !in_part.undecided.contains_key(&series) {
                     let is_open = open.contains(&(series, sequence));
                     self.answered_ahead(series, sequence - u64::from(is_open));
                 }
             }
             self.save_answers();
         }
-        if seen_in_part || self.has_stored_in_part() {
-            let waiting = waiting.into_iter().map(|(series, (sequence, unit))| (sequence, series, unit));
-            self.unanswered_ahead(&waiting.collect::<Batch>());
+        if in_part.is_seen || self.has_stored_in_part() {
+            self.unanswered_ahead(in_part.waiting);
         }
         // No later sample was taken that would show it.
-        for (series, (sequence, unit)) in undecided {
+        for (series, (sequence, unit)) in in_part.undecided {
             self.waits_for_its_turn(sequence, series, &unit, true);
             refused.insert(series);
         }
@@ -241,20 +235,28 @@ impl LaneSender {
         self.refused_ahead(series);
         self.link.refused_series.remember_swept(unit, is_time, Instant::now());
     }
+}
 
-    /// Nothing more is sent now, of what may be stored though it was refused.
-    fn unanswered_in_part(
-        &mut self,
-        stack: &[Batch],
-        undecided: HashMap<u64, (u64, Unit)>,
-        in_part: &StoredInPart,
-    ) {
-        for batch in stack {
-            let held = batch.iter().filter(|(_, series, _)| in_part.holds(*series));
-            self.unanswered_ahead(&held.cloned().collect::<Batch>());
-        }
-        let undecided = undecided.into_iter().map(|(series, (sequence, unit))| (sequence, series, unit));
-        self.unanswered_ahead(&undecided.collect::<Batch>());
+/// What a receiver of 1.0 may have stored of a request that it refused.
+#[derive(Debug, Default)]
+struct InPart {
+    stored: StoredInPart,
+    /// What was refused alone and may be stored nevertheless: the first sample of each series, with its record.
+    undecided: HashMap<u64, (u64, Unit)>,
+    /// Series that wait for their turn, with the last record of them that was in a refused request.
+    waiting: HashMap<u64, u64>,
+    /// One of these had samples that were refused as if they were stored.
+    is_seen: bool,
+}
+
+impl InPart {
+    /// Of which series, and up to which records of them, something may be stored, if nothing more of the stack is sent now.
+    fn unanswered(&self, stack: &[Batch]) -> impl Iterator<Item = (u64, u64)> {
+        let left = stack.iter().flatten().filter(|(_, series, _)| self.stored.holds(*series));
+        let left = left.map(|(sequence, series, _)| (*series, *sequence));
+        let undecided = self.undecided.iter().map(|(series, (sequence, _))| (*series, *sequence));
+        let waiting = self.waiting.iter().filter(|_| self.is_seen);
+        left.chain(undecided).chain(waiting.map(|(series, sequence)| (*series, *sequence)))
     }
 }
 
