@@ -262,7 +262,7 @@ impl Lead {
         placed.sort_unstable();
         self.placing = Some(placing);
         for key in placed {
-            let Some(name) = self.placing.as_ref().and_then(|placing| placing.owner(key)) else { continue };
+            let Some(name) = self.placed_with(key) else { continue };
             // It was on its way there already.
             let goes_on = held.get(&key).is_some_and(|held| **held == name);
             self.want(seen, key, &name, if goes_on { Reason::Takeover } else { Reason::Rebalance }, now_ms);
@@ -295,8 +295,7 @@ impl Lead {
             match change {
                 Change::Remove(key) => self.want_none(key, now_ms),
                 Change::Set(key, _) => {
-                    let owner = self.placing.as_ref().and_then(|placing| placing.owner(key));
-                    if let Some(name) = owner {
+                    if let Some(name) = self.placed_with(key) {
                         // Where that is another one it is on another node now.
                         self.want(seen, key, &name, Reason::Rebalance, now_ms);
                     }
@@ -363,6 +362,11 @@ impl Lead {
         self.diverted = None;
     }
 
+    /// Whom placement gives a key to.
+    fn placed_with(&self, key: TargetKey) -> Option<Name> {
+        self.placing.as_ref()?.owner(key)
+    }
+
     /// Loads have drifted apart.
     fn follow_weights(&mut self, seen: &Seen<'_>, now_ms: i64) {
         let Some(placing) = &mut self.placing else { return };
@@ -385,7 +389,7 @@ impl Lead {
             return;
         }
         for (key, _) in seen.catalog.keys() {
-            if let Some(owner) = self.placing.as_ref().and_then(|placing| placing.owner(key)) {
+            if let Some(owner) = self.placed_with(key) {
                 self.want(seen, key, &owner, Reason::Config, now_ms);
             }
         }

@@ -147,7 +147,7 @@ impl Reports {
             let is_known = self.targets.get(&id).is_some_and(|known| known.samples.is_some());
             if !is_known && let Some(samples) = self.away.take(target.target.key, id) {
                 let known = || Known { report: TargetReport::unknown(id), samples: None, counted: None };
-                self.targets.entry(id).or_insert_with(known).samples.get_or_insert(samples);
+                self.targets.entry(id).or_insert_with(known).samples = Some(samples);
             }
             self.count(target);
         }

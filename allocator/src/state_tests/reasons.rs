@@ -60,15 +60,20 @@ fn a_newcomer_that_has_the_job_takes_what_nobody_else_could_serve() {
     assert_eq!(reasons(&fleet).iter().map(|(_, moves)| moves).sum::<u64>(), 20);
 }
 
+/// A second passes in which both givers have much to send.
+fn behind(fleet: &mut Fleet, acked: u64) {
+    fleet.queued("a", 60_000, acked);
+    fleet.queued("b", 60_000, acked);
+    fleet.run(1_000);
+}
+
 #[test]
 fn a_target_that_changes_while_it_waits_to_move_counts_once() {
     let mut fleet = Fleet::new(&config(40, ""), &["a", "b"]);
     fleet.join("c");
     // What was queued for long is sent first.
     for acked in 0..12 {
-        fleet.queued("a", 60_000, acked);
-        fleet.queued("b", 60_000, acked);
-        fleet.run(1_000);
+        behind(&mut fleet, acked);
         let path = format!("  metrics_path: /{acked}\n");
         fleet.reconfigure(&config(40, &path));
     }
@@ -87,16 +92,12 @@ fn what_never_went_does_not_count() {
     let mut fleet = Fleet::new(&config(40, ""), &["a", "b"]);
     fleet.join("c");
     for acked in 0..5 {
-        fleet.queued("a", 60_000, acked);
-        fleet.queued("b", 60_000, acked);
-        fleet.run(1_000);
+        behind(&mut fleet, acked);
     }
     assert!(fleet.state.moves().next().is_some());
     fleet.silent.insert("c".to_owned());
     for acked in 5..30 {
-        fleet.queued("a", 60_000, acked);
-        fleet.queued("b", 60_000, acked);
-        fleet.run(1_000);
+        behind(&mut fleet, acked);
     }
     assert_eq!((fleet.state.moves().count(), reasons(&fleet)), (0, vec![]));
 }

@@ -93,13 +93,22 @@ fn listed(numbers: impl IntoIterator<Item = usize>) -> Found {
     Found::all(&groups)
 }
 
-#[test]
-fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_often_sources_tell() {
+/// Two scrapers of twenty targets: ten of a thousand samples a scrape each, and ten of `others`.
+fn weighed(others: u64) -> Fleet {
     let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
     weigh(&mut fleet, 1..=10, THOUSAND);
-    weigh(&mut fleet, 11..=20, THOUSAND / 10);
+    weigh(&mut fleet, 11..=20, others);
     fleet.run(20_000);
-    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
+    fleet
+}
+
+fn unknown(fleet: &Fleet) -> u64 {
+    crate::scaling::scaling(&fleet.state, 1_000).targets_unknown
+}
+
+#[test]
+fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_often_sources_tell() {
+    let mut fleet = weighed(THOUSAND / 10);
     assert_eq!((load(&fleet), unknown(&fleet)), (11_000.0, 0));
     // Nobody reports meanwhile.
     fleet.state.discovered("web", 0, listed([21].into_iter().chain(1..=20)));
@@ -121,12 +130,8 @@ fn living_targets_keep_their_weights_whatever_groups_they_are_in_and_however_oft
 
 #[test]
 fn targets_that_are_soon_back_weigh_what_they_did() {
-    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
-    weigh(&mut fleet, 1..=10, THOUSAND);
-    weigh(&mut fleet, 11..=20, 0);
-    fleet.run(20_000);
+    let mut fleet = weighed(0);
     let before = load(&fleet);
-    let unknown = |fleet: &Fleet| crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
     // A few, and all; their scrapers have not scraped them again when they are back.
     for away in [1..=5, 11..=15, 1..=20] {
         fleet.state.discovered("web", 0, listed((1..=20).filter(|number| !away.contains(number))));
@@ -152,17 +157,13 @@ fn targets_that_are_soon_back_weigh_what_they_did() {
 
 #[test]
 fn targets_in_the_place_of_others_weigh_what_these_did() {
-    let mut fleet = Fleet::new(&config(20, ""), &["a", "b"]);
-    weigh(&mut fleet, 1..=10, THOUSAND);
-    weigh(&mut fleet, 11..=20, 0);
-    fleet.run(20_000);
+    let mut fleet = weighed(0);
     let (before, shares) = (load(&fleet), fleet.shares());
     weigh(&mut fleet, 1..=20, None);
     for path in ["/other", "/another"] {
         fleet.reconfigure(&config(20, &format!("  metrics_path: {path}\n")));
         fleet.run(5_000);
-        let unknown = crate::scaling::scaling(&fleet.state, 1_000).targets_unknown;
-        assert_eq!((load(&fleet).round(), unknown), (before.round(), 0), "{path}");
+        assert_eq!((load(&fleet).round(), unknown(&fleet)), (before.round(), 0), "{path}");
     }
     fleet.run(60_000);
     assert_eq!(fleet.shares(), shares);
