@@ -43,7 +43,9 @@ impl Wanted {
         for (key, name) in &self.elsewhere {
             let (Some(owner), Some(weight)) = (placing.owner(*key), placing.weight(*key)) else { continue };
             let mut add = |name: &Name, keys: isize, weight: f64| {
-                if let Some(load) = loads.iter_mut().find(|load| load.scraper == *name) {
+                // They come by name.
+                if let Ok(at) = loads.binary_search_by(|load| (*load.scraper).cmp(name)) {
+                    let load = &mut loads[at];
                     load.keys = load.keys.saturating_add_signed(keys);
                     // Differences of fractions may come out a little below nothing.
                     load.weight = (load.weight + weight).max(0.0);
