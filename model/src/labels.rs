@@ -230,7 +230,7 @@ impl<'a> LabelsBuilder<'a> {
     }
 
     /// Removes all labels, keeps the memory, and has `list` put others there, none of them with an empty value, and tell their
-    /// order, which is given back. None: a name stood there twice.
+    /// order. False: a name stood there twice, and there is no label.
     ///
     /// # Errors
     /// What `list` fails with. There is no label then.
@@ -238,19 +238,19 @@ impl<'a> LabelsBuilder<'a> {
     pub fn refill<E>(
         &mut self,
         list: impl FnOnce(&mut Vec<(Cow<'a, str>, Cow<'a, str>)>) -> Result<Order, E>,
-    ) -> Result<Option<Order>, E> {
+    ) -> Result<bool, E> {
         self.pairs.clear();
         let listed = list(&mut self.pairs).inspect_err(|_| self.pairs.clear())?;
         if listed == Order::Any && !self.put_in_order() {
             self.pairs.clear();
-            return Ok(None);
+            return Ok(false);
         }
         debug_assert!(self.pairs.is_sorted_by(|(a, _), (b, _)| a < b), "names are in order, each once");
         debug_assert!(
             self.pairs.iter().all(|(_, value)| !value.is_empty()),
             "an empty value is an absent label"
         );
-        Ok(Some(listed))
+        Ok(true)
     }
 
     /// Sorts by name. False: a name stands there twice.
@@ -498,7 +498,7 @@ mod tests {
                 list.extend(pairs.iter().map(|(n, v)| ((*n).into(), (*v).into())));
                 order
             });
-            listed.map(|listed| listed.map(|_| labels.build().to_string())).map_err(|()| labels.len())
+            listed.map(|unique| unique.then(|| labels.build().to_string())).map_err(|()| labels.len())
         };
         for (pairs, order) in [
             ([("b", "2"), ("a", "1"), ("c", "3")], Order::Any),

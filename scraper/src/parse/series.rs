@@ -284,7 +284,7 @@ impl<'b> SeriesText<'b> {
     #[inline]
     pub fn labels(&self, labels: &mut LabelsBuilder<'b>) -> Result<Option<Box<Odd<'b>>>, &'static str> {
         let mut odd = None;
-        let refilled = labels.refill(|pairs| {
+        let are_unique = labels.refill(|pairs| {
             pairs.reserve(PAIRS_EXPECTED);
             let order = self.list(pairs)?;
             if order == Order::Any {
@@ -292,10 +292,7 @@ impl<'b> SeriesText<'b> {
             }
             Ok::<_, &'static str>(order)
         })?;
-        if refilled.is_none() {
-            return self.labels_twice(labels).map(Some);
-        }
-        Ok(odd)
+        if are_unique { Ok(odd) } else { self.labels_twice(labels).map(Some) }
     }
 
     #[cold]
@@ -304,7 +301,7 @@ impl<'b> SeriesText<'b> {
         labels.refill(|pairs| {
             self.list(pairs)?;
             odd.emptied = take_emptied(pairs).unwrap_or_default();
-            // The sort leaves equal names in their order.
+            // That leaves equal names in their order.
             pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
             pairs.dedup_by(|later, first| {
                 let is_same = later.0 == first.0;
@@ -313,7 +310,7 @@ impl<'b> SeriesText<'b> {
                 }
                 is_same
             });
-            Ok::<_, &'static str>(Order::Any)
+            Ok::<_, &'static str>(Order::ByName)
         })?;
         Ok(Box::new(odd))
     }
