@@ -58,11 +58,16 @@ async fn child(arguments: &str) {
     let senders = Senders::new(destination, &queue).expect("a client");
     senders.start();
     if only_send {
-        while queue.stats().aside.records > 0 {
+        // Each sample aside waits for its turn, which a sender that is to finish does not; and what is pending may go aside.
+        let is_left = || queue.stats().pending.records + queue.stats().aside.records > 0;
+        for _ in 0..12_000 {
+            if !is_left() {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        senders.finish(Duration::from_secs(60)).await;
-        assert_eq!(queue.stats().pending.records, 0, "all is sent within a minute");
+        senders.finish(Duration::from_secs(1)).await;
+        assert!(!is_left(), "all is sent within two minutes");
         return;
     }
     let mut random = rand::rngs::SmallRng::seed_from_u64(first as u64);
