@@ -318,6 +318,25 @@ impl<'a> LabelsBuilder<'a> {
         }
     }
 
+    /// As [`LabelsBuilder::set`] for each of these in turn, no value of which is empty. However many they are, the work does not grow with
+    /// the square of their number.
+    pub(crate) fn set_all(&mut self, others: Vec<(Cow<'a, str>, Cow<'a, str>)>) {
+        if others.len() <= LINEAR_MAX {
+            others.into_iter().for_each(|(name, value)| self.set(name, value));
+            return;
+        }
+        self.pairs.extend(others);
+        // That leaves equal names in their order, of which the last one counts.
+        self.pairs.sort_by(|(one, _), (other, _)| compare(one.as_bytes(), other.as_bytes()));
+        self.pairs.dedup_by(|later, first| {
+            let is_same = later.0 == first.0;
+            if is_same {
+                first.1 = std::mem::take(&mut later.1);
+            }
+            is_same
+        });
+    }
+
     /// Sets `name` to `value`, which is not empty, and gives the value that it had.
     pub fn replace(&mut self, name: &'a str, value: &'a str) -> Option<Cow<'a, str>> {
         match self.position(name) {

@@ -4,6 +4,7 @@
 //! values and expanded templates lie in buffers that are used again, and a part of a borrowed value stays borrowed.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -21,6 +22,9 @@ pub(super) const VALUE_BYTES_MAX: usize = 16 << 20;
 
 /// Most names that are kept for the next label set.
 const KEPT_NAMES_MAX: usize = 1_024;
+
+/// Up to so many names are looked for one by one.
+const SEARCHED_MAX: usize = 32;
 
 /// Most bytes of a buffer that is kept for the next label set.
 const KEPT_BYTES_MAX: usize = 64 << 10;
@@ -76,6 +80,16 @@ impl Written {
         }
     }
 
+    /// A rule has set these labels, in this order.
+    fn note_all(&mut self, names: &[String]) {
+        if names.is_empty() {
+            return;
+        }
+        let mut known: HashSet<&str> = self.names().iter().map(String::as_str).collect();
+        let new: Vec<&String> = names.iter().filter(|name| known.insert(name)).collect();
+        new.into_iter().for_each(|name| self.push(name));
+    }
+
     fn push(&mut self, name: &str) {
         if self.len == self.names.len() {
             self.names.push(String::new());
@@ -87,12 +101,14 @@ impl Written {
     }
 
     fn retain(&mut self, stays: impl Fn(&str) -> bool) {
-        for at in (0..self.len).rev() {
-            if !stays(&self.names[at]) {
-                self.names[at..self.len].rotate_left(1);
-                self.len -= 1;
+        let mut kept = 0;
+        for at in 0..self.len {
+            if stays(&self.names[at]) {
+                self.names.swap(kept, at);
+                kept += 1;
             }
         }
+        self.len = kept;
     }
 
     /// Works out the positions of labels in Prometheus's order: those that were set come last.
@@ -311,11 +327,11 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
         return;
     }
     let mut written = written.as_deref_mut();
-    if let Some(written) = written.as_deref_mut() {
+    if let Some(written) = &mut written {
         written.arrange(pairs);
     }
     // What is set is set after all names were read: a label that this rule makes is not mapped again.
-    let mut mapped = Vec::new();
+    let (mut mapped, mut names) = (Vec::new(), Vec::new());
     for at in 0..pairs.len() {
         let (name, value) = &pairs[written.as_ref().map_or(at, |written| written.order[at])];
         let made = if matcher.whole {
@@ -335,10 +351,13 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
             Made::Constant(new) | Made::Expanded(new) => new,
         };
         // As long as nothing has changed, what is there already needs no setting. Later it does: it may have to win.
-        if mapped.is_empty() && labels.get(new) == &**value {
-            if let Some(written) = written.as_deref_mut() {
-                written.note(new, !value.is_empty());
-            }
+        let is_there = mapped.is_empty() && labels.get(new) == &**value;
+        match &mut written {
+            Some(written) if pairs.len() <= SEARCHED_MAX => written.note(new, true),
+            Some(_) => names.push(new.to_owned()),
+            None => {}
+        }
+        if is_there {
             continue;
         }
         let new = match made {
@@ -347,10 +366,10 @@ fn label_map(matcher: &Matcher, replacement: &Template, set: &mut Set<'_, '_>, t
         };
         mapped.push((new, value.clone()));
     }
-    for (name, value) in mapped {
-        set.note(&name, !value.is_empty());
-        set.labels.set(name, value);
+    if let Some(written) = written {
+        written.note_all(&names);
     }
+    labels.set_all(mapped);
 }
 
 /// The labels, and which of them were set.

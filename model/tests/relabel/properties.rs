@@ -239,3 +239,65 @@ fn values_that_would_fill_the_memory_are_not_made() {
     assert_eq!(builder.get("a").len(), 16 << 20, "the last value that stays within the limit");
     assert!(!builder.contains("b"), "the joined value would be too long, so the rule does nothing");
 }
+
+fn map(regex: &str, replacement: &str) -> Rule {
+    let spec = RuleSpec {
+        regex: Some(regex.into()),
+        replacement: Some(replacement.into()),
+        action: Some("labelmap".into()),
+        ..RuleSpec::default()
+    };
+    Rule::compile(&spec, NameValidation::Utf8).expect("a good rule")
+}
+
+/// What is set lies behind the labels that were there, in the order in which it was set first, and a labelmap goes through both.
+fn map_naively(labels: &Labels, maps: &[(char, char)]) -> Labels {
+    let mut set: Vec<(String, String)> = Vec::new();
+    for (from, to) in maps {
+        let before = set.clone();
+        let is_set = |name: &str| before.iter().any(|(known, _)| known == name);
+        let base = labels.iter().filter(|(name, _)| !is_set(name));
+        let base = base.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        for (name, value) in base.chain(before.clone()) {
+            if !name.starts_with(*from) {
+                continue;
+            }
+            // The second letter stays.
+            let new: String = [*to].into_iter().chain(name.chars().nth(1)).collect();
+            match set.iter_mut().find(|(known, _)| *known == new) {
+                Some((_, known)) => *known = value,
+                None => set.push((new, value)),
+            }
+        }
+    }
+    let base = labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Labels::from_pairs(base.chain(set))
+}
+
+proptest! {
+    #[test]
+    fn however_many_labels_are_mapped_the_last_of_a_name_counts(
+        pairs in proptest::collection::vec(("[a-c][a-h][a-z]?", "[x-z]{1,2}"), 0..300),
+        maps in proptest::collection::vec((select(&['a', 'b', 'c'][..]), select(&['a', 'b', 'c', 'd'][..])), 1..4),
+    ) {
+        let labels = Labels::from_pairs(pairs);
+        let rules = maps.iter().map(|(from, to)| map(&format!("{from}(.).*"), &format!("{to}$1")));
+        let mut builder = LabelsBuilder::from_labels(&labels);
+        Rules::new(rules.collect()).apply(&mut builder);
+        prop_assert_eq!(builder.build(), map_naively(&labels, &maps));
+    }
+}
+
+#[test]
+fn hundreds_of_thousands_of_labels_are_mapped_in_front_of_all_others() {
+    // With the square of their number this would not come to an end.
+    let labels = Labels::from_pairs((0..200_000).map(|at| (format!("z{at}"), "x")));
+    let mut rules = vec![map("z(.*)", "a$1"), map("a(.*)", "b$1")];
+    let drop =
+        RuleSpec { regex: Some("a.*[0-4]".into()), action: Some("labeldrop".into()), ..RuleSpec::default() };
+    rules.push(Rule::compile(&drop, NameValidation::Utf8).expect("a good rule"));
+    rules.push(map("a(.*)", "c$1"));
+    let mut builder = LabelsBuilder::from_labels(&labels);
+    assert_eq!(Rules::new(rules).apply(&mut builder), Outcome::Kept);
+    assert_eq!(builder.len(), 200_000 * 3);
+}

@@ -2,7 +2,7 @@
 //! histogram are gathered for as long as they stand together, and then come as one.
 
 use promring_model::hash::FieldHasher;
-use promring_model::labels::METRIC_NAME;
+use promring_model::labels::{LabelsBuilder, METRIC_NAME};
 use promring_proto::remote_write::v1::MetricType;
 
 use super::classic::ClassicHistogram;
@@ -19,6 +19,8 @@ pub struct Converter<'b> {
     keeps_classic: bool,
     /// The family of the newest TYPE line, if that says histogram.
     family: Option<String>,
+    /// Room for the labels of the series at hand.
+    labels: LabelsBuilder<'b>,
     gathered: Option<Gathered<'b>>,
     /// What came while a histogram was still to be handed over.
     held: Option<Item<'b>>,
@@ -56,7 +58,8 @@ impl<'b> Converter<'b> {
     /// The same in the midst of a body, behind a TYPE line that names this histogram.
     pub(super) fn resume(parser: Parser<'b>, keeps_classic: bool, family: Option<String>) -> Self {
         let at = parser.mark();
-        Self { parser, keeps_classic, family, gathered: None, held: None, at, safe: at, ended: false }
+        let labels = LabelsBuilder::new();
+        Self { parser, keeps_classic, family, labels, gathered: None, held: None, at, safe: at, ended: false }
     }
 
     /// Up to where what was read is no part of a histogram that may go on.
@@ -123,25 +126,27 @@ impl<'b> Converter<'b> {
         }
     }
 
-    /// None: the sample belongs to no classic histogram of the family at hand.
-    fn role(&self, sample: &Sample<'_>) -> Option<Role> {
-        let family = self.family.as_deref()?;
+    /// None: the sample belongs to no classic histogram of the family at hand. Of a name that stands there twice the first value
+    /// counts, were it taken away by an empty one: whether the series is refused for that is asked of the histogram.
+    fn role(&mut self, sample: &Sample<'b>) -> Option<Role> {
+        let Self { family: Some(family), labels, .. } = self else { return None };
         // What is malformed is told where it is used.
-        let mut pairs = sample.series.pairs().ok()?;
-        let of = |wanted: &str| pairs.iter().position(|(name, _)| name == wanted);
-        let (part, base) = classic_part(&pairs[of(METRIC_NAME)?].1)?;
+        let odd = sample.series.labels(labels).ok()?;
+        let value = |wanted: &str| {
+            let emptied = odd.as_ref().and_then(|odd| odd.emptied.iter().find(|(name, _)| name == wanted));
+            emptied.map_or_else(|| labels.get(wanted), |(_, first)| first)
+        };
+        let (part, base) = classic_part(value(METRIC_NAME))?;
         if base != family {
             return None;
         }
         let mut bound = 0.0;
         if part == ClassicPart::Bucket {
-            bound = parse_float(pairs[of(BOUND)?].1.as_bytes()).filter(|bound| !bound.is_nan())?;
+            bound = parse_float(value(BOUND).as_bytes()).filter(|bound| !bound.is_nan())?;
         }
-        pairs.retain(|(name, _)| name != BOUND && name != METRIC_NAME);
-        pairs.sort_unstable();
         let mut hasher = FieldHasher::new();
         hasher.field(family.as_bytes());
-        for (name, value) in &pairs {
+        for (name, value) in labels.iter().filter(|(name, _)| ![BOUND, METRIC_NAME].contains(name)) {
             hasher.field(name.as_bytes()).field(value.as_bytes());
         }
         Some(Role { key: hasher.finish128(), part, bound })

@@ -64,6 +64,21 @@ fn the_series_of_a_classic_histogram_come_as_one() {
 }
 
 #[test]
+fn of_a_bound_and_a_name_that_stand_there_twice_the_first_counts_and_none_is_left() {
+    let body = b"# TYPE h histogram
+h_bucket{le=\"1\",a=\"x\",le=\"2\"} 2
+h_bucket{a=\"x\",le=\"+Inf\",__name__=\"other\"} 3
+h_sum{__name__=\"\",a=\"x\"} 4
+h_count{a=\"x\",le=\"\"} 3
+h_bucket{le=\"\",le=\"1\"} 3
+";
+    assert_eq!(
+        items(Format::Text, false, body),
+        ["h,a=x [1.0] sum 4 at None with 0 exemplars", "h_bucket 3"]
+    );
+}
+
+#[test]
 fn the_classic_series_are_kept_where_they_are_always_wanted() {
     let all = items(Format::Text, true, TEXT);
     assert_eq!(all.len(), 10);

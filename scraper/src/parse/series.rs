@@ -398,11 +398,13 @@ pub(super) const BOUND: &str = "le";
 
 fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
     text_pairs(bytes, dialect, NumberLabel::None, false, pairs)?;
-    pairs.retain(|(name, _)| name != BOUND);
-    for (_, value) in pairs.iter_mut().filter(|(name, _)| name == METRIC_NAME) {
-        if let Some((_, base)) = classic_part(value) {
-            *value = base.to_owned().into();
-        }
+    // The histogram's own name takes the place of all that stand there.
+    let mut named = false;
+    pairs.retain(|(name, _)| name != BOUND && (name != METRIC_NAME || !std::mem::replace(&mut named, true)));
+    if let Some((_, value)) = pairs.iter_mut().find(|(name, _)| name == METRIC_NAME)
+        && let Some((_, base)) = classic_part(value)
+    {
+        *value = base.to_owned().into();
     }
     Ok(())
 }
