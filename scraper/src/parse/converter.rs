@@ -2,13 +2,13 @@
 //! histogram are gathered for as long as they stand together, and then come as one.
 
 use promring_model::hash::FieldHasher;
-use promring_model::labels::{LabelsBuilder, METRIC_NAME};
+use promring_model::labels::METRIC_NAME;
 use promring_proto::remote_write::v1::MetricType;
 
 use super::classic::ClassicHistogram;
 use super::number::parse_float;
 use super::pieces::Mark;
-use super::series::{BOUND, ClassicPart, classic_part};
+use super::series::{BOUND, ClassicPart, Pairs, classic_part};
 use super::{ConvertedHistogram, Exemplars, Item, ParseError, Parser, Sample, SeriesText};
 
 /// A parser whose classic histograms come as native ones.
@@ -19,8 +19,8 @@ pub struct Converter<'b> {
     keeps_classic: bool,
     /// The family of the newest TYPE line, if that says histogram.
     family: Option<String>,
-    /// Room for the labels of the series at hand.
-    labels: LabelsBuilder<'b>,
+    /// Name and labels of the series at hand, in order of their names.
+    pairs: Pairs<'b>,
     gathered: Option<Gathered<'b>>,
     /// What came while a histogram was still to be handed over.
     held: Option<Item<'b>>,
@@ -33,7 +33,7 @@ pub struct Converter<'b> {
 
 #[derive(Debug)]
 struct Gathered<'b> {
-    /// Hash of name and labels without the bound.
+    /// Hash of the labels but the bound.
     key: u128,
     series: SeriesText<'b>,
     histogram: ClassicHistogram,
@@ -46,7 +46,8 @@ struct Gathered<'b> {
 #[derive(Clone, Copy)]
 struct Role {
     key: u128,
-    part: ClassicPart,
+    /// None: it is no part of it, and does not end it.
+    part: Option<ClassicPart>,
     bound: f64,
 }
 
@@ -58,8 +59,8 @@ impl<'b> Converter<'b> {
     /// The same in the midst of a body, behind a TYPE line that names this histogram.
     pub(super) fn resume(parser: Parser<'b>, keeps_classic: bool, family: Option<String>) -> Self {
         let at = parser.mark();
-        let labels = LabelsBuilder::new();
-        Self { parser, keeps_classic, family, labels, gathered: None, held: None, at, safe: at, ended: false }
+        let pairs = Pairs::new();
+        Self { parser, keeps_classic, family, pairs, gathered: None, held: None, at, safe: at, ended: false }
     }
 
     /// Up to where what was read is no part of a histogram that may go on.
@@ -110,12 +111,12 @@ impl<'b> Converter<'b> {
                         self.family = (kind == MetricType::Histogram).then(family);
                     }
                 }
-                (Some(Item::Sample(sample)), Some(role)) => {
+                (Some(Item::Sample(sample)), Some(Role { key, part: Some(part), bound })) => {
                     let gathered = self.gathered.get_or_insert_with(|| {
                         self.safe = self.at;
-                        Gathered::new(sample, role)
+                        Gathered::new(sample, key)
                     });
-                    gathered.take(sample, role);
+                    gathered.take(sample, part, bound);
                     if !self.keeps_classic {
                         continue;
                     }
@@ -126,27 +127,29 @@ impl<'b> Converter<'b> {
         }
     }
 
-    /// None: the sample belongs to no classic histogram of the family at hand. Of a name that stands there twice the first value
-    /// counts, were it taken away by an empty one: whether the series is refused for that is asked of the histogram.
+    /// None: the sample has not the name of the family at hand, nor one that is made of it. Of a label that stands there twice the first
+    /// value counts; whether the series is refused for that is asked of the histogram.
     fn role(&mut self, sample: &Sample<'b>) -> Option<Role> {
-        let Self { family: Some(family), labels, .. } = self else { return None };
+        let Self { family: Some(family), pairs, .. } = self else { return None };
+        pairs.clear();
         // What is malformed is told where it is used.
-        let odd = sample.series.labels(labels).ok()?;
-        let value = |wanted: &str| {
-            let emptied = odd.as_ref().and_then(|odd| odd.emptied.iter().find(|(name, _)| name == wanted));
-            emptied.map_or_else(|| labels.get(wanted), |(_, first)| first)
-        };
-        let (part, base) = classic_part(value(METRIC_NAME))?;
+        sample.series.list(pairs).ok()?;
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let value = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let name = value(METRIC_NAME)?;
+        let (part, base) = classic_part(name).map_or((None, &**name), |(part, base)| (Some(part), base));
         if base != family {
             return None;
         }
         let mut bound = 0.0;
-        if part == ClassicPart::Bucket {
-            bound = parse_float(value(BOUND).as_bytes()).filter(|bound| !bound.is_nan())?;
-        }
+        let part = part.filter(|part| {
+            let is_bucket = *part == ClassicPart::Bucket;
+            let read = value(BOUND).and_then(|bound| parse_float(bound.as_bytes()));
+            bound = read.unwrap_or(f64::NAN);
+            !is_bucket || !bound.is_nan()
+        });
         let mut hasher = FieldHasher::new();
-        hasher.field(family.as_bytes());
-        for (name, value) in labels.iter().filter(|(name, _)| ![BOUND, METRIC_NAME].contains(name)) {
+        for (name, value) in pairs.iter().filter(|(name, _)| ![BOUND, METRIC_NAME].contains(&&**name)) {
             hasher.field(name.as_bytes()).field(value.as_bytes());
         }
         Some(Role { key: hasher.finish128(), part, bound })
@@ -154,9 +157,9 @@ impl<'b> Converter<'b> {
 }
 
 impl<'b> Gathered<'b> {
-    fn new(sample: &Sample<'b>, role: Role) -> Self {
+    fn new(sample: &Sample<'b>, key: u128) -> Self {
         Self {
-            key: role.key,
+            key,
             series: sample.series.as_classic(),
             histogram: ClassicHistogram::default(),
             timestamp_ms: sample.timestamp_ms,
@@ -165,9 +168,9 @@ impl<'b> Gathered<'b> {
         }
     }
 
-    fn take(&mut self, sample: &Sample<'b>, role: Role) {
-        match role.part {
-            ClassicPart::Bucket => self.histogram.bucket(role.bound, sample.value),
+    fn take(&mut self, sample: &Sample<'b>, part: ClassicPart, bound: f64) {
+        match part {
+            ClassicPart::Bucket => self.histogram.bucket(bound, sample.value),
             ClassicPart::Sum => self.histogram.sum(sample.value),
             ClassicPart::Count => self.histogram.count(sample.value),
         }

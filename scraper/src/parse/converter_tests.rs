@@ -66,7 +66,7 @@ fn the_series_of_a_classic_histogram_come_as_one() {
 #[test]
 fn of_a_bound_and_a_name_that_stand_there_twice_the_first_counts_and_none_is_left() {
     let body = b"# TYPE h histogram
-h_bucket{le=\"1\",a=\"x\",le=\"2\"} 2
+h_bucket{le=\"1\",a=\"x\",le=\"2\",__name__=\"h\"} 2
 h_bucket{a=\"x\",le=\"+Inf\",__name__=\"other\"} 3
 h_sum{__name__=\"\",a=\"x\"} 4
 h_count{a=\"x\",le=\"\"} 3
@@ -76,6 +76,21 @@ h_bucket{le=\"\",le=\"1\"} 3
         items(Format::Text, false, body),
         ["h,a=x [1.0] sum 4 at None with 0 exemplars", "h_bucket 3"]
     );
+}
+
+#[test]
+fn what_is_no_part_of_a_histogram_and_has_its_name_and_labels_does_not_end_it() {
+    let body = b"# TYPE h histogram
+h_bucket{le=\"1\"} 2
+h 7
+h_bucket{le=\"NaN\"} 8
+h_bucket{le=\"2\"} 3
+h_count 3
+h_sum{a=\"\"} 5
+";
+    let expected = ["h 7", "h_bucket,le=NaN 8", "h [1.0, 2.0] sum 0 at None with 0 exemplars"];
+    assert_eq!(items(Format::Text, false, body)[..3], expected);
+    assert_eq!(items(Format::Text, false, body).len(), 4, "an empty label makes it another one");
 }
 
 #[test]

@@ -318,7 +318,7 @@ impl<'b> SeriesText<'b> {
     /// Lists name and labels as they come. In order: no value is empty, and no name stands there twice. Any: this is to be looked
     /// at.
     #[inline]
-    fn list(&self, pairs: &mut Pairs<'b>) -> Result<Order, &'static str> {
+    pub(super) fn list(&self, pairs: &mut Pairs<'b>) -> Result<Order, &'static str> {
         match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs),
             Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs).map(|()| Order::Any),
@@ -398,14 +398,13 @@ pub(super) const BOUND: &str = "le";
 
 fn classic_pairs<'b>(bytes: &'b [u8], dialect: Dialect, pairs: &mut Pairs<'b>) -> Result<(), &'static str> {
     text_pairs(bytes, dialect, NumberLabel::None, false, pairs)?;
-    // The histogram's own name takes the place of all that stand there.
-    let mut named = false;
-    pairs.retain(|(name, _)| name != BOUND && (name != METRIC_NAME || !std::mem::replace(&mut named, true)));
-    if let Some((_, value)) = pairs.iter_mut().find(|(name, _)| name == METRIC_NAME)
-        && let Some((_, base)) = classic_part(value)
-    {
-        *value = base.to_owned().into();
-    }
+    pairs.retain(|(name, _)| name != BOUND);
+    // The histogram's own name takes the place of the first one. Where another one is left, the name is given twice.
+    let Some(at) = pairs.iter().position(|(name, _)| name == METRIC_NAME) else { return Ok(()) };
+    let (_, own) = pairs.remove(at);
+    let own = classic_part(&own).map(|(_, base)| base.to_owned()).map_or(own, Cow::Owned);
+    pairs.retain(|(name, value)| name != METRIC_NAME || !(value.is_empty() || *value == own));
+    pairs.insert(0, (METRIC_NAME.into(), own));
     Ok(())
 }
 
