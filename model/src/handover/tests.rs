@@ -147,6 +147,29 @@ fn the_fence_stays_closed_until_the_giver_has_sent_everything() {
 }
 
 #[test]
+fn what_goes_on_by_another_move_stays_behind_the_fence_by_which_it_came() {
+    let mut fleet = Fleet::new(&["a", "b", "c"]);
+    fleet.want("b");
+    fleet.run(30_000);
+    let came = fleet.leader.moves().next().unwrap().id;
+    fleet.want("c");
+    while fleet.leader.moves().last().unwrap().step != Step::From {
+        fleet.run(1_000);
+    }
+    fleet.run(1_000);
+    // "b" still has it, and "a" has not sent what it scraped before.
+    assert!(fleet.may_start("b") && !fleet.may_start("c"));
+    assert_eq!(fleet.member("b").fence(KEY).map(|(id, _)| id), Some(came));
+    let goes = fleet.member("c").fence(KEY).map(|(id, _)| id);
+    assert!(goes.is_some_and(|id| id > came));
+    // It ends while "b" has it: so do the markers.
+    let now_ms = fleet.now_ms;
+    fleet.leader.want(&BTreeMap::new(), now_ms);
+    fleet.run(1_000);
+    assert_eq!(fleet.member("b").ended().next(), Some((KEY, came)));
+}
+
+#[test]
 fn a_fence_opens_when_its_giver_stands_still_while_others_are_served() {
     let mut fleet = Fleet::new(&["a", "b", "c"]);
     fleet.want("b");
@@ -775,6 +798,45 @@ fn a_taker_that_lacks_a_job_is_not_waited_for_for_ever() {
     assert_eq!((fleet.steps(), fleet.may_start("a")), (vec![Step::Prepare], true));
     fleet.run(3_000);
     assert_eq!(fleet.leader.moves_ended(), (0, 1));
+}
+
+#[test]
+fn a_taker_that_lacks_a_job_asks_nevertheless_when_no_leader_answers() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    fleet.want("b");
+    fleet.run(1_000);
+    while fleet.window("a").unwrap().1.is_none() {
+        fleet.run_without(1_000, &["b"]);
+    }
+    // The giver stops at T, and its start anew has cost the taker a job. Of the other keys of the move it is the only one that can take them.
+    fleet.member("b").set_unready(BTreeSet::from([KEY]));
+    let now_ms = fleet.now_ms + 3_000;
+    assert_eq!(fleet.member("b").questions(now_ms).len(), 1);
+}
+
+#[test]
+fn who_has_given_all_is_ready_for_nothing_more() {
+    let mut member = Member::new(name("b"), MemberOptions::default(), 1, 0);
+    member.drain(0);
+    member.saved();
+    assert!(member.close(0), "it has nothing");
+    let version = Version { term: 1, counter: 1 };
+    let id = MoveId(version);
+    let terms = MoveTerms {
+        old: name("a"),
+        old_address: String::new(),
+        new: name("b"),
+        at: None,
+        begin: false,
+        sent: BTreeSet::new(),
+    };
+    let grants = BTreeMap::from([(KEY, Grant { incoming: Some(id), outgoing: None })]);
+    let moves = BTreeMap::from([(id, terms)]);
+    member.apply(Told { version, grants, gone: BTreeSet::new(), moves }, 0, 0).unwrap();
+    member.saved();
+    let report = member.report(1).unwrap();
+    assert_eq!(report.moves.iter().map(|word| (word.id, word.prepared)).collect::<Vec<_>>(), [(id, false)]);
+    assert_eq!(member.questions(60_000), []);
 }
 
 #[test]

@@ -255,8 +255,15 @@ impl Member {
     /// The fence that a key's samples go behind, unless that has opened.
     #[must_use]
     pub fn fence(&self, key: TargetKey) -> Option<(MoveId, &MoveTerms)> {
-        let id = self.keys.get(&key)?.grant.incoming?;
+        let id = self.behind(key, self.keys.get(&key)?.grant)?;
         self.moves.get(&id).filter(|known| known.settled.is_some()).map(|known| (id, &known.terms))
+    }
+
+    /// The move behind whose fence a key is: also where it is about to go on by another one, as of which alone a grant tells then.
+    fn behind(&self, key: TargetKey, grant: Grant) -> Option<MoveId> {
+        let came = |known: &Known| known.terms.old != self.name && known.keys.contains(&key);
+        let came = || self.moves.iter().rev().find(|(_, known)| came(known)).map(|(id, _)| *id);
+        grant.incoming.or_else(came)
     }
 
     /// The keys that are held, prepared ones included.
@@ -444,7 +451,7 @@ impl Member {
             effects.push(match told.gone.contains(&key) && !closed {
                 true => {
                     let from = taking.and_then(|known| known.settled.or(known.terms.at));
-                    let fence = held.grant.incoming;
+                    let fence = self.behind(key, held.grant);
                     self.ended.insert(key, Ended { fence, at_ms: now_ms });
                     Effect::Gone { key, from, until, fence }
                 }

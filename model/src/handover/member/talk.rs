@@ -51,14 +51,14 @@ impl Member {
     }
 
     fn word(&self, id: MoveId, known: &Known) -> MoveReport {
-        let giver = known.terms.old == self.name;
         let comes = |key: &&TargetKey| self.keys.get(key).is_some_and(|held| held.grant.incoming == Some(id));
         let unready: BTreeSet<TargetKey> = self.unready.iter().filter(comes).copied().collect();
         MoveReport {
             id,
             terms: known.terms.clone(),
             settled: known.settled,
-            prepared: !giver && known.terms.new == self.name && unready.is_empty(),
+            // Who has given all takes nothing more: what it is granted it does not hold, ready or not.
+            prepared: !self.closed && self.takes_by(known) && unready.is_empty(),
             unready,
             sent: known.sent.clone(),
             all_sent: known.all_sent,
@@ -106,16 +106,20 @@ impl Member {
         }
     }
 
-    /// Moves whose giver should be asked now, with its address: no leader answers, and T may come.
+    fn takes_by(&self, known: &Known) -> bool {
+        known.terms.new == self.name && known.terms.old != self.name
+    }
+
+    /// Moves whose giver should be asked now, with its address: no leader answers, and T may come. Also where this scraper is not ready for
+    /// some of the keys: if T was agreed on before, nobody else has the others.
     pub fn questions(&mut self, now_ms: i64) -> Vec<(MoveId, String)> {
         let silent = now_ms - self.led_ms > self.options.ask_after.as_millis() as i64;
         if !silent || !self.may_tell() || now_ms - self.asked_ms < ASK_INTERVAL_MS {
             return Vec::new();
         }
         self.asked_ms = now_ms;
-        let waits =
-            |(id, known): &(&MoveId, &Known)| known.settled.is_none() && self.word(**id, known).prepared;
-        let asked = self.moves.iter().filter(waits);
+        let waits = |known: &Known| known.settled.is_none() && !self.closed && self.takes_by(known);
+        let asked = self.moves.iter().filter(|(_, known)| waits(known));
         asked.map(|(id, known)| (*id, known.terms.old_address.clone())).collect()
     }
 
