@@ -1,5 +1,7 @@
 //! Fences with real queues and receivers: what waits, what comes first, and what a restart makes of it.
 
+use std::collections::HashSet;
+
 use promring_model::handover::Version;
 
 use super::*;
@@ -16,6 +18,11 @@ fn closed(keys: &[u64]) -> WantedFence {
 
 fn open_at(name: &str, keys: &[u64]) -> WantedFence {
     WantedFence { open_at: BTreeSet::from([name.to_owned()]), ..closed(keys) }
+}
+
+/// The lanes of keys.
+fn lanes(keys: &BTreeSet<TargetKey>) -> Option<HashSet<u64>> {
+    Some(keys.iter().map(|key| key.0).collect())
 }
 
 fn behind(key: u64, fence: Option<MoveId>) -> Way {
@@ -245,7 +252,7 @@ async fn a_barrier_is_past_once_what_stood_before_it_is_acknowledged_and_no_soon
     let keys = BTreeSet::from([TargetKey(1)]);
     world.scrape_behind(1, None, 1);
     // Half a request is as good as one.
-    let barrier = destination.barrier(id(2), &keys, false, &world.labels);
+    let barrier = destination.barrier(id(2), &keys, lanes(&keys).as_ref(), &world.labels);
     assert!(!destination.is_past(&barrier));
     world.until(|_| destination.is_past(&barrier)).await;
     assert_eq!(times_of(&receiver, 1), [1]);
@@ -254,10 +261,11 @@ async fn a_barrier_is_past_once_what_stood_before_it_is_acknowledged_and_no_soon
     world.keep([(id(1), closed(&[1]))]);
     world.scrape_behind(1, Some(id(1)), 2);
     world.scrape_behind(2, None, 2);
-    let barrier = destination.barrier(id(2), &keys, false, &world.labels);
-    let others = destination.barrier(id(2), &BTreeSet::from([TargetKey(2)]), false, &world.labels);
+    let barrier = destination.barrier(id(2), &keys, lanes(&keys).as_ref(), &world.labels);
+    let of_others = BTreeSet::from([TargetKey(2)]);
+    let others = destination.barrier(id(2), &of_others, lanes(&of_others).as_ref(), &world.labels);
     // But for what came by a later move than the one that is asked about: that is of after its T, and may wait for this.
-    let earlier = destination.barrier(id(0), &keys, false, &world.labels);
+    let earlier = destination.barrier(id(0), &keys, lanes(&keys).as_ref(), &world.labels);
     world.until(|_| destination.is_past(&others) && destination.is_past(&earlier)).await;
     assert!(!destination.is_past(&barrier) && barrier.iter().all(|(lane, _)| lane.index == 1));
     world.keep([]);
@@ -272,7 +280,8 @@ async fn the_bound_of_bytes_drops_what_is_fenced_too_and_nobody_waits_for_it() {
     let destination = world.destinations.in_force().remove(0);
     world.keep([(id(1), closed(&[1]))]);
     world.scrape_behind(1, Some(id(1)), 1);
-    let barrier = destination.barrier(id(2), &BTreeSet::from([TargetKey(1)]), false, &world.labels);
+    let keys = BTreeSet::from([TargetKey(1)]);
+    let barrier = destination.barrier(id(2), &keys, lanes(&keys).as_ref(), &world.labels);
     assert!(matches!(barrier[..], [(LaneId { set: 2, .. }, _)]));
     for time in 2..200 {
         world.scrape(2, false, &names(500).map_key(2), time);
@@ -303,7 +312,7 @@ async fn whatever_opens_when_every_series_arrives_once_and_in_order() {
         // What this scraper has of them from before is sent when their fence opens: whoever had them in between waited for that.
         let destination = world.destinations.in_force().remove(0);
         let of_keys = keys.iter().map(|key| TargetKey(*key)).collect();
-        let before = destination.barrier(id(round + 1), &of_keys, true, &world.labels);
+        let before = destination.barrier(id(round + 1), &of_keys, None, &world.labels);
         assert_eq!(world.keep([(id(round + 1), closed(&keys))]), BTreeSet::new());
         for _ in 0..4 {
             time += 1;

@@ -11,7 +11,7 @@ use promring_model::labels::{
     Labels, LabelsBuilder, METRIC_NAME, SpareLabels, is_legacy_label_name, is_legacy_metric_name,
 };
 use promring_model::relabel::{Outcome, Rules};
-use promring_model::target::Target;
+use promring_model::target::{Target, TargetKey};
 
 use crate::label_limits;
 use crate::parse::{LABEL_TWICE, NAME_EMPTY, SeriesText};
@@ -149,6 +149,18 @@ impl SeriesRules {
         }
     }
 
+    /// The lane of a target at each destination: that of the key which a target would have whose labels are those that all series of this
+    /// one get. Of targets of which these are the same, as the rules take away what tells them apart, or as their jobs have one label
+    /// `job`, series may be the same; and one series has one lane. For most targets it is their own key's.
+    #[must_use]
+    pub fn lane(&self) -> u64 {
+        let mut labels = LabelsBuilder::from_labels(&self.target);
+        // Whatever becomes of a series without a name.
+        let _ = self.metric_relabel.apply(&mut labels);
+        labels.remove(METRIC_NAME);
+        TargetKey::new(labels.get("job"), &labels.build()).0
+    }
+
     /// The final labels of a series; None where metric relabelling drops it. They take the room that is spare; whoever is
     /// done with them gives it back.
     ///
@@ -275,5 +287,39 @@ impl SeriesRules {
         sets.extend(others.iter().map(|rules| of_class(rules, labels.clone())));
         sets.push(of_class(last, labels));
         sets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{job, rules_for, target_of};
+
+    /// Whether the lane of a target with these settings is its key's, and the lane.
+    fn lane(settings: &str) -> (bool, u64) {
+        let job = job(settings);
+        let lane = rules_for(&job).lane();
+        (lane == target_of(&job).key.0, lane)
+    }
+
+    #[test]
+    fn targets_whose_series_may_be_the_same_have_one_lane() {
+        let pod = |labels: &str, rules: &str| {
+            lane(&format!("static_configs: [{{targets: ['host:1'], labels: {{{labels}}}}}]\n{rules}"))
+        };
+        let drop = "metric_relabel_configs: [{regex: pod, action: labeldrop}]";
+        let (is_of_key, without) = pod("", drop);
+        assert!(is_of_key);
+        assert_eq!(pod("pod: one", drop), (false, without));
+        assert_eq!(pod("pod: two", drop), (false, without));
+        let (is_of_key, one) = pod("pod: one", "");
+        assert!(is_of_key && one != without);
+        // Of some series the rules take nothing away.
+        let some = "metric_relabel_configs: [{source_labels: [__name__], regex: a, target_label: pod, replacement: ''}]";
+        assert_eq!(pod("pod: one", some), (true, one));
+        // Whatever their jobs are called.
+        let (is_of_key, same) = pod("job: same", "");
+        assert!(!is_of_key);
+        assert_eq!(pod("job: same, pod: one", drop).1, same);
+        assert_eq!(pod("", "metric_relabel_configs: [{target_label: job, replacement: same}]").1, same);
     }
 }

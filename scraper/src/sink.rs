@@ -1,7 +1,7 @@
 //! The sink: where the samples of a scrape go. For each destination, lanes; for each lane, the request that is being
 //! filled. A full or old enough request is compressed and becomes a record of the destination's queue.
 //!
-//! A series always uses the same lane, so that its samples stay in order: that of its target's key, or, where the target
+//! A series always uses the same lane, so that its samples stay in order: that of its target, or, where the target
 //! is spread over all lanes (`spread.rs`), that of its labels' hash.
 
 mod batch;
@@ -45,8 +45,10 @@ pub struct Sink {
 /// Which way the samples of a target's scrape go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// The target's key, which says which lane it has.
+    /// The target's key.
     pub key: TargetKey,
+    /// Which lane it has: this number modulo theirs.
+    pub lane: u64,
     /// Its series go to all lanes, by the hash of their labels.
     pub spread: bool,
     /// The move whose fence they go behind, as long as that is closed.
@@ -57,7 +59,7 @@ impl Way {
     /// The normal way of a target with this key.
     #[must_use]
     pub fn of(key: TargetKey) -> Self {
-        Self { key, spread: false, fence: None }
+        Self { key, lane: key.0, spread: false, fence: None }
     }
 }
 
@@ -131,7 +133,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Lanes<'s> {
     open: Vec<OpenLanes<'s>>,
-    /// What is pushed goes to the lane of the target's key, spread or not.
+    /// What is pushed goes to the target's lane, spread or not.
     together: bool,
     incoming: &'s Incoming,
     pushed: Pushed,
@@ -177,7 +179,7 @@ impl Lanes<'_> {
         }
     }
 
-    /// What follows is about the target itself: it goes to the lane of the target's key, spread or not.
+    /// What follows is about the target itself: it goes to its lane, spread or not.
     pub fn keep_together(&mut self) {
         self.together = true;
     }

@@ -4,8 +4,10 @@
 //! A series that changes its lane could overtake itself, so a target is spread only once everything is sent that was queued
 //! while it was not: a target that nothing was queued of, before its first sample. It stays spread, over restarts too: the
 //! keys stand in a small file beside the queues.
+//!
+//! And targets whose lane is not that of their key, since others may yield the same series (`SeriesRules::lane`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -20,7 +22,7 @@ pub const TARGET_SAMPLES_PER_SECOND_MAX: f64 = 20_000.0;
 /// Keys that are remembered. A target that would be one more is not spread.
 const KEYS_MAX: usize = 10_000;
 
-/// Keys that are known to have used the lane of their own. Where there are more, none counts as one that has not.
+/// Keys that are known to have used a lane. Where there are more, none counts as one that has not.
 const SETTLED_MAX: usize = 1_000_000;
 
 /// The name of the file in the data directory.
@@ -32,8 +34,10 @@ pub struct SpreadTargets {
     /// None: not written down.
     file: Option<PathBuf>,
     keys: RwLock<HashSet<TargetKey>>,
-    /// Those of which this process has queued samples in the lane of the key.
+    /// Those of which this process has queued samples in one lane.
     settled: Mutex<HashSet<TargetKey>>,
+    /// Those whose lane is another one than that of the key.
+    elsewhere: Mutex<HashMap<TargetKey, u64>>,
 }
 
 impl SpreadTargets {
@@ -51,10 +55,32 @@ impl SpreadTargets {
         };
         let key = |line: &str| Some(TargetKey(u64::from_str_radix(line, 16).ok()?));
         let keys = text.lines().filter_map(key).take(KEYS_MAX).collect();
-        Self { file: Some(file), keys: RwLock::new(keys), settled: Mutex::default() }
+        Self { file: Some(file), keys: RwLock::new(keys), ..Self::default() }
     }
 
-    /// Samples of a target go into the lane of its key.
+    /// The lane of a target is this one from now on.
+    pub fn place(&self, key: TargetKey, lane: u64) {
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        if lane != key.0 && elsewhere.len() < SETTLED_MAX {
+            elsewhere.insert(key, lane);
+        }
+    }
+
+    /// The lanes of some targets, also of those that have gone; None: any of them.
+    #[must_use]
+    pub fn lanes<'k>(&self, keys: impl IntoIterator<Item = &'k TargetKey>) -> Option<HashSet<u64>> {
+        let spread = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        let lane = |key: &TargetKey| match elsewhere.get(key) {
+            _ if spread.contains(key) => None,
+            Some(lane) => Some(*lane),
+            None if elsewhere.len() < SETTLED_MAX => Some(key.0),
+            None => None,
+        };
+        keys.into_iter().map(lane).collect()
+    }
+
+    /// Samples of a target go into its lane.
     pub fn settle(&self, key: TargetKey) {
         let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
         if settled.len() < SETTLED_MAX {
@@ -62,7 +88,7 @@ impl SpreadTargets {
         }
     }
 
-    /// Whether this process has queued nothing of a target in the lane of its key.
+    /// Whether this process has queued nothing of a target in its lane.
     #[must_use]
     pub fn is_unsettled(&self, key: TargetKey) -> bool {
         let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,6 +176,17 @@ mod tests {
         let spread = SpreadTargets::default();
         spread.settle(TargetKey(7));
         assert!(!spread.is_unsettled(TargetKey(7)) && spread.is_unsettled(TargetKey(8)));
+    }
+
+    #[test]
+    fn a_target_has_the_lane_of_its_key_or_another_one_or_all() {
+        let spread = SpreadTargets::default();
+        let lanes = |keys: &[u64]| spread.lanes(&keys.iter().map(|key| TargetKey(*key)).collect::<Vec<_>>());
+        spread.place(TargetKey(7), 7);
+        spread.place(TargetKey(8), 3);
+        assert_eq!(lanes(&[7, 8, 9]), Some(HashSet::from([7, 3, 9])));
+        spread.add(TargetKey(9));
+        assert_eq!((lanes(&[7, 8]), lanes(&[8, 9])), (Some(HashSet::from([7, 3])), None));
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Scraper {
             barrier: destination.barrier(
                 id,
                 keys,
-                keys.iter().any(|key| environment.spread.contains(*key)),
+                environment.spread.lanes(keys).as_ref(),
                 &environment.labels,
             ),
         };

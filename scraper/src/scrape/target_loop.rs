@@ -141,6 +141,8 @@ pub struct TargetLoop {
     environment: Arc<Environment>,
     /// Whether the report series are live.
     reported: bool,
+    /// Its lane at each destination.
+    lane: u64,
     /// Whether its series go to all lanes.
     spread: bool,
     /// It is to be spread once all of this is sent.
@@ -170,8 +172,11 @@ impl TargetLoop {
         sink: Arc<Sink>,
         environment: Arc<Environment>,
     ) -> Self {
+        let lane = rules.lane();
+        environment.spread.place(target.key, lane);
         Self {
             cache: SeriesCache::new(&rules, &environment.labels),
+            lane,
             spread: environment.spread.contains(target.key),
             spread_after: None,
             connection: Connection::new(&target),
@@ -592,7 +597,7 @@ impl TargetLoop {
         tally
     }
 
-    /// A scrape is about to go to the lane of the target's key, or, where it is spread, to all. It is spread from now on where
+    /// A scrape is about to go to the target's lane, or, where it is spread, to all. It is spread from now on where
     /// none of its samples can be overtaken: those that were queued are sent, or there were none.
     fn choose_lanes(&mut self, is_heavy: bool) {
         let (spread, key) = (&self.environment.spread, self.target.key);
@@ -612,7 +617,7 @@ impl TargetLoop {
     }
 
     fn way(&self, fence: Option<MoveId>) -> Way {
-        Way { key: self.target.key, spread: self.spread, fence }
+        Way { key: self.target.key, lane: self.lane, spread: self.spread, fence }
     }
 
     fn end(&mut self, time_ms: i64, fence: Option<MoveId>) {

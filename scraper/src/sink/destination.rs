@@ -1,6 +1,6 @@
 //! One destination: its queue on disk, and the requests that are being filled for its lanes and fences.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
@@ -172,13 +172,13 @@ impl Destination {
     }
 
     /// Puts into the queue what is being filled, and remembers how far the lanes are that may hold samples of these
-    /// keys from before the T of the move by which they went; `spread`: of some of them all may. What came here by a later
+    /// keys from before the T of the move by which they went; `of_keys`: their lanes, where not all may. What came here by a later
     /// move is of after it, and waits for whoever waits for this.
     pub(crate) fn barrier(
         &self,
         id: MoveId,
         keys: &BTreeSet<TargetKey>,
-        spread: bool,
+        of_keys: Option<&HashSet<u64>>,
         labels: &Shared,
     ) -> Barrier {
         self.flush(labels);
@@ -187,10 +187,10 @@ impl Destination {
             let known = of_set.as_ref().is_some_and(|(set, ..)| *set == lane.set);
             if !known {
                 let fenced = kind == SetKind::Fence && self.fences.may_hold(lane.set, keys, id);
-                let all = fenced || spread && kind == SetKind::Normal;
-                let numbers = keys.iter().map(|key| lane_of(*key, lanes)).collect();
-                let numbers = if kind == SetKind::Normal { numbers } else { BTreeSet::new() };
-                of_set = Some((lane.set, all, numbers));
+                let of_keys = of_keys.filter(|_| kind == SetKind::Normal);
+                let all = fenced || of_keys.is_none() && kind == SetKind::Normal;
+                let numbers = of_keys.into_iter().flatten().map(|of_key| lane_of(*of_key, lanes));
+                of_set = Some((lane.set, all, numbers.collect()));
             }
             of_set.as_ref().is_some_and(|(_, all, numbers)| *all || numbers.contains(&lane.index))
         })
@@ -214,10 +214,10 @@ impl Destination {
             let filling = behind.as_ref().map_or(&*self.filling, |behind| behind.filling);
             let batches = filling.lock(|count| match way.spread {
                 true => 0..count,
-                false => lane_of(way.key, count)..lane_of(way.key, count) + 1,
+                false => lane_of(way.lane, count)..lane_of(way.lane, count) + 1,
             });
             // Held, so it is the same number as when they were chosen.
-            let lane = lane_of(way.key, filling.count());
+            let lane = lane_of(way.lane, filling.count());
             let (first, own) = if way.spread { (0, lane) } else { (lane, 0) };
             if behind.as_ref().is_none_or(|behind| behind.is_there()) {
                 return OpenLanes { destination: self, class, behind, key: way.key, first, own, batches };
@@ -271,6 +271,6 @@ impl OpenLanes<'_> {
     }
 }
 
-fn lane_of(key: TargetKey, lanes: usize) -> usize {
-    (key.0 % lanes.max(1) as u64) as usize
+fn lane_of(lane: u64, lanes: usize) -> usize {
+    (lane % lanes.max(1) as u64) as usize
 }
