@@ -3,9 +3,11 @@
 //! for alone and nothing waits for it. Within a series, everything goes in its order.
 
 use std::any::Any;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+use promring_net::clock::now_ms;
 
 use super::answer::{Reason, Refusal};
 use super::gather::Request;
@@ -48,8 +50,8 @@ pub(super) struct Rest {
     in_part: StoredInPart,
     /// When the request was queued, Unix milliseconds.
     queued_ms: i64,
-    /// Series of which a sample was refused alone as out of order, and none was taken since.
-    out_of_order: HashSet<u64>,
+    /// Series of which a sample was refused alone as out of order, and none was taken since, with the time of the newest.
+    out_of_order: HashMap<u64, i64>,
     /// What was left out as past sample_age_limit. It counts when the request is done: until then all of it may go once more.
     too_old: Counts,
     /// Native histograms that were left out as 1.0 cannot carry them; the same.
@@ -241,8 +243,9 @@ impl LaneSender {
             let reason = if is_stored { Reason::AlreadyStored } else { Reason::OutOfOrder };
             self.refused(reason, &counts, &refusal);
         }
-        for series in rest.out_of_order {
+        for (series, refused_ms) in rest.out_of_order {
             self.link.refused_series.remember_late_series(series, Instant::now());
+            self.link.refused_series.note_overtaken(series, refused_ms, now_ms());
         }
         self.reader.ack(request.upto);
         Next::Record
@@ -295,15 +298,20 @@ impl LaneSender {
             reason if reason.is_time() && piece.maybe_stored => return,
             reason if reason.is_time() && self.is_aside() => {
                 series.remember_late_aside(unit, now);
+                self.note_overtaken(unit, reason);
                 return;
             }
             // A receiver of 1.0 may have stored later samples of the request, or the newest one is taken yet: once a request, and
             // only if it comes to that.
             Reason::OutOfOrder => {
-                rest.out_of_order.extend(unit.series_hash());
+                rest.out_of_order.extend(unit.series_hash().zip(unit.newest_ms));
                 return;
             }
-            reason if reason.is_time() => series.remember_late(unit, now),
+            reason if reason.is_time() => {
+                let goes_aside = series.remember_late(unit, now);
+                self.note_overtaken(unit, reason);
+                goes_aside
+            }
             _ => {
                 self.not_rejected(piece, &mut rest.stack);
                 return;
@@ -316,6 +324,16 @@ impl LaneSender {
         }
     }
 
+    /// A sample was refused alone, for this reason: where somebody has overtaken it, what follows of its series need not wait for what lies
+    /// aside of it.
+    pub(super) fn note_overtaken(&self, unit: &Unit, reason: Reason) {
+        if let (Reason::OutOfOrder | Reason::LateAfterLoss, Some(series), Some(refused_ms)) =
+            (reason, unit.series_hash(), unit.newest_ms)
+        {
+            self.link.refused_series.note_overtaken(series, refused_ms, now_ms());
+        }
+    }
+
     /// Puts the series of a refused piece aside of which nothing was taken yet, if the lane is behind: to halve it down to each of them would
     /// hold up everything behind it, and where they are new in each scrape, for ever. Larger pieces are halved until it is known well what is
     /// taken, so that few of them go aside that would be. Gives the piece back that is to be halved.
@@ -323,7 +341,7 @@ impl LaneSender {
         let series = &self.link.refused_series;
         // Of what may be stored, a copy may be the cause.
         let is_asked = self.is_aside() || piece.maybe_stored || piece.known;
-        if is_asked || !series.is_behind(queued_ms, promring_net::clock::now_ms()) {
+        if is_asked || !series.is_behind(queued_ms, now_ms()) {
             return Some(piece);
         }
         let part = piece.part(Vec::new());

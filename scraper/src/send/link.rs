@@ -86,8 +86,8 @@ impl Link {
         let metrics = SendMetrics::new(&config);
         let pace = Pace::new(ASIDE_PAUSE.div_f64(lanes(&config) as f64));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
-        let (versions, stores_in_part, has_stored_v1_in_part, body_size, refused_series, lookout) =
-            Default::default();
+        let refused_series = RefusedSeries::begun(promring_net::clock::now_ms());
+        let (versions, stores_in_part, has_stored_v1_in_part, body_size, lookout) = Default::default();
         Ok(Self {
             config,
             metrics,

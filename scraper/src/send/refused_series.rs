@@ -63,6 +63,8 @@ struct All {
     taken: Taken,
     /// When something went aside unasked last.
     unasked_since: Option<Instant>,
+    /// When all this began, Unix milliseconds: what is older was queued by an earlier process, or before a new configuration.
+    begun_ms: i64,
     /// Tests hurry, or wait.
     #[cfg(test)]
     behind_ms: Option<i64>,
@@ -91,6 +93,11 @@ struct Known {
     seen_again: Option<u8>,
     /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
     probe_from: Option<Instant>,
+    /// It was refused as out of order: samples from this time on, Unix milliseconds, are newer than what has overtaken it, as far as that
+    /// can be known (docs/adr/0022).
+    fresh_ms: Option<i64>,
+    /// When such a sample went the normal way, past what lies aside.
+    tried: Option<Instant>,
     /// The newest record aside that has samples of it.
     aside: Option<Aside>,
     /// The same while it is asked for in its lane though they lie there.
@@ -116,6 +123,11 @@ pub(super) struct Sorted {
 }
 
 impl RefusedSeries {
+    /// Nothing is known yet, at this time in Unix milliseconds.
+    pub(super) fn begun(now_ms: i64) -> Self {
+        Self(Mutex::new(All { begun_ms: now_ms, ..All::default() }))
+    }
+
     /// A series was refused alone for what it is; `aside`: and had been more than once before. Whether it is to go aside from now on.
     pub(super) fn remember(&self, unit: &Unit, aside: bool, now: Instant) -> bool {
         series_of(unit).is_some_and(|series| self.lock().refused(series, aside, false, now))
@@ -138,6 +150,18 @@ impl RefusedSeries {
         if let Some(known) = known.filter(|known| known.refused > 0) {
             known.asked = now;
             known.probe_from.get_or_insert(now + LATE_MAX);
+        }
+    }
+
+    /// A sample of this time was refused alone as out of order: somebody else has written newer ones of its series. Until now at most, or where
+    /// it is of before all this began, as a rule until then: who has taken the target over has given it back.
+    pub(super) fn note_overtaken(&self, series: u64, refused_ms: i64, now_ms: i64) {
+        let mut all = self.lock();
+        let fresh_ms = if refused_ms < all.begun_ms { all.begun_ms } else { now_ms };
+        if let Some(known) = all.series.get_mut(&series)
+            && known.fresh_ms.is_none_or(|known_ms| known_ms <= refused_ms)
+        {
+            known.fresh_ms = Some(fresh_ms);
         }
     }
 
@@ -199,6 +223,7 @@ impl RefusedSeries {
             if let Some((lane, _)) = aside {
                 (known.refused, known.seen, known.probe_from) = (0, now, None);
                 (known.unasked, known.seen_again) = (false, None);
+                (known.fresh_ms, known.tried) = (None, None);
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -374,6 +399,10 @@ impl RefusedSeries {
                     all.to_sweep.push(lane);
                 }
             }
+            if known.is_fresh(&unit) {
+                // What lies aside of it has its turn, and is refused for its time, as it would be anyway.
+                (known.refused, known.overtaken, known.tried) = (0, known.aside.take(), Some(now));
+            }
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
                 (known.refused, known.overtaken) = (1, known.aside.take());
@@ -391,8 +420,9 @@ impl RefusedSeries {
             } else if known.refused > 0 {
                 &mut sorted.once
             } else {
-                // What was sent ahead still lies there, and is not to be sent again.
-                if !waits_aside {
+                // What was sent ahead still lies there, and is not to be sent again. And as long as what was overtaken lies there, no
+                // other sample goes past it should one be refused.
+                if !waits_aside && !known.overtaken.is_some_and(&waits) {
                     all.series.remove(&series);
                 }
                 &mut sorted.unknown
@@ -410,7 +440,9 @@ impl RefusedSeries {
             let known = unit.series_hash().and_then(|series| all.series.get_mut(&series));
             let (refused, unasked) = known.map_or((0, false), |known| {
                 known.seen = now;
-                (known.refused, known.unasked)
+                // What was overtaken is refused one by one.
+                let refused = if known.overtaken.is_some() { REFUSED_MAX } else { known.refused };
+                (refused, known.unasked)
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
@@ -461,6 +493,14 @@ impl Known {
         self.sent.is_some_and(|(lane, upto)| lane == place.0 && place.1 <= upto)
     }
 
+    /// Whether this is the first sample that is newer than what has overtaken those aside.
+    fn is_fresh(&self, unit: &Unit) -> bool {
+        let newest_ms = unit.newest_ms.unwrap_or(i64::MIN);
+        self.refused >= REFUSED_MAX
+            && self.tried.is_none()
+            && self.fresh_ms.is_some_and(|from_ms| newest_ms >= from_ms)
+    }
+
     /// Whether nobody would find out by what lies aside of it that it is taken.
     fn is_forlorn(&self, now: Instant) -> bool {
         let is_unasked = self.late && now.saturating_duration_since(self.asked) >= LATE_MAX;
@@ -501,6 +541,13 @@ impl All {
             // What lies aside after it may be taken yet, and is not to be overtaken.
             known.probe_from = None;
         }
+        if !late {
+            known.fresh_ms = None;
+        }
+        if before == 0 && known.tried.is_some_and(|at| now.saturating_duration_since(at) >= LATE_MAX) {
+            // It was taken for long since then.
+            (known.tried, known.fresh_ms) = (None, None);
+        }
         known.aside = known.aside.or(known.overtaken.take());
         let (was_once, is_once) = (before == 1, refused == 1);
         self.once = self.once + usize::from(is_once) - usize::from(was_once);
@@ -526,6 +573,8 @@ impl All {
             unasked: false,
             seen_again: None,
             probe_from: None,
+            fresh_ms: None,
+            tried: None,
             aside: None,
             overtaken: None,
             sent: None,
@@ -701,6 +750,39 @@ mod tests {
         series.forget(&units(&["a"]), now);
         series.remember_late_aside(a, now);
         assert!(series.is_empty() && !series.is_in_doubt(now));
+    }
+
+    #[test]
+    fn the_first_sample_that_is_newer_than_what_has_overtaken_a_series_goes_past_what_lies_aside() {
+        let (series, begun) = (RefusedSeries::begun(3), Instant::now());
+        let names = ["a", "a", "a", "a", "a"];
+        let overtake = |refused_ms, now_ms, now| {
+            let hash = units(&["a"])[0].series_hash().unwrap();
+            series.remember_late_series(hash, now);
+            series.note_overtaken(hash, refused_ms, now_ms);
+        };
+        // It is of an earlier process, and so is what comes before this one began.
+        overtake(0, 90, begun);
+        overtake(1, 90, begun);
+        series.put_aside(&units(&["a"]), PLACE, begun);
+        assert_eq!(sort_while(&series, &names, begun, true), [vec![3, 4], vec![], vec![0, 1, 2]]);
+        assert_eq!(times(&series.sort_aside(units(&["a"]), begun).again), [0], "one by one");
+        // Refused nevertheless, it waits, whatever follows.
+        overtake(4, 4, begun);
+        overtake(4, 4, begun);
+        assert_eq!(sort_while(&series, &names, begun, true)[2], [0, 1, 2, 3, 4]);
+        // Taken, and overtaken again later on.
+        series.forget(&units(&["a"]), begun);
+        let mut now = begun;
+        for _ in 0..2 {
+            now += LATE_MAX;
+            overtake(3, 4, now);
+            overtake(3, 4, now);
+            series.put_aside(&units(&["a"]), PLACE, now);
+            assert_eq!(sort_while(&series, &names, now, true), [vec![4], vec![], vec![0, 1, 2, 3]]);
+        }
+        assert_eq!(sort_while(&series, &["a"], now, false)[0], [0]);
+        assert!(series.is_empty(), "nothing lies aside");
     }
 
     #[test]

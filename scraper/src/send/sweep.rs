@@ -178,6 +178,7 @@ impl LaneSender {
                             }
                             let (sequence, unit) = first.unwrap_or((sequence, unit));
                             self.waits_for_its_turn(sequence, series, &unit, is_time);
+                            self.note_overtaken(&unit, reason);
                             refused.insert(series);
                         }
                         continue;
@@ -224,6 +225,7 @@ impl LaneSender {
         // No later sample was taken that would show it.
         for (series, (sequence, unit)) in in_part.undecided {
             self.waits_for_its_turn(sequence, series, &unit, true);
+            self.note_overtaken(&unit, Reason::OutOfOrder);
             refused.insert(series);
         }
         true

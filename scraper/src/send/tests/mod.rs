@@ -7,6 +7,7 @@ mod links;
 mod losses;
 mod metadata;
 mod new_series;
+mod overtaken;
 mod payload;
 pub(crate) mod receiver;
 mod refusals;

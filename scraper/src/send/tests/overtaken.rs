@@ -1,0 +1,139 @@
+//! What somebody else has overtaken while this scraper could not send: it is refused, and what follows need not wait for that.
+
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+
+use promring_net::clock::now_ms;
+
+use super::*;
+
+const REFUSED: usize = 0;
+/// What was overtaken gets no answer where it comes alone.
+const LATER: usize = 1;
+
+/// A receiver that has newer samples of series called `bad`, up to a time.
+struct Overtaken {
+    receiver: Receiver,
+    sending: Sending,
+    /// Unix milliseconds.
+    upto: Arc<AtomicI64>,
+    alone: Arc<AtomicUsize>,
+    names: Vec<String>,
+    dir: tempfile::TempDir,
+}
+
+impl Overtaken {
+    async fn with(bad: usize) -> Self {
+        let (upto, alone) = (Arc::new(AtomicI64::new(1_000)), Arc::new(AtomicUsize::new(REFUSED)));
+        let (newest, say) = (Arc::clone(&upto), Arc::clone(&alone));
+        let receiver = Receiver::start(move |_, request| {
+            let samples = request.samples();
+            let newest = newest.load(Ordering::Relaxed);
+            let is_late = |(name, time): &(String, i64)| name.starts_with("bad") && *time <= newest;
+            match samples.iter().any(is_late) {
+                // Of what lies aside.
+                true if samples.len() == 1
+                    && samples[0].1 < 1_000
+                    && say.load(Ordering::Relaxed) == LATER =>
+                {
+                    Action::Answer(429, "later")
+                }
+                true => Action::Answer(400, "out of order sample"),
+                false => Action::Store,
+            }
+        })
+        .await;
+        let (sending, dir) = sending_to(&receiver, "").await;
+        let mut names: Vec<String> = (0..bad).map(|at| format!("bad{at}")).collect();
+        names.push("good".to_owned());
+        Self { receiver, sending, upto, alone, names, dir }
+    }
+
+    async fn round(&self, time: i64) {
+        let samples: Vec<(&str, i64)> = self.names.iter().map(|name| (name.as_str(), time)).collect();
+        append(&self.sending.queues[0], 0, &samples);
+        self.sending.drained().await;
+    }
+
+    fn times(&self, name: &str) -> Vec<i64> {
+        self.receiver.stored().remove(name).unwrap_or_default()
+    }
+
+    fn aside(&self) -> u64 {
+        self.sending.queues[0].stats().aside.samples
+    }
+}
+
+#[tokio::test]
+async fn what_follows_does_not_wait_for_what_was_overtaken() {
+    let overtaken = Overtaken::with(20).await;
+    overtaken.round(1).await;
+    overtaken.round(2).await;
+    // What follows is in a lane aside, and its turn does not come.
+    overtaken.alone.store(LATER, Ordering::Relaxed);
+    for time in 3..=6 {
+        overtaken.round(time).await;
+    }
+    let left = overtaken.aside();
+    assert!(left >= 4 * 20, "{left}");
+    let begun_ms = now_ms();
+    for time in 0..3 {
+        overtaken.round(begun_ms + time).await;
+    }
+    for name in &overtaken.names[..20] {
+        assert_eq!(overtaken.times(name), [begun_ms, begun_ms + 1, begun_ms + 2], "they wait for nothing");
+    }
+    assert!(overtaken.aside() >= left);
+    overtaken.alone.store(REFUSED, Ordering::Relaxed);
+    overtaken.sending.settled().await;
+    assert_eq!(overtaken.sending.refused("out_of_order"), 6 * 20);
+    overtaken.round(begun_ms + 10).await;
+    assert_eq!(overtaken.times("bad0").len(), 4);
+}
+
+#[tokio::test]
+async fn what_follows_after_a_restart_does_not_wait_for_what_lay_aside_and_was_overtaken() {
+    let mut overtaken = Overtaken::with(3).await;
+    overtaken.alone.store(LATER, Ordering::Relaxed);
+    for time in 1..=6 {
+        // Its turn does not come, and what is refused with others goes aside at the second time.
+        let samples: Vec<(&str, i64)> = overtaken.names.iter().map(|name| (name.as_str(), time)).collect();
+        append(&overtaken.sending.queues[0], 0, &samples);
+    }
+    let config = Arc::clone(&overtaken.sending.senders[0].link.config);
+    let metrics = overtaken.sending.metrics.clone();
+    let nothing = Sending { senders: Vec::new(), queues: Vec::new(), metrics };
+    std::mem::replace(&mut overtaken.sending, nothing).kill().await;
+    overtaken.alone.store(REFUSED, Ordering::Relaxed);
+    overtaken.sending = Sending::open(overtaken.dir.path(), &[config], &QueueSettings::default());
+    overtaken.sending.start();
+    overtaken.sending.settled().await;
+    let begun_ms = now_ms();
+    overtaken.round(begun_ms).await;
+    overtaken.round(begun_ms + 1).await;
+    assert_eq!(overtaken.times("bad2"), [begun_ms, begun_ms + 1]);
+    assert_eq!(overtaken.times("good").len(), 8);
+}
+
+#[tokio::test]
+async fn whoever_is_overtaken_all_the_time_is_asked_for_past_the_others_once() {
+    let overtaken = Overtaken::with(20).await;
+    overtaken.upto.store(i64::MAX, Ordering::Relaxed);
+    overtaken.round(1).await;
+    overtaken.round(2).await;
+    overtaken.alone.store(LATER, Ordering::Relaxed);
+    overtaken.round(3).await;
+    let begun_ms = now_ms();
+    // They are tried, and go aside as before.
+    overtaken.round(begun_ms).await;
+    overtaken.round(begun_ms + 1).await;
+    let before = overtaken.receiver.received().len();
+    for time in 2..12 {
+        overtaken.round(begun_ms + time).await;
+    }
+    let of_lane = |request: &receiver::Received| request.samples().iter().any(|(name, _)| name == "good");
+    let received = overtaken.receiver.received();
+    let of_lane = received[before..].iter().filter(|request| of_lane(request)).count();
+    assert_eq!(of_lane, 10, "one for each round");
+    assert_eq!(overtaken.times("good").len(), 3 + 12);
+    assert!(overtaken.times("bad0").is_empty());
+}
