@@ -116,9 +116,11 @@ impl LaneSender {
     /// There is an answer for good to each sample of this series up to this record.
     pub(super) fn answered_ahead(&mut self, series: u64, sequence: u64) {
         let lane = self.reader.lane();
-        self.link.refused_series.swept([series], (lane, sequence));
-        let sent = self.ahead.series.entry(series).or_default();
-        sent.answered = sent.answered.max(sequence);
+        let is_whole = self.link.refused_series.swept(series, (lane, sequence));
+        if is_whole {
+            let sent = self.ahead.series.entry(series).or_default();
+            sent.answered = sent.answered.max(sequence);
+        }
     }
 
     /// A sample of this series was refused: what is left of it waits for its turn.

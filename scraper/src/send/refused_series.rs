@@ -96,7 +96,7 @@ struct Known {
     /// It was refused as out of order: samples from this time on, Unix milliseconds, are newer than what has overtaken it, as far as that
     /// can be known (docs/adr/0022).
     fresh_ms: Option<i64>,
-    /// When such a sample went the normal way, past what lies aside.
+    /// When such samples were sent ahead of those that were overtaken, and there was an answer.
     tried: Option<Instant>,
     /// The newest record aside that has samples of it.
     aside: Option<Aside>,
@@ -104,6 +104,8 @@ struct Known {
     overtaken: Option<Aside>,
     /// Up to this record what lies aside of it was sent ahead of other series.
     sent: Option<Aside>,
+    /// That holds of samples from this time on, Unix milliseconds: the others were overtaken, and have their turn.
+    sent_from_ms: i64,
 }
 
 /// A record aside: its lane, and its number in that.
@@ -162,6 +164,9 @@ impl RefusedSeries {
             && known.fresh_ms.is_none_or(|known_ms| known_ms <= refused_ms)
         {
             known.fresh_ms = Some(fresh_ms);
+            if let Some((lane, _)) = known.aside {
+                all.want_sweep(lane);
+            }
         }
     }
 
@@ -312,29 +317,51 @@ impl RefusedSeries {
         self.lock().want_sweep(lane);
     }
 
-    /// The series of a unit in this record aside, if it is taken again and the unit was not sent yet.
+    /// The series of a unit in this record aside, if it is taken again, or may be as the unit is newer than what has overtaken others, and the
+    /// unit was not sent yet.
     pub(super) fn is_to_sweep(&self, unit: &Unit, place: Aside) -> Option<u64> {
-        let all = self.lock();
+        let mut all = self.lock();
         let series = unit.series_hash()?;
-        let known = all.series.get(&series)?;
-        let is_here = known.aside.is_some_and(|(lane, _)| lane == place.0);
-        (known.refused == 0 && is_here && !known.has_sent(place)).then_some(series)
+        let known = all.series.get_mut(&series)?;
+        if known.aside.is_none_or(|(lane, _)| lane != place.0) {
+            return None;
+        }
+        let is_fresh = known.is_fresh(unit);
+        if is_fresh {
+            known.sent_from_ms = known.fresh_ms.unwrap_or(known.sent_from_ms);
+        }
+        ((known.refused == 0 || is_fresh) && !known.is_left(unit) && !known.has_sent(place)).then_some(series)
     }
 
-    /// What lies aside of these up to this record was sent.
-    pub(super) fn swept(&self, series: impl IntoIterator<Item = u64>, place: Aside) {
+    /// The receiver has taken what was sent ahead of these. Those that were overtaken go their normal way again, after what lies aside.
+    pub(super) fn taken_ahead(&self, series: impl IntoIterator<Item = u64>, now: Instant) {
         let mut all = self.lock();
         for series in series {
-            if let Some(known) = all.series.get_mut(&series) {
-                known.sent = Some(place);
+            if let Some(known) = all.series.get_mut(&series)
+                && known.refused >= REFUSED_MAX
+            {
+                (known.refused, known.seen, known.tried) = (0, now, Some(now));
+                (known.unasked, known.seen_again, known.probe_from) = (false, None, None);
             }
         }
+    }
+
+    /// What lies aside of it up to this record was sent. False: but for what was overtaken.
+    pub(super) fn swept(&self, series: u64, place: Aside) -> bool {
+        let mut all = self.lock();
+        let Some(known) = all.series.get_mut(&series) else { return true };
+        known.sent = Some(place);
+        known.sent_from_ms == i64::MIN
     }
 
     /// A sample was refused alone that was sent ahead: those of its series are asked for alone again, in their turn.
     pub(super) fn remember_swept(&self, unit: &Unit, late: bool, now: Instant) {
         if let Some(series) = series_of(unit) {
-            self.lock().refused(series, true, late, now);
+            let mut all = self.lock();
+            all.refused(series, true, late, now);
+            if let Some(known) = all.series.get_mut(&series).filter(|known| known.sent_from_ms > i64::MIN) {
+                known.tried = Some(now);
+            }
         }
     }
 
@@ -343,7 +370,7 @@ impl RefusedSeries {
         let all = self.lock();
         let is_sent = |unit: &Unit| {
             let known = unit.series_hash().and_then(|series| all.series.get(&series));
-            known.is_some_and(|known| known.has_sent(place))
+            known.is_some_and(|known| known.has_sent(place) && !known.is_left(unit))
         };
         units.retain(|unit| !is_sent(unit));
         units
@@ -399,9 +426,11 @@ impl RefusedSeries {
                     all.to_sweep.push(lane);
                 }
             }
-            if known.is_fresh(&unit) {
-                // What lies aside of it has its turn, and is refused for its time, as it would be anyway.
-                (known.refused, known.overtaken, known.tried) = (0, known.aside.take(), Some(now));
+            if known.is_fresh(&unit)
+                && let Some((lane, _)) = known.aside
+                && !all.to_sweep.contains(&lane)
+            {
+                all.to_sweep.push(lane);
             }
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
@@ -420,9 +449,8 @@ impl RefusedSeries {
             } else if known.refused > 0 {
                 &mut sorted.once
             } else {
-                // What was sent ahead still lies there, and is not to be sent again. And as long as what was overtaken lies there, no
-                // other sample goes past it should one be refused.
-                if !waits_aside && !known.overtaken.is_some_and(&waits) {
+                // What was sent ahead still lies there, and is not to be sent again.
+                if !waits_aside {
                     all.series.remove(&series);
                 }
                 &mut sorted.unknown
@@ -441,8 +469,7 @@ impl RefusedSeries {
             let (refused, unasked) = known.map_or((0, false), |known| {
                 known.seen = now;
                 // What was overtaken is refused one by one.
-                let refused = if known.overtaken.is_some() { REFUSED_MAX } else { known.refused };
-                (refused, known.unasked)
+                (if known.is_left(&unit) { REFUSED_MAX } else { known.refused }, known.unasked)
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
@@ -493,12 +520,17 @@ impl Known {
         self.sent.is_some_and(|(lane, upto)| lane == place.0 && place.1 <= upto)
     }
 
-    /// Whether this is the first sample that is newer than what has overtaken those aside.
+    /// Whether a sample is newer than what has overtaken others, and none that is was asked for. What was sent ahead before that is known
+    /// was so whole.
     fn is_fresh(&self, unit: &Unit) -> bool {
-        let newest_ms = unit.newest_ms.unwrap_or(i64::MIN);
-        self.refused >= REFUSED_MAX
-            && self.tried.is_none()
-            && self.fresh_ms.is_some_and(|from_ms| newest_ms >= from_ms)
+        let is_newer = self.fresh_ms.is_some_and(|from_ms| unit.newest_ms >= Some(from_ms));
+        let is_whole = self.sent.is_some() && self.sent_from_ms == i64::MIN;
+        self.refused >= REFUSED_MAX && self.tried.is_none() && is_newer && !is_whole
+    }
+
+    /// Whether a sample was left out of what was sent ahead, as it was overtaken.
+    fn is_left(&self, unit: &Unit) -> bool {
+        unit.newest_ms.is_some_and(|newest_ms| newest_ms < self.sent_from_ms)
     }
 
     /// Whether nobody would find out by what lies aside of it that it is taken.
@@ -578,6 +610,7 @@ impl All {
             aside: None,
             overtaken: None,
             sent: None,
+            sent_from_ms: i64::MIN,
         };
         Some(self.series.entry(series).or_insert(new))
     }

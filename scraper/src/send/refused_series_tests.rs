@@ -66,7 +66,7 @@ fn what_follows_of_a_series_goes_aside_as_long_as_older_samples_wait_there() {
     assert!(series.wants_sweep(PLACE.0) && !series.wants_sweep(PLACE.0));
     let a = series.is_to_sweep(&units(&["a"])[0], PLACE).unwrap();
     assert_eq!(series.is_to_sweep(&units(&["b"])[0], PLACE), None, "it is refused still");
-    series.swept([a], PLACE);
+    assert!(series.swept(a, PLACE));
     assert_eq!(sort_while(&series, &names, begun, true), [vec![0, 2, 3], vec![], vec![1]]);
     assert_eq!(times(&series.unsent(units(&names), PLACE)), [1, 2]);
     assert_eq!(times(&series.unsent(units(&names), (PLACE.0, PLACE.1 + 1))), [0, 1, 2, 3]);
@@ -132,36 +132,42 @@ fn a_series_is_asked_for_in_its_lane_now_and_then_while_what_lies_aside_of_it_is
 }
 
 #[test]
-fn the_first_sample_that_is_newer_than_what_has_overtaken_a_series_goes_past_what_lies_aside() {
+fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the_others() {
     let (series, begun) = (RefusedSeries::begun(3), Instant::now());
     let names = ["a", "a", "a", "a", "a"];
-    let overtake = |refused_ms, now_ms, now| {
-        let hash = units(&["a"])[0].series_hash().unwrap();
-        series.remember_late_series(hash, now);
+    let hash = units(&["a"])[0].series_hash().unwrap();
+    let overtake = |refused_ms, now_ms| {
+        series.remember_late_series(hash, begun);
         series.note_overtaken(hash, refused_ms, now_ms);
     };
+    let to_sweep = || -> Vec<i64> {
+        let wanted = units(&names).into_iter().filter(|unit| series.is_to_sweep(unit, PLACE).is_some());
+        times(&wanted.collect::<Vec<_>>())
+    };
     // It is of an earlier process, and so is what comes before this one began.
-    overtake(0, 90, begun);
-    overtake(1, 90, begun);
+    overtake(0, 90);
+    overtake(1, 90);
     series.put_aside(&units(&["a"]), PLACE, begun);
-    assert_eq!(sort_while(&series, &names, begun, true), [vec![3, 4], vec![], vec![0, 1, 2]]);
-    assert_eq!(times(&series.sort_aside(units(&["a"]), begun).again), [0], "one by one");
-    // Refused nevertheless, it waits, whatever follows.
-    overtake(4, 4, begun);
-    overtake(4, 4, begun);
+    assert!(!series.wants_sweep(PLACE.0));
+    assert_eq!(sort_while(&series, &names, begun, true)[2], [0, 1, 2, 3, 4], "they wait for that");
+    assert!(series.wants_sweep(PLACE.0));
+    assert_eq!(to_sweep(), [3, 4]);
+    // Taken, what follows goes its normal way, and the others have their turn, one by one.
+    series.taken_ahead([hash], begun);
+    assert!(!series.swept(hash, PLACE));
+    assert!(to_sweep().is_empty());
+    assert_eq!(times(&series.unsent(units(&names), PLACE)), [0, 1, 2]);
+    assert_eq!(times(&series.sort_aside(units(&names[..3]), begun).again), [0, 1, 2]);
+    assert_eq!(sort_while(&series, &["a"], begun, true)[0], [0]);
+    // Overtaken once more, it waits.
+    overtake(4, 4);
+    overtake(4, 4);
+    series.put_aside(&units(&["a"]), (PLACE.0, PLACE.1 + 1), begun);
     assert_eq!(sort_while(&series, &names, begun, true)[2], [0, 1, 2, 3, 4]);
-    // Taken, and overtaken again later on.
+    assert!(units(&names).iter().all(|unit| series.is_to_sweep(unit, (PLACE.0, PLACE.1 + 1)).is_none()));
     series.forget(&units(&["a"]), begun);
-    let mut now = begun;
-    for _ in 0..2 {
-        now += LATE_MAX;
-        overtake(3, 4, now);
-        overtake(3, 4, now);
-        series.put_aside(&units(&["a"]), PLACE, now);
-        assert_eq!(sort_while(&series, &names, now, true), [vec![4], vec![], vec![0, 1, 2, 3]]);
-    }
-    assert_eq!(sort_while(&series, &["a"], now, false)[0], [0]);
-    assert!(series.is_empty(), "nothing lies aside");
+    assert_eq!(sort_while(&series, &["a"], begun, false)[0], [0]);
+    assert!(series.is_empty());
 }
 
 #[test]

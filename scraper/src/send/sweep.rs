@@ -138,6 +138,7 @@ impl LaneSender {
                     Some(self.offer(&offer, &mut maybe_stored).await)
                 }
             };
+            let is_taken = matches!(fate, Some(Fate::Accepted | Fate::InPart(..)));
             match fate {
                 Some(Fate::Accepted) => {
                     self.answered(last_ms);
@@ -207,6 +208,10 @@ impl LaneSender {
                     self.unanswered_ahead(in_part.unanswered(&stack));
                     return false;
                 }
+            }
+            if is_taken {
+                let taken = batch.iter().map(|(_, series, _)| *series);
+                self.link.refused_series.taken_ahead(taken, Instant::now());
             }
             // What is left of the same series in the same record has no answer yet.
             let open: HashSet<(u64, u64)> =
