@@ -6,7 +6,7 @@ use promring_model::config::{Auth, SecretSource};
 use reqwest::header::HeaderValue;
 
 use super::oauth2::TokenSource;
-use super::{ClientError, read_secret};
+use super::{ClientError, header_value, read_secret};
 
 /// Makes the header of every request.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl Authenticator {
             }
             Self::OAuth2(tokens) => tokens.authorization().await?,
         };
-        let mut value = HeaderValue::from_str(&text)
-            .map_err(|_| ClientError::Header { name: "Authorization".to_owned() })?;
+        let mut value =
+            header_value(&text).map_err(|_| ClientError::Header { name: "Authorization".to_owned() })?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
