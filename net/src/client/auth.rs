@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
+use percent_encoding::percent_decode_str;
 use promring_model::config::{Auth, SecretSource};
 use reqwest::header::HeaderValue;
+use url::Url;
 
 use super::oauth2::TokenSource;
 use super::{ClientError, header_value, read_secret};
@@ -61,6 +63,20 @@ impl Authenticator {
     }
 }
 
+/// The value of `Authorization` by which `url` names a user, if it does.
+#[must_use]
+pub fn user_of(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// RFC 4648 with padding.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -97,6 +113,15 @@ mod tests {
         ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
+    }
+
+    #[test]
+    fn a_user_in_a_url_is_told_without_its_escapes() {
+        let told = |url: &str| user_of(&url.parse().unwrap()).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(told("http://host/"), None);
+        assert_eq!(told("http://u@host/"), Some(format!("Basic {}", base64(b"u:"))));
+        assert_eq!(told("http://:p@host/"), Some(format!("Basic {}", base64(b":p"))));
+        assert_eq!(told("http://u%3a:%c3%A9+@host/"), Some(format!("Basic {}", base64("u::é+".as_bytes()))));
     }
 
     #[tokio::test]

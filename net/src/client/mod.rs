@@ -20,6 +20,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use crate::files::read_bounded;
 use crate::reload::Watched;
 use auth::Authenticator;
+pub use auth::user_of;
 
 /// A credential or certificate file may have this many bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -1,9 +1,9 @@
-//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`), proxies, names and passwords in URLs.
+//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`) and proxies.
 
 use std::time::Duration;
 
 use promring_net::client::describe;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::fetch::FetchError;
@@ -17,6 +17,8 @@ pub(super) struct Ask<'a> {
     pub(super) headers: Option<&'a HeaderMap>,
     /// Whether `url` may be told those of them that are credentials.
     pub(super) credentials: bool,
+    /// What takes the place of `Authorization` among them, as `url` names a user.
+    pub(super) user: Option<HeaderValue>,
     /// The line that tells who led here.
     pub(super) referer: Option<&'a str>,
     /// Lines of the head, as our own client sends them.
@@ -35,6 +37,9 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
         if ask.credentials || !redirect::is_credential(name.as_str()) {
             headers.append(name, value.clone());
         }
+    }
+    if let Some(user) = ask.user {
+        headers.insert(AUTHORIZATION, user);
     }
     for (name, value) in lines(ask.fixed).chain(lines(ask.referer.unwrap_or_default().as_bytes())) {
         headers.insert(name, value);
