@@ -5,6 +5,7 @@
 //! Who speaks HTTP on a socket of its own takes [`HttpClient::tls`] and [`HttpClient::shared_headers`].
 
 mod auth;
+mod authority;
 mod oauth2;
 mod proxy;
 mod tls;
