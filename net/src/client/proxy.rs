@@ -166,6 +166,11 @@ impl Entry {
             && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>())
             && bits <= width(address)
         {
+            // A network of IPv4 may be written as one of IPv6.
+            let (address, bits) = match (address.to_canonical(), bits.checked_sub(96)) {
+                (canonical, Some(bits)) if canonical != address => (canonical, bits),
+                _ => (address, bits),
+            };
             return Some(Self { hosts: Hosts::Network(address, bits), port: String::new() });
         }
         let (host, port) = host_and_port(entry).unwrap_or((entry, ""));
@@ -247,6 +252,9 @@ mod tests {
             ("10.0.0.0/8", "http://11.1.2.3", false),
             ("10.0.0.0/33", "http://10.0.0.0", false),
             ("0.0.0.0/0", "http://[2001:db8::1]", false),
+            ("::ffff:10.0.0.0/104", "http://10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "http://11.1.2.3", false),
+            ("::ffff:10.0.0.0/90", "http://10.1.2.3", false),
             ("10.0.0.1", "http://10.0.0.1:9100", true),
             ("10.0.0.1:91", "http://10.0.0.1:9100", false),
             ("10.0.0.1", "http://[::ffff:10.0.0.1]", true),
