@@ -58,6 +58,8 @@ pub struct Fetcher {
     by_library: bool,
     /// A token of `oauth2` takes the place of a user that a URL names; nothing else does.
     has_tokens: bool,
+    /// With `http_headers` nothing that is like a credential goes to another host, be it of the URL itself, as in Prometheus.
+    has_headers: bool,
     body_bytes_max: u64,
 }
 
@@ -108,6 +110,7 @@ impl Fetcher {
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
             has_tokens: matches!(http.auth, Some(Auth::OAuth2(_))),
+            has_headers: !http.http_headers.is_empty(),
             // A body of exactly the limit is over it, as with Prometheus.
             body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default).saturating_sub(1),
         })
@@ -151,7 +154,8 @@ impl Fetcher {
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
             // A credential never comes back on its way, whoever leads it there.
             credentials &= redirect::keeps_credentials(url, &here);
-            let user = user_of(&here).filter(|_| !(self.has_tokens && credentials));
+            let counts = if credentials { !self.has_tokens } else { !self.has_headers };
+            let user = user_of(&here).filter(|_| counts);
             let outcome = if self.is_for_library(connection) {
                 Outcome::Http2
             } else {

@@ -44,9 +44,13 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
     for (name, value) in lines(ask.fixed).chain(lines(ask.referer.unwrap_or_default().as_bytes())) {
         headers.insert(name, value);
     }
+    // The library would make a header of a user by itself. Neither fails: the URL has a host.
+    let mut url = ask.url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     let response = ask
         .client
-        .get(ask.url.clone())
+        .get(url)
         .headers(headers)
         .header("X-Prometheus-Scrape-Timeout-Seconds", ask.timeout.as_secs_f64().to_string())
         .send()

@@ -111,14 +111,19 @@ async fn a_user_that_a_redirect_names_is_told_there_and_only_there() {
 }
 
 #[tokio::test]
-async fn another_host_gets_the_user_that_its_url_names_and_no_credential_of_the_target() {
-    let other = Server::start([vec![text("a 1\n")]]).await;
-    let first = Server::start([vec![to(&named(&other.url_as("localhost", "/")))]]).await;
-    let config = "authorization: {credentials: t}\nhttp_headers: {Cookie: {values: [c]}}";
-    assert_eq!(Client::new(config).fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
-    let head = other.seen()[0][0].to_ascii_lowercase();
-    assert!(head.contains("\r\nauthorization: basic dtpw\r\n"), "{head}");
-    assert!(!head.contains("bearer") && !head.contains("cookie"), "{head}");
+async fn another_host_gets_the_user_that_its_url_names_unless_there_are_http_headers() {
+    let authorization = "authorization: {credentials: t}";
+    for (config, is_told) in [
+        (authorization.to_owned(), true),
+        (format!("{authorization}\nhttp_headers: {{Cookie: {{values: [c]}}}}"), false),
+    ] {
+        let other = Server::start([vec![text("a 1\n")]]).await;
+        let first = Server::start([vec![to(&named(&other.url_as("localhost", "/")))]]).await;
+        assert_eq!(Client::new(&config).fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
+        let head = other.seen()[0][0].to_ascii_lowercase();
+        assert_eq!(head.contains("\r\nauthorization: basic dtpw\r\n"), is_told, "{head}");
+        assert!(!head.contains("bearer") && !head.contains("cookie"), "{head}");
+    }
 }
 
 #[tokio::test]
