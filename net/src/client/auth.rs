@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use percent_encoding::percent_decode_str;
 use promring_model::config::{Auth, SecretSource};
 use reqwest::header::HeaderValue;
+use url::Url;
 
 use super::oauth2::TokenSource;
-use super::{ClientError, read_secret};
+use super::{ClientError, header_value, read_secret};
 
 /// Makes the header of every request.
 #[derive(Debug)]
@@ -46,8 +48,8 @@ impl Authenticator {
             }
             Self::OAuth2(tokens) => tokens.authorization().await?,
         };
-        let mut value = HeaderValue::from_str(&text)
-            .map_err(|_| ClientError::Header { name: "Authorization".to_owned() })?;
+        let mut value =
+            header_value(&text).map_err(|_| ClientError::Header { name: "Authorization".to_owned() })?;
         value.set_sensitive(true);
         Ok(Some(value))
     }
@@ -59,6 +61,20 @@ impl Authenticator {
             Self::OAuth2(tokens) => tokens.expires(),
         }
     }
+}
+
+/// The value of `Authorization` by which `url` names a user, if it does.
+#[must_use]
+pub fn user_of(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::from_str(&format!("Basic {}", base64(&pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// RFC 4648 with padding.
@@ -97,6 +113,15 @@ mod tests {
         ] {
             assert_eq!(base64(plain.as_bytes()), coded);
         }
+    }
+
+    #[test]
+    fn a_user_in_a_url_is_told_without_its_escapes() {
+        let told = |url: &str| user_of(&url.parse().unwrap()).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(told("http://host/"), None);
+        assert_eq!(told("http://u@host/"), Some(format!("Basic {}", base64(b"u:"))));
+        assert_eq!(told("http://:p@host/"), Some(format!("Basic {}", base64(b":p"))));
+        assert_eq!(told("http://u%3a:%c3%A9+@host/"), Some(format!("Basic {}", base64("u::é+".as_bytes()))));
     }
 
     #[tokio::test]

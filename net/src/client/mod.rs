@@ -5,6 +5,7 @@
 //! Who speaks HTTP on a socket of its own takes [`HttpClient::tls`] and [`HttpClient::shared_headers`].
 
 mod auth;
+mod authority;
 mod oauth2;
 mod proxy;
 mod tls;
@@ -15,11 +16,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use promring_model::config::{Auth, HttpClientConfig, SecretSource};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 
 use crate::files::read_bounded;
 use crate::reload::Watched;
 use auth::Authenticator;
+pub use auth::user_of;
 
 /// A credential or certificate file may have this many bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 1 << 20;
@@ -209,7 +211,7 @@ impl HttpClient {
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| fail())?;
             for value in values {
                 let text = read_secret(value)?;
-                let mut value = HeaderValue::from_str(&text).map_err(|_| fail())?;
+                let mut value = header_value(&text).map_err(|_| fail())?;
                 value.set_sensitive(true);
                 headers.append(parsed.clone(), value);
             }
@@ -243,6 +245,11 @@ impl HttpClient {
             })
             .collect()
     }
+}
+
+/// A header's value, without the blanks around it, which Go's client does not send either.
+fn header_value(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_str(text.trim_matches([' ', '\t']))
 }
 
 /// The text of a secret, without the line end that editors leave in files.
@@ -301,7 +308,7 @@ fn build(
     }
     // Otherwise the environment's proxies would apply, which Prometheus wants asked for.
     builder = builder.no_proxy();
-    if let Some(proxy) = proxy::proxy(&config.proxy)? {
+    for proxy in proxy::proxies(&config.proxy)?.into_iter().flatten() {
         builder = builder.proxy(proxy);
     }
     let client = builder.build().map_err(|error| ClientError::Build(describe(&error)))?;

@@ -1,12 +1,15 @@
 //! OAuth2 tokens by the client credentials grant (RFC 6749, section 4.4), as Go's golang.org/x/oauth2 asks for them and reads them.
 
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use flate2::read::MultiGzDecoder;
 use promring_model::config::{HttpClientConfig, OAuth2};
 use promring_model::target::query_escaped;
-use reqwest::header::CONTENT_TYPE;
-use serde::Deserialize;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use tokio::sync::watch;
 use url::form_urlencoded;
 
@@ -20,6 +23,8 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A token server's answer may have this many bytes.
 const TOKEN_BYTES_MAX: usize = 1 << 20;
+
+const TOO_LARGE: &str = "its answer is too large";
 
 /// Characters of an error that a token server tells which a message shows.
 const SHOWN_MAX: usize = 200;
@@ -189,16 +194,22 @@ impl Shared {
             request = request.basic_auth(query_escaped(&config.client_id), Some(query_escaped(secret)));
         }
         let unanswered = |error: reqwest::Error| Refusal::Unanswered(describe(&error.without_url()));
+        // Go's client asks for it by itself.
+        request = request.header(ACCEPT_ENCODING, "gzip");
         let sent = request.timeout(TOKEN_TIMEOUT).form(&form).send().await;
         let mut response = sent.map_err(unanswered)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(unanswered)? {
             if body.len() + chunk.len() > TOKEN_BYTES_MAX {
-                return Err(Refusal::Answered("its answer is too large".to_owned()));
+                return Err(Refusal::Answered(TOO_LARGE.to_owned()));
             }
             body.extend_from_slice(&chunk);
         }
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        if header(CONTENT_ENCODING).is_some_and(|packing| packing.eq_ignore_ascii_case("gzip")) {
+            body = unpacked(&body).map_err(Refusal::Answered)?;
+        }
+        let kind = header(CONTENT_TYPE);
         let answer = Answer::read(kind.unwrap_or_default(), &body);
         let error = answer.as_ref().map_or("", |answer| answer.error.as_deref().unwrap_or_default());
         let shown: String = error.chars().take(SHOWN_MAX).collect();
@@ -212,8 +223,7 @@ impl Shared {
 }
 
 /// What a server says of a token.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 struct Answer {
     access_token: Option<String>,
     token_type: Option<String>,
@@ -230,6 +240,9 @@ impl Answer {
             return serde_json::from_slice(body)
                 .map_err(|error| format!("its answer cannot be read: {error}"));
         }
+        if !is_form(body) {
+            return Err("its answer is no form".to_owned());
+        }
         let mut answer = Self::default();
         for (name, value) in form_urlencoded::parse(body) {
             let value = value.into_owned();
@@ -243,6 +256,34 @@ impl Answer {
                     answer.expires_in = value.parse::<i64>().map_or(0.into(), Into::into);
                 }
                 _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Reads a JSON object as Go does: whatever the case of the keys, the last one of several counts, and null says nothing.
+    fn visit<'de, A: MapAccess<'de>>(mut map: A) -> Result<Self, A::Error> {
+        let mut answer = Self::default();
+        while let Some(mut key) = map.next_key::<String>()? {
+            key.make_ascii_lowercase();
+            let text = match key.as_str() {
+                "access_token" => &mut answer.access_token,
+                "token_type" => &mut answer.token_type,
+                "error" => &mut answer.error,
+                "expires_in" => {
+                    let value: serde_json::Value = map.next_value()?;
+                    if !value.is_null() {
+                        answer.expires_in = value;
+                    }
+                    continue;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
+            };
+            if let Some(value) = map.next_value()? {
+                *text = Some(value);
             }
         }
         Ok(answer)
@@ -274,6 +315,40 @@ impl Answer {
         });
         Ok(Token { header: format!("{kind} {token}"), secret: secret.to_owned(), expires })
     }
+}
+
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Answer;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Answer, A::Error> {
+                Answer::visit(map)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// Whether Go reads it as a form: no semicolon separates anything, and behind each `%` are two digits.
+fn is_form(body: &[u8]) -> bool {
+    let escapes = body.iter().enumerate().filter(|(_, byte)| **byte == b'%');
+    let mut digits = escapes.map(|(at, _)| body.get(at + 1..at + 3));
+    !body.contains(&b';') && digits.all(|two| two.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)))
+}
+
+/// The content of an answer in gzip, which may have as many bytes as one that is not packed.
+fn unpacked(body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let bytes_max = TOKEN_BYTES_MAX as u64;
+    let unpacked = MultiGzDecoder::new(body).take(bytes_max + 1).read_to_end(&mut content);
+    unpacked.map_err(|error| format!("its answer cannot be unpacked: {error}"))?;
+    if content.len() > TOKEN_BYTES_MAX { Err(TOO_LARGE.to_owned()) } else { Ok(content) }
 }
 
 #[cfg(test)]

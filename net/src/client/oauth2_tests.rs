@@ -1,5 +1,7 @@
 //! Tokens from a real socket.
 
+use std::io::Write as _;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -126,6 +128,43 @@ async fn a_token_that_comes_after_its_request_has_given_up_serves_the_next() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_in_gzip_and_blanks_around_a_token_are_not_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token", listener.local_addr().unwrap());
+    let serve = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"scope=a+b") {
+            request.push(socket.read_u8().await.unwrap());
+        }
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(br#"{"access_token":" t "}"#).unwrap();
+        let body = packer.finish().unwrap();
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: GZip\r\nContent-Length: {}\r\n\r\n", body.len());
+        socket.write_all(&[head.as_bytes(), &body].concat()).await.unwrap();
+        String::from_utf8(request).unwrap()
+    });
+    let secret = Secret::new("s".to_owned());
+    let source = tokens(&url, SecretSource::Inline(secret));
+    let authenticator = super::super::auth::Authenticator::OAuth2(source);
+    assert_eq!(authenticator.authorization().await.unwrap().unwrap(), "Bearer  t");
+    assert!(serve.await.unwrap().contains("accept-encoding: gzip\r\n"));
+}
+
+#[test]
+fn an_answer_that_unpacks_to_more_than_it_may_have_is_refused() {
+    let packed = |size: usize| {
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packer.write_all(&vec![b' '; size]).unwrap();
+        packer.finish().unwrap()
+    };
+    assert_eq!(unpacked(&packed(TOKEN_BYTES_MAX)).unwrap().len(), TOKEN_BYTES_MAX);
+    assert_eq!(unpacked(&packed(TOKEN_BYTES_MAX + 1)), Err(TOO_LARGE.to_owned()));
+    assert!(unpacked(b"{}").unwrap_err().contains("cannot be unpacked"));
+}
+
+#[tokio::test]
 async fn another_secret_fetches_another_token() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
@@ -164,6 +203,12 @@ fn an_answer_is_read_as_go_reads_it() {
         (r#"{"access_token":"t","token_type":"DPoP"}"#, good("DPoP t", None)),
         (r#"{"access_token":""}"#, Err("server response missing access_token".to_owned())),
         (r#"{"access_token":null}"#, Err("server response missing access_token".to_owned())),
+        (r#"{"Access_Token":"t","EXPIRES_IN":60}"#, good("Bearer t", Some(50))),
+        (r#"{"access_token":"s","x":[{}],"access_token":"t"}"#, good("Bearer t", None)),
+        (
+            r#"{"access_token":"t","Access_Token":null,"expires_in":60,"expires_in":null}"#,
+            good("Bearer t", Some(50)),
+        ),
         (r#"{"access_token":"t","expires_in":1.5}"#, Err("expires_in is no whole number: 1.5".to_owned())),
     ] {
         assert_eq!(read("application/json; charset=utf-8", body), expected, "{body}");
@@ -176,6 +221,9 @@ fn an_answer_is_read_as_go_reads_it() {
         );
         assert_eq!(read(kind, "access_token=t&expires_in=soon"), good("Bearer t", None));
         assert!(read(kind, "{}").unwrap_err().contains("missing access_token"));
+        for body in ["access_token=T;a=b", "access_token=T&x=%", "access_token=T%2", "access_token=T%zz"] {
+            assert_eq!(read(kind, body), Err("its answer is no form".to_owned()), "{body}");
+        }
     }
     assert!(read("", "access_token=t").unwrap_err().contains("cannot be read"));
 }

@@ -1,6 +1,7 @@
 //! Which proxy a request takes: the rules of Go's golang.org/x/net/http/httpproxy, which Prometheus follows.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use promring_model::config::ProxyConfig;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -11,11 +12,11 @@ use super::{ClientError, describe};
 /// Where a URL of a socks proxy has no port.
 const SOCKS_PORT: u16 = 1080;
 
-/// The proxy of a block, if it has one.
+/// The proxies of a block, if it has one: for https and for http.
 ///
 /// # Errors
 /// Where a header of `proxy_connect_header`, or the proxy's address, cannot be used.
-pub(super) fn proxy(config: &ProxyConfig) -> Result<Option<reqwest::Proxy>, ClientError> {
+pub(super) fn proxies(config: &ProxyConfig) -> Result<Option<[reqwest::Proxy; 2]>, ClientError> {
     let rules = match &config.url {
         _ if config.from_environment => Rules::from_environment(|name| std::env::var(name).ok()),
         None => return Ok(None),
@@ -35,7 +36,15 @@ pub(super) fn proxy(config: &ProxyConfig) -> Result<Option<reqwest::Proxy>, Clie
             headers.append(parsed.clone(), HeaderValue::from_str(value.expose()).map_err(|_| fail())?);
         }
     }
-    Ok(Some(reqwest::Proxy::custom(move |url| rules.proxy(url).cloned()).headers(headers)))
+    let rules = Arc::new(rules);
+    let of = |scheme: &'static str| {
+        let rules = Arc::clone(&rules);
+        reqwest::Proxy::custom(move |url| {
+            (url.scheme() == scheme).then(|| rules.proxy(url).cloned()).flatten()
+        })
+    };
+    // The headers are for a CONNECT alone; reqwest would put them into what it asks a proxy for by http, too.
+    Ok(Some([of("https").headers(headers), of("http")]))
 }
 
 /// The proxies by scheme, and who is reached without one.
@@ -48,15 +57,16 @@ struct Rules {
 
 impl Rules {
     fn from_environment(get: impl Fn(&str) -> Option<String>) -> Self {
-        let either = |upper: &str, lower: &str| {
-            [upper, lower].into_iter().filter_map(&get).find(|value| !value.is_empty())
+        let either = |lower: &str| {
+            let names = [lower.to_owned(), lower.to_ascii_uppercase()];
+            names.iter().filter_map(|name| get(name)).find(|value| !value.is_empty())
         };
         // A CGI script's HTTP_PROXY is a header of its client.
-        let http = either("HTTP_PROXY", "http_proxy").filter(|_| get("REQUEST_METHOD").is_none());
-        let direct = either("NO_PROXY", "no_proxy").unwrap_or_default();
+        let http = either("http_proxy").filter(|_| get("REQUEST_METHOD").is_none());
+        let direct = either("no_proxy").unwrap_or_default();
         Self {
             http: http.as_deref().and_then(parse),
-            https: either("HTTPS_PROXY", "https_proxy").as_deref().and_then(parse),
+            https: either("https_proxy").as_deref().and_then(parse),
             direct: Some(Direct::new(&direct)),
         }
     }
@@ -156,6 +166,11 @@ impl Entry {
             && let (Ok(address), Ok(bits)) = (address.parse::<IpAddr>(), bits.parse::<u8>())
             && bits <= width(address)
         {
+            // A network of IPv4 may be written as one of IPv6.
+            let (address, bits) = match (address.to_canonical(), bits.checked_sub(96)) {
+                (canonical, Some(bits)) if canonical != address => (canonical, bits),
+                _ => (address, bits),
+            };
             return Some(Self { hosts: Hosts::Network(address, bits), port: String::new() });
         }
         let (host, port) = host_and_port(entry).unwrap_or((entry, ""));
@@ -237,6 +252,9 @@ mod tests {
             ("10.0.0.0/8", "http://11.1.2.3", false),
             ("10.0.0.0/33", "http://10.0.0.0", false),
             ("0.0.0.0/0", "http://[2001:db8::1]", false),
+            ("::ffff:10.0.0.0/104", "http://10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "http://11.1.2.3", false),
+            ("::ffff:10.0.0.0/90", "http://10.1.2.3", false),
             ("10.0.0.1", "http://10.0.0.1:9100", true),
             ("10.0.0.1:91", "http://10.0.0.1:9100", false),
             ("10.0.0.1", "http://[::ffff:10.0.0.1]", true),
@@ -274,7 +292,7 @@ mod tests {
             rules.proxy(&url.parse().unwrap()).map_or("direct", Url::as_str).to_owned()
         };
         let one =
-            rules(&[("HTTP_PROXY", ""), ("http_proxy", "p:1"), ("NO_PROXY", "a"), ("ALL_PROXY", "q:1")]);
+            rules(&[("http_proxy", ""), ("HTTP_PROXY", "p:1"), ("NO_PROXY", "a"), ("ALL_PROXY", "q:1")]);
         assert_eq!(asked(&one, "http://b/"), "http://p:1/");
         assert_eq!(asked(&one, "http://a/"), "direct");
         assert_eq!(asked(&one, "http://127.0.0.1/"), "direct");
@@ -285,5 +303,21 @@ mod tests {
         let three = rules(&[("HTTP_PROXY", "socks5://u:p@s"), ("HTTPS_PROXY", "gopher://q")]);
         assert_eq!(asked(&three, "http://b/"), "socks5h://u:p@s:1080");
         assert_eq!(asked(&three, "https://b/"), "direct");
+        let both = rules(&[
+            ("HTTP_PROXY", "upper"),
+            ("http_proxy", "lower"),
+            ("HTTPS_PROXY", "upper"),
+            ("https_proxy", "lower"),
+            ("NO_PROXY", "a"),
+            ("no_proxy", "c"),
+        ]);
+        for (url, expected) in [
+            ("http://a/", "http://lower/"),
+            ("https://a/", "http://lower/"),
+            ("http://c/", "direct"),
+            ("https://c/", "direct"),
+        ] {
+            assert_eq!(asked(&both, url), expected, "{url}");
+        }
     }
 }

@@ -79,8 +79,8 @@ fn verifier(
                 .map_err(|error| tls_error(error.to_string()))?,
         ),
         Some(ca) => {
-            let certificates = pem::certificates(read_secret(ca)?.as_bytes()).map_err(tls_error)?;
-            Arc::new(Authorities::new(certificates, provider).map_err(tls_error)?)
+            let found = pem::each_certificate(read_secret(ca)?.as_bytes());
+            Arc::new(Authorities::new(found, provider).map_err(tls_error)?)
         }
     };
     match &config.server_name {

@@ -1,13 +1,19 @@
 //! Who a server must be: what rustls checks, where Go's crypto/tls takes more or less.
 
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, PeerMisbehaved, RootCertStore, SignatureScheme};
+
+use super::authority::{authority, is_for_signing};
 
 /// Checks the server's certificate against the configured name instead of the URL's host.
 #[derive(Debug)]
@@ -55,25 +61,63 @@ impl ServerCertVerifier for NamedServer {
 /// its own authority, which webpki alone takes only where it does not say that it is one.
 #[derive(Debug)]
 pub(super) struct Authorities {
-    inner: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+    /// Those that may vouch for others, at some time.
+    roots: RootCertStore,
+    /// When each of them may.
+    valid: Vec<RangeInclusive<i64>>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
 impl Authorities {
+    /// Of these the broken ones are passed over, as Go does.
+    ///
     /// # Errors
-    /// In words.
+    /// In words: there is no other one.
     pub(super) fn new(
-        certificates: Vec<CertificateDer<'static>>,
+        found: Vec<Result<CertificateDer<'static>, String>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in &certificates {
-            roots.add(certificate.clone()).map_err(|error| error.to_string())?;
+        let (mut roots, mut valid, mut certificates) = (RootCertStore::empty(), Vec::new(), Vec::new());
+        let mut broken = None;
+        for certificate in found {
+            let mut one = RootCertStore::empty();
+            let added = certificate.and_then(|certificate| {
+                one.add(certificate.clone()).map_err(|error| error.to_string())?;
+                Ok(certificate)
+            });
+            match added {
+                Ok(certificate) => {
+                    if let Some(times) = authority(&certificate) {
+                        roots.roots.append(&mut one.roots);
+                        valid.push(times);
+                    }
+                    certificates.push(certificate);
+                }
+                Err(reason) => broken = Some(reason),
+            }
         }
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self { inner, certificates })
+        match broken {
+            _ if !certificates.is_empty() => {
+                if let Some(reason) = broken {
+                    tracing::warn!(reason, "a certificate in ca_file cannot be read; the others count");
+                }
+                Ok(Self { provider, roots, valid, certificates })
+            }
+            Some(reason) => Err(reason),
+            None => Err("no certificate in the PEM text".to_owned()),
+        }
+    }
+
+    /// Those that may vouch for others now.
+    fn roots_at(&self, now: UnixTime) -> Cow<'_, RootCertStore> {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if self.valid.iter().all(|times| times.contains(&now)) {
+            return Cow::Borrowed(&self.roots);
+        }
+        let known = self.roots.roots.iter().zip(&self.valid);
+        let roots = known.filter(|(_, times)| times.contains(&now)).map(|(root, _)| root.clone());
+        Cow::Owned(RootCertStore { roots: roots.collect() })
     }
 }
 
@@ -83,17 +127,26 @@ impl ServerCertVerifier for Authorities {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         host: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let checked = self.inner.verify_server_cert(end_entity, intermediates, host, ocsp_response, now);
-        match checked {
-            Err(error) if is_about_the_issuer(&error) && self.certificates.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, host)?;
-                Ok(ServerCertVerified::assertion())
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let signing = intermediates.iter().filter(|certificate| is_for_signing(certificate));
+        let signing: Vec<_> = signing.cloned().collect();
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        let check = |roots: &RootCertStore| {
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, &signing, now, algorithms)
+        };
+        let roots = self.roots_at(now);
+        match check(&roots) {
+            Err(error) if is_about_the_issuer(&error) && self.certificates.contains(end_entity) => {}
+            Err(_) if matches!(roots, Cow::Owned(_)) && check(&self.roots).is_ok() => {
+                return Err(rustls::Error::General(OUT_OF_TIME.to_owned()));
             }
-            checked => checked,
+            checked => checked?,
         }
+        verify_server_name(&certificate, host)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -102,7 +155,7 @@ impl ServerCertVerifier for Authorities {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -111,13 +164,16 @@ impl ServerCertVerifier for Authorities {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+const OUT_OF_TIME: &str =
+    "the authority in ca_file that signed the certificate has expired or is not yet valid";
 
 /// Whether all that webpki has against a certificate is who signed it. It looks at the times of validity before that.
 fn is_about_the_issuer(error: &rustls::Error) -> bool {

@@ -200,6 +200,32 @@ fn a_family_larger_than_what_may_be_carried_is_read_metric_by_metric() {
 }
 
 #[test]
+fn what_comes_before_the_first_metric_of_a_family_may_be_larger_than_what_may_be_carried_otherwise() {
+    for metrics in [1, 30_000] {
+        let mut families = families(metrics);
+        families[1].help = "x".repeat(3 * CARRY_BYTES_MAX);
+        families[2].help = families[1].help.clone();
+        let body = encode_delimited(&families);
+        let expected = whole(Format::Protobuf, &body).unwrap();
+        for step in [100_000, 512 << 10, 3 << 20] {
+            assert!(in_pieces(Format::Protobuf, &body, step) == Ok(expected.clone()), "{step}");
+        }
+        let cut_off = &body[..2 * CARRY_BYTES_MAX];
+        let error = in_pieces(Format::Protobuf, cut_off, 100_000).unwrap_err();
+        assert_eq!(Err(error), whole(Format::Protobuf, cut_off));
+        // A field of a type that there is not, in the place of the help text.
+        let mut broken = body.clone();
+        let help = broken.windows(3).position(|bytes| bytes == b"xxx").unwrap();
+        let tag = broken[..help].iter().rposition(|byte| *byte == 0x12).unwrap();
+        broken[tag] = 0x17;
+        let mut parser = PieceParser::new(Format::Protobuf, OPTIONS);
+        let each = |_: Found<'_>| Ok::<_, ParseError>(None);
+        let error = parser.read(&broken[..2 * CARRY_BYTES_MAX], false, each).unwrap_err();
+        assert!(error.to_string().contains("family 2: a protobuf field has an unknown wire type"), "{error}");
+    }
+}
+
+#[test]
 fn a_long_line_is_taken_wherever_it_lies() {
     let long = [b"b{x=\"", &vec![b'x'; 2 * CARRY_BYTES_MAX][..], b"\"} 1\n"].concat();
     for body in [[b"a 1\n", &long[..]].concat(), [&long[..], b"a 1\n"].concat()] {

@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use promring_model::config::{NameEscaping, ScrapeConfig, ScrapeProtocol};
-use promring_net::client::{ClientError, HttpClient, REDIRECTS_MAX, USER_AGENT};
-use reqwest::header::HeaderMap;
+use promring_model::config::{Auth, NameEscaping, ScrapeConfig, ScrapeProtocol};
+use promring_net::client::{ClientError, HttpClient, REDIRECTS_MAX, USER_AGENT, user_of};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::Url;
@@ -56,6 +56,10 @@ pub struct Fetcher {
     follow_redirects: bool,
     /// Everything goes by the HTTP library, since a proxy may be in between.
     by_library: bool,
+    /// A token of `oauth2` takes the place of a user that a URL names; nothing else does.
+    has_tokens: bool,
+    /// With `http_headers` nothing that is like a credential goes to another host, be it of the URL itself, as in Prometheus.
+    has_headers: bool,
     body_bytes_max: u64,
 }
 
@@ -67,6 +71,8 @@ struct Configured {
     open: Arc<[u8]>,
     /// Only for the target itself.
     credentials: Arc<[u8]>,
+    /// `Authorization`, which is one of them.
+    authorization: Arc<[u8]>,
 }
 
 impl std::fmt::Debug for Configured {
@@ -103,6 +109,8 @@ impl Fetcher {
             server_name,
             follow_redirects: http.follow_redirects,
             by_library: http.proxy.url.is_some() || http.proxy.from_environment,
+            has_tokens: matches!(http.auth, Some(Auth::OAuth2(_))),
+            has_headers: !http.http_headers.is_empty(),
             // A body of exactly the limit is over it, as with Prometheus.
             body_bytes_max: config.limits.body_size.unwrap_or(body_bytes_default).saturating_sub(1),
         })
@@ -146,12 +154,20 @@ impl Fetcher {
             let connection = if is_own { &mut *connection } else { elsewhere.insert(connection.sibling()) };
             // A credential never comes back on its way, whoever leads it there.
             credentials &= redirect::keeps_credentials(url, &here);
-            let outcome = if self.is_for_library(connection, &here) {
+            let counts = if credentials { !self.has_tokens } else { !self.has_headers };
+            let user = user_of(&here).filter(|_| counts);
+            let outcome = if self.is_for_library(connection) {
                 Outcome::Http2
             } else {
-                let lines: [&[u8]; 3] = [
+                let user = user.as_ref().map(|user| line(AUTHORIZATION.as_str(), user));
+                let [others, configured_authorization]: [&[u8]; 2] = match credentials {
+                    true => [&configured.credentials, &configured.authorization],
+                    false => [b"", b""],
+                };
+                let lines: [&[u8]; 4] = [
                     &configured.open,
-                    if credentials { &configured.credentials } else { b"" },
+                    others,
+                    user.as_deref().unwrap_or(configured_authorization),
                     referer.as_deref().unwrap_or_default().as_bytes(),
                 ];
                 self.ask(connection, &here, bounds.timeout, lines, memory, &mut buffer).await?
@@ -173,6 +189,7 @@ impl Fetcher {
                         url: &here,
                         headers: configured.source.as_deref(),
                         credentials,
+                        user,
                         referer: referer.as_deref(),
                         fixed: &self.fixed,
                         timeout: bounds.timeout,
@@ -194,7 +211,7 @@ impl Fetcher {
         connection: &mut Connection,
         url: &Url,
         timeout: Duration,
-        [open, credentials, referer]: [&[u8]; 3],
+        [open, credentials, authorization, referer]: [&[u8]; 4],
         memory: &Arc<Memory>,
         body: &mut Vec<u8>,
     ) -> Result<Outcome, FetchError> {
@@ -207,7 +224,14 @@ impl Fetcher {
         let ask = Ask {
             url,
             tls,
-            lines: &[&self.fixed, timeout_line(timeout, &mut line), open, credentials, referer],
+            lines: &[
+                &self.fixed,
+                timeout_line(timeout, &mut line),
+                open,
+                credentials,
+                authorization,
+                referer,
+            ],
             bytes_max: self.body_bytes_max,
             redirects: self.follow_redirects,
             memory,
@@ -216,11 +240,9 @@ impl Fetcher {
     }
 
     /// Whether the HTTP library is to ask, as far as is known beforehand.
-    pub(super) fn is_for_library(&self, connection: &Connection, url: &Url) -> bool {
-        let by_socket = connection.has_socket();
-        let named = !url.username().is_empty() || url.password().is_some();
+    pub(super) fn is_for_library(&self, connection: &Connection) -> bool {
         // The library knows only addresses.
-        !by_socket && (self.by_library || connection.is_http2() || named)
+        !connection.has_socket() && (self.by_library || connection.is_http2())
     }
 
     /// The lines of the HTTP client block as they are now.
@@ -228,17 +250,29 @@ impl Fetcher {
         let source = self.client.shared_headers().await?;
         let mut held = self.configured.lock().unwrap_or_else(PoisonError::into_inner);
         if !held.source.as_ref().is_some_and(|known| Arc::ptr_eq(known, &source)) {
-            let (mut open, mut credentials) = (Vec::new(), Vec::new());
+            let [mut open, mut credentials, mut authorization] = [const { Vec::new() }; 3];
             for (name, value) in &*source {
-                let lines = if redirect::is_credential(name.as_str()) { &mut credentials } else { &mut open };
-                for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                    lines.extend_from_slice(part);
-                }
+                let lines = match name.as_str() {
+                    "authorization" => &mut authorization,
+                    name if redirect::is_credential(name) => &mut credentials,
+                    _ => &mut open,
+                };
+                lines.extend(line(name.as_str(), value));
             }
-            *held = Configured { source: Some(source), open: open.into(), credentials: credentials.into() };
+            *held = Configured {
+                source: Some(source),
+                open: open.into(),
+                credentials: credentials.into(),
+                authorization: authorization.into(),
+            };
         }
         Ok(held.clone())
     }
+}
+
+/// The line of a header.
+fn line(name: &str, value: &HeaderValue) -> Vec<u8> {
+    [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
 }
 
 /// Room for the line of the timeout: its name and a number of seconds with nine decimals.

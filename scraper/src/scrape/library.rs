@@ -1,9 +1,9 @@
-//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`), proxies, names and passwords in URLs.
+//! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`) and proxies.
 
 use std::time::Duration;
 
 use promring_net::client::describe;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::fetch::FetchError;
@@ -17,6 +17,8 @@ pub(super) struct Ask<'a> {
     pub(super) headers: Option<&'a HeaderMap>,
     /// Whether `url` may be told those of them that are credentials.
     pub(super) credentials: bool,
+    /// What takes the place of `Authorization` among them, as `url` names a user.
+    pub(super) user: Option<HeaderValue>,
     /// The line that tells who led here.
     pub(super) referer: Option<&'a str>,
     /// Lines of the head, as our own client sends them.
@@ -36,12 +38,19 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
             headers.append(name, value.clone());
         }
     }
+    if let Some(user) = ask.user {
+        headers.insert(AUTHORIZATION, user);
+    }
     for (name, value) in lines(ask.fixed).chain(lines(ask.referer.unwrap_or_default().as_bytes())) {
         headers.insert(name, value);
     }
+    // The library would make a header of a user by itself. Neither fails: the URL has a host.
+    let mut url = ask.url.clone();
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     let response = ask
         .client
-        .get(ask.url.clone())
+        .get(url)
         .headers(headers)
         .header("X-Prometheus-Scrape-Timeout-Seconds", ask.timeout.as_secs_f64().to_string())
         .send()

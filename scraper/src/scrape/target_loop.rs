@@ -532,9 +532,7 @@ impl TargetLoop {
 
     /// Whether the answer comes by the HTTP library or by HTTP/2, which take in some of a body before it is asked for.
     fn reads_ahead(&self) -> bool {
-        let url = self.target.url.as_ref();
-        self.connection.has_own_http2()
-            || url.is_ok_and(|url| self.fetcher.is_for_library(&self.connection, url))
+        self.connection.has_own_http2() || self.fetcher.is_for_library(&self.connection)
     }
 
     /// Memory for the scrape of a slot, as soon as there is some. None: the slot has passed, or the process stops.

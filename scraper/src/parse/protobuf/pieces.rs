@@ -1,7 +1,7 @@
 //! Families of a body that comes in pieces. A family is read as a whole where it is small enough, and otherwise metric
 //! by metric: exporters put all metrics of one name into one message.
 
-use super::wire::{Fields, WireResult};
+use super::wire::{Fields, TRUNCATED, WireResult};
 use super::{Family, HistogramOptions, Kind, LENGTH_BYTES_MAX, METRIC, ProtobufParser};
 use crate::parse::metadata::Metadata;
 use crate::parse::pieces::CARRY_BYTES_MAX;
@@ -76,9 +76,11 @@ impl FamilyPieces {
             if rest.len() < CARRY_BYTES_MAX {
                 return Ok(used);
             }
+            let fail = |reason| ParseError::new("metric family", self.families + 1, reason, b"");
+            let Some((open, header, metadata)) = begin(rest).map_err(fail)? else {
+                return Ok(used);
+            };
             self.families += 1;
-            let fail = |reason| ParseError::new("metric family", self.families, reason, b"");
-            let (open, header, metadata) = begin(rest).map_err(fail)?;
             each(Item::Metadata(metadata))?;
             self.open = Some(open);
             used += header;
@@ -122,8 +124,9 @@ fn whole_fields(bytes: &[u8]) -> WireResult<usize> {
     }
 }
 
-/// The family at the beginning of `bytes`, how many of them come before its first metric, and what is said of it.
-fn begin(bytes: &[u8]) -> WireResult<(OpenFamily, usize, Metadata<'_>)> {
+/// The family at the beginning of `bytes`, how many of them come before its first metric, and what is said of it. None: its first
+/// metric has not come yet. What comes before that is carried like a metric, however long it is.
+fn begin(bytes: &[u8]) -> WireResult<Option<(OpenFamily, usize, Metadata<'_>)>> {
     let mut fields = Fields::new(bytes);
     let length = fields.varint()?;
     let before = fields.rest().len();
@@ -131,14 +134,19 @@ fn begin(bytes: &[u8]) -> WireResult<(OpenFamily, usize, Metadata<'_>)> {
     let mut kind = 0;
     loop {
         let at = fields;
-        let Ok(Some((number, field))) = fields.next() else {
-            let mut metric = at;
-            // The first metric may be incomplete.
-            if metric.varint()? == u64::from(METRIC << 3 | 2) {
-                fields = at;
-                break;
+        let (number, field) = match fields.next() {
+            Ok(Some(field)) => field,
+            Ok(None) => return Ok(None),
+            Err(TRUNCATED) => {
+                // The first metric may be incomplete.
+                let mut metric = at;
+                if metric.varint() == Ok(u64::from(METRIC << 3 | 2)) {
+                    fields = at;
+                    break;
+                }
+                return Ok(None);
             }
-            return Err("a metric family is too large before its first metric");
+            Err(reason) => return Err(reason),
         };
         match number {
             1 => name = field.bytes()?,
@@ -156,5 +164,5 @@ fn begin(bytes: &[u8]) -> WireResult<(OpenFamily, usize, Metadata<'_>)> {
     let left = length - (before - fields.rest().len()) as u64;
     let header = bytes.len() - fields.rest().len();
     let metadata = super::metadata_of(name, kind, help, unit)?;
-    Ok((OpenFamily { name: name.to_owned(), kind, left }, header, metadata))
+    Ok(Some((OpenFamily { name: name.to_owned(), kind, left }, header, metadata)))
 }

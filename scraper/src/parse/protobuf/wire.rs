@@ -3,7 +3,8 @@
 /// What is wrong with a message.
 pub(in crate::parse) type WireResult<T> = Result<T, &'static str>;
 
-const TRUNCATED: &str = "a protobuf message is cut off";
+/// The bytes end within a field.
+pub(in crate::parse) const TRUNCATED: &str = "a protobuf message is cut off";
 const WRONG_TYPE: &str = "a protobuf field has the wrong wire type";
 
 /// Reads a message field by field. No claimed length is believed beyond the bytes that are there.

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 
-use super::tls::{Authority, Files, TlsServer, builder, mutual_config};
+use super::tls::{Authority, Files, TlsServer, builder, mutual_config, server_config};
 use super::*;
 
 /// A server that shows its certificate unread.
@@ -117,6 +117,45 @@ async fn an_expired_certificate_that_is_its_own_authority_is_refused() {
     files.put("ca.pem", &certificate.pem());
     let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
     assert!(error.contains("certificate expired"), "{error}");
+}
+
+#[tokio::test]
+async fn an_authority_out_of_its_time_or_for_other_purposes_is_trusted_no_more() {
+    type Change = fn(&mut CertificateParams);
+    const OUT_OF_TIME: &str = "has expired or is not yet valid";
+    let cases: [(Change, &str); 4] = [
+        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), OUT_OF_TIME),
+        (|params| params.not_before = rcgen::date_time_ymd(4000, 1, 1), OUT_OF_TIME),
+        (|params| params.is_ca = rcgen::IsCa::NoCa, "invalid peer certificate"),
+        (
+            |params| params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature],
+            "invalid peer certificate",
+        ),
+    ];
+    let good = Authority::new();
+    for (change, expected) in cases {
+        let authority = Authority::with(change);
+        let server = TlsServer::start(server_config(&authority.sign("localhost"))).await;
+        let files = Files::new(&authority);
+        for pem in [authority.pem(), good.pem() + &authority.pem()] {
+            files.put("ca.pem", &pem);
+            let error = Client::new(&files.job("")).fetch(&server.url("localhost")).await.unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        // Beside it, those that are in order are trusted.
+        let server = TlsServer::start(server_config(&good.sign("localhost"))).await;
+        let fetched = Client::new(&files.job("")).fetch(&server.url("localhost")).await;
+        assert_eq!(fetched, Ok("a 1\n".to_owned()), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_certificate_in_ca_file_is_passed_over() {
+    let authority = Authority::new();
+    let server = TlsServer::start(server_config(&authority.sign("localhost"))).await;
+    let files = Files::new(&authority);
+    files.put("ca.pem", &(pem(b"\x30\x03\x02\x01\x00") + &authority.pem()));
+    assert_eq!(Client::new(&files.job("")).fetch(&server.url("localhost")).await, Ok("a 1\n".to_owned()));
 }
 
 #[tokio::test]

@@ -13,10 +13,13 @@ use super::*;
 #[tokio::test]
 async fn a_proxy_is_asked_where_there_is_one() {
     let proxy = Server::start([vec![text("a 1\n")]]).await;
-    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    let config = format!("proxy_url: {}\nproxy_connect_header: {{X-Pass: [open]}}", proxy.url("/"));
+    let mut client = Client::new(&config);
     let url = "http://nowhere.invalid/metrics".parse().unwrap();
     assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
-    assert!(proxy.seen()[0][0].starts_with("GET http://nowhere.invalid/metrics HTTP/1.1\r\n"));
+    let seen = proxy.seen()[0][0].to_ascii_lowercase();
+    assert!(seen.starts_with("get http://nowhere.invalid/metrics http/1.1\r\n"), "{seen}");
+    assert!(!seen.contains("x-pass"), "it is for a CONNECT: {seen}");
 }
 
 #[tokio::test]

@@ -84,3 +84,59 @@ async fn another_port_of_the_same_host_gets_the_credentials() {
     // The target's own connection is the one that is kept.
     assert_eq!(client.fetch(&first.url("/")).await, Ok("b 2\n".to_owned()));
 }
+
+fn named(url: &Url) -> String {
+    url.as_str().replacen("://", "://u:p@", 1)
+}
+
+#[tokio::test]
+async fn a_user_that_a_redirect_names_is_told_there_and_only_there() {
+    let end = Server::start([vec![text("a 1\n")]]).await;
+    let middle = Server::start([vec![to(end.url("/end").as_str())]]).await;
+    let first = Server::start([vec![to(&named(&middle.url("/middle")))]]).await;
+    let config =
+        "authorization: {credentials: t}\nhttp_headers: {Cookie: {values: [c]}, Referer: {values: [r]}}";
+    assert_eq!(Client::new(config).fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
+    let heads = [&first, &middle, &end].map(|server| server.seen()[0][0].to_ascii_lowercase());
+    let lines_of = |name: &str| {
+        heads.each_ref().map(|head| {
+            let lines = head.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(lines_of("authorization"), [["bearer t"], ["basic dtpw"], ["bearer t"]]);
+    assert_eq!(lines_of("cookie"), [["c"]; 3]);
+    let (by_first, by_middle) = (first.url("/").to_string(), middle.url("/middle").to_string());
+    assert_eq!(lines_of("referer"), [vec!["r"], vec!["r", &by_first], vec!["r", &by_middle]]);
+}
+
+#[tokio::test]
+async fn another_host_gets_the_user_that_its_url_names_unless_there_are_http_headers() {
+    let authorization = "authorization: {credentials: t}";
+    for (config, is_told) in [
+        (authorization.to_owned(), true),
+        (format!("{authorization}\nhttp_headers: {{Cookie: {{values: [c]}}}}"), false),
+    ] {
+        let other = Server::start([vec![text("a 1\n")]]).await;
+        let first = Server::start([vec![to(&named(&other.url_as("localhost", "/")))]]).await;
+        assert_eq!(Client::new(&config).fetch(&first.url("/")).await, Ok("a 1\n".to_owned()));
+        let head = other.seen()[0][0].to_ascii_lowercase();
+        assert_eq!(head.contains("\r\nauthorization: basic dtpw\r\n"), is_told, "{head}");
+        assert!(!head.contains("bearer") && !head.contains("cookie"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_in_the_url_of_a_target_goes_before_the_configured_one_also_through_a_proxy() {
+    let server = Server::start([vec![text("a 1\n")], vec![text("a 1\n")]]).await;
+    let basic = "basic_auth: {username: other}";
+    for config in [basic.to_owned(), format!("{basic}\nproxy_url: {}", server.url("/"))] {
+        let url = named(&server.url("/")).parse().unwrap();
+        assert_eq!(Client::new(&config).fetch(&url).await, Ok("a 1\n".to_owned()), "{config}");
+    }
+    for requests in server.seen() {
+        let head = requests[0].to_ascii_lowercase();
+        assert_eq!(head.matches("authorization: ").count(), 1, "{head}");
+        assert!(head.contains("\r\nauthorization: basic dtpw\r\n"), "{head}");
+    }
+}

@@ -35,10 +35,19 @@ impl Authority {
 
     /// One whose certificate could be these servers', too.
     pub(super) fn named(names: &[&str]) -> Self {
-        let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names).unwrap();
+        Self::made(CertificateParams::new(names).unwrap(), |_| ())
+    }
+
+    /// One whose certificate differs from an ordinary one.
+    pub(super) fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::made(CertificateParams::new(Vec::new()).unwrap(), change)
+    }
+
+    fn made(mut params: CertificateParams, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        let key = KeyPair::generate().unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
         let certificate = params.self_signed(&key).unwrap();
         Self { issuer: Issuer::new(params, key), certificate }
     }
@@ -47,6 +56,10 @@ impl Authority {
     pub(super) fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = PrivateKeyDer::Pkcs8(self.issuer.key().serialize_der().into());
         (vec![self.certificate.der().clone()], key)
+    }
+
+    pub(super) fn pem(&self) -> String {
+        self.certificate.pem()
     }
 
     pub(super) fn sign(&self, name: &str) -> Identity {
@@ -309,20 +322,33 @@ async fn a_server_without_tls_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn a_body_until_close_that_was_cut_by_another_is_no_body() {
+async fn a_body_may_end_with_the_connection_without_a_word_of_tls_only_where_http_says_so() {
     let authority = Authority::new();
     let acceptor = TlsAcceptor::from(Arc::new(server_config(&authority.sign("localhost"))));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+    let coded = ["", "Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n"];
     tokio::spawn(async move {
-        let (socket, _) = listener.accept().await.unwrap();
-        let mut stream: TlsStream<TcpStream> = acceptor.accept(socket).await.unwrap();
-        server::request(&mut stream).await.unwrap();
-        stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\na 1\n").await.unwrap();
-        stream.flush().await.unwrap();
-        // The socket closes without TLS's own word for it.
+        for line in coded {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut stream: TlsStream<TcpStream> = acceptor.accept(socket).await.unwrap();
+            server::request(&mut stream).await.unwrap();
+            let body = if line.starts_with('T') { "4\r\na 1\n\r\n" } else { "a 1\n" };
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n{line}\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            // The socket closes without TLS's own word for it.
+        }
     });
     let files = Files::new(&authority);
-    let error = Client::new(&files.job("")).fetch(&url).await.unwrap_err();
-    assert!(error.contains("unexpected EOF"), "{error}");
+    for (at, line) in coded.into_iter().enumerate() {
+        let fetched = Client::new(&files.job("")).fetch(&url).await;
+        match at {
+            0 => assert_eq!(fetched, Ok("a 1\n".to_owned())),
+            _ => assert!(
+                fetched.as_ref().is_err_and(|error| error.contains("unexpected EOF")),
+                "{line} {fetched:?}"
+            ),
+        }
+    }
 }

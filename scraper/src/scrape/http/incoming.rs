@@ -156,7 +156,12 @@ impl Incoming {
                     Framing::Length(length) => usize::try_from(*length - before).unwrap_or(usize::MAX),
                     Framing::Chunked | Framing::UntilClose => usize::MAX,
                 };
-                fill(stream, &mut self.buffer, left.min(enough)).await?
+                match fill(stream, &mut self.buffer, left.min(enough)).await {
+                    // As in Go, TLS's own word for the end is not waited for where HTTP's is the connection's.
+                    Err(Broken::Cut(_)) if *framing == Framing::UntilClose => false,
+                    Err(Broken::Cut(error) | Broken::Failed(error)) => return Err(error),
+                    Ok(came) => came,
+                }
             }
             Source::Library(response) => match response.chunk().await {
                 Ok(Some(chunk)) => {
@@ -233,17 +238,24 @@ pub(super) fn reserve(body: &mut Vec<u8>, least: usize, wanted: usize) -> usize 
 }
 
 /// One read of at most `most` bytes to the end of `buffer`; false at the end of the connection.
-async fn fill(stream: &mut Stream, buffer: &mut Vec<u8>, most: usize) -> Result<bool, FetchError> {
+async fn fill(stream: &mut Stream, buffer: &mut Vec<u8>, most: usize) -> Result<bool, Broken> {
     let room = reserve(buffer, ROOM_BYTES_MIN.min(most), most);
     let mut target = BufMut::limit(&mut *buffer, room.min(most));
     let read = stream.read_buf(&mut target).await.map_err(|error| {
         if error.kind() == std::io::ErrorKind::UnexpectedEof {
-            cut_short(&format!("after {} bytes of the body: {error}", buffer.len()))
+            Broken::Cut(cut_short(&format!("after {} bytes of the body: {error}", buffer.len())))
         } else {
-            FetchError::Transport(format!("reading the body: {error}"))
+            Broken::Failed(FetchError::Transport(format!("reading the body: {error}")))
         }
     });
     Ok(read? > 0)
+}
+
+/// Why a read brought nothing.
+enum Broken {
+    /// The connection was closed without TLS's word for it.
+    Cut(FetchError),
+    Failed(FetchError),
 }
 
 /// The connection ended too early.

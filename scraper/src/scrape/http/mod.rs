@@ -2,7 +2,7 @@
 //!
 //! A target has at most one connection. Between scrapes it owns a socket (and its TLS session) and no buffer: the
 //! request is put together in a borrowed buffer, the answer's head is read into it, and the body takes its place.
-//! What this client does not do goes by the HTTP library: HTTP/2 (where that can connect), proxies, names and passwords in URLs.
+//! What this client does not do goes by the HTTP library: HTTP/2 (where that can connect) and proxies.
 
 mod chunked;
 mod connect;
