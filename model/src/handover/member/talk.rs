@@ -118,22 +118,34 @@ impl Member {
             return Vec::new();
         }
         self.asked_ms = now_ms;
+        if self.is_overtaken_by_term() {
+            return Vec::new();
+        }
         let waits = |known: &Known| known.settled.is_none() && !self.closed && self.takes_by(known);
         let asked = self.moves.iter().filter(|(_, known)| waits(known));
         asked.map(|(id, known)| (*id, known.terms.old_address.clone())).collect()
     }
 
+    /// Whether a later leader than the one by whose word it goes gives out assignments: that one has decided on every move, and may have
+    /// counted as lost whoever gives by one, and given the keys to others.
+    fn is_overtaken_by_term(&self) -> bool {
+        self.rumoured.map(|version| version.term) > self.version.map(|version| version.term)
+    }
+
     /// Somebody asks when this member stops. What it says here counts as if the leader had said it, so it is only told
-    /// to the one whom the keys are for, and only what is final.
+    /// to the one whom the keys are for, and only what is final. One that is in doubt itself may have been replaced, and what it gave as well.
     #[must_use]
     pub fn asked(&self, id: MoveId, by: &str) -> Option<i64> {
-        let known = self.moves.get(&id).filter(|_| self.may_tell())?;
+        let known = self.moves.get(&id).filter(|_| self.may_tell() && !self.is_doubting())?;
         let right = known.terms.old == self.name && *known.terms.new == *by;
         known.settled.filter(|_| right)
     }
 
     /// The giver has said when it stops.
     pub fn heard(&mut self, id: MoveId, at: i64, now_ms: i64) {
+        if self.is_overtaken_by_term() {
+            return;
+        }
         let Some(known) = self.moves.get_mut(&id) else { return };
         if known.terms.new != self.name || known.settled.is_some() {
             return;
