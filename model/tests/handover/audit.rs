@@ -129,10 +129,12 @@ pub(crate) struct Audit {
     faults: Vec<(Name, i64, i64)>,
     /// Who had to do with a key by a leader's word, since when.
     concerned: BTreeMap<TargetKey, Vec<(i64, BTreeSet<Name>)>>,
+    /// When the leader heard a report that came late, and when that was made.
+    late_reports: BTreeMap<Name, Vec<(i64, i64)>>,
     /// For how long a leader was able to replace somebody, up to each step.
     able_ms: BTreeMap<i64, i64>,
-    /// When a drain ended with a key that lacked something, and when nothing was lacking any more.
-    left: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
+    /// Whose drain ended with a key that lacked something, when, and when nothing was lacking any more.
+    left: BTreeMap<TargetKey, Vec<(Name, i64, Option<i64>)>>,
     /// When no source told of a key, so that nobody could be given it, from when to when.
     unsynced: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
     /// When nobody was left to take over what the last one had.
@@ -219,10 +221,25 @@ impl Audit {
         self.able_in(from_ms, to_ms) - not
     }
 
+    /// The leader has heard a report that was made then.
+    pub(crate) fn reported(&mut self, name: &Name, made_ms: i64, now_ms: i64) {
+        if now_ms - made_ms > CLOCK_MS {
+            self.late_reports.entry(name.clone()).or_default().push((made_ms, now_ms));
+        }
+    }
+
+    /// When the leader heard last of one whom something befell then: nobody counts as lost before the lapse after that, and a report may
+    /// come later than what befell who made it.
+    fn heard_last(&self, name: &Name, befell_ms: i64) -> i64 {
+        let reports = self.late_reports.get(name).into_iter().flatten();
+        let before = reports.filter(|(made_ms, _)| *made_ms <= befell_ms).map(|(_, came_ms)| *came_ms);
+        before.max().unwrap_or(befell_ms).max(befell_ms)
+    }
+
     /// A drain has ended with these, which lack something; `over`: lacked it until now.
-    pub(crate) fn left(&mut self, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
+    pub(crate) fn left(&mut self, name: &Name, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
         for key in keys {
-            self.left.entry(*key).or_default().push((now_ms, over.then_some(now_ms)));
+            self.left.entry(*key).or_default().push((name.clone(), now_ms, over.then_some(now_ms)));
         }
     }
 
@@ -235,7 +252,9 @@ impl Audit {
 
     /// Nothing is lacking any more.
     pub(crate) fn lacked(&mut self, now_ms: i64) {
-        for (_, until) in self.left.values_mut().chain(self.unsynced.values_mut()).flatten() {
+        let left = self.left.values_mut().flatten().map(|(_, _, until)| until);
+        let unsynced = self.unsynced.values_mut().flatten().map(|(_, until)| until);
+        for until in left.chain(unsynced) {
             until.get_or_insert(now_ms);
         }
     }
@@ -244,8 +263,9 @@ impl Audit {
     fn is_left(&self, key: TargetKey, interval_ms: i64, before: i64, slot_ms: i64) -> bool {
         let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
         let mut left = self.left.get(&key).into_iter().flatten();
-        left.any(|(left_ms, over_ms)| {
-            let over = over_ms.map_or(0, |over_ms| self.able_for(key, over_ms.max(*left_ms), slot_ms));
+        left.any(|(name, left_ms, over_ms)| {
+            let lost_ms = self.heard_last(name, *left_ms);
+            let over = over_ms.map_or(0, |over_ms| self.able_for(key, over_ms.max(lost_ms), slot_ms));
             before <= left_ms + CLOCK_MS && slot_ms >= left_ms - CLOCK_MS && over <= bound_ms
         })
     }
@@ -274,7 +294,9 @@ impl Audit {
             let began = *from_ms <= slot_ms + CLOCK_MS + LATE_MS;
             parties.contains(name) && began && self.able_for(key, *to_ms, begun_ms) <= LATE_MS
         });
-        let took = befell.map(|(_, from_ms, _)| self.able_for(key, (*from_ms).max(begun_ms), slot_ms)).min();
+        let since_ms = |name, from_ms| self.heard_last(name, from_ms).max(begun_ms);
+        let took =
+            befell.map(|(name, from_ms, _)| self.able_for(key, since_ms(name, *from_ms), slot_ms)).min();
         took.is_some_and(|took_ms| took_ms <= bound_ms)
     }
 
@@ -289,6 +311,15 @@ impl Audit {
         let from_ms = before.map_or(now_ms, |(slot, _)| *slot);
         if mode != Mode::Planned {
             self.late.entry(key).or_default().push((from_ms, now_ms));
+        }
+    }
+
+    /// A key is its scraper's own again, which had heard at `gone_ms` that it is gone. Where that was so late that the key was back already,
+    /// slots between the one word and the other may be missing: until it hears, it scrapes what it had.
+    pub(crate) fn back(&mut self, mode: Mode, key: TargetKey, gone_ms: i64, now_ms: i64) {
+        let born = self.lives.get(&key).and_then(|life| life.lives.last()).map(|(born, _)| *born);
+        if mode != Mode::Planned && born.is_some_and(|born| born <= gone_ms) {
+            self.late.entry(key).or_default().push((gone_ms - CLOCK_MS, now_ms));
         }
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Scraper {
     scrapes: Vec<Scrape>,
     tried: BTreeMap<TargetKey, i64>,
     last: BTreeMap<TargetKey, i64>,
+    /// When this process heard of keys that they are gone.
+    gone: BTreeMap<TargetKey, i64>,
     barriers: BTreeMap<(MoveId, usize), Barrier>,
     was_doubting: bool,
     stepped_ms: i64,
@@ -89,6 +91,7 @@ impl Scraper {
             scrapes: Vec::new(),
             tried: BTreeMap::new(),
             last: BTreeMap::new(),
+            gone: BTreeMap::new(),
             barriers: BTreeMap::new(),
             was_doubting: false,
             stepped_ms: now_ms,
@@ -116,6 +119,7 @@ impl Scraper {
         self.found_ms = None;
         self.tried.clear();
         self.last.clear();
+        self.gone.clear();
         self.barriers.clear();
         self.polling = None;
         self.ending = None;
@@ -332,7 +336,7 @@ impl World {
         self.say(|| format!("{} ends: {drained:?}", s.name));
         if matches!(drained, Drain::Left(_) | Drain::InVain) {
             let left = s.member.iter().flat_map(|member| member.keys().map(|(key, _)| key)).collect();
-            self.leave(&left);
+            self.leave(&s.name, &left);
         }
         if drained == Drain::InVain {
             // Nobody else was there.
@@ -366,7 +370,7 @@ impl World {
     }
 
     /// A drain has ended with these keys: those that lack something are lost, as with any other that goes, and nothing else is.
-    fn leave(&mut self, keys: &BTreeSet<TargetKey>) {
+    fn leave(&mut self, name: &Name, keys: &BTreeSet<TargetKey>) {
         let (now_ms, mut lacking) = (self.now_ms, self.lacking());
         let (until_ms, lacked) = &self.lacked;
         if now_ms - until_ms < NEWS_MS {
@@ -374,7 +378,7 @@ impl World {
         }
         let left: BTreeSet<TargetKey> = keys.intersection(&lacking).copied().collect();
         self.audit.totals.left += u64::from(!left.is_empty());
-        self.audit.left(&left, now_ms, self.lacking_ms.is_none());
+        self.audit.left(name, &left, now_ms, self.lacking_ms.is_none());
     }
 
     pub(crate) fn scraper_receives(&mut self, name: &Name, from: &Place, message: Message) {
@@ -475,11 +479,16 @@ impl World {
         let now_ms = self.now_ms;
         for effect in effects {
             match effect {
-                Effect::Take(_) => {}
+                Effect::Take(key) => {
+                    if let Some(gone_ms) = s.gone.remove(&key) {
+                        self.audit.back(self.mode, key, gone_ms, now_ms);
+                    }
+                }
                 Effect::Moved(key) => {
                     s.last.remove(&key);
                 }
                 Effect::Gone { key, from, until, fence } => {
+                    s.gone.insert(key, now_ms);
                     let last = s.last.remove(&key);
                     if last.is_none() && from.is_none() {
                         // A process that has not scraped it knows no series of it.
