@@ -266,21 +266,6 @@ fn a_taker_takes_no_word_of_a_giver_when_a_later_leader_has_decided() {
 }
 
 #[test]
-fn a_giver_in_doubt_tells_no_taker_when_it_stops() {
-    let mut fleet = Fleet::new(&["a", "b"]);
-    let (id, at) = agreed_unheard(&mut fleet);
-    let now_ms = fleet.now_ms;
-    let a = fleet.member("a");
-    assert_eq!(a.asked(id, "b"), Some(at));
-    a.tick(now_ms + 20_000);
-    assert_eq!(a.asked(id, "b"), None, "after a pause it may have been replaced, and its taker as well");
-    a.tick(now_ms + 27_000);
-    assert_eq!(a.asked(id, "b"), None);
-    a.tick(now_ms + 34_000);
-    assert_eq!(a.asked(id, "b"), Some(at), "nobody is there to say");
-}
-
-#[test]
 fn a_later_leader_completes_what_is_final_and_moves_nothing() {
     let mut fleet = Fleet::new(&["a", "b"]);
     fleet.want("b");

@@ -41,6 +41,8 @@ pub(crate) struct Totals {
     pub(crate) takeovers: u64,
     pub(crate) told_by_giver: u64,
     pub(crate) excused_duplicates: u64,
+    /// Those of which nobody was counted as lost but the giver by whose word one of both began.
+    pub(crate) excused_by_word: u64,
     pub(crate) excused_gaps: u64,
     pub(crate) excused_order: u64,
     pub(crate) markers: u64,
@@ -66,6 +68,7 @@ impl Totals {
         self.takeovers += other.takeovers;
         self.told_by_giver += other.told_by_giver;
         self.excused_duplicates += other.excused_duplicates;
+        self.excused_by_word += other.excused_by_word;
         self.excused_gaps += other.excused_gaps;
         self.excused_order += other.excused_order;
         self.markers += other.markers;
@@ -112,6 +115,7 @@ struct Life {
 struct Start {
     by: Name,
     cut_off: bool,
+    by_word: bool,
 }
 
 #[derive(Default)]
@@ -120,6 +124,8 @@ pub(crate) struct Audit {
     starts: BTreeMap<TargetKey, BTreeMap<i64, Vec<Start>>>,
     /// Scrapers that a leader has counted as lost and that have not heard from the newest leader since.
     cut_off: BTreeMap<Name, i64>,
+    /// Who has begun to scrape a key by the word of a giver that was so cut off, and has not heard from the newest leader since.
+    by_word: BTreeMap<(Name, TargetKey), i64>,
     ever_lost: BTreeSet<Name>,
     /// Who has ever started a slot, or ended a series.
     queued: BTreeSet<Name>,
@@ -169,6 +175,14 @@ impl Audit {
     pub(crate) fn found(&mut self, name: &Name, asked_ms: i64) {
         if self.cut_off.get(name).is_some_and(|lost_ms| *lost_ms <= asked_ms) {
             self.cut_off.remove(name);
+        }
+        self.by_word.retain(|(by, _), began_ms| by != name || *began_ms > asked_ms);
+    }
+
+    /// A scraper begins to scrape a key by the word of its giver.
+    pub(crate) fn told_by_giver(&mut self, key: TargetKey, by: &Name, giver: &Name, now_ms: i64) {
+        if self.is_cut_off(giver) {
+            self.by_word.insert((by.clone(), key), now_ms);
         }
     }
 
@@ -336,12 +350,16 @@ impl Audit {
         self.queued.insert(by.clone());
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
-            let excused =
-                other.by != *by && (cut_off || other.cut_off || self.cut_off.contains_key(&other.by));
+            let lost = cut_off || other.cut_off || self.cut_off.contains_key(&other.by);
+            let by_word = other.by_word
+                || [by, &other.by].iter().any(|one| self.by_word.contains_key(&((*one).clone(), key)));
+            let excused = other.by != *by && (lost || by_word);
             assert!(excused, "at {now_ms}: slot {slot_ms} of {key} has two owners, {} and {by}", other.by);
+            self.totals.excused_by_word += u64::from(!lost);
             self.totals.excused_duplicates += 1;
         }
-        starts.push(Start { by: by.clone(), cut_off });
+        let by_word = self.by_word.contains_key(&(by.clone(), key));
+        starts.push(Start { by: by.clone(), cut_off, by_word });
     }
 
     pub(crate) fn marked(&mut self, key: TargetKey, by: &Name, now_ms: i64) {

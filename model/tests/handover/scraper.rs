@@ -457,6 +457,12 @@ impl World {
                 member.heard(id, at, clock_ms);
                 s.next_report_ms = now_ms;
                 self.audit.totals.told_by_giver += 1;
+                if let Place::Scraper(giver) = from {
+                    let begun = member.keys().filter(|(key, _)| member.window(*key).is_some());
+                    for (key, _) in begun.filter(|(key, _)| !before.contains(key)) {
+                        self.audit.told_by_giver(key, &s.name, giver, now_ms);
+                    }
+                }
                 self.note_late(s, &before);
             }
             Message::Poll { .. } | Message::Report { .. } => {}
