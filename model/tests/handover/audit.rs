@@ -179,7 +179,7 @@ impl Audit {
         self.by_word.retain(|(by, _), began_ms| by != name || *began_ms > asked_ms);
     }
 
-    /// A scraper begins to scrape a key by the word of its giver.
+    /// A scraper that knows of no later leader begins to scrape a key by the word of its giver.
     pub(crate) fn told_by_giver(&mut self, key: TargetKey, by: &Name, giver: &Name, now_ms: i64) {
         if self.is_cut_off(giver) {
             self.by_word.insert((by.clone(), key), now_ms);

@@ -64,6 +64,8 @@ pub(crate) struct Scraper {
     was_doubting: bool,
     stepped_ms: i64,
     found_ms: Option<i64>,
+    /// The highest term whose leader this process knows to give out assignments.
+    led_term: Option<u64>,
     /// Since when it must not start anything unless somebody says that it may.
     doubts_since_ms: Option<i64>,
 }
@@ -96,6 +98,7 @@ impl Scraper {
             was_doubting: false,
             stepped_ms: now_ms,
             found_ms: None,
+            led_term: None,
             doubts_since_ms: None,
         }
     }
@@ -116,7 +119,7 @@ impl Scraper {
     pub(crate) fn stop(&mut self) {
         self.member = None;
         self.scrapes.clear();
-        self.found_ms = None;
+        (self.found_ms, self.led_term) = (None, None);
         self.tried.clear();
         self.last.clear();
         self.gone.clear();
@@ -435,6 +438,7 @@ impl World {
             Message::Refused { number } => over(&mut s.polling, number),
             Message::Reply { reply, alone, staying, asked_ms } => {
                 (s.alone, s.staying) = (alone, staying);
+                s.led_term = s.led_term.max(reply.version.map(|version| version.term));
                 if member.replied(reply, clock_ms) {
                     s.next_report_ms = now_ms;
                 }
@@ -457,7 +461,10 @@ impl World {
                 member.heard(id, at, clock_ms);
                 s.next_report_ms = now_ms;
                 self.audit.totals.told_by_giver += 1;
-                if let Place::Scraper(giver) = from {
+                let knows_later = s.led_term > member.version().map(|version| version.term);
+                if let Place::Scraper(giver) = from
+                    && !knows_later
+                {
                     let begun = member.keys().filter(|(key, _)| member.window(*key).is_some());
                     for (key, _) in begun.filter(|(key, _)| !before.contains(key)) {
                         self.audit.told_by_giver(key, &s.name, giver, now_ms);
