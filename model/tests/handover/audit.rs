@@ -137,6 +137,8 @@ pub(crate) struct Audit {
     concerned: BTreeMap<TargetKey, Vec<(i64, BTreeSet<Name>)>>,
     /// When the leader heard a report that came late, and when that was made.
     late_reports: BTreeMap<Name, Vec<(i64, i64)>>,
+    /// When somebody waited for an answer that was lost or late, as far as it was, from when to when.
+    unanswered: BTreeMap<Name, Vec<(i64, i64)>>,
     /// For how long a leader was able to replace somebody, up to each step.
     able_ms: BTreeMap<i64, i64>,
     /// Whose drain ended with a key that lacked something, when, and when nothing was lacking any more.
@@ -250,6 +252,30 @@ impl Audit {
         before.max().unwrap_or(befell_ms).max(befell_ms)
     }
 
+    /// A question of this scraper what is its own, or the answer, does not come before then.
+    pub(crate) fn unanswered(&mut self, name: &Name, from_ms: i64, to_ms: i64) {
+        self.unanswered.entry(name.clone()).or_default().push((from_ms, to_ms));
+    }
+
+    /// For how long up to a slot somebody waited in vain for the answer that a key is its own, once a leader had given it the key.
+    fn unheard(&self, key: TargetKey, name: &Name, slot_ms: i64) -> i64 {
+        let known = self.concerned.get(&key).map(|known| &known[..]).unwrap_or_default();
+        let known = &known[..known.partition_point(|(at_ms, _)| *at_ms <= slot_ms)];
+        let of_it = known.iter().rev().take_while(|(_, names)| names.contains(name));
+        let Some((given_ms, _)) = of_it.last() else { return 0 };
+        let (mut passed_ms, mut unheard_ms) = (*given_ms, 0);
+        let mut waits = self.unanswered.get(name).cloned().unwrap_or_default();
+        waits.sort_unstable();
+        for (from_ms, to_ms) in waits {
+            let (from_ms, to_ms) = (from_ms.max(passed_ms), to_ms.min(slot_ms));
+            if from_ms < to_ms {
+                unheard_ms += self.able_for(key, from_ms, to_ms);
+                passed_ms = to_ms;
+            }
+        }
+        unheard_ms
+    }
+
     /// A drain has ended with these, which lack something; `over`: lacked it until now.
     pub(crate) fn left(&mut self, name: &Name, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
         for key in keys {
@@ -293,7 +319,8 @@ impl Audit {
         of_time.flat_map(|(_, names)| names)
     }
 
-    /// Whether a slot may be missing because of what befell somebody who had to do with its key. `before`: the last slot that was not.
+    /// Whether a slot may be missing because of what befell somebody who had to do with its key. `before`: the last slot that was not;
+    /// `next`: who started the next one.
     fn is_lost(
         &self,
         key: TargetKey,
@@ -301,8 +328,10 @@ impl Audit {
         before: i64,
         slot_ms: i64,
         parties: &BTreeSet<&Name>,
+        next: &[Start],
     ) -> bool {
-        let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
+        let unheard_ms = next.iter().map(|start| self.unheard(key, &start.by, slot_ms)).max().unwrap_or(0);
+        let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS + unheard_ms;
         let begun_ms = before + interval_ms;
         let befell = self.faults.iter().filter(|(name, from_ms, to_ms)| {
             let began = *from_ms <= slot_ms + CLOCK_MS + LATE_MS;
@@ -435,7 +464,8 @@ impl Audit {
                         let mut parties: BTreeSet<&Name> = scraped.map(|start| &start.by).collect();
                         parties.extend(self.concerned_in(*key, before_ms, slot + CLOCK_MS));
                         let interval_ms = life.slots.interval_ms();
-                        let fault = self.is_lost(*key, interval_ms, before_ms, slot, &parties);
+                        let next = after.map_or(&[][..], |(_, starts)| starts);
+                        let fault = self.is_lost(*key, interval_ms, before_ms, slot, &parties, next);
                         let left = self.is_left(*key, interval_ms, before_ms, slot);
                         assert!(
                             late || fault || left,

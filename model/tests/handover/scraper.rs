@@ -13,7 +13,7 @@ use crate::world::{Message, Mode, Place, World};
 const HEARTBEAT_MS: i64 = 2_000;
 /// Who is in doubt asks again after this, in milliseconds.
 const DOUBT_TIMEOUT_MS: i64 = 5_000;
-const POLL_TIMEOUT_MS: i64 = 9_000;
+pub(crate) const POLL_TIMEOUT_MS: i64 = 9_000;
 /// So long after a poll was sent, what a reply says is newer should have come, in milliseconds.
 const BEHIND_MS: i64 = 1_000;
 /// After a longer pause, and after a restart, a scraper may have been replaced, in milliseconds: half the lapse.
