@@ -118,14 +118,23 @@ struct Start {
     by_word: bool,
 }
 
+/// A giver's word.
+#[derive(Clone, Debug)]
+struct Word {
+    giver: Name,
+    at_ms: i64,
+    /// The giver was cut off then, or has been since.
+    cut_off: bool,
+}
+
 #[derive(Default)]
 pub(crate) struct Audit {
     lives: BTreeMap<TargetKey, Life>,
     starts: BTreeMap<TargetKey, BTreeMap<i64, Vec<Start>>>,
     /// Scrapers that a leader has counted as lost and that have not heard from the newest leader since.
     cut_off: BTreeMap<Name, i64>,
-    /// Who has begun to scrape a key by the word of a giver that was so cut off, and has not heard from the newest leader since.
-    by_word: BTreeMap<(Name, TargetKey), i64>,
+    /// Who has begun to scrape a key by the word of its giver, and has not heard from the newest leader since.
+    by_word: BTreeMap<(Name, TargetKey), Word>,
     ever_lost: BTreeSet<Name>,
     /// Who has ever started a slot, or ended a series.
     queued: BTreeSet<Name>,
@@ -167,6 +176,7 @@ impl Audit {
 
     pub(crate) fn lost(&mut self, name: &Name, now_ms: i64) {
         self.cut_off.insert(name.clone(), now_ms);
+        self.by_word.values_mut().filter(|word| word.giver == *name).for_each(|word| word.cut_off = true);
         // Who is new, and has yet to report, has nothing that could come late.
         if self.queued.contains(name) {
             self.ever_lost.insert(name.clone());
@@ -178,14 +188,19 @@ impl Audit {
         if self.cut_off.get(name).is_some_and(|lost_ms| *lost_ms <= asked_ms) {
             self.cut_off.remove(name);
         }
-        self.by_word.retain(|(by, _), began_ms| by != name || *began_ms > asked_ms);
+        self.by_word.retain(|(by, _), word| by != name || word.at_ms > asked_ms);
     }
 
     /// A scraper that knows of no later leader begins to scrape a key by the word of its giver.
     pub(crate) fn told_by_giver(&mut self, key: TargetKey, by: &Name, giver: &Name, now_ms: i64) {
-        if self.is_cut_off(giver) {
-            self.by_word.insert((by.clone(), key), now_ms);
-        }
+        let word = Word { giver: giver.clone(), at_ms: now_ms, cut_off: self.is_cut_off(giver) };
+        self.by_word.insert((by.clone(), key), word);
+    }
+
+    /// Who has a key by the word of a giver that was cut off.
+    fn has_by_word(&self, key: TargetKey) -> BTreeSet<Name> {
+        let cut_off = self.by_word.iter().filter(|((_, of), word)| *of == key && word.cut_off);
+        cut_off.map(|((by, _), _)| by.clone()).collect()
     }
 
     pub(crate) fn is_cut_off(&self, name: &Name) -> bool {
@@ -195,8 +210,10 @@ impl Audit {
     /// A scraper takes it that it was replaced without its word.
     pub(crate) fn overtaken(&mut self, name: &Name, now_ms: i64) {
         let was_lost = self.is_cut_off(name) || self.ever_lost.contains(name);
+        // Or somebody else was given what it has begun by its giver's word.
+        let by_word = self.by_word.iter().any(|((by, _), word)| by == name && word.cut_off);
         assert!(
-            was_lost,
+            was_lost || by_word,
             "at {now_ms}: {name} takes it that it was replaced, and nobody has counted it as lost"
         );
         self.totals.overtaken += 1;
@@ -369,6 +386,7 @@ impl Audit {
     /// A slot was started: nobody else may have started it.
     pub(crate) fn started(&mut self, key: TargetKey, slot_ms: i64, by: &Name, now_ms: i64) {
         let cut_off = self.cut_off.contains_key(by);
+        let has_by_word = self.has_by_word(key);
         self.totals.slots += 1;
         let of_key = self.starts.entry(key).or_default();
         if let Some((_, before)) = of_key.range(..slot_ms).next_back()
@@ -380,14 +398,13 @@ impl Audit {
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
             let lost = cut_off || other.cut_off || self.cut_off.contains_key(&other.by);
-            let by_word = other.by_word
-                || [by, &other.by].iter().any(|one| self.by_word.contains_key(&((*one).clone(), key)));
+            let by_word = other.by_word || has_by_word.contains(by) || has_by_word.contains(&other.by);
             let excused = other.by != *by && (lost || by_word);
             assert!(excused, "at {now_ms}: slot {slot_ms} of {key} has two owners, {} and {by}", other.by);
             self.totals.excused_by_word += u64::from(!lost);
             self.totals.excused_duplicates += 1;
         }
-        let by_word = self.by_word.contains_key(&(by.clone(), key));
+        let by_word = has_by_word.contains(by);
         starts.push(Start { by: by.clone(), cut_off, by_word });
     }
 
