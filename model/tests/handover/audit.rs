@@ -136,6 +136,8 @@ pub(crate) struct Audit {
     /// Who has begun to scrape a key by the word of its giver, and has not heard from the newest leader since.
     by_word: BTreeMap<(Name, TargetKey), Word>,
     ever_lost: BTreeSet<Name>,
+    /// Whose drain was in vain and who then went for good, with something unsent on its volume, and when.
+    left_unsent: BTreeMap<Name, i64>,
     /// Who has ever started a slot, or ended a series.
     queued: BTreeSet<Name>,
     /// Slots of a key that may be missing: its taker heard of T too late.
@@ -365,6 +367,11 @@ impl Audit {
         self.nobody.push((now_ms - 2_000, now_ms + NOBODY_MS));
     }
 
+    /// One goes for good with something unsent, as nobody takes what it has: nobody waits for that, and it may be back with its volume.
+    pub(crate) fn left_unsent(&mut self, name: &Name, now_ms: i64) {
+        self.left_unsent.insert(name.clone(), now_ms);
+    }
+
     /// A key has become a scraper's own, with no T before it.
     pub(crate) fn late(&mut self, mode: Mode, key: TargetKey, now_ms: i64) {
         let before = self.starts.get(&key).and_then(|starts| starts.last_key_value());
@@ -442,6 +449,7 @@ impl Audit {
             };
             assert!(
                 self.ever_lost.contains(by)
+                    || self.left_unsent.get(by).is_some_and(|left_ms| time_ms <= left_ms + CLOCK_MS)
                     || by_lost(time_ms)
                     || by_lost(newest)
                     || self.concerned_in(key, time_ms, newest).any(|name| self.ever_lost.contains(name))

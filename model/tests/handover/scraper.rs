@@ -344,6 +344,9 @@ impl World {
         if drained == Drain::InVain {
             // Nobody else was there.
             self.audit.nobody_left(now_ms);
+            if back.is_none() && !s.queues.iter().all(Queue::is_empty) {
+                self.audit.left_unsent(&s.name, now_ms);
+            }
         }
         if self.mode != Mode::Planned {
             // Nobody it could reach may know yet when it stopped, nor can ask it any more: then it is as lost as any other.
