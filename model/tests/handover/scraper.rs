@@ -51,6 +51,8 @@ pub(crate) struct Scraper {
     polls: u64,
     /// The first poll of this process; answers to earlier ones have nobody to go to.
     first_poll: u64,
+    /// When this process began, by its own clock: the same is so of replies to earlier reports.
+    began_ms: i64,
     /// The poll that is under way, and when it is given up.
     polling: Option<(u64, i64)>,
     next_poll_ms: i64,
@@ -87,6 +89,7 @@ impl Scraper {
             runs: 0,
             polls: 0,
             first_poll: 0,
+            began_ms: i64::MIN,
             polling: None,
             next_poll_ms: 0,
             next_report_ms: 0,
@@ -133,6 +136,7 @@ impl Scraper {
         self.runs += 1;
         self.first_poll = self.polls + 1;
         let clock_ms = now_ms + self.skew_ms;
+        self.began_ms = clock_ms;
         let options = MemberOptions::default();
         let mut member = match self.disk.clone() {
             Some(saved) => Member::restored(self.name.clone(), options, self.runs, saved, clock_ms),
@@ -439,6 +443,7 @@ impl World {
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
+            Message::Reply { asked_ms, .. } if asked_ms < s.began_ms => {}
             Message::Reply { reply, alone, staying, asked_ms } => {
                 (s.alone, s.staying) = (alone, staying);
                 s.led_term = s.led_term.max(reply.version.map(|version| version.term));
