@@ -223,6 +223,48 @@ fn a_taker_without_a_leader_asks_the_giver() {
     assert_eq!(fleet.member("b").report(now_ms), None, "not before it is safe");
 }
 
+/// A move that the giver has agreed on, which only the giver knows, and whose taker is `b`.
+fn agreed_unheard(fleet: &mut Fleet) -> (MoveId, i64) {
+    fleet.want("b");
+    while fleet.steps() != [Step::Until] {
+        fleet.run_without(1_000, &["a"]);
+    }
+    let (now_ms, version) = (fleet.now_ms, fleet.member("a").version());
+    let id = fleet.leader.moves().next().unwrap().id;
+    let told = fleet.leader.told(&name("a"), version).unwrap();
+    drop(fleet.member("a").apply(told, now_ms, now_ms));
+    fleet.member("a").saved();
+    (id, fleet.member("a").asked(id, "b").unwrap())
+}
+
+#[test]
+fn a_taker_takes_no_word_of_a_giver_when_a_later_leader_has_decided() {
+    let mut fleet = Fleet::new(&["a", "b"]);
+    let (id, at) = agreed_unheard(&mut fleet);
+    fleet.leader = leader(2, fleet.now_ms, &["a", "b"]);
+    // What b is told gets lost, and the replies to its reports do not.
+    while !fleet.leader.is_leading() {
+        let later_ms = fleet.now_ms + 3_000;
+        let asks = !fleet.member("b").clone().questions(later_ms).is_empty();
+        assert!(asks, "nobody has decided yet");
+        fleet.now_ms += 1_000;
+        let now_ms = fleet.now_ms;
+        for _ in 0..2 {
+            fleet.member("b").saved();
+            let report = fleet.member("b").report(now_ms).unwrap();
+            let reply = fleet.leader.report("b", report, now_ms);
+            fleet.member("b").replied(reply, now_ms);
+            fleet.leader.advance(now_ms);
+        }
+    }
+    let now_ms = fleet.now_ms;
+    assert_eq!(fleet.leader.owner(KEY), None, "whoever is wanted next has it at once");
+    assert_eq!(fleet.member("b").questions(now_ms + 3_000), [], "a leader has counted a as lost");
+    // The answer to an earlier question.
+    fleet.member("b").heard(id, at, now_ms);
+    assert_eq!(fleet.window("b"), None);
+}
+
 #[test]
 fn a_later_leader_completes_what_is_final_and_moves_nothing() {
     let mut fleet = Fleet::new(&["a", "b"]);
@@ -241,20 +283,12 @@ fn a_later_leader_completes_what_is_final_and_moves_nothing() {
 fn what_giver_and_taker_settled_without_a_leader_is_transferred_under_the_next_one() {
     for begun in [false, true] {
         let mut fleet = Fleet::new(&["a", "b"]);
-        fleet.want("b");
-        while fleet.steps() != [Step::Until] {
-            fleet.run_without(1_000, &["a"]);
-        }
-        let (now_ms, version) = (fleet.now_ms, fleet.member("a").version());
-        let id = fleet.leader.moves().next().unwrap().id;
-        let told = fleet.leader.told(&name("a"), version).unwrap();
-        drop(fleet.member("a").apply(told, now_ms, now_ms));
-        fleet.member("a").saved();
+        let (id, at) = agreed_unheard(&mut fleet);
         if begun {
             fleet.run(1_000);
         } else {
             // The leader does not hear of it any more.
-            let at = fleet.member("a").asked(id, "b").unwrap();
+            let now_ms = fleet.now_ms;
             fleet.member("b").heard(id, at, now_ms);
             fleet.member("b").saved();
         }

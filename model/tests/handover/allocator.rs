@@ -179,6 +179,11 @@ impl World {
             }
             Message::Report { from, report, asked_ms } => {
                 let Some(leader) = &mut allocator.leader else { return };
+                if self.lease.holder == Some(index) && !leader.has_heard(&from, report.run, report.sequence) {
+                    // The clock by which it was made is the scraper's.
+                    let skew_ms = self.scrapers.get(&from).map_or(0, |s| s.skew_ms);
+                    self.audit.reported(&from, asked_ms - skew_ms, now_ms);
+                }
                 let reply = leader.report(&from, *report, clock_ms);
                 let alone = leader.is_leading() && !leader.has_others(&from);
                 let staying = leader.staying(&from);
@@ -262,6 +267,7 @@ impl World {
         let lost: BTreeSet<Name> =
             leader.membership().members().filter(|(_, m)| m.lost).map(|(name, _)| Name::from(name)).collect();
         for name in lost.difference(&self.allocators[index].lost) {
+            self.say(|| format!("allocator {index} counts {name} as lost"));
             self.audit.lost(name, self.now_ms);
         }
         // Whoever was expected and did not report when it took over counts as lost too.

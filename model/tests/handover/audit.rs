@@ -41,6 +41,8 @@ pub(crate) struct Totals {
     pub(crate) takeovers: u64,
     pub(crate) told_by_giver: u64,
     pub(crate) excused_duplicates: u64,
+    /// Those of which nobody was counted as lost but the giver by whose word one of both began.
+    pub(crate) excused_by_word: u64,
     pub(crate) excused_gaps: u64,
     pub(crate) excused_order: u64,
     pub(crate) markers: u64,
@@ -66,6 +68,7 @@ impl Totals {
         self.takeovers += other.takeovers;
         self.told_by_giver += other.told_by_giver;
         self.excused_duplicates += other.excused_duplicates;
+        self.excused_by_word += other.excused_by_word;
         self.excused_gaps += other.excused_gaps;
         self.excused_order += other.excused_order;
         self.markers += other.markers;
@@ -112,6 +115,16 @@ struct Life {
 struct Start {
     by: Name,
     cut_off: bool,
+    by_word: bool,
+}
+
+/// A giver's word.
+#[derive(Clone, Debug)]
+struct Word {
+    giver: Name,
+    at_ms: i64,
+    /// The giver was cut off then, or has been since.
+    cut_off: bool,
 }
 
 #[derive(Default)]
@@ -120,7 +133,11 @@ pub(crate) struct Audit {
     starts: BTreeMap<TargetKey, BTreeMap<i64, Vec<Start>>>,
     /// Scrapers that a leader has counted as lost and that have not heard from the newest leader since.
     cut_off: BTreeMap<Name, i64>,
+    /// Who has begun to scrape a key by the word of its giver, and has not heard from the newest leader since.
+    by_word: BTreeMap<(Name, TargetKey), Word>,
     ever_lost: BTreeSet<Name>,
+    /// Whose drain was in vain and who then went for good, with something unsent on its volume, and when.
+    left_unsent: BTreeMap<Name, i64>,
     /// Who has ever started a slot, or ended a series.
     queued: BTreeSet<Name>,
     /// Slots of a key that may be missing: its taker heard of T too late.
@@ -129,10 +146,14 @@ pub(crate) struct Audit {
     faults: Vec<(Name, i64, i64)>,
     /// Who had to do with a key by a leader's word, since when.
     concerned: BTreeMap<TargetKey, Vec<(i64, BTreeSet<Name>)>>,
+    /// When the leader heard a report that came late, and when that was made.
+    late_reports: BTreeMap<Name, Vec<(i64, i64)>>,
+    /// When somebody waited for an answer that was lost or late, as far as it was, from when to when.
+    unanswered: BTreeMap<Name, Vec<(i64, i64)>>,
     /// For how long a leader was able to replace somebody, up to each step.
     able_ms: BTreeMap<i64, i64>,
-    /// When a drain ended with a key that lacked something, and when nothing was lacking any more.
-    left: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
+    /// Whose drain ended with a key that lacked something, when, and when nothing was lacking any more.
+    left: BTreeMap<TargetKey, Vec<(Name, i64, Option<i64>)>>,
     /// When no source told of a key, so that nobody could be given it, from when to when.
     unsynced: BTreeMap<TargetKey, Vec<(i64, Option<i64>)>>,
     /// When nobody was left to take over what the last one had.
@@ -157,6 +178,7 @@ impl Audit {
 
     pub(crate) fn lost(&mut self, name: &Name, now_ms: i64) {
         self.cut_off.insert(name.clone(), now_ms);
+        self.by_word.values_mut().filter(|word| word.giver == *name).for_each(|word| word.cut_off = true);
         // Who is new, and has yet to report, has nothing that could come late.
         if self.queued.contains(name) {
             self.ever_lost.insert(name.clone());
@@ -168,6 +190,19 @@ impl Audit {
         if self.cut_off.get(name).is_some_and(|lost_ms| *lost_ms <= asked_ms) {
             self.cut_off.remove(name);
         }
+        self.by_word.retain(|(by, _), word| by != name || word.at_ms > asked_ms);
+    }
+
+    /// A scraper that knows of no later leader begins to scrape a key by the word of its giver.
+    pub(crate) fn told_by_giver(&mut self, key: TargetKey, by: &Name, giver: &Name, now_ms: i64) {
+        let word = Word { giver: giver.clone(), at_ms: now_ms, cut_off: self.is_cut_off(giver) };
+        self.by_word.insert((by.clone(), key), word);
+    }
+
+    /// Who has a key by the word of a giver that was cut off.
+    fn has_by_word(&self, key: TargetKey) -> BTreeSet<Name> {
+        let cut_off = self.by_word.iter().filter(|((_, of), word)| *of == key && word.cut_off);
+        cut_off.map(|((by, _), _)| by.clone()).collect()
     }
 
     pub(crate) fn is_cut_off(&self, name: &Name) -> bool {
@@ -177,8 +212,10 @@ impl Audit {
     /// A scraper takes it that it was replaced without its word.
     pub(crate) fn overtaken(&mut self, name: &Name, now_ms: i64) {
         let was_lost = self.is_cut_off(name) || self.ever_lost.contains(name);
+        // Or somebody else was given what it has begun by its giver's word.
+        let by_word = self.by_word.iter().any(|((by, _), word)| by == name && word.cut_off);
         assert!(
-            was_lost,
+            was_lost || by_word,
             "at {now_ms}: {name} takes it that it was replaced, and nobody has counted it as lost"
         );
         self.totals.overtaken += 1;
@@ -219,10 +256,49 @@ impl Audit {
         self.able_in(from_ms, to_ms) - not
     }
 
+    /// The leader has heard a report that was made then.
+    pub(crate) fn reported(&mut self, name: &Name, made_ms: i64, now_ms: i64) {
+        if now_ms - made_ms > CLOCK_MS {
+            self.late_reports.entry(name.clone()).or_default().push((made_ms, now_ms));
+        }
+    }
+
+    /// When the leader heard last of one whom something befell then: nobody counts as lost before the lapse after that, and a report may
+    /// come later than what befell who made it.
+    fn heard_last(&self, name: &Name, befell_ms: i64) -> i64 {
+        let reports = self.late_reports.get(name).into_iter().flatten();
+        let before = reports.filter(|(made_ms, _)| *made_ms <= befell_ms).map(|(_, came_ms)| *came_ms);
+        before.max().unwrap_or(befell_ms).max(befell_ms)
+    }
+
+    /// A question of this scraper what is its own, or the answer, does not come before then.
+    pub(crate) fn unanswered(&mut self, name: &Name, from_ms: i64, to_ms: i64) {
+        self.unanswered.entry(name.clone()).or_default().push((from_ms, to_ms));
+    }
+
+    /// For how long up to a slot somebody waited in vain for the answer that a key is its own, once a leader had given it the key.
+    fn unheard(&self, key: TargetKey, name: &Name, slot_ms: i64) -> i64 {
+        let known = self.concerned.get(&key).map(|known| &known[..]).unwrap_or_default();
+        let known = &known[..known.partition_point(|(at_ms, _)| *at_ms <= slot_ms)];
+        let of_it = known.iter().rev().take_while(|(_, names)| names.contains(name));
+        let Some((given_ms, _)) = of_it.last() else { return 0 };
+        let (mut passed_ms, mut unheard_ms) = (*given_ms, 0);
+        let mut waits = self.unanswered.get(name).cloned().unwrap_or_default();
+        waits.sort_unstable();
+        for (from_ms, to_ms) in waits {
+            let (from_ms, to_ms) = (from_ms.max(passed_ms), to_ms.min(slot_ms));
+            if from_ms < to_ms {
+                unheard_ms += self.able_for(key, from_ms, to_ms);
+                passed_ms = to_ms;
+            }
+        }
+        unheard_ms
+    }
+
     /// A drain has ended with these, which lack something; `over`: lacked it until now.
-    pub(crate) fn left(&mut self, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
+    pub(crate) fn left(&mut self, name: &Name, keys: &BTreeSet<TargetKey>, now_ms: i64, over: bool) {
         for key in keys {
-            self.left.entry(*key).or_default().push((now_ms, over.then_some(now_ms)));
+            self.left.entry(*key).or_default().push((name.clone(), now_ms, over.then_some(now_ms)));
         }
     }
 
@@ -235,7 +311,9 @@ impl Audit {
 
     /// Nothing is lacking any more.
     pub(crate) fn lacked(&mut self, now_ms: i64) {
-        for (_, until) in self.left.values_mut().chain(self.unsynced.values_mut()).flatten() {
+        let left = self.left.values_mut().flatten().map(|(_, _, until)| until);
+        let unsynced = self.unsynced.values_mut().flatten().map(|(_, until)| until);
+        for until in left.chain(unsynced) {
             until.get_or_insert(now_ms);
         }
     }
@@ -244,8 +322,9 @@ impl Audit {
     fn is_left(&self, key: TargetKey, interval_ms: i64, before: i64, slot_ms: i64) -> bool {
         let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
         let mut left = self.left.get(&key).into_iter().flatten();
-        left.any(|(left_ms, over_ms)| {
-            let over = over_ms.map_or(0, |over_ms| self.able_for(key, over_ms.max(*left_ms), slot_ms));
+        left.any(|(name, left_ms, over_ms)| {
+            let lost_ms = self.heard_last(name, *left_ms);
+            let over = over_ms.map_or(0, |over_ms| self.able_for(key, over_ms.max(lost_ms), slot_ms));
             before <= left_ms + CLOCK_MS && slot_ms >= left_ms - CLOCK_MS && over <= bound_ms
         })
     }
@@ -259,7 +338,8 @@ impl Audit {
         of_time.flat_map(|(_, names)| names)
     }
 
-    /// Whether a slot may be missing because of what befell somebody who had to do with its key. `before`: the last slot that was not.
+    /// Whether a slot may be missing because of what befell somebody who had to do with its key. `before`: the last slot that was not;
+    /// `next`: who started the next one.
     fn is_lost(
         &self,
         key: TargetKey,
@@ -267,20 +347,29 @@ impl Audit {
         before: i64,
         slot_ms: i64,
         parties: &BTreeSet<&Name>,
+        next: &[Start],
     ) -> bool {
-        let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS;
+        let unheard_ms = next.iter().map(|start| self.unheard(key, &start.by, slot_ms)).max().unwrap_or(0);
+        let bound_ms = LOSS_MS + 2 * interval_ms + DELAYS_MS + unheard_ms;
         let begun_ms = before + interval_ms;
         let befell = self.faults.iter().filter(|(name, from_ms, to_ms)| {
             let began = *from_ms <= slot_ms + CLOCK_MS + LATE_MS;
             parties.contains(name) && began && self.able_for(key, *to_ms, begun_ms) <= LATE_MS
         });
-        let took = befell.map(|(_, from_ms, _)| self.able_for(key, (*from_ms).max(begun_ms), slot_ms)).min();
+        let since_ms = |name, from_ms| self.heard_last(name, from_ms).max(begun_ms);
+        let took =
+            befell.map(|(name, from_ms, _)| self.able_for(key, since_ms(name, *from_ms), slot_ms)).min();
         took.is_some_and(|took_ms| took_ms <= bound_ms)
     }
 
     /// The last one has gone.
     pub(crate) fn nobody_left(&mut self, now_ms: i64) {
         self.nobody.push((now_ms - 2_000, now_ms + NOBODY_MS));
+    }
+
+    /// One goes for good with something unsent, as nobody takes what it has: nobody waits for that, and it may be back with its volume.
+    pub(crate) fn left_unsent(&mut self, name: &Name, now_ms: i64) {
+        self.left_unsent.insert(name.clone(), now_ms);
     }
 
     /// A key has become a scraper's own, with no T before it.
@@ -292,9 +381,19 @@ impl Audit {
         }
     }
 
+    /// A key is its scraper's own again, which had heard at `gone_ms` that it is gone. Where that was so late that the key was back already,
+    /// slots between the one word and the other may be missing: until it hears, it scrapes what it had.
+    pub(crate) fn back(&mut self, mode: Mode, key: TargetKey, gone_ms: i64, now_ms: i64) {
+        let born = self.lives.get(&key).and_then(|life| life.lives.last()).map(|(born, _)| *born);
+        if mode != Mode::Planned && born.is_some_and(|born| born <= gone_ms) {
+            self.late.entry(key).or_default().push((gone_ms - CLOCK_MS, now_ms));
+        }
+    }
+
     /// A slot was started: nobody else may have started it.
     pub(crate) fn started(&mut self, key: TargetKey, slot_ms: i64, by: &Name, now_ms: i64) {
         let cut_off = self.cut_off.contains_key(by);
+        let has_by_word = self.has_by_word(key);
         self.totals.slots += 1;
         let of_key = self.starts.entry(key).or_default();
         if let Some((_, before)) = of_key.range(..slot_ms).next_back()
@@ -305,12 +404,15 @@ impl Audit {
         self.queued.insert(by.clone());
         let starts = of_key.entry(slot_ms).or_default();
         for other in starts.iter() {
-            let excused =
-                other.by != *by && (cut_off || other.cut_off || self.cut_off.contains_key(&other.by));
+            let lost = cut_off || other.cut_off || self.cut_off.contains_key(&other.by);
+            let by_word = other.by_word || has_by_word.contains(by) || has_by_word.contains(&other.by);
+            let excused = other.by != *by && (lost || by_word);
             assert!(excused, "at {now_ms}: slot {slot_ms} of {key} has two owners, {} and {by}", other.by);
+            self.totals.excused_by_word += u64::from(!lost);
             self.totals.excused_duplicates += 1;
         }
-        starts.push(Start { by: by.clone(), cut_off });
+        let by_word = has_by_word.contains(by);
+        starts.push(Start { by: by.clone(), cut_off, by_word });
     }
 
     pub(crate) fn marked(&mut self, key: TargetKey, by: &Name, now_ms: i64) {
@@ -347,6 +449,7 @@ impl Audit {
             };
             assert!(
                 self.ever_lost.contains(by)
+                    || self.left_unsent.get(by).is_some_and(|left_ms| time_ms <= left_ms + CLOCK_MS)
                     || by_lost(time_ms)
                     || by_lost(newest)
                     || self.concerned_in(key, time_ms, newest).any(|name| self.ever_lost.contains(name))
@@ -386,7 +489,8 @@ impl Audit {
                         let mut parties: BTreeSet<&Name> = scraped.map(|start| &start.by).collect();
                         parties.extend(self.concerned_in(*key, before_ms, slot + CLOCK_MS));
                         let interval_ms = life.slots.interval_ms();
-                        let fault = self.is_lost(*key, interval_ms, before_ms, slot, &parties);
+                        let next = after.map_or(&[][..], |(_, starts)| starts);
+                        let fault = self.is_lost(*key, interval_ms, before_ms, slot, &parties, next);
                         let left = self.is_left(*key, interval_ms, before_ms, slot);
                         assert!(
                             late || fault || left,

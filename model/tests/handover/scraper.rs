@@ -13,7 +13,7 @@ use crate::world::{Message, Mode, Place, World};
 const HEARTBEAT_MS: i64 = 2_000;
 /// Who is in doubt asks again after this, in milliseconds.
 const DOUBT_TIMEOUT_MS: i64 = 5_000;
-const POLL_TIMEOUT_MS: i64 = 9_000;
+pub(crate) const POLL_TIMEOUT_MS: i64 = 9_000;
 /// So long after a poll was sent, what a reply says is newer should have come, in milliseconds.
 const BEHIND_MS: i64 = 1_000;
 /// After a longer pause, and after a restart, a scraper may have been replaced, in milliseconds: half the lapse.
@@ -51,6 +51,8 @@ pub(crate) struct Scraper {
     polls: u64,
     /// The first poll of this process; answers to earlier ones have nobody to go to.
     first_poll: u64,
+    /// When this process began, by its own clock: the same is so of replies to earlier reports.
+    began_ms: i64,
     /// The poll that is under way, and when it is given up.
     polling: Option<(u64, i64)>,
     next_poll_ms: i64,
@@ -58,10 +60,14 @@ pub(crate) struct Scraper {
     scrapes: Vec<Scrape>,
     tried: BTreeMap<TargetKey, i64>,
     last: BTreeMap<TargetKey, i64>,
+    /// When this process heard of keys that they are gone.
+    gone: BTreeMap<TargetKey, i64>,
     barriers: BTreeMap<(MoveId, usize), Barrier>,
     was_doubting: bool,
     stepped_ms: i64,
     found_ms: Option<i64>,
+    /// The highest term whose leader this process knows to give out assignments.
+    led_term: Option<u64>,
     /// Since when it must not start anything unless somebody says that it may.
     doubts_since_ms: Option<i64>,
 }
@@ -83,16 +89,19 @@ impl Scraper {
             runs: 0,
             polls: 0,
             first_poll: 0,
+            began_ms: i64::MIN,
             polling: None,
             next_poll_ms: 0,
             next_report_ms: 0,
             scrapes: Vec::new(),
             tried: BTreeMap::new(),
             last: BTreeMap::new(),
+            gone: BTreeMap::new(),
             barriers: BTreeMap::new(),
             was_doubting: false,
             stepped_ms: now_ms,
             found_ms: None,
+            led_term: None,
             doubts_since_ms: None,
         }
     }
@@ -113,9 +122,10 @@ impl Scraper {
     pub(crate) fn stop(&mut self) {
         self.member = None;
         self.scrapes.clear();
-        self.found_ms = None;
+        (self.found_ms, self.led_term) = (None, None);
         self.tried.clear();
         self.last.clear();
+        self.gone.clear();
         self.barriers.clear();
         self.polling = None;
         self.ending = None;
@@ -126,6 +136,7 @@ impl Scraper {
         self.runs += 1;
         self.first_poll = self.polls + 1;
         let clock_ms = now_ms + self.skew_ms;
+        self.began_ms = clock_ms;
         let options = MemberOptions::default();
         let mut member = match self.disk.clone() {
             Some(saved) => Member::restored(self.name.clone(), options, self.runs, saved, clock_ms),
@@ -332,11 +343,14 @@ impl World {
         self.say(|| format!("{} ends: {drained:?}", s.name));
         if matches!(drained, Drain::Left(_) | Drain::InVain) {
             let left = s.member.iter().flat_map(|member| member.keys().map(|(key, _)| key)).collect();
-            self.leave(&left);
+            self.leave(&s.name, &left);
         }
         if drained == Drain::InVain {
             // Nobody else was there.
             self.audit.nobody_left(now_ms);
+            if back.is_none() && !s.queues.iter().all(Queue::is_empty) {
+                self.audit.left_unsent(&s.name, now_ms);
+            }
         }
         if self.mode != Mode::Planned {
             // Nobody it could reach may know yet when it stopped, nor can ask it any more: then it is as lost as any other.
@@ -366,7 +380,7 @@ impl World {
     }
 
     /// A drain has ended with these keys: those that lack something are lost, as with any other that goes, and nothing else is.
-    fn leave(&mut self, keys: &BTreeSet<TargetKey>) {
+    fn leave(&mut self, name: &Name, keys: &BTreeSet<TargetKey>) {
         let (now_ms, mut lacking) = (self.now_ms, self.lacking());
         let (until_ms, lacked) = &self.lacked;
         if now_ms - until_ms < NEWS_MS {
@@ -374,7 +388,7 @@ impl World {
         }
         let left: BTreeSet<TargetKey> = keys.intersection(&lacking).copied().collect();
         self.audit.totals.left += u64::from(!left.is_empty());
-        self.audit.left(&left, now_ms, self.lacking_ms.is_none());
+        self.audit.left(name, &left, now_ms, self.lacking_ms.is_none());
     }
 
     pub(crate) fn scraper_receives(&mut self, name: &Name, from: &Place, message: Message) {
@@ -429,8 +443,10 @@ impl World {
                 }
             }
             Message::Refused { number } => over(&mut s.polling, number),
+            Message::Reply { asked_ms, .. } if asked_ms < s.began_ms => {}
             Message::Reply { reply, alone, staying, asked_ms } => {
                 (s.alone, s.staying) = (alone, staying);
+                s.led_term = s.led_term.max(reply.version.map(|version| version.term));
                 if member.replied(reply, clock_ms) {
                     s.next_report_ms = now_ms;
                 }
@@ -453,6 +469,15 @@ impl World {
                 member.heard(id, at, clock_ms);
                 s.next_report_ms = now_ms;
                 self.audit.totals.told_by_giver += 1;
+                let knows_later = s.led_term > member.version().map(|version| version.term);
+                if let Place::Scraper(giver) = from
+                    && !knows_later
+                {
+                    let begun = member.keys().filter(|(key, _)| member.window(*key).is_some());
+                    for (key, _) in begun.filter(|(key, _)| !before.contains(key)) {
+                        self.audit.told_by_giver(key, &s.name, giver, now_ms);
+                    }
+                }
                 self.note_late(s, &before);
             }
             Message::Poll { .. } | Message::Report { .. } => {}
@@ -475,11 +500,16 @@ impl World {
         let now_ms = self.now_ms;
         for effect in effects {
             match effect {
-                Effect::Take(_) => {}
+                Effect::Take(key) => {
+                    if let Some(gone_ms) = s.gone.remove(&key) {
+                        self.audit.back(self.mode, key, gone_ms, now_ms);
+                    }
+                }
                 Effect::Moved(key) => {
                     s.last.remove(&key);
                 }
                 Effect::Gone { key, from, until, fence } => {
+                    s.gone.insert(key, now_ms);
                     let last = s.last.remove(&key);
                     if last.is_none() && from.is_none() {
                         // A process that has not scraped it knows no series of it.

@@ -14,13 +14,15 @@ use crate::allocator::Allocator;
 use crate::audit::{Audit, Totals};
 use crate::chance::Chance;
 use crate::faults::Faults;
-use crate::scraper::Scraper;
+use crate::scraper::{POLL_TIMEOUT_MS, Scraper};
 
 pub(crate) const STEP_MS: i64 = 50;
 pub(crate) const START_MS: i64 = 1_000_000;
 /// Changes and faults come in this time; then the world is left in peace for as long.
 const BUSY_MS: i64 = 110_000;
 const CALM_MS: i64 = 135_000;
+/// A message takes no longer where nothing is wrong, in milliseconds.
+const USUAL_DELAY_MS: i64 = 150;
 /// So long into that time, sources that are away and jobs that are missing stay so: drains end all the same. Two takers, one after the
 /// other, may turn out to lack a job, each after the time in which it has to be prepared.
 const LACKING_MS: i64 = 85_000;
@@ -241,19 +243,33 @@ impl World {
         let lossy = self.mode != Mode::Planned && self.now_ms < self.calm_ms;
         if lossy && self.chance.ppm(40_000) {
             self.say(|| format!("LOST {from:?} -> {to:?}: {message:?}"));
+            self.note_unanswered(&from, &to, &message, POLL_TIMEOUT_MS);
             return;
         }
         let delay_ms = match lossy && self.chance.ppm(150_000) {
             true if self.chance.ppm(200_000) => self.chance.between(500, 9_000),
             true => self.chance.between(100, 2_500),
-            false => self.chance.between(1, 150),
+            false => self.chance.between(1, USUAL_DELAY_MS),
         };
+        self.note_unanswered(&from, &to, &message, delay_ms);
         if lossy && self.chance.ppm(20_000) {
             // It comes twice.
             let again_ms = delay_ms + self.chance.between(1, 3_000);
             self.put(again_ms, from.clone(), to.clone(), message.clone());
         }
         self.put(delay_ms, from, to, message);
+    }
+
+    /// Whoever asks what is its own has to wait so long in vain.
+    fn note_unanswered(&mut self, from: &Place, to: &Place, message: &Message, delay_ms: i64) {
+        let waits = match (from, to, message) {
+            (Place::Scraper(name), _, Message::Poll { .. })
+            | (_, Place::Scraper(name), Message::Told { .. }) => name,
+            _ => return,
+        };
+        if delay_ms > USUAL_DELAY_MS {
+            self.audit.unanswered(waits, self.now_ms, self.now_ms + delay_ms);
+        }
     }
 
     fn put(&mut self, delay_ms: i64, from: Place, to: Place, message: Message) {

@@ -114,13 +114,23 @@ impl Member {
     /// some of the keys: if T was agreed on before, nobody else has the others.
     pub fn questions(&mut self, now_ms: i64) -> Vec<(MoveId, String)> {
         let silent = now_ms - self.led_ms > self.options.ask_after.as_millis() as i64;
-        if !silent || !self.may_tell() || now_ms - self.asked_ms < ASK_INTERVAL_MS {
+        if !silent
+            || self.is_decided_elsewhere()
+            || !self.may_tell()
+            || now_ms - self.asked_ms < ASK_INTERVAL_MS
+        {
             return Vec::new();
         }
         self.asked_ms = now_ms;
         let waits = |known: &Known| known.settled.is_none() && !self.closed && self.takes_by(known);
         let asked = self.moves.iter().filter(|(_, known)| waits(known));
         asked.map(|(id, known)| (*id, known.terms.old_address.clone())).collect()
+    }
+
+    /// Whether a later leader than the one by whose word it goes gives out assignments: that one has decided on every move. It may have
+    /// taken for lost whoever gives by one, and given the keys to others.
+    fn is_decided_elsewhere(&self) -> bool {
+        self.rumoured.map(|version| version.term) > self.version.map(|version| version.term)
     }
 
     /// Somebody asks when this member stops. What it says here counts as if the leader had said it, so it is only told
@@ -134,6 +144,9 @@ impl Member {
 
     /// The giver has said when it stops.
     pub fn heard(&mut self, id: MoveId, at: i64, now_ms: i64) {
+        if self.is_decided_elsewhere() {
+            return;
+        }
         let Some(known) = self.moves.get_mut(&id) else { return };
         if known.terms.new != self.name || known.settled.is_some() {
             return;
