@@ -106,6 +106,8 @@ struct Known {
     sent: Option<Aside>,
     /// That holds of samples from this time on, Unix milliseconds: the others were overtaken, and have their turn.
     sent_from_ms: i64,
+    /// Up to this record it holds of all.
+    sent_whole: Option<Aside>,
 }
 
 /// A record aside: its lane, and its number in that.
@@ -328,9 +330,13 @@ impl RefusedSeries {
         }
         let is_fresh = known.is_fresh(unit);
         if is_fresh {
+            if known.sent_from_ms == i64::MIN {
+                known.sent_whole = known.sent;
+            }
             known.sent_from_ms = known.fresh_ms.unwrap_or(known.sent_from_ms);
         }
-        ((known.refused == 0 || is_fresh) && !known.is_left(unit) && !known.has_sent(place)).then_some(series)
+        let is_wanted = known.refused == 0 || is_fresh;
+        (is_wanted && !known.is_left(unit, place) && !known.has_sent(place)).then_some(series)
     }
 
     /// The receiver has taken what was sent ahead of these. Those that were overtaken go their normal way again, after what lies aside.
@@ -370,7 +376,7 @@ impl RefusedSeries {
         let all = self.lock();
         let is_sent = |unit: &Unit| {
             let known = unit.series_hash().and_then(|series| all.series.get(&series));
-            known.is_some_and(|known| known.has_sent(place) && !known.is_left(unit))
+            known.is_some_and(|known| known.has_sent(place) && !known.is_left(unit, place))
         };
         units.retain(|unit| !is_sent(unit));
         units
@@ -469,7 +475,7 @@ impl RefusedSeries {
             let (refused, unasked) = known.map_or((0, false), |known| {
                 known.seen = now;
                 // What was overtaken is refused one by one.
-                (if known.is_left(&unit) { REFUSED_MAX } else { known.refused }, known.unasked)
+                (if known.is_overtaken(&unit) { REFUSED_MAX } else { known.refused }, known.unasked)
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
@@ -517,20 +523,22 @@ impl RefusedSeries {
 
 impl Known {
     fn has_sent(&self, place: Aside) -> bool {
-        self.sent.is_some_and(|(lane, upto)| lane == place.0 && place.1 <= upto)
+        covers(self.sent, place)
     }
 
-    /// Whether a sample is newer than what has overtaken others, and none that is was asked for. What was sent ahead before that is known
-    /// was so whole.
+    /// Whether a sample is newer than what has overtaken others, and none that is was asked for.
     fn is_fresh(&self, unit: &Unit) -> bool {
         let is_newer = self.fresh_ms.is_some_and(|from_ms| unit.newest_ms >= Some(from_ms));
-        let is_whole = self.sent.is_some() && self.sent_from_ms == i64::MIN;
-        self.refused >= REFUSED_MAX && self.tried.is_none() && is_newer && !is_whole
+        self.refused >= REFUSED_MAX && self.tried.is_none() && is_newer
     }
 
-    /// Whether a sample was left out of what was sent ahead, as it was overtaken.
-    fn is_left(&self, unit: &Unit) -> bool {
+    fn is_overtaken(&self, unit: &Unit) -> bool {
         unit.newest_ms.is_some_and(|newest_ms| newest_ms < self.sent_from_ms)
+    }
+
+    /// Whether a sample in this record was left out of what was sent ahead, as it was overtaken.
+    fn is_left(&self, unit: &Unit, place: Aside) -> bool {
+        self.is_overtaken(unit) && !covers(self.sent_whole, place)
     }
 
     /// Whether nobody would find out by what lies aside of it that it is taken.
@@ -611,6 +619,7 @@ impl All {
             overtaken: None,
             sent: None,
             sent_from_ms: i64::MIN,
+            sent_whole: None,
         };
         Some(self.series.entry(series).or_insert(new))
     }
@@ -642,6 +651,11 @@ impl All {
         }
         self.line.push_back((series, now));
     }
+}
+
+/// Whether a record is one of those up to that one.
+fn covers(upto: Option<Aside>, (lane, sequence): Aside) -> bool {
+    upto.is_some_and(|(of_lane, upto)| of_lane == lane && sequence <= upto)
 }
 
 /// The series that a unit's answer says something of: one with samples. What exemplars alone are refused for says nothing.

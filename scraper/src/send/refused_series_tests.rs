@@ -148,6 +148,8 @@ fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the
     overtake(0, 90);
     overtake(1, 90);
     series.put_aside(&units(&["a"]), PLACE, begun);
+    // Before, some record was looked through for it.
+    assert!(series.swept(hash, (PLACE.0, PLACE.1 - 1)));
     assert!(!series.wants_sweep(PLACE.0));
     assert_eq!(sort_while(&series, &names, begun, true)[2], [0, 1, 2, 3, 4], "they wait for that");
     assert!(series.wants_sweep(PLACE.0));
@@ -157,6 +159,7 @@ fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the
     assert!(!series.swept(hash, PLACE));
     assert!(to_sweep().is_empty());
     assert_eq!(times(&series.unsent(units(&names), PLACE)), [0, 1, 2]);
+    assert!(series.unsent(units(&names), (PLACE.0, PLACE.1 - 1)).is_empty());
     assert_eq!(times(&series.sort_aside(units(&names[..3]), begun).again), [0, 1, 2]);
     assert_eq!(sort_while(&series, &["a"], begun, true)[0], [0]);
     // Overtaken once more, it waits.

@@ -65,7 +65,17 @@ impl Overtaken {
 
 #[tokio::test]
 async fn what_follows_does_not_wait_for_what_was_overtaken() {
+    follows(Overtaken::with(20).await).await;
+}
+
+#[tokio::test]
+async fn nor_does_it_where_that_went_aside_unasked() {
     let overtaken = Overtaken::with(20).await;
+    overtaken.sending.senders[0].link.refused_series.behind_after(0);
+    follows(overtaken).await;
+}
+
+async fn follows(overtaken: Overtaken) {
     // The turns of these take long.
     for time in 1..=60 {
         overtaken.round(time).await;
