@@ -246,3 +246,25 @@ fn what_cannot_be_read_ends_the_scrape_once_it_is_more_than_may_be_carried() {
     let error = parser.read(&body[4..8 + CARRY_BYTES_MAX], false, each).unwrap_err();
     assert_eq!((error.line, error.excerpt.as_str()), (2, "b{x=\"1\" y"));
 }
+
+#[test]
+fn however_much_a_family_tells_before_its_first_metric_it_is_looked_into_seldom() {
+    // With each piece, this would not come to an end: fields of two bytes that nobody knows.
+    let unknown = [0x78, 0].repeat(8 << 20);
+    let mut message = b"\x0a\x01a\x18\x01".to_vec();
+    message.extend(&unknown);
+    message.extend(b"\x22\x0b\x12\x09\x09\0\0\0\0\0\0\0\0");
+    let mut body = Vec::new();
+    promring_proto::varint::push_varint(&mut body, message.len() as u64);
+    body.extend(&message);
+    let mut parser = PieceParser::new(Format::Protobuf, OPTIONS);
+    let (mut used, mut samples) = (0, 0);
+    for end in (1 << 10..body.len()).step_by(1 << 10).chain([body.len()]) {
+        let read = parser.read(&body[used..end], end == body.len(), |found: Found<'_>| {
+            samples += usize::from(matches!(found, Found::Item(Item::Sample(_))));
+            Ok::<_, ParseError>(None)
+        });
+        used += read.unwrap();
+    }
+    assert_eq!((used, samples), (body.len(), 1));
+}

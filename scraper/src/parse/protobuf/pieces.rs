@@ -14,6 +14,8 @@ pub(in crate::parse) struct FamilyPieces {
     /// Families so far, for errors.
     families: usize,
     open: Option<OpenFamily>,
+    /// Where its first metric has not come, a family is looked into again once there is so much of it, in bytes.
+    look_from: usize,
 }
 
 /// A family that is too large to be read as a whole.
@@ -29,7 +31,7 @@ const CUT_OFF: &str = "a metric family is cut off";
 
 impl FamilyPieces {
     pub(in crate::parse) fn new(options: HistogramOptions) -> Self {
-        Self { options, families: 0, open: None }
+        Self { options, families: 0, open: None, look_from: 0 }
     }
 
     /// See [`crate::parse::PieceParser::read`].
@@ -72,14 +74,20 @@ impl FamilyPieces {
             }
             self.families = parser.families;
             used += whole;
+            if whole > 0 {
+                self.look_from = 0;
+            }
             let rest = &rest[whole..];
-            if rest.len() < CARRY_BYTES_MAX {
+            if rest.len() < CARRY_BYTES_MAX.max(self.look_from) {
                 return Ok(used);
             }
             let fail = |reason| ParseError::new("metric family", self.families + 1, reason, b"");
             let Some((open, header, metadata)) = begin(rest).map_err(fail)? else {
+                // With each piece that comes, the work would grow with the square of their number.
+                self.look_from = 2 * rest.len();
                 return Ok(used);
             };
+            self.look_from = 0;
             self.families += 1;
             each(Item::Metadata(metadata))?;
             self.open = Some(open);
