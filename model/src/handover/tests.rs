@@ -514,7 +514,9 @@ fn after_a_pause_nothing_is_started_before_a_new_question_is_answered() {
     let asked_ms = fleet.now_ms;
     fleet.now_ms += 8_000;
     let (now_ms, version) = (fleet.now_ms, fleet.leader.version_of("a"));
+    assert!(!fleet.member("a").was_paused_since(0));
     assert!(!fleet.may_start("a"));
+    assert!(fleet.member("a").was_paused_since(asked_ms) && !fleet.member("a").was_paused_since(now_ms + 2));
     fleet.member("a").confirm(version, asked_ms, now_ms);
     assert!(!fleet.may_start("a"), "that was asked before the pause");
     fleet.member("a").confirm(version, now_ms + 1, now_ms + 1);

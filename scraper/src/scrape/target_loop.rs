@@ -498,6 +498,14 @@ impl TargetLoop {
                 self.keep_series().await;
                 continue;
             }
+            if environment.gate.with(|member| member.was_paused_since(started_ms)) {
+                // The process stood still meanwhile. That it failed says nothing of the target, and whatever it brought somebody else may
+                // have overtaken.
+                environment.metrics.skipped_slots.increment(1);
+                environment.cores.run_sized(work, || self.cache.roll_back(&mut scratch)).await;
+                environment.scratches.give(scratch);
+                return;
+            }
             self.expected_bytes = match result {
                 // Who took too much has to find all of it free the next time, and takes it from nobody.
                 Err(Failure::Memory(_)) => hold.bytes(),

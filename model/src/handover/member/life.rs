@@ -165,6 +165,7 @@ impl Member {
     pub fn tick(&mut self, now_ms: i64) {
         if now_ms - self.ticked_ms > self.options.lapse.as_millis() as i64 / 2 {
             self.doubting_ms = Some(now_ms);
+            self.paused_ms = Some(now_ms);
         }
         self.ticked_ms = now_ms;
         if let Some(since_ms) = self.doubting_ms
@@ -173,6 +174,12 @@ impl Member {
             // Better twice than not at all: nobody is there to say.
             self.resume(now_ms);
         }
+    }
+
+    /// Whether a pause in which the member may have been replaced has ended since then: what was under way says nothing of others.
+    #[must_use]
+    pub fn was_paused_since(&self, from_ms: i64) -> bool {
+        self.paused_ms.is_some_and(|paused_ms| paused_ms >= from_ms)
     }
 
     /// Whether a leader has to be asked at once whether what is held still holds.

@@ -94,6 +94,8 @@ pub struct Member {
     cannot_save: bool,
     /// Since when it is not known whether what is held still holds; nothing is scraped meanwhile.
     doubting_ms: Option<i64>,
+    /// When a pause last ended in which it may have been replaced.
+    paused_ms: Option<i64>,
     ticked_ms: i64,
     /// When an allocator last answered anything, when one that leads did, and when one was there at all.
     answered_ms: i64,
@@ -162,6 +164,7 @@ impl Member {
             unsaved_grants: false,
             cannot_save: false,
             doubting_ms: None,
+            paused_ms: None,
             ticked_ms: now_ms,
             answered_ms: now_ms,
             led_ms: now_ms,

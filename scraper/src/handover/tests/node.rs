@@ -18,6 +18,7 @@ use promring_net::shutdown::Shutdown;
 use promring_proto::api::{AssignedTarget, Assignment, JobAssignment};
 use promring_proto::remote_write::STALE_NAN_BITS;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::assignment::AllocatorAccess;
@@ -32,24 +33,31 @@ pub(super) struct Exporter {
     pub(super) address: String,
     body: Arc<Mutex<Option<String>>>,
     pub(super) scrapes: Arc<AtomicUsize>,
+    /// It keeps scrapes waiting.
+    pub(super) held: watch::Sender<bool>,
 }
 
 impl Exporter {
     pub(super) async fn start(body: &str) -> Self {
         let body = Arc::new(Mutex::new(Some(body.to_owned())));
         let scrapes = Arc::new(AtomicUsize::new(0));
-        let (said, counted) = (Arc::clone(&body), Arc::clone(&scrapes));
+        let (said, counted, held) = (Arc::clone(&body), Arc::clone(&scrapes), watch::Sender::new(false));
+        let waits = held.subscribe();
         let metrics = move |RawQuery(query): RawQuery| {
             counted.fetch_add(1, Ordering::Relaxed);
             let of = query.and_then(|query| query.strip_prefix("of=").map(str::to_owned)).unwrap_or_default();
-            let body = said.lock().unwrap().as_ref().map(|body| body.replace("OF", &of));
-            std::future::ready(body.ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE))
+            let (said, mut waits) = (Arc::clone(&said), waits.clone());
+            async move {
+                let _let_go = waits.wait_for(|held| !held).await;
+                let body = said.lock().unwrap().as_ref().map(|body| body.replace("OF", &of));
+                body.ok_or(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+            }
         };
         let listener = bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Router::new().route("/metrics", get(metrics));
         tokio::spawn(serve(listener, router, Shutdown::new()));
-        Self { address, body, scrapes }
+        Self { address, body, scrapes, held }
     }
 
     /// What it says from now on; None: it fails.

@@ -119,3 +119,24 @@ async fn what_waits_behind_a_fence_is_not_called_sent_after_a_restart_though_its
     assert_every_slot_once(target, &up);
     assert!(up.len() >= 2 && up.iter().all(|(time, _)| (at..until_ms).contains(time)), "{up:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scrape_that_fails_as_the_process_stood_still_says_nothing_of_its_target() {
+    let scene = Scene::start("x 1\n").await;
+    let Scene { receiver, target, exporter, .. } = &scene;
+    let (a, _b) = scene.two_nodes().await;
+    a.told(1, &[(target, Grant::default())], &[]);
+    until("it is scraped", || samples(receiver, "x").len() >= 2).await;
+    exporter.held.send_replace(true);
+    let before = exporter.scrapes.load(Ordering::Relaxed);
+    until("a scrape is under way", || exporter.scrapes.load(Ordering::Relaxed) > before).await;
+    // The clock jumps, as it does for whoever was stopped, and the answer is none.
+    let gate = &a.scraper.shared.environment.gate;
+    gate.with(|member| member.tick(now_ms() + 60_000));
+    exporter.set(None);
+    exporter.held.send_replace(false);
+    a.stop().await;
+    let up = samples(receiver, "up");
+    assert!(samples(receiver, "x").iter().chain(&up).all(|(_, stale)| !stale), "nobody marks it");
+    assert_eq!(up.len(), samples(receiver, "x").len(), "nor says that it is down");
+}
