@@ -290,8 +290,6 @@ fn build(
     let mut builder = reqwest::Client::builder()
         .user_agent(USER_AGENT)
         .redirect(redirect)
-        // The retry policy is the caller's.
-        .retry(reqwest::retry::never())
         // A connection on which nothing comes any more is asked whether it lives, and given up. Otherwise every request
         // would wait on it for as long as the system holds it open.
         .http2_keep_alive_interval(HTTP2_QUIET)
@@ -303,8 +301,10 @@ fn build(
     if !config.enable_http2 {
         builder = builder.http1_only();
     }
+    // What a server has not looked at by its own word (HTTP/2) is asked for again at once, as by Go's client.
     if let Purpose::Bring { connect_max } = purpose {
-        builder = builder.connect_timeout(connect_max);
+        // Here the policy is the caller's.
+        builder = builder.connect_timeout(connect_max).retry(reqwest::retry::never());
     }
     // Otherwise the environment's proxies would apply, which Prometheus wants asked for.
     builder = builder.no_proxy();

@@ -1,5 +1,7 @@
 //! What the HTTP library does instead of our own client: HTTP/2 (but see `http/http2.rs`) and proxies.
 
+use std::error::Error as _;
+use std::io;
 use std::time::Duration;
 
 use promring_net::client::describe;
@@ -48,15 +50,38 @@ pub(super) async fn exchange(ask: Ask<'_>) -> Result<(Incoming, String, bool), F
     let mut url = ask.url.clone();
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    let response = ask
-        .client
-        .get(url)
-        .headers(headers)
-        .header("X-Prometheus-Scrape-Timeout-Seconds", ask.timeout.as_secs_f64().to_string())
-        .send()
-        .await
-        .map_err(transport)?;
-    taken(response, ask.bytes_max)
+    let send = || {
+        let request = ask.client.get(url.clone()).headers(headers.clone());
+        request.header("X-Prometheus-Scrape-Timeout-Seconds", ask.timeout.as_secs_f64().to_string()).send()
+    };
+    let response = match send().await {
+        // The connection was kept, as a rule, and the other side has closed it meanwhile: a GET may be asked again, once.
+        Err(error) if is_unanswered(&error) => send().await,
+        result => result,
+    };
+    taken(response.map_err(transport)?, ask.bytes_max)
+}
+
+/// Whether a connection ended before anything of an answer came.
+fn is_unanswered(error: &reqwest::Error) -> bool {
+    if error.is_timeout() || error.is_connect() {
+        return false;
+    }
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let is_ended = match (cause.downcast_ref::<hyper::Error>(), cause.downcast_ref::<io::Error>()) {
+            (Some(error), _) => error.is_incomplete_message() || error.is_canceled() || error.is_closed(),
+            (_, Some(error)) => {
+                matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+            }
+            (None, None) => false,
+        };
+        if is_ended {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// The body of an answer with status 200, its Content-Type and whether it is packed by gzip.

@@ -23,6 +23,18 @@ async fn a_proxy_is_asked_where_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_connection_that_a_proxy_has_closed_is_replaced_once() {
+    let dropped = || vec![text("a 1\n"), Vec::new()];
+    let proxy = Server::start([dropped(), vec![text("a 2\n")], vec![Vec::new()], vec![Vec::new()]]).await;
+    let mut client = Client::new(&format!("proxy_url: {}", proxy.url("/")));
+    let url = "http://nowhere.invalid/metrics".parse().unwrap();
+    assert_eq!(client.fetch(&url).await, Ok("a 1\n".to_owned()));
+    assert_eq!(client.fetch(&url).await, Ok("a 2\n".to_owned()));
+    assert!(client.fetch(&url).await.is_err(), "no more often");
+    assert_eq!(proxy.seen().iter().map(Vec::len).sum::<usize>(), 5);
+}
+
+#[tokio::test]
 async fn no_proxy_names_who_is_asked_without_one() {
     let proxy = Server::start([vec![text("by proxy 1\n")]]).await;
     let server = Server::start([vec![text("a 1\n")]]).await;
