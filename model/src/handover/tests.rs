@@ -836,14 +836,20 @@ fn a_taker_that_lacks_a_job_is_not_waited_for_for_ever() {
     assert_eq!(fleet.leader.moves_ended(), (0, 1));
 }
 
-#[test]
-fn a_taker_that_lacks_a_job_asks_nevertheless_when_no_leader_answers() {
+/// A giver that has agreed on a time, and its taker, which has not heard that.
+fn agreed_on() -> Fleet {
     let mut fleet = Fleet::new(&["a", "b"]);
     fleet.want("b");
     fleet.run(1_000);
     while fleet.window("a").unwrap().1.is_none() {
         fleet.run_without(1_000, &["b"]);
     }
+    fleet
+}
+
+#[test]
+fn a_taker_that_lacks_a_job_asks_nevertheless_when_no_leader_answers() {
+    let mut fleet = agreed_on();
     // The giver stops at T, and its start anew has cost the taker a job. Of the other keys of the move it is the only one that can take them.
     fleet.member("b").set_unready(BTreeSet::from([KEY]));
     let now_ms = fleet.now_ms + 3_000;
@@ -877,12 +883,7 @@ fn who_has_given_all_is_ready_for_nothing_more() {
 
 #[test]
 fn an_allocator_that_does_not_lead_yet_keeps_no_taker_from_asking() {
-    let mut fleet = Fleet::new(&["a", "b"]);
-    fleet.want("b");
-    fleet.run(1_000);
-    while fleet.window("a").unwrap().1.is_none() {
-        fleet.run_without(1_000, &["b"]);
-    }
+    let mut fleet = agreed_on();
     fleet.leader = leader(2, fleet.now_ms, &["a", "b", "c"]);
     fleet.run(3_000);
     let now_ms = fleet.now_ms;

@@ -141,13 +141,8 @@ impl<'b> Converter<'b> {
         if base != family {
             return None;
         }
-        let mut bound = 0.0;
-        let part = part.filter(|part| {
-            let is_bucket = *part == ClassicPart::Bucket;
-            let read = value(BOUND).and_then(|bound| parse_float(bound.as_bytes()));
-            bound = read.unwrap_or(f64::NAN);
-            !is_bucket || !bound.is_nan()
-        });
+        let bound = value(BOUND).and_then(|bound| parse_float(bound.as_bytes())).unwrap_or(f64::NAN);
+        let part = part.filter(|part| *part != ClassicPart::Bucket || !bound.is_nan());
         let mut hasher = FieldHasher::new();
         for (name, value) in pairs.iter().filter(|(name, _)| ![BOUND, METRIC_NAME].contains(&&**name)) {
             hasher.field(name.as_bytes()).field(value.as_bytes());

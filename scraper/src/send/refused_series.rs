@@ -426,17 +426,14 @@ impl RefusedSeries {
             known.seen = now;
             if known.seen_again.is_some_and(|seen| seen >= SEEN_AGAIN_MAX) {
                 (known.refused, known.unasked, known.seen_again) = (0, false, None);
-                if let Some((lane, _)) = known.aside
-                    && !all.to_sweep.contains(&lane)
-                {
-                    all.to_sweep.push(lane);
+                if let Some((lane, _)) = known.aside {
+                    want(&mut all.to_sweep, lane);
                 }
             }
             if known.is_fresh(&unit)
                 && let Some((lane, _)) = known.aside
-                && !all.to_sweep.contains(&lane)
             {
-                all.to_sweep.push(lane);
+                want(&mut all.to_sweep, lane);
             }
             if known.is_forlorn(now) && all.probes.take(now) {
                 // If it is taken, what lies aside of it is known no more: it is refused for its time there, as it would be anyway.
@@ -563,9 +560,7 @@ impl Probes {
 
 impl All {
     fn want_sweep(&mut self, lane: LaneId) {
-        if !self.to_sweep.contains(&lane) {
-            self.to_sweep.push(lane);
-        }
+        want(&mut self.to_sweep, lane);
     }
 
     /// A series was refused alone. Whether it goes aside from now on.
@@ -650,6 +645,13 @@ impl All {
             self.line = known.into();
         }
         self.line.push_back((series, now));
+    }
+}
+
+/// A lane is to be looked through, once however often that is said.
+fn want(to_sweep: &mut Vec<LaneId>, lane: LaneId) {
+    if !to_sweep.contains(&lane) {
+        to_sweep.push(lane);
     }
 }
 
