@@ -14,6 +14,7 @@ use crate::{load, reload};
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
     // Before anything is opened that a signal should not cut off.
+    let hangups = reload::hangups()?;
     let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = read.config?;
@@ -36,7 +37,7 @@ pub(crate) async fn run(args: AllocatorArgs) -> Result<ExitCode, String> {
         reloaded.apply_config(config);
         Ok(())
     };
-    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
+    tokio::spawn(reload::follow(args.config, hangups, read.watched, requests, apply));
     let running = allocator.clone();
     let runner = tokio::spawn(async move { running.run().await });
     tokio::spawn(observe::upkeep());

@@ -7,14 +7,21 @@ use std::sync::Arc;
 use promring_model::config::Config;
 use promring_net::clock::now_ms;
 use promring_net::reload::{ReloadRequests, WATCH_INTERVAL, Watched};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::load;
+
+/// SIGHUP, from the moment this exists: before that it kills the process. One that comes before anything follows the
+/// configuration makes it be read once more.
+pub(crate) fn hangups() -> Result<Signal, String> {
+    signal(SignalKind::hangup()).map_err(|error| format!("SIGHUP cannot be listened to: {error}"))
+}
 
 /// Follows the configuration in `path` until it is dropped: `apply` gets every good one. `watched` is what the configuration
 /// in force was read from.
 pub(crate) async fn follow(
     path: PathBuf,
+    mut hangups: Signal,
     mut watched: Watched,
     mut requests: ReloadRequests,
     apply: impl Fn(Arc<Config>) -> Result<(), String>,
@@ -27,10 +34,6 @@ pub(crate) async fn follow(
         success_time.set(now_ms() as f64 / 1_000.0);
     };
     told_success();
-    let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-        tracing::error!("SIGHUP cannot be listened to; the configuration is not reloaded");
-        return;
-    };
     // A change was seen, and the files are given until the next look to stay as they are.
     let mut settling = false;
     let mut tick = tokio::time::interval(WATCH_INTERVAL);

@@ -15,6 +15,7 @@ use crate::{load, reload};
 /// Runs until SIGTERM or SIGINT; then the targets go to other scrapers, the scrapes in flight end, and the queue is sent as far as time allows.
 pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     // Before anything is opened that a signal should not cut off.
+    let hangups = reload::hangups()?;
     let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = read.config?;
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: ScraperArgs) -> Result<ExitCode, String> {
     let server = spawn_server(listener, tls, router, served.clone());
     let reloaded = scraper.clone();
     let apply = move |config| reloaded.apply_config(config);
-    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
+    tokio::spawn(reload::follow(args.config, hangups, read.watched, requests, apply));
     let running = scraper.clone();
     let mut runner = tokio::spawn(async move { running.run().await });
     tokio::spawn(observe::upkeep());

@@ -23,6 +23,7 @@ const SCRAPER: &str = "standalone";
 /// Runs until SIGTERM or SIGINT.
 pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
     // Before anything is opened that a signal should not cut off.
+    let hangups = reload::hangups()?;
     let mut signals = StopSignals::install()?;
     let read = load::read(&args.config);
     let config = alone(read.config?);
@@ -54,7 +55,7 @@ pub(crate) async fn run(args: StandaloneArgs) -> Result<ExitCode, String> {
         allocator_reloaded.apply_config(config);
         Ok(())
     };
-    tokio::spawn(reload::follow(args.config, read.watched, requests, apply));
+    tokio::spawn(reload::follow(args.config, hangups, read.watched, requests, apply));
     let allocating = tokio::spawn(async move { allocator.run().await });
     let running = scraper.clone();
     let mut scraping = tokio::spawn(async move { running.run().await });

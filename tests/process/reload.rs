@@ -11,7 +11,7 @@ use promring_testkit::exporter::{Fleet, FleetOptions};
 use promring_testkit::receiver::Receiver;
 use rustix::process::Signal;
 
-use crate::support::{Process, client, eventually, get, metric};
+use crate::support::{PATIENCE, Process, client, eventually, get, metric};
 
 const SETTLED: &str = "prometheus_config_last_reload_success_timestamp_seconds";
 
@@ -215,4 +215,29 @@ async fn a_file_that_is_being_written_is_not_taken_half() {
     world.wait_for_reload(before).await;
     let log = world.promring.log();
     assert!(!log.contains("jobs=0") && !log.contains("refused"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sighup_while_a_process_starts_does_not_end_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("prometheus.yml");
+    // Much to read, so that the start takes a while.
+    let jobs: String = (0..200).map(|number| format!("- {{job_name: j{number}}}\n")).collect();
+    std::fs::write(&config, format!("scrape_configs:\n{jobs}")).unwrap();
+    let (mut promring, base) = Process::standalone("promring", &config, dir.path());
+    // From the first signal on that it listens to.
+    let listens = async {
+        while !promring.listens_to_signals() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, listens).await.unwrap();
+    eventually("the process is ready", async || {
+        promring.signal(Signal::HUP);
+        get(&format!("{base}/-/ready")).await
+    })
+    .await;
+    let log = promring.log();
+    assert!(log.contains("promring is running"), "{log}");
+    assert!(promring.terminate().success(), "{log}");
 }

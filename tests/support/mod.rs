@@ -77,6 +77,17 @@ impl Process {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Whether it has a handler for any signal that asks it for something.
+    pub fn listens_to_signals(&self) -> bool {
+        use rustix::process::Signal;
+
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
+        let bit = |signal: Signal| 1_u64 << (signal.as_raw() - 1);
+        caught & (bit(Signal::HUP) | bit(Signal::INT) | bit(Signal::TERM)) != 0
+    }
+
     /// Asks it to end, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(rustix::process::Signal::TERM);
