@@ -8,7 +8,7 @@ use super::written::Written;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Stored; a receiver of 2.0 says how much of it.
-    Accepted(Option<Written>),
+    Accepted { status: u16, written: Option<Written> },
     /// It was a request of 2.0, and was accepted without a word on how much of it is stored.
     Hinted {
         /// How that shows, for the log.

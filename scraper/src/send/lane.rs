@@ -300,13 +300,13 @@ impl LaneSender {
                 }
             };
             let (why, after) = match answer {
-                Answer::Accepted(None) => return Fate::Accepted,
-                Answer::Accepted(Some(written)) => {
+                Answer::Accepted { written: None, .. } => return Fate::Accepted,
+                Answer::Accepted { status, written: Some(written) } => {
                     if written.missing_of(&offer.counts) == Counts::default() {
                         return Fate::Accepted;
                     }
                     let message = "accepted, and not all of it stored".to_owned();
-                    return Fate::InPart(Refusal { status: 200, message }, written);
+                    return Fate::InPart(Refusal { status, message }, written);
                 }
                 Answer::Hinted { why } => match link.hinted(&why) {
                     Hinted::AsV1 { maybe_stored: stored } => {

@@ -222,7 +222,9 @@ impl Link {
                     let why = format!("HTTP status {status} without X-Prometheus-Remote-Write-*-Written");
                     Answer::Hinted { why }
                 }
-                (Encoding::V1 | Encoding::V2, written) => Answer::Accepted(written),
+                (Encoding::V1 | Encoding::V2, written) => {
+                    Answer::Accepted { status: status.as_u16(), written }
+                }
             };
         }
         let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());

@@ -113,7 +113,7 @@ async fn send_one(link: &Link, body: &Bytes, counts: &Counts, until: Instant) ->
         }
         let (why, after): (String, Option<Duration>) =
             match link.attempt(body.clone(), Encoding::V1, attempt).await {
-                Answer::Accepted(_) => {
+                Answer::Accepted { .. } => {
                     // As Prometheus, which counts these when they are taken, and samples at each attempt.
                     link.metrics.sent.add(counts);
                     link.metrics.metadata_bytes.increment(body.len() as u64);

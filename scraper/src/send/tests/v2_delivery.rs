@@ -1,5 +1,6 @@
 //! Remote write 2.0, and the way back to 1.0.
 
+use super::answer::Answer;
 use super::*;
 
 /// Which of the requests were of 2.0.
@@ -297,6 +298,18 @@ async fn what_a_receiver_accepts_and_does_not_write_is_counted() {
     assert_eq!(receiver.received().len(), 1);
     assert_eq!(sending.refused("not_written"), 1);
     assert_eq!(sending.metric("prometheus_remote_storage_samples_failed_total", ""), 1);
+}
+
+#[tokio::test]
+async fn an_answer_says_with_which_status_the_receiver_has_accepted() {
+    let receiver = Receiver::start(|_, _| Action::AnswerWritten(204, 2, "")).await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    let link = &sending.senders[0].link;
+    for encoding in [Encoding::V1, Encoding::V2] {
+        let answer = link.attempt(bytes::Bytes::new(), encoding, 0).await;
+        let Answer::Accepted { status, written } = answer else { panic!("{answer:?}") };
+        assert_eq!((status, written.is_some()), (204, encoding == Encoding::V2));
+    }
 }
 
 #[tokio::test]
