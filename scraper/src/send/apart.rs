@@ -187,7 +187,7 @@ impl LaneSender {
             let was_v2 = request.encoding == Encoding::V2 && piece.encoding() == Encoding::V1;
             let (encoding, queued_ms) = (piece.encoding(), request.queued_ms);
             let offer = Offer { body: &body, encoding, counts, last_ms, queued_ms, was_v2 };
-            let fate = match !piece.paced || self.has_turn().await {
+            let fate = match !piece.paced || self.has_turn(piece.first).await {
                 true => self.offer(&offer, &mut piece.maybe_stored).await,
                 false => Fate::Stopped,
             };
@@ -416,7 +416,7 @@ impl LaneSender {
         stack.extend(singles(again).map(known_part).rev());
         stack.extend(singles(once).map(known_part).rev());
         if !unasked.is_empty() {
-            stack.push(known_part(unasked));
+            stack.push(Piece { first: true, ..known_part(unasked) });
         }
         stack.push(part.part(unknown));
         None
@@ -495,7 +495,8 @@ impl LaneSender {
             && let Some(next) = stack.last()
             && stack.iter().all(|piece| piece.is_alike(next))
         {
-            let part = next.part(Vec::new());
+            let first = stack.iter().all(|piece| piece.first);
+            let part = Piece { first, ..next.part(Vec::new()) };
             let units = stack.drain(..).rev().flat_map(|piece| piece.units).collect();
             let left = self.set_known_apart(part.part(units), stack);
             stack.extend(left);

@@ -1,7 +1,7 @@
 //! One lane's sender: one request in flight, in order, until it is accepted or refused for good.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -44,6 +44,8 @@ pub(super) struct LaneSender {
     pub(super) ahead: Ahead,
     /// Before this what is taken again is not looked for.
     pub(super) sweep_from: Option<Instant>,
+    /// So long it took to come to the last answer.
+    answered_in: Duration,
 }
 
 /// What became of a request, or of a piece of one.
@@ -113,7 +115,17 @@ impl LaneSender {
         let is_aside = queue.is_aside(reader.lane());
         let gatherer = if is_aside { Gatherer::of_single_records() } else { Gatherer::default() };
         let ahead = Ahead::default();
-        Self { link, reader, phase, gatherer, queue, is_aside, ahead, sweep_from: None }
+        Self {
+            link,
+            reader,
+            phase,
+            gatherer,
+            queue,
+            is_aside,
+            ahead,
+            sweep_from: None,
+            answered_in: Duration::MAX,
+        }
     }
 
     /// Whether the lane holds what was refused before.
@@ -250,12 +262,13 @@ impl LaneSender {
         *self.phase.borrow() >= Phase::Yield
     }
 
-    /// Waits until it may ask, if the lane is one of those aside. False: the sender is to end.
-    pub(super) async fn has_turn(&mut self) -> bool {
+    /// Waits until it may ask, if the lane is one of those aside. `first`: for what was not asked for before. False: the sender is to end.
+    pub(super) async fn has_turn(&mut self, first: bool) -> bool {
         if !self.is_aside {
             return true;
         }
-        let turn = self.link.pace.turn(tokio::time::Instant::now());
+        let (pace, now) = (&self.link.pace, tokio::time::Instant::now());
+        let turn = if first { pace.first_turn(now, self.answered_in) } else { pace.turn(now) };
         tokio::select! {
             biased;
             () = reached(&mut self.phase, Phase::Yield) => false,
@@ -265,7 +278,9 @@ impl LaneSender {
 
     /// Sends until there is an answer that will not change.
     pub(super) async fn offer(&mut self, offer: &Offer<'_>, maybe_stored: &mut bool) -> Fate {
+        let begun = Instant::now();
         let fate = self.send_until_answered(offer, maybe_stored).await;
+        self.answered_in = begun.elapsed();
         if matches!(fate, Fate::Accepted | Fate::InPart(..)) {
             self.link.body_size.accepted(offer.body.len());
         }

@@ -84,7 +84,7 @@ impl Link {
         let user_agent = HeaderValue::from_static(concat!("promring/", env!("CARGO_PKG_VERSION")));
         headers.insert("user-agent", user_agent);
         let metrics = SendMetrics::new(&config);
-        let pace = Pace::new(ASIDE_PAUSE.div_f64(lanes(&config) as f64));
+        let pace = Pace::new(ASIDE_PAUSE, lanes(&config));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
         let refused_series = RefusedSeries::begun(promring_net::clock::now_ms());
         let (versions, stores_in_part, has_stored_v1_in_part, body_size, lookout) = Default::default();

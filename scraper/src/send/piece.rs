@@ -18,17 +18,19 @@ pub(super) struct Piece {
     pub(super) rejected: bool,
     /// It is looked into since it was refused: aside, it waits for its turn.
     pub(super) paced: bool,
+    /// That is one of those for what was never asked for: nothing is known of its series yet.
+    pub(super) first: bool,
 }
 
 impl Piece {
     pub(super) fn new(units: Vec<Unit>, maybe_stored: bool) -> Self {
-        Self { units, maybe_stored, known: false, rejected: false, paced: false }
+        Self { units, maybe_stored, known: false, rejected: false, paced: false, first: false }
     }
 
     /// Some of its units, or what became of them.
     pub(super) fn part(&self, units: Vec<Unit>) -> Self {
-        let Self { maybe_stored, known, rejected, paced, .. } = *self;
-        Self { units, maybe_stored, known, rejected, paced }
+        let Self { maybe_stored, known, rejected, paced, first, .. } = *self;
+        Self { units, maybe_stored, known, rejected, paced, first }
     }
 
     /// Whether units of both may be in one piece.

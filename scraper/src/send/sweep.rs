@@ -194,7 +194,8 @@ impl LaneSender {
                     }
                     let second = batch.split_off(batch.len() / 2);
                     stack.extend([second, batch]);
-                    if !self.has_turn().await {
+                    // Of each series at most one sample comes to be asked for alone.
+                    if !self.has_turn(true).await {
                         self.unanswered_ahead(in_part.unanswered(&stack));
                         return false;
                     }

@@ -75,6 +75,22 @@ async fn nor_does_it_where_that_went_aside_unasked() {
     follows(overtaken).await;
 }
 
+#[tokio::test]
+async fn what_nothing_is_known_of_yet_waits_for_no_turn_of_what_is_refused_again_and_again() {
+    let overtaken = Overtaken::with(20).await;
+    let link = &overtaken.sending.senders[0].link;
+    link.refused_series.behind_after(0);
+    overtaken.round(1).await;
+    overtaken.sending.settled().await;
+    assert_eq!(overtaken.sending.refused("out_of_order"), 20, "each was asked for alone");
+    assert!(link.pace.has_first_turns_only());
+    // From now on each sample of them is.
+    overtaken.round(2).await;
+    overtaken.sending.settled().await;
+    assert_eq!(overtaken.sending.refused("out_of_order"), 40);
+    assert!(!link.pace.has_first_turns_only());
+}
+
 async fn follows(overtaken: Overtaken) {
     // The turns of these take long.
     for time in 1..=60 {
