@@ -154,9 +154,16 @@ impl LaneSender {
                 }
                 Some(Fate::Refused(refusal)) if batch.len() == 1 => {
                     let reason = self.reason(&refusal, queued_ms, maybe_stored).await;
+                    let is_known = in_part.is_seen || self.has_stored_in_part();
                     if reason == Reason::AlreadyStored {
                         self.answered(last_ms);
                         self.refused(reason, &counts, &refusal);
+                    } else if reason == Reason::Rejected && !is_known && in_part.asks_on(&batch, &stack) {
+                        self.answered(last_ms);
+                        self.refused(reason, &counts, &refusal);
+                        for unit in &units {
+                            self.link.refused_series.remember_swept(unit, false, Instant::now());
+                        }
                     } else {
                         let is_time = Reason::told(refusal.status, &refusal.message).is_time();
                         for (sequence, series, unit) in batch {
@@ -255,9 +262,24 @@ struct InPart {
     waiting: HashMap<u64, u64>,
     /// One of these had samples that were refused as if they were stored.
     is_seen: bool,
+    /// One series was asked for on after a sample was refused for what it is, to see that.
+    has_asked_on: bool,
 }
 
 impl InPart {
+    /// Whether the sample that was refused alone is given up here, and what follows of its series is asked for at once: of one series, as
+    /// nothing else shows whether the receiver has stored what followed in the refused request, of all of them.
+    fn asks_on(&mut self, alone: &Batch, stack: &[Batch]) -> bool {
+        let Some((sequence, series, _)) = alone.first() else { return false };
+        let mut left = stack.iter().flatten().filter(|(_, other, _)| other == series).peekable();
+        // What is left in the same record would have its turn with the sample that was given up.
+        let follows = left.peek().is_some() && left.all(|(later, ..)| later > sequence);
+        let is_first = !self.has_asked_on && !self.undecided.contains_key(series);
+        let asks_on = is_first && self.stored.holds(*series) && follows;
+        self.has_asked_on |= asks_on;
+        asks_on
+    }
+
     /// Of which series, and up to which records of them, something may be stored, if nothing more of the stack is sent now.
     fn unanswered(&self, stack: &[Batch]) -> impl Iterator<Item = (u64, u64)> {
         let left = stack.iter().flatten().filter(|(_, series, _)| self.stored.holds(*series));

@@ -244,6 +244,38 @@ async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
     assert_eq!(reasons.map(|reason| sending.refused(reason)), [4 + 3, 0, 2]);
 }
 
+#[tokio::test]
+async fn nor_is_it_where_the_oldest_sample_of_each_series_is_refused() {
+    let state: Arc<AtomicUsize> = Arc::default();
+    let now = Arc::clone(&state);
+    // What lies aside is put right, but for one time.
+    let refuses: Refuses = Arc::new(|name, time| name.starts_with("bad") && time == 4);
+    let receiver = Receiver::start(move |_, request| {
+        let samples = request.samples();
+        let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
+        match (bad.map(|(_, time)| *time).max(), now.load(Ordering::Relaxed)) {
+            (None, _) => Action::Store,
+            (Some(time), 0) if time > 2 && samples.len() == 1 => Action::Answer(429, "later"),
+            (_, 0) => Action::Answer(400, "too many labels"),
+            (Some(..4), _) => Action::Store,
+            _ => Action::StoreInPart(Arc::clone(&refuses)),
+        }
+    })
+    .await;
+    let (sending, _dir) = sending_to(&receiver, "").await;
+    for time in 1..=8 {
+        sending.append(&["good0", "bad0", "bad1", "bad2"].map(|name| (name, time)));
+        sending.drained().await;
+    }
+    state.store(1, Ordering::Relaxed);
+    sending.settled().await;
+    for name in ["bad0", "bad1", "bad2"] {
+        assert_eq!(receiver.stored()[name], [3, 5, 6, 7, 8], "{name}");
+    }
+    let reasons = ["rejected", "out_of_order", "already_stored"];
+    assert_eq!(reasons.map(|reason| sending.refused(reason)), [3 * 2 + 3, 0, 3 * 3]);
+}
+
 /// Series of which the receiver takes some samples only: how much counts as rejected, out of order and already stored.
 async fn refuse_every_third(aside: bool) -> [u64; 3] {
     let away: Arc<AtomicBool> = Arc::new(AtomicBool::new(false));
