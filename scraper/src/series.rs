@@ -151,7 +151,8 @@ pub struct SeriesCache {
 /// Timestamps further in the future than this are left out, as Prometheus does.
 const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
-/// An arena is rewritten when more of it than this is garbage, in bytes, and more than half of it.
+/// An arena is rewritten when more of it than this is garbage, in bytes, and more than a third of it: what replaces a whole body
+/// may have longer numbers than that had.
 const GARBAGE_BYTES_MIN: usize = 4 << 10;
 
 /// Label sets of a series may take this many bytes: more cannot be, as labels and classes are limited.
@@ -391,8 +392,10 @@ impl SeriesCache {
         if !scratch.differs {
             scratch.differs = true;
             (0..scratch.expected as u32).for_each(|at| scratch.current.push(at));
+            let text_hash = |&at: &u32| self.entries[at as usize].text_hash;
+            scratch.by_text.reserve(self.entries.len(), text_hash);
             for (at, entry) in (0..).zip(&self.entries) {
-                scratch.by_text.insert_unique(entry.text_hash, at, |&at| self.entries[at as usize].text_hash);
+                scratch.by_text.insert_unique(entry.text_hash, at, text_hash);
             }
         }
         let is_same = |&at: &u32| self.entries[at as usize].text_hash == text_hash;
@@ -401,6 +404,7 @@ impl SeriesCache {
         }
         let sets = rules.resolve(series, &mut scratch.spare)?;
         let (at, mut flags) = (self.arena.len() as u32, DROPPED);
+        let interned_before = self.labels.interned_bytes();
         scratch.new_bytes.clear();
         let family = sets.as_ref().filter(|sets| self.is_of_family(scratch.family.number, sets));
         let family = family.map_or(0, |_| scratch.family.number);
@@ -428,7 +432,10 @@ impl SeriesCache {
         let len = (self.arena.len() - at as usize) as u16;
         self.entries.push(Entry { text_hash, at, met: 0, len, flags });
         scratch.by_text.insert_unique(text_hash, index as u32, |&at| self.entries[at as usize].text_hash);
-        self.note_shared_labels(index, scratch);
+        // Nobody else can have the labels where one of their strings is new.
+        if scratch.has_labels || self.labels.interned_bytes() == interned_before {
+            self.note_shared_labels(index, scratch);
+        }
         Ok(index)
     }
 
@@ -458,8 +465,11 @@ impl SeriesCache {
 
     /// Finds out whether another text leads to the labels of a new entry.
     fn note_shared_labels(&mut self, index: usize, scratch: &mut Scratch) {
+        let entry = &self.entries[index];
+        let Some(hash) = self.labels_hash(entry) else { return };
         let hash_of = |&at: &u32| self.labels_hash(&self.entries[at as usize]).unwrap_or_default();
         if !std::mem::replace(&mut scratch.has_labels, true) {
+            scratch.by_labels.reserve(index, hash_of);
             for at in 0..index as u32 {
                 let entry = &self.entries[at as usize];
                 if let Some(hash) = self.labels_hash(entry)
@@ -469,8 +479,6 @@ impl SeriesCache {
                 }
             }
         }
-        let entry = &self.entries[index];
-        let Some(hash) = self.labels_hash(entry) else { return };
         if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
             let other = other as usize;
             let flags = SHARED | if self.was_sent(other) { SENT } else { 0 };
@@ -529,6 +537,7 @@ impl SeriesCache {
         scratch: &mut Scratch,
         mut sample: impl FnMut(&Outgoing<'_>),
     ) -> Tally {
+        scratch.forget_tables();
         let mut again = scratch.again.iter();
         let mut next_again = again.next();
         for (at, staged) in (0..).zip(scratch.staged.iter()) {
@@ -586,10 +595,10 @@ impl SeriesCache {
         }
     }
 
-    /// Rewrites the arena where more than half of it is garbage.
+    /// Rewrites the arena where much of it is garbage.
     fn compact(&mut self) {
         self.shrink();
-        if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 2 < self.arena.len() {
+        if self.garbage < GARBAGE_BYTES_MIN || self.garbage * 3 < self.arena.len() {
             return;
         }
         let mut arena = Vec::with_capacity(self.arena.len() - self.garbage);

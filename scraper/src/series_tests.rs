@@ -237,6 +237,33 @@ fn two_texts_with_the_same_labels_are_one_series() {
 }
 
 #[test]
+fn the_second_text_of_a_series_is_found_whenever_its_first_one_brought_a_new_string() {
+    let mut target = Target::new("");
+    // The first ones have a new string each; what has none meets all that came before it, and what comes after it.
+    let body = "a{x=\"1\",y=\"2\"} 1\na{x=\"3\"} 2\na{y=\"2\",x=\"1\"} 3\na{x=\"4\",y=\"2\"} 4\na{y=\"2\",x=\"4\"} 5\n";
+    for _ in 0..2 {
+        assert_eq!(target.scrape(body), ["a{x=1,y=2} 1", "a{x=3} 2", "a{x=4,y=2} 4"]);
+        assert_eq!(target.cache.tally().duplicates, 2);
+    }
+    assert_eq!(target.scrape(""), ["a{x=1,y=2} stale", "a{x=3} stale", "a{x=4,y=2} stale"]);
+}
+
+#[test]
+fn a_body_that_changes_whole_leaves_no_memory_of_the_one_before() {
+    const COUNT: usize = 30_000;
+    let body = |turn: usize| (0..COUNT).map(|n| format!("a{{x=\"{turn} {n}\"}} 1\n")).collect::<String>();
+    let mut target = Target::new("");
+    target.scrape(&body(0));
+    let before = target.cache.memory();
+    for turn in 1..4 {
+        assert_eq!(target.scrape(&body(turn)).len(), 2 * COUNT, "samples and markers");
+        // Numbers may have become longer.
+        let held = target.cache.memory();
+        assert!(held < before + before / 8, "{held} after {before} bytes");
+    }
+}
+
+#[test]
 fn exposed_timestamps_are_kept_and_their_series_not_marked() {
     let mut target = Target::new("");
     target.scrape("a 1 5000\nb 2\n");

@@ -2,13 +2,22 @@
 //!
 //! A series keeps numbers of symbols instead of label bytes (remote write 2.0's own idea). New strings come in under a lock
 //! once a new series; reading them back, which every sample does, takes a shared lock once a scrape.
+//!
+//! When a large target has changed all its strings, both the old and the new ones have been there: what that took is given
+//! back by [`Symbols::collect`], in steps between which others get their turn.
+
+mod index;
+mod numbers;
+mod texts;
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use hashbrown::HashTable;
+use index::Index;
+use numbers::Numbers;
 use promring_model::hash::hash64;
+use texts::{Place, Texts};
 
 /// So many references are counted off at a time: who waits for the table meanwhile waits about a millisecond.
 const FREED_MAX: usize = 8_192;
@@ -16,8 +25,8 @@ const FREED_MAX: usize = 8_192;
 /// Who waits for the table gets it in this time. Letting go and taking again at once would leave them asleep.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Numbers that nobody uses, and room in tables, are given back where more than this many would stay.
-const SPARE_MAX: usize = 4_096;
+/// So many texts are looked at at a time when some are moved.
+const MOVED_MAX: u32 = 8_192;
 
 /// The number of a symbol. It means the same string for as long as one reference to it is held.
 pub type Symbol = u32;
@@ -44,16 +53,20 @@ struct Returned {
 
 #[derive(Debug, Default)]
 struct Table {
-    slots: Vec<Slot>,
-    free: Vec<Symbol>,
-    by_text: HashTable<Symbol>,
-    /// Bytes of all strings, each with what its allocation takes.
-    text_bytes: usize,
+    strings: Strings,
+    by_text: Index,
+}
+
+/// What is known of symbols, by their numbers.
+#[derive(Debug, Default)]
+struct Strings {
+    slots: Numbers<Slot>,
+    texts: Texts,
 }
 
 #[derive(Debug)]
 struct Slot {
-    text: Box<str>,
+    place: Place,
     references: AtomicU32,
 }
 
@@ -90,17 +103,28 @@ impl Symbols {
         self.uncounted.load(Ordering::Relaxed) >= FREED_MAX
     }
 
-    /// Frees all that nobody uses, a little at a time, and gives back what the tables need no more.
+    /// Frees all that nobody uses, and gives back what is held for nothing.
     pub fn collect(&self) {
+        self.in_turns(|table| self.free(table));
+        self.in_turns(|table| !table.by_text.shrink_one(&table.strings));
+        let mut next = 0;
+        self.in_turns(|table| {
+            if next == 0 && !table.strings.texts.has_garbage() {
+                return true;
+            }
+            next = table.strings.tidy_from(next);
+            next >= table.strings.slots.end()
+        });
+    }
+
+    /// Takes a turn after the other until one is the last.
+    fn in_turns(&self, mut turn: impl FnMut(&mut Table) -> bool) {
         loop {
             let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-            let all = self.free(&mut table);
-            if all {
-                table.shrink();
-            }
+            let is_last = turn(&mut table);
             self.bytes.store(table.bytes(), Ordering::Relaxed);
             drop(table);
-            if all {
+            if is_last {
                 return;
             }
             std::thread::sleep(PAUSE);
@@ -140,32 +164,21 @@ impl Symbols {
 
 impl Reading<'_> {
     /// The string of a symbol.
+    #[inline]
     #[must_use]
     pub fn text(&self, symbol: Symbol) -> &str {
-        self.table.slots.get(symbol as usize).map_or("", |slot| &slot.text)
-    }
-
-    /// How many numbers are in use, or were: every symbol is less.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.table.slots.len()
-    }
-
-    /// Whether there has never been a string.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.table.slots.is_empty()
+        self.table.strings.text(symbol)
     }
 
     /// How many strings are kept.
     #[must_use]
     pub fn kept(&self) -> usize {
-        self.table.slots.len() - self.table.free.len()
+        self.table.strings.slots.used()
     }
 
     /// Takes one more reference to a symbol that somebody holds.
     pub fn retain(&self, symbol: Symbol) {
-        if let Some(slot) = self.table.slots.get(symbol as usize) {
+        if let Some(slot) = self.table.strings.slots.get(symbol) {
             slot.references.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -175,7 +188,7 @@ impl Reading<'_> {
     pub fn release(&self, symbols: impl IntoIterator<Item = Symbol>, of: &Symbols) {
         let mut unused = Vec::new();
         for symbol in symbols {
-            if let Some(slot) = self.table.slots.get(symbol as usize)
+            if let Some(slot) = self.table.strings.slots.get(symbol)
                 && slot.references.fetch_sub(1, Ordering::AcqRel) == 1
             {
                 unused.push(symbol);
@@ -189,68 +202,38 @@ impl Reading<'_> {
 
 impl Table {
     fn bytes(&self) -> usize {
-        let Self { slots, free, by_text, text_bytes } = self;
-        let lists = slots.capacity() * size_of::<Slot>() + free.capacity() * size_of::<Symbol>();
-        // A slot of a table is a number and a byte of its hash; an eighth of the slots stays free.
-        let table = by_text.capacity() * 8 / 7 * (size_of::<Symbol>() + 1);
-        // One that is nearly full is soon copied into one twice as large, and both are there for a while.
-        let copied = if by_text.len() > by_text.capacity() / 8 * 7 { table * 2 } else { 0 };
-        lists + table + copied + text_bytes
+        let Strings { slots, texts } = &self.strings;
+        slots.bytes() + texts.bytes() + self.by_text.bytes()
     }
 
     /// What the strings that are used take, without what is spare.
     fn used(&self) -> usize {
-        self.text_bytes + self.by_text.len() * SYMBOL_BYTES
-    }
-
-    /// Gives back what is spare. Only while every reference that was given back is counted off.
-    fn shrink(&mut self) {
-        if self.by_text.capacity() > self.by_text.len() * 4 + SPARE_MAX {
-            let slots = &self.slots;
-            let hash_of = |&symbol: &Symbol| hash64(slots[symbol as usize].text.as_bytes());
-            self.by_text.shrink_to(self.by_text.len() * 2, hash_of);
-        }
-        if self.free.len() < self.slots.len() / 2 + SPARE_MAX {
-            return;
-        }
-        while self.slots.last_mut().is_some_and(|slot| *slot.references.get_mut() == 0) {
-            self.slots.pop();
-        }
-        let numbers = self.slots.len();
-        self.free.retain(|&symbol| (symbol as usize) < numbers);
-        self.slots.shrink_to(numbers + numbers / 8);
-        self.free.shrink_to(self.free.len() + SPARE_MAX);
+        let Strings { slots, texts } = &self.strings;
+        texts.used() + slots.used() * SYMBOL_BYTES
     }
 
     fn intern(&mut self, text: &str) -> Symbol {
+        let Self { strings, by_text } = self;
         let hash = hash64(text.as_bytes());
-        let slots = &self.slots;
-        if let Some(&symbol) = self.by_text.find(hash, |&symbol| *slots[symbol as usize].text == *text) {
-            *self.slots[symbol as usize].references.get_mut() += 1;
+        if let Some(symbol) = by_text.find(text, hash, strings) {
+            if let Some(slot) = strings.slots.get_mut(symbol) {
+                *slot.references.get_mut() += 1;
+            }
             return symbol;
         }
-        self.text_bytes += allocated(text);
-        let slot = Slot { text: text.into(), references: AtomicU32::new(1) };
-        let symbol = match self.free.pop() {
-            Some(symbol) => {
-                self.slots[symbol as usize] = slot;
-                symbol
-            }
-            None => {
-                self.slots.push(slot);
-                (self.slots.len() - 1) as Symbol
-            }
-        };
-        let slots = &self.slots;
-        self.by_text.insert_unique(hash, symbol, |&symbol| hash64(slots[symbol as usize].text.as_bytes()));
+        let slot = Slot { place: strings.texts.add(text), references: AtomicU32::new(1) };
+        let symbol = strings.slots.add(slot);
+        by_text.add(symbol, hash, strings);
         symbol
     }
 
     /// Frees some of what still nobody uses: a string may have been wanted again since.
     fn free(&mut self, returned: &mut Returned) {
+        let Self { strings, by_text } = self;
         let Returned { references, unused } = returned;
         for symbol in references.drain(references.len().saturating_sub(FREED_MAX)..) {
-            let references = self.slots[symbol as usize].references.get_mut();
+            let Some(slot) = strings.slots.get_mut(symbol) else { continue };
+            let references = slot.references.get_mut();
             *references -= 1;
             if *references == 0 {
                 unused.push(symbol);
@@ -260,29 +243,43 @@ impl Table {
             references.shrink_to(FREED_MAX);
         }
         for symbol in unused.drain(unused.len().saturating_sub(FREED_MAX)..) {
-            let slot = &mut self.slots[symbol as usize];
-            if *slot.references.get_mut() > 0 {
-                continue;
-            }
-            let hash = hash64(slot.text.as_bytes());
+            let is_unused = strings.slots.get_mut(symbol).is_some_and(|slot| *slot.references.get_mut() == 0);
             // A symbol may be listed twice; the second time it is no longer in the table.
-            if let Ok(entry) = self.by_text.find_entry(hash, |&known| known == symbol) {
-                entry.remove();
-                self.text_bytes -= allocated(&self.slots[symbol as usize].text);
-                self.slots[symbol as usize].text = Box::default();
-                self.free.push(symbol);
+            if is_unused && by_text.remove(symbol, strings) {
+                strings.free(symbol);
             }
         }
     }
 }
 
+impl Strings {
+    #[inline]
+    fn text(&self, symbol: Symbol) -> &str {
+        self.slots.get(symbol).map_or("", |slot| self.texts.get(slot.place))
+    }
+
+    fn free(&mut self, symbol: Symbol) {
+        if let Some(slot) = self.slots.get_mut(symbol) {
+            self.texts.remove(std::mem::take(&mut slot.place));
+        }
+        self.slots.free(symbol);
+    }
+
+    /// Moves texts of some symbols together. Returns the next one.
+    fn tidy_from(&mut self, first: Symbol) -> Symbol {
+        let Self { slots, texts } = self;
+        let next = first.saturating_add(MOVED_MAX).min(slots.end());
+        for symbol in first..next {
+            if let Some(slot) = slots.get_mut(symbol) {
+                texts.tidy(&mut slot.place);
+            }
+        }
+        next
+    }
+}
+
 /// What a symbol takes beside its text.
 const SYMBOL_BYTES: usize = size_of::<Slot>() + 2 * (size_of::<Symbol>() + 1);
-
-/// What a string takes, with what allocating it adds.
-fn allocated(text: &str) -> usize {
-    (text.len() + 8).next_multiple_of(16).max(32)
-}
 
 #[cfg(test)]
 mod tests {
@@ -346,7 +343,7 @@ mod tests {
     fn what_a_new_string_takes_is_told_once() {
         let symbols = Symbols::default();
         let mut out = Vec::new();
-        assert_eq!(symbols.intern(["a", "a"], &mut out), allocated("a") + SYMBOL_BYTES);
+        assert_eq!(symbols.intern(["a", "a"], &mut out), "a".len() + SYMBOL_BYTES);
         assert_eq!(symbols.intern(["a"], &mut out), 0);
         symbols.release([out[0]; 3]);
         assert!(symbols.intern(["b"], &mut out) > 0, "what is freed is not taken off");
@@ -356,18 +353,16 @@ mod tests {
     fn what_is_released_in_numbers_is_freed_without_a_new_string() {
         let symbols = Symbols::default();
         let all = many(&symbols, 3 * FREED_MAX);
-        let before = symbols.bytes();
         all.chunks(100).for_each(|some| symbols.release(some.iter().copied()));
         assert!(symbols.reading().kept() <= FREED_MAX);
-        assert!(symbols.bytes() < before - FREED_MAX * allocated(""));
     }
 
     #[test]
     fn collecting_leaves_only_what_is_used_even_after_a_reader_was_in_the_way() {
         let symbols = Symbols::default();
         let kept = intern(&symbols, "kept");
-        let idle = symbols.bytes();
-        let all = many(&symbols, 3 * FREED_MAX);
+        let all = many(&symbols, 24 * FREED_MAX);
+        let full = symbols.bytes();
         let reading = symbols.reading();
         all.chunks(100).for_each(|some| symbols.release(some.iter().copied()));
         assert_eq!(reading.kept(), all.len() + 1, "a reader is waited for by nobody");
@@ -376,8 +371,7 @@ mod tests {
         symbols.collect();
         assert!(!symbols.has_garbage());
         assert_eq!((symbols.reading().kept(), symbols.reading().text(kept)), (1, "kept"));
-        assert!(symbols.reading().len() < SPARE_MAX, "numbers that nobody has are given back");
-        assert!(symbols.bytes() < idle + (1 << 20), "{} bytes", symbols.bytes());
+        assert!(symbols.bytes() < full / 2, "{} of {full} bytes", symbols.bytes());
         let again = many(&symbols, 10);
         assert_eq!(symbols.reading().text(again[9]), "text 9");
         assert_eq!(intern(&symbols, "kept"), kept);

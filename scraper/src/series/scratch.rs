@@ -10,6 +10,9 @@ use crate::chunked::Chunked;
 use crate::families::Place;
 use crate::payload::Extras;
 
+/// Tables that have grown to more bytes than this are given back as soon as every sample of the body is staged.
+const KEPT_TABLE_BYTES_MAX: usize = 256 << 10;
+
 /// A sample that is ready to be encoded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Staged {
@@ -64,6 +67,16 @@ impl Scratch {
         (self.differs, self.reordered, self.has_labels, self.expected) = (false, false, false, 0);
     }
 
+    /// No series is looked up any more: what large tables take is needed for what comes now.
+    pub(super) fn forget_tables(&mut self) {
+        for table in [&mut self.by_text, &mut self.by_labels] {
+            table.clear();
+            if table_bytes(table) > KEPT_TABLE_BYTES_MAX {
+                *table = HashTable::new();
+            }
+        }
+    }
+
     /// Samples that are ready to be encoded.
     #[must_use]
     pub fn staged(&self) -> usize {
@@ -79,11 +92,13 @@ impl Scratch {
     }
 
     /// What the tables take beside that while so many more series come in: one that grows is copied into one twice as
-    /// large, and both are there for a while.
+    /// large, and both are there for a while; and one that was not made yet is made as large as the other.
     #[must_use]
     pub fn growth_bytes(&self, more: usize) -> usize {
         let grows = |table: &&HashTable<u32>| table.len() + more > table.capacity();
-        [&self.by_text, &self.by_labels].into_iter().filter(grows).map(table_bytes).sum::<usize>() * 2
+        let grown =
+            [&self.by_text, &self.by_labels].into_iter().filter(grows).map(table_bytes).sum::<usize>();
+        grown * 2 + if self.has_labels { 0 } else { table_bytes(&self.by_text) }
     }
 }
 

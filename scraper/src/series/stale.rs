@@ -110,6 +110,8 @@ impl SeriesCache {
 
     /// Forgets what the scrape at hand brought.
     pub fn roll_back(&mut self, scratch: &mut Scratch) {
+        scratch.staged.clear();
+        scratch.forget_tables();
         for entry in &self.entries[self.settled..] {
             self.labels.remove(self.sets(entry), self.classes);
             self.garbage += entry.len as usize;

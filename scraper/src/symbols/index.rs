@@ -1,0 +1,73 @@
+//! Symbols by their text, in several tables: one that grows or shrinks is copied, and a copy of all would take much memory,
+//! and let everybody wait.
+
+use hashbrown::HashTable;
+use promring_model::hash::hash64;
+
+use super::{Strings, Symbol};
+
+/// With more of them those of a large target would be so small that the C library kept them when they are freed.
+const TABLES: usize = 16;
+
+/// A table that has room for twice as many as it has, and an eighth, is worth to shrink, if that is more than this many.
+const SPARE_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Index {
+    tables: Box<[HashTable<Symbol>]>,
+    /// Memory held by them.
+    bytes: usize,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { tables: (0..TABLES).map(|_| HashTable::new()).collect(), bytes: 0 }
+    }
+}
+
+impl Index {
+    pub(super) fn find(&self, text: &str, hash: u64, strings: &Strings) -> Option<Symbol> {
+        self.tables[table_of(hash)].find(hash, |&symbol| strings.text(symbol) == text).copied()
+    }
+
+    /// Adds a symbol that is not there.
+    pub(super) fn add(&mut self, symbol: Symbol, hash: u64, strings: &Strings) {
+        let table = &mut self.tables[table_of(hash)];
+        let before = table.allocation_size();
+        table.insert_unique(hash, symbol, |&symbol| hash_of(symbol, strings));
+        self.bytes += table.allocation_size() - before;
+    }
+
+    /// Removes a symbol. False: it was not there.
+    pub(super) fn remove(&mut self, symbol: Symbol, strings: &Strings) -> bool {
+        let hash = hash_of(symbol, strings);
+        let entry = self.tables[table_of(hash)].find_entry(hash, |&known| known == symbol);
+        entry.map(|entry| entry.remove()).is_ok()
+    }
+
+    /// Shrinks a table that is much too large. False: none is.
+    pub(super) fn shrink_one(&mut self, strings: &Strings) -> bool {
+        let is_wide = |table: &&mut HashTable<Symbol>| {
+            table.capacity() > SPARE_MAX && table.len() + table.len() / 8 <= table.capacity() / 2
+        };
+        let Some(table) = self.tables.iter_mut().find(is_wide) else { return false };
+        let (before, least) = (table.allocation_size(), table.len() + table.len() / 8);
+        table.shrink_to(least, |&symbol| hash_of(symbol, strings));
+        self.bytes -= before - table.allocation_size();
+        true
+    }
+
+    /// Memory held, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// A table looks at the first bits and the last ones.
+fn table_of(hash: u64) -> usize {
+    (hash >> 32) as usize % TABLES
+}
+
+fn hash_of(symbol: Symbol, strings: &Strings) -> u64 {
+    hash64(strings.text(symbol).as_bytes())
+}
