@@ -169,11 +169,10 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
             "--set",
             "externalLabels.cluster=test",
         ];
-        let install: Vec<&str> =
-            ["install", "promring", CHART, "-n", "metrics", "--wait", "--timeout", "90s"]
-                .into_iter()
-                .chain(values)
-                .collect();
+        let install: Vec<&str> = ["install", "promring", CHART, "-n", "metrics", "--wait", "--timeout", "3m"]
+            .into_iter()
+            .chain(values)
+            .collect();
         let notes = helm(cluster, &install).await;
         assert!(notes.contains("port-forward service/promring-allocator 8080"), "{notes}");
         assert!(notes.contains("ServiceMonitor, PodMonitor"), "{notes}");

@@ -96,7 +96,20 @@ async fn apply_file(cluster: &Cluster, name: &str, objects: &[Value]) {
 /// Runs Helm against the cluster.
 async fn helm(cluster: &Cluster, arguments: &[&str]) -> String {
     let program = PathBuf::from(part("HELM"));
-    cluster.tool(&program, arguments).await.unwrap_or_else(|error| panic!("{error}"))
+    match cluster.tool(&program, arguments).await {
+        Ok(output) => output,
+        Err(error) => panic!("{error}\n{}", state(cluster, "metrics").await),
+    }
+}
+
+/// What a namespace's pods are like, and what they have written: for who has waited for them in vain.
+async fn state(cluster: &Cluster, namespace: &str) -> String {
+    let mut state = cluster.kubectl(&["describe", "pods", "-n", namespace]).await;
+    for pod in cluster.kubectl(&["get", "pods", "-n", namespace, "-o", "name"]).await.lines() {
+        let pod = pod.trim_start_matches("pod/");
+        state += &format!("\n== {pod}\n{}", cluster.logs(namespace, pod));
+    }
+    state
 }
 
 /// A verb on a resource in a namespace, or, where that is empty, in all.

@@ -89,7 +89,7 @@ impl<'a> Fleet<'a> {
         // As shipped where there is time for that.
         let settings = scaled(r#"{"settle":"3s","handover_settle":"2s"}"#, "{}");
         let settings = format!("allocator.settings={settings}");
-        let install = ["install", "promring", CHART, "-n", "metrics", "--wait", "--timeout", "90s"];
+        let install = ["install", "promring", CHART, "-n", "metrics", "--wait", "--timeout", "3m"];
         let values = ["--set", "image.tag=dev", "--set-file", &file, "--set-json", &settings];
         helm(cluster, &[&install[..], &values[..]].concat()).await;
         settled(cluster, SCRAPERS).await;
