@@ -245,7 +245,7 @@ impl LaneSender {
         }
         for (series, refused_ms) in rest.out_of_order {
             self.link.refused_series.remember_late_series(series, Instant::now());
-            self.link.refused_series.note_overtaken(series, refused_ms, now_ms());
+            self.link.refused_series.note_overtaken(series, refused_ms, now_ms(), Instant::now());
         }
         self.reader.ack(request.upto);
         Next::Record
@@ -330,7 +330,7 @@ impl LaneSender {
         if let (Reason::OutOfOrder | Reason::LateAfterLoss, Some(series), Some(refused_ms)) =
             (reason, unit.series_hash(), unit.newest_ms)
         {
-            self.link.refused_series.note_overtaken(series, refused_ms, now_ms());
+            self.link.refused_series.note_overtaken(series, refused_ms, now_ms(), Instant::now());
         }
     }
 
@@ -398,25 +398,28 @@ impl LaneSender {
     }
 
     /// Puts a piece on the stack by what is known of its series: what nothing is known of in one, then what was refused alone
-    /// once, one sample each. The rest goes aside, or is asked for last and alone where that is not possible or done already.
+    /// once, one sample each. The rest goes aside, or is asked for last and alone where that is not possible or done already; before that
+    /// comes what was overtaken.
     /// All of a series is in one of them, or in its order. Gives the piece back where nothing is known of any.
     fn set_known_apart(&self, piece: Piece, stack: &mut Vec<Piece>) -> Option<Piece> {
         let part = Piece { known: false, paced: false, ..piece.part(Vec::new()) };
         let known_part = |units| Piece { known: true, paced: true, ..part.part(units) };
         let (series, now) = (&self.link.refused_series, Instant::now());
-        let Sorted { unknown, once, again, unasked } = if self.is_aside() {
+        let Sorted { unknown, once, again, overtaken, unasked } = if self.is_aside() {
             series.sort_aside(piece.units, now)
         } else {
             series.sort(piece.units, now, |(lane, sequence)| !self.queue.is_past(lane, sequence))
         };
-        if once.is_empty() && again.is_empty() && unasked.is_empty() {
+        if [&once, &again, &overtaken, &unasked].iter().all(|units| units.is_empty()) {
             return Some(part.part(unknown));
         }
         let again = if self.is_aside() { again } else { self.put_aside(again, self.may_be_stored(&part)) };
+        let first_part = |units| Piece { first: true, ..known_part(units) };
         stack.extend(singles(again).map(known_part).rev());
+        stack.extend(singles(overtaken).map(first_part).rev());
         stack.extend(singles(once).map(known_part).rev());
         if !unasked.is_empty() {
-            stack.push(Piece { first: true, ..known_part(unasked) });
+            stack.push(first_part(unasked));
         }
         stack.push(part.part(unknown));
         None

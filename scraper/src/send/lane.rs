@@ -262,7 +262,7 @@ impl LaneSender {
         *self.phase.borrow() >= Phase::Yield
     }
 
-    /// Waits until it may ask, if the lane is one of those aside. `first`: for what was not asked for before. False: the sender is to end.
+    /// Waits until it may ask, if the lane is one of those aside. `first`: for what is not asked for again and again. False: the sender is to end.
     pub(super) async fn has_turn(&mut self, first: bool) -> bool {
         if !self.is_aside {
             return true;

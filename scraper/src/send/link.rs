@@ -15,7 +15,7 @@ use super::body_size::BodySize;
 use super::lookout::Lookout;
 use super::metrics::SendMetrics;
 use super::pace::Pace;
-use super::refused_series::RefusedSeries;
+use super::refused_series::{FAIR_MAX, RefusedSeries};
 use super::versions::{Hinted, Refused, Versions};
 use super::written::Written;
 use super::{ASIDE_PAUSE, lanes};
@@ -86,7 +86,7 @@ impl Link {
         let metrics = SendMetrics::new(&config);
         let pace = Pace::new(ASIDE_PAUSE, lanes(&config));
         let (retries, refusals, aged, large, not_carried, news) = Default::default();
-        let refused_series = RefusedSeries::begun(promring_net::clock::now_ms());
+        let refused_series = RefusedSeries::begun(promring_net::clock::now_ms(), FAIR_MAX);
         let (versions, stores_in_part, has_stored_v1_in_part, body_size, lookout) = Default::default();
         Ok(Self {
             config,

@@ -1,5 +1,6 @@
 //! How often a destination is asked for what lies aside: its lanes share turns that come one after the other. What is asked for so that
-//! anything is known of a series at all is asked for once, and has turns of its own that come as fast as the receiver answers.
+//! anything is known of a series at all, or before what follows of a series that was overtaken is sent ahead, has turns of its own that come as fast
+//! as the receiver answers.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -34,12 +35,12 @@ impl Pace {
         self.usual.next(now, self.pause)
     }
 
-    /// The same for what is asked for once. The last answer took so long; turns come no more seldom than the others for that.
+    /// The same for what is not asked for again and again. The last answer took so long; turns come no more seldom than the others for that.
     pub(super) fn first_turn(&self, now: Instant, answered_in: Duration) -> Instant {
         self.first.next(now, (answered_in.saturating_mul(FIRST_FACTOR) / self.lanes).min(self.pause))
     }
 
-    /// Whether there was no turn yet but for what is asked for once.
+    /// Whether there was no turn yet but for such.
     #[cfg(test)]
     pub(super) fn has_first_turns_only(&self) -> bool {
         let had = |turns: &Turns| turns.0.lock().unwrap().is_some();

@@ -18,7 +18,8 @@ pub(super) struct Piece {
     pub(super) rejected: bool,
     /// It is looked into since it was refused: aside, it waits for its turn.
     pub(super) paced: bool,
-    /// That is one of those for what was never asked for: nothing is known of its series yet.
+    /// That is one of those for what was never asked for, as nothing is known of its series yet, or for what was overtaken and may be taken
+    /// yet.
     pub(super) first: bool,
 }
 

@@ -41,6 +41,10 @@ const BEHIND_MS: i64 = 30_000;
 /// what lies aside of it is sent ahead, as it may be taken, and its turn may come late.
 const SEEN_AGAIN_MAX: u8 = 2;
 
+/// So long what lies aside of a series that was overtaken has turns as fast as the receiver answers, and nothing newer is sent ahead of it:
+/// the receiver may take some of it yet, and the first sample that it takes ends the wait.
+pub(super) const FAIR_MAX: Duration = Duration::from_secs(60);
+
 /// What is known of the series of one destination, for all its lanes.
 #[derive(Debug, Default)]
 pub(super) struct RefusedSeries(Mutex<All>);
@@ -65,6 +69,8 @@ struct All {
     unasked_since: Option<Instant>,
     /// When all this began, Unix milliseconds: what is older was queued by an earlier process, or before a new configuration.
     begun_ms: i64,
+    /// [`FAIR_MAX`], as a rule.
+    fair: Duration,
     /// Tests hurry, or wait.
     #[cfg(test)]
     behind_ms: Option<i64>,
@@ -93,9 +99,8 @@ struct Known {
     seen_again: Option<u8>,
     /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
     probe_from: Option<Instant>,
-    /// It was refused as out of order: samples from this time on, Unix milliseconds, are newer than what has overtaken it, as far as that
-    /// can be known (docs/adr/0022).
-    fresh_ms: Option<i64>,
+    /// It was refused as out of order, and nothing of it was taken since (docs/adr/0022).
+    fresh: Option<Fresh>,
     /// When such samples were sent ahead of those that were overtaken, and there was an answer.
     tried: Option<Instant>,
     /// The newest record aside that has samples of it.
@@ -110,6 +115,15 @@ struct Known {
     sent_whole: Option<Aside>,
 }
 
+/// Which samples of a series are newer than what has overtaken it, as far as that can be known.
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    /// From this time on, Unix milliseconds.
+    from_ms: i64,
+    /// Before this they are not sent ahead: what lies aside may be taken yet, and has its turns first.
+    after: Instant,
+}
+
 /// A record aside: its lane, and its number in that.
 pub(super) type Aside = (LaneId, u64);
 
@@ -122,14 +136,16 @@ pub(super) struct Sorted {
     pub(super) once: Vec<Unit>,
     /// They were more often, or have samples aside that must not be overtaken.
     pub(super) again: Vec<Unit>,
+    /// They lie aside, their series was overtaken lately, and some of them may be taken yet.
+    pub(super) overtaken: Vec<Unit>,
     /// They lie aside, and nobody has asked for any of them yet.
     pub(super) unasked: Vec<Unit>,
 }
 
 impl RefusedSeries {
-    /// Nothing is known yet, at this time in Unix milliseconds.
-    pub(super) fn begun(now_ms: i64) -> Self {
-        Self(Mutex::new(All { begun_ms: now_ms, ..All::default() }))
+    /// Nothing is known yet, at this time in Unix milliseconds. What was overtaken has so long before what follows is sent ahead of it.
+    pub(super) fn begun(now_ms: i64, fair: Duration) -> Self {
+        Self(Mutex::new(All { begun_ms: now_ms, fair, ..All::default() }))
     }
 
     /// A series was refused alone for what it is; `aside`: and had been more than once before. Whether it is to go aside from now on.
@@ -159,13 +175,16 @@ impl RefusedSeries {
 
     /// A sample of this time was refused alone as out of order: somebody else has written newer ones of its series. Until now at most, or where
     /// it is of before all this began, as a rule until then: who has taken the target over has given it back.
-    pub(super) fn note_overtaken(&self, series: u64, refused_ms: i64, now_ms: i64) {
+    pub(super) fn note_overtaken(&self, series: u64, refused_ms: i64, now_ms: i64, now: Instant) {
         let mut all = self.lock();
-        let fresh_ms = if refused_ms < all.begun_ms { all.begun_ms } else { now_ms };
+        let from_ms = if refused_ms < all.begun_ms { all.begun_ms } else { now_ms };
+        let after = now + all.fair;
         if let Some(known) = all.series.get_mut(&series)
-            && known.fresh_ms.is_none_or(|known_ms| known_ms <= refused_ms)
+            && known.fresh.is_none_or(|fresh| fresh.from_ms <= refused_ms)
         {
-            known.fresh_ms = Some(fresh_ms);
+            // Whoever is overtaken again and again is waited for once.
+            let after = known.fresh.map_or(after, |fresh| fresh.after);
+            known.fresh = Some(Fresh { from_ms, after });
             if let Some((lane, _)) = known.aside {
                 all.want_sweep(lane);
             }
@@ -230,7 +249,7 @@ impl RefusedSeries {
             if let Some((lane, _)) = aside {
                 (known.refused, known.seen, known.probe_from) = (0, now, None);
                 (known.unasked, known.seen_again) = (false, None);
-                (known.fresh_ms, known.tried) = (None, None);
+                (known.fresh, known.tried) = (None, None);
                 all.want_sweep(lane);
             } else {
                 all.series.remove(&series);
@@ -321,19 +340,19 @@ impl RefusedSeries {
 
     /// The series of a unit in this record aside, if it is taken again, or may be as the unit is newer than what has overtaken others, and the
     /// unit was not sent yet.
-    pub(super) fn is_to_sweep(&self, unit: &Unit, place: Aside) -> Option<u64> {
+    pub(super) fn is_to_sweep(&self, unit: &Unit, place: Aside, now: Instant) -> Option<u64> {
         let mut all = self.lock();
         let series = unit.series_hash()?;
         let known = all.series.get_mut(&series)?;
         if known.aside.is_none_or(|(lane, _)| lane != place.0) {
             return None;
         }
-        let is_fresh = known.is_fresh(unit);
+        let is_fresh = known.is_fresh(unit, now);
         if is_fresh {
             if known.sent_from_ms == i64::MIN {
                 known.sent_whole = known.sent;
             }
-            known.sent_from_ms = known.fresh_ms.unwrap_or(known.sent_from_ms);
+            known.sent_from_ms = known.fresh.map_or(known.sent_from_ms, |fresh| fresh.from_ms);
         }
         let is_wanted = known.refused == 0 || is_fresh;
         (is_wanted && !known.is_left(unit, place) && !known.has_sent(place)).then_some(series)
@@ -430,7 +449,7 @@ impl RefusedSeries {
                     want(&mut all.to_sweep, lane);
                 }
             }
-            if known.is_fresh(&unit)
+            if known.is_fresh(&unit, now)
                 && let Some((lane, _)) = known.aside
             {
                 want(&mut all.to_sweep, lane);
@@ -469,15 +488,17 @@ impl RefusedSeries {
         let mut sorted = Sorted::default();
         for unit in units {
             let known = unit.series_hash().and_then(|series| all.series.get_mut(&series));
-            let (refused, unasked) = known.map_or((0, false), |known| {
+            let (refused, unasked, fair) = known.map_or((0, false, false), |known| {
                 known.seen = now;
                 // What was overtaken is refused one by one.
-                (if known.is_overtaken(&unit) { REFUSED_MAX } else { known.refused }, known.unasked)
+                let refused = if known.is_overtaken(&unit) { REFUSED_MAX } else { known.refused };
+                (refused, known.unasked, known.may_be_taken_yet(now))
             });
             let list = match refused {
                 0 => &mut sorted.unknown,
                 1..REFUSED_MAX => &mut sorted.once,
                 _ if unasked => &mut sorted.unasked,
+                _ if fair => &mut sorted.overtaken,
                 _ => &mut sorted.again,
             };
             list.push(unit);
@@ -503,6 +524,12 @@ impl RefusedSeries {
         self.lock().behind_ms = Some(behind_ms);
     }
 
+    /// What is overtaken from now on has so long.
+    #[cfg(test)]
+    pub(super) fn fair_for(&self, fair: Duration) {
+        self.lock().fair = fair;
+    }
+
     /// What is refused for its times aside was so for long enough.
     #[cfg(test)]
     pub(super) fn hurry(&self) {
@@ -523,10 +550,15 @@ impl Known {
         covers(self.sent, place)
     }
 
-    /// Whether a sample is newer than what has overtaken others, and none that is was asked for.
-    fn is_fresh(&self, unit: &Unit) -> bool {
-        let is_newer = self.fresh_ms.is_some_and(|from_ms| unit.newest_ms >= Some(from_ms));
-        self.refused >= REFUSED_MAX && self.tried.is_none() && is_newer
+    /// Whether a sample is newer than what has overtaken others, which had their time, and none that is was sent ahead of them.
+    fn is_fresh(&self, unit: &Unit, now: Instant) -> bool {
+        let is_newer = |fresh: Fresh| now >= fresh.after && unit.newest_ms >= Some(fresh.from_ms);
+        self.refused >= REFUSED_MAX && self.tried.is_none() && self.fresh.is_some_and(is_newer)
+    }
+
+    /// Whether it was overtaken, and what lies aside of it is asked for before anything is sent ahead.
+    fn may_be_taken_yet(&self, now: Instant) -> bool {
+        self.tried.is_none() && self.fresh.is_some_and(|fresh| now < fresh.after)
     }
 
     fn is_overtaken(&self, unit: &Unit) -> bool {
@@ -577,11 +609,11 @@ impl All {
             known.probe_from = None;
         }
         if !late {
-            known.fresh_ms = None;
+            known.fresh = None;
         }
         if before == 0 && known.tried.is_some_and(|at| now.saturating_duration_since(at) >= LATE_MAX) {
             // It was taken for long since then.
-            (known.tried, known.fresh_ms) = (None, None);
+            (known.tried, known.fresh) = (None, None);
         }
         known.aside = known.aside.or(known.overtaken.take());
         let (was_once, is_once) = (before == 1, refused == 1);
@@ -608,7 +640,7 @@ impl All {
             unasked: false,
             seen_again: None,
             probe_from: None,
-            fresh_ms: None,
+            fresh: None,
             tried: None,
             aside: None,
             overtaken: None,

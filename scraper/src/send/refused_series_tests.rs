@@ -64,8 +64,8 @@ fn what_follows_of_a_series_goes_aside_as_long_as_older_samples_wait_there() {
     assert_eq!(times(&series.sort_aside(units(&names), begun).unknown), [0, 2, 3]);
     // However long it takes, until that is sent ahead.
     assert!(series.wants_sweep(PLACE.0) && !series.wants_sweep(PLACE.0));
-    let a = series.is_to_sweep(&units(&["a"])[0], PLACE).unwrap();
-    assert_eq!(series.is_to_sweep(&units(&["b"])[0], PLACE), None, "it is refused still");
+    let a = series.is_to_sweep(&units(&["a"])[0], PLACE, begun).unwrap();
+    assert_eq!(series.is_to_sweep(&units(&["b"])[0], PLACE, begun), None, "it is refused still");
     assert!(series.swept(a, PLACE));
     assert_eq!(sort_while(&series, &names, begun, true), [vec![0, 2, 3], vec![], vec![1]]);
     assert_eq!(times(&series.unsent(units(&names), PLACE)), [1, 2]);
@@ -120,7 +120,7 @@ fn a_series_is_asked_for_in_its_lane_now_and_then_while_what_lies_aside_of_it_is
     assert_eq!(sort_while(&series, &["a"], now + LATE_MAX / 2, true)[2], [0]);
     series.forget(&units(&["a"]), now);
     assert_eq!(sort_while(&series, &["a"], now + LATE_MAX, true)[2], [0]);
-    assert!(series.is_to_sweep(a, PLACE).is_some());
+    assert!(series.is_to_sweep(a, PLACE, now).is_some());
     // Taken, it is known no more, whatever becomes of what lies aside.
     series.remember_swept(a, true, now);
     series.remember_late_aside(a, now);
@@ -133,16 +133,16 @@ fn a_series_is_asked_for_in_its_lane_now_and_then_while_what_lies_aside_of_it_is
 
 #[test]
 fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the_others() {
-    let (series, begun) = (RefusedSeries::begun(3), Instant::now());
+    let (series, begun) = (RefusedSeries::begun(3, Duration::ZERO), Instant::now());
     let names = ["a", "a", "a", "a", "a"];
     let hash = units(&["a"])[0].series_hash().unwrap();
     let overtake = |refused_ms, now_ms| {
         series.remember_late_series(hash, begun);
-        series.note_overtaken(hash, refused_ms, now_ms);
+        series.note_overtaken(hash, refused_ms, now_ms, begun);
     };
     let to_sweep = || -> Vec<i64> {
-        let wanted = units(&names).into_iter().filter(|unit| series.is_to_sweep(unit, PLACE).is_some());
-        times(&wanted.collect::<Vec<_>>())
+        let units = units(&names).into_iter();
+        times(&units.filter(|unit| series.is_to_sweep(unit, PLACE, begun).is_some()).collect::<Vec<_>>())
     };
     // It is of an earlier process, and so is what comes before this one began.
     overtake(0, 90);
@@ -167,10 +167,47 @@ fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the
     overtake(4, 4);
     series.put_aside(&units(&["a"]), (PLACE.0, PLACE.1 + 1), begun);
     assert_eq!(sort_while(&series, &names, begun, true)[2], [0, 1, 2, 3, 4]);
-    assert!(units(&names).iter().all(|unit| series.is_to_sweep(unit, (PLACE.0, PLACE.1 + 1)).is_none()));
+    let next = (PLACE.0, PLACE.1 + 1);
+    assert!(units(&names).iter().all(|unit| series.is_to_sweep(unit, next, begun).is_none()));
     series.forget(&units(&["a"]), begun);
     assert_eq!(sort_while(&series, &["a"], begun, false)[0], [0]);
     assert!(series.is_empty());
+}
+
+#[test]
+fn what_may_be_taken_yet_has_its_turns_before_anything_newer_is_sent_ahead() {
+    let (series, begun) = (RefusedSeries::begun(0, Duration::from_secs(60)), Instant::now());
+    let (names, hash) = (["a", "a", "a", "a"], units(&["a"])[0].series_hash().unwrap());
+    let after = |secs| begun + Duration::from_secs(secs);
+    let to_sweep = |now| -> Vec<i64> {
+        let units = units(&names).into_iter();
+        times(&units.filter(|unit| series.is_to_sweep(unit, PLACE, now).is_some()).collect::<Vec<_>>())
+    };
+    let sort_aside = |now| {
+        let sorted = series.sort_aside(units(&names), now);
+        [times(&sorted.again), times(&sorted.overtaken)]
+    };
+    let overtake = |refused_ms, now_ms, now| {
+        series.remember_late_series(hash, now);
+        series.note_overtaken(hash, refused_ms, now_ms, now);
+    };
+    overtake(0, 2, begun);
+    overtake(1, 2, after(1));
+    series.put_aside(&units(&["a"]), PLACE, begun);
+    assert_eq!(sort_aside(after(59)), [vec![], vec![0, 1, 2, 3]]);
+    assert!(to_sweep(after(59)).is_empty());
+    sort_while(&series, &names, after(59), true);
+    assert!(!series.wants_sweep(PLACE.0));
+    // What is newer is refused as well: that does not make the wait longer.
+    overtake(2, 3, after(59));
+    assert_eq!(sort_aside(after(60)), [vec![0, 1, 2, 3], vec![]]);
+    assert!(series.wants_sweep(PLACE.0));
+    assert_eq!(to_sweep(after(60)), [3]);
+    // Once one is taken, it is over, and the next time there is a wait as the first time.
+    series.forget(&units(&["a"]), after(60));
+    overtake(0, 2, after(61));
+    overtake(1, 2, after(61));
+    assert_eq!(sort_aside(after(120)), [vec![], vec![0, 1, 2, 3]]);
 }
 
 #[test]

@@ -65,6 +65,8 @@ impl LaneSender {
 
     /// False: it did not come to the end.
     async fn sweep_once(&mut self, sweep: &mut Sweep) -> bool {
+        // All of a series is looked at in one way.
+        let now = Instant::now();
         let mut body = Vec::new();
         let mut next = self.reader.peek(&mut body);
         while let Some(info) = next {
@@ -78,7 +80,7 @@ impl LaneSender {
             // What cannot be decoded has its turn as any record.
             for unit in units::take_apart(info.encoding(), &body).unwrap_or_default() {
                 let place = (self.reader.lane(), info.sequence);
-                let Some(series) = self.link.refused_series.is_to_sweep(&unit, place) else { continue };
+                let Some(series) = self.link.refused_series.is_to_sweep(&unit, place, now) else { continue };
                 if sweep.refused.contains(&series) {
                     continue;
                 }

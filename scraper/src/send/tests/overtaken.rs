@@ -22,7 +22,15 @@ struct Overtaken {
 }
 
 impl Overtaken {
+    /// What lies aside of them has no time before what follows is sent ahead of it.
     async fn with(bad: usize) -> Self {
+        let overtaken = Self::waiting_with(bad).await;
+        overtaken.sending.senders[0].link.refused_series.fair_for(Duration::ZERO);
+        overtaken
+    }
+
+    /// It has its time, which is longer than a test takes.
+    async fn waiting_with(bad: usize) -> Self {
         let (upto, alone) = (Arc::new(AtomicI64::new(1_000)), Arc::new(AtomicUsize::new(REFUSED)));
         let (newest, say) = (Arc::clone(&upto), Arc::clone(&alone));
         let receiver = Receiver::start(move |_, request| {
@@ -89,6 +97,44 @@ async fn what_nothing_is_known_of_yet_waits_for_no_turn_of_what_is_refused_again
     overtaken.sending.settled().await;
     assert_eq!(overtaken.sending.refused("out_of_order"), 40);
     assert!(!link.pace.has_first_turns_only());
+}
+
+#[tokio::test]
+async fn what_the_receiver_would_take_of_what_lies_aside_is_not_overtaken_by_what_follows() {
+    let overtaken = Overtaken::waiting_with(20).await;
+    overtaken.upto.store(10, Ordering::Relaxed);
+    // Of each series ten samples are refused, and thirty are not. From the third one on they go aside.
+    overtaken.round(1).await;
+    overtaken.round(2).await;
+    overtaken.alone.store(LATER, Ordering::Relaxed);
+    for time in 3..=40 {
+        overtaken.round(time).await;
+    }
+    let begun_ms = now_ms();
+    for time in 0..3 {
+        overtaken.round(begun_ms + time).await;
+    }
+    assert!(overtaken.names[..20].iter().all(|name| overtaken.times(name).is_empty()));
+    overtaken.alone.store(REFUSED, Ordering::Relaxed);
+    // What is scraped comes between the turns.
+    for time in 3..10 {
+        overtaken.round(begun_ms + time).await;
+    }
+    overtaken.sending.settled().await;
+    let taken: Vec<i64> = (11..=40).chain((0..10).map(|time| begun_ms + time)).collect();
+    assert!(overtaken.names[..20].iter().all(|name| overtaken.times(name) == taken));
+    assert_eq!(overtaken.sending.refused("out_of_order"), 10 * 20);
+}
+
+#[tokio::test]
+async fn what_was_overtaken_has_turns_as_fast_as_the_receiver_answers_for_as_long_as_that() {
+    let overtaken = Overtaken::waiting_with(20).await;
+    for time in 1..=10 {
+        overtaken.round(time).await;
+    }
+    overtaken.sending.settled().await;
+    assert_eq!(overtaken.sending.refused("out_of_order"), 10 * 20);
+    assert!(overtaken.sending.senders[0].link.pace.has_first_turns_only());
 }
 
 async fn follows(overtaken: Overtaken) {
