@@ -122,7 +122,6 @@ impl SeriesCache {
         }
         scratch.extras.release(self.labels.shared());
         self.entries.truncate(self.settled);
-        self.labels.forget_unused();
         self.compact();
     }
 
