@@ -131,6 +131,12 @@ fn a_series_is_asked_for_in_its_lane_now_and_then_while_what_lies_aside_of_it_is
     assert!(series.is_empty() && !series.is_in_doubt(now));
 }
 
+/// Times of those of these samples that are sent ahead.
+fn to_sweep(series: &RefusedSeries, names: &[&str], now: Instant) -> Vec<i64> {
+    let units = units(names).into_iter();
+    times(&units.filter(|unit| series.is_to_sweep(unit, PLACE, now).is_some()).collect::<Vec<_>>())
+}
+
 #[test]
 fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the_others() {
     let (series, begun) = (RefusedSeries::begun(3, Duration::ZERO), Instant::now());
@@ -140,10 +146,7 @@ fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the
         series.remember_late_series(hash, begun);
         series.note_overtaken(hash, refused_ms, now_ms, begun);
     };
-    let to_sweep = || -> Vec<i64> {
-        let units = units(&names).into_iter();
-        times(&units.filter(|unit| series.is_to_sweep(unit, PLACE, begun).is_some()).collect::<Vec<_>>())
-    };
+    let to_sweep = || to_sweep(&series, &names, begun);
     // It is of an earlier process, and so is what comes before this one began.
     overtake(0, 90);
     overtake(1, 90);
@@ -179,10 +182,7 @@ fn what_may_be_taken_yet_has_its_turns_before_anything_newer_is_sent_ahead() {
     let (series, begun) = (RefusedSeries::begun(0, Duration::from_secs(60)), Instant::now());
     let (names, hash) = (["a", "a", "a", "a"], units(&["a"])[0].series_hash().unwrap());
     let after = |secs| begun + Duration::from_secs(secs);
-    let to_sweep = |now| -> Vec<i64> {
-        let units = units(&names).into_iter();
-        times(&units.filter(|unit| series.is_to_sweep(unit, PLACE, now).is_some()).collect::<Vec<_>>())
-    };
+    let to_sweep = |now| to_sweep(&series, &names, now);
     let sort_aside = |now| {
         let sorted = series.sort_aside(units(&names), now);
         [times(&sorted.again), times(&sorted.overtaken)]

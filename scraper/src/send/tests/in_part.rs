@@ -210,12 +210,11 @@ async fn what_comes_after_somebody_elses_samples_is_lost_though_its_request_was_
     assert_eq!(sending.refused("rejected"), 1);
 }
 
-#[tokio::test]
-async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
+/// Refuses what begins with `bad`, and does not answer where that is asked for alone, from its third sample on. At state 1 what lies
+/// aside is put right, but for what is refused of it.
+async fn put_right_but(refuses: Refuses) -> (Receiver, Arc<AtomicUsize>) {
     let state: Arc<AtomicUsize> = Arc::default();
     let now = Arc::clone(&state);
-    // What lies aside is put right, but `bad1` for one sample only.
-    let refuses: Refuses = Arc::new(|name, _| name == "bad1");
     let receiver = Receiver::start(move |_, request| {
         let samples = request.samples();
         let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
@@ -228,6 +227,13 @@ async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
         }
     })
     .await;
+    (receiver, state)
+}
+
+#[tokio::test]
+async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
+    // But `bad1` for one sample only.
+    let (receiver, state) = put_right_but(Arc::new(|name, _| name == "bad1")).await;
     let (sending, _dir) = sending_to(&receiver, "").await;
     for time in 1..=6 {
         sending.append(&[("good0", time), ("bad0", time), ("bad1", time)]);
@@ -246,22 +252,7 @@ async fn what_was_stored_of_a_refused_request_that_went_ahead_is_no_loss() {
 
 #[tokio::test]
 async fn nor_is_it_where_the_oldest_sample_of_each_series_is_refused() {
-    let state: Arc<AtomicUsize> = Arc::default();
-    let now = Arc::clone(&state);
-    // What lies aside is put right, but for one time.
-    let refuses: Refuses = Arc::new(|name, time| name.starts_with("bad") && time == 4);
-    let receiver = Receiver::start(move |_, request| {
-        let samples = request.samples();
-        let bad = samples.iter().filter(|(name, _)| name.starts_with("bad"));
-        match (bad.map(|(_, time)| *time).max(), now.load(Ordering::Relaxed)) {
-            (None, _) => Action::Store,
-            (Some(time), 0) if time > 2 && samples.len() == 1 => Action::Answer(429, "later"),
-            (_, 0) => Action::Answer(400, "too many labels"),
-            (Some(..4), _) => Action::Store,
-            _ => Action::StoreInPart(Arc::clone(&refuses)),
-        }
-    })
-    .await;
+    let (receiver, state) = put_right_but(Arc::new(|name, time| name.starts_with("bad") && time == 4)).await;
     let (sending, _dir) = sending_to(&receiver, "").await;
     for time in 1..=8 {
         sending.append(&["good0", "bad0", "bad1", "bad2"].map(|name| (name, time)));
