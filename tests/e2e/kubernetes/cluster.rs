@@ -87,7 +87,8 @@ fn a_stateful_set_runs_as_processes_with_volumes_names_and_an_orderly_end() {
         eventually("a killed container runs again", async || restarts(1).await).await;
         says("app-0", "name=app-0 host=app-0 user=65532:65532 starts=2").await;
         let first = pods.get("app-0").await.unwrap().uid();
-        cluster.kubectl(&["delete", "pod", "app-0"]).await;
+        // kubectl would wait for ever where the pod is gone before it looks.
+        cluster.kubectl(&["delete", "pod", "app-0", "--wait=false"]).await;
         says("app-0", "stopping").await;
         eventually("another pod has its place", async || {
             pods.get_opt("app-0").await.unwrap().filter(|pod| pod.uid() != first)

@@ -231,7 +231,7 @@ fn the_chart_scrapes_annotated_pods_and_every_sample_arrives_once() {
         // A pod that goes is no target any more, and its successor is one.
         let (gone, pod) = exporters.first_key_value().unwrap();
         let lost = format!("{}:{PORT}", address(pod));
-        cluster.kubectl(&["-n", "demo", "delete", "pod", gone]).await;
+        cluster.kubectl(&["-n", "demo", "delete", "pod", gone, "--wait=false"]).await;
         eventually("the new pod has taken the old one's place", async || {
             let found = targets(&allocator).await?;
             let up = found.values().filter(|(_, health)| health == "up").count();

@@ -20,7 +20,7 @@ const MORE: usize = 5;
 const SCRAPERS_OBJECT: &str = "statefulset/promring-scraper";
 const ALLOCATORS_OBJECT: &str = "deployment/promring-allocator";
 
-/// How long kubectl waits for a rollout's end.
+/// How long kubectl waits for the end of a rollout or of a pod.
 fn patience() -> &'static str {
     scaled("--timeout=120s", "--timeout=900s")
 }
@@ -146,7 +146,7 @@ pub(super) async fn deleted_pod(fleet: &mut Fleet<'_>) {
     let pod = name(1);
     let mine = of(&settled(cluster, SCRAPERS).await, &pod).count();
     let delete = async {
-        kubectl(cluster, &["delete", "pod", &pod]).await;
+        kubectl(cluster, &["delete", "pod", &pod, patience()]).await;
     };
     let (count, after) = fleet.make(SCRAPERS, Midst::HandOver, delete).await;
     fleet.ended(&pod, &begun);
