@@ -4,12 +4,17 @@
 //! them. Labels that every series of a target has (its own, and the external ones) stand in the target's **base**. What is
 //! left of a series are the numbers of its own values: about a dozen bytes instead of two hundred.
 //!
+//! A shape that no series has any more is forgotten ([`LabelSets::forget_unused`]), so that label names that change from
+//! scrape to scrape take no more than those of the last one.
+//!
 //! A series has one label set for each class of destinations, or none where the class drops it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use hashbrown::HashTable;
 use promring_model::labels::LabelsBuilder;
 use promring_proto::pen::{Padded, Pen};
 use promring_proto::remote_write::v1;
@@ -47,6 +52,28 @@ pub struct Shared {
     /// What targets say of their metric families.
     pub families: FamilyLists,
     shapes: Mutex<HashMap<Box<[Slot]>, Weak<Shape>>>,
+    /// Memory of all shapes, in bytes, about.
+    shape_bytes: AtomicUsize,
+    /// For tables of the shapes that a target has.
+    hasher: RandomState,
+}
+
+impl Shared {
+    /// Memory held for names, values and shapes, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.symbols.bytes() + self.shape_bytes.load(Ordering::Relaxed)
+    }
+
+    fn hash_of(&self, slots: &[Slot]) -> u64 {
+        self.hasher.hash_one(slots)
+    }
+
+    /// The hash of the shape with this number, which has to be the one that it was put in with.
+    fn hash_at(&self, shapes: &[Option<Arc<Shape>>], number: u32) -> u64 {
+        let slots = shapes[number as usize].as_ref().map_or(&[][..], |shape| &shape.slots);
+        self.hash_of(slots)
+    }
 }
 
 /// A label of the base.
@@ -65,16 +92,38 @@ pub struct LabelSets {
     base: Box<[BaseLabel]>,
     /// No other base of the process ever has it.
     base_id: u64,
-    shapes: Vec<Arc<Shape>>,
-    /// Of each shape, whether label sets may be recognised by their names alone.
-    plain: Vec<bool>,
+    /// By number; None where the number is free.
+    shapes: Vec<Option<Arc<Shape>>>,
+    /// What is known of each of them.
+    uses: Vec<Use>,
+    /// Numbers of shapes, by their slots.
+    numbers: HashTable<u32>,
+    /// Numbers without a shape.
+    free: Vec<u32>,
+    /// How many shapes no label set has, about.
+    unused: AtomicUsize,
     /// The shape of the newest label set: the next one most often has the same.
     newest: usize,
     /// Numbers of a label set's values, while it is written down.
     values: Vec<Symbol>,
-    /// What new strings took since this was asked for last.
+    /// What new strings and shapes took since this was asked for last.
     interned_bytes: usize,
 }
+
+/// How a target uses a shape.
+#[derive(Debug)]
+struct Use {
+    /// Label sets may be recognised by their names alone.
+    is_plain: bool,
+    /// How many label sets have it.
+    count: AtomicUsize,
+}
+
+/// What a shape takes in the tables of the process and of a target.
+const SHAPE_ENTRIES_BYTES: usize = 64;
+
+/// What a head takes beside its bytes: they are padded, in an allocation of their own.
+const HEAD_BYTES: usize = size_of::<Padded>() + 32;
 
 /// So many shapes are compared before a label set's names are looked up.
 const COMPARED_SHAPES_MAX: usize = 16;
@@ -90,10 +139,19 @@ impl LabelSets {
             v1::encode_labels([(name, value)], &mut v1);
             BaseLabel { name: symbols[0], value: symbols[1], v1: v1.into_boxed_slice() }
         };
-        let base = base.map(label).collect();
-        let (shapes, plain, values) = (Vec::new(), Vec::new(), Vec::new());
-        let shared = Arc::clone(shared);
-        Self { shared, base, base_id: next_id(), shapes, plain, newest: 0, values, interned_bytes: 0 }
+        Self {
+            shared: Arc::clone(shared),
+            base: base.map(label).collect(),
+            base_id: next_id(),
+            shapes: Vec::new(),
+            uses: Vec::new(),
+            numbers: HashTable::new(),
+            free: Vec::new(),
+            unused: AtomicUsize::new(0),
+            newest: 0,
+            values: Vec::new(),
+            interned_bytes: 0,
+        }
     }
 
     /// Writes down the label sets of a series, one a class; None for a class that drops it.
@@ -107,24 +165,24 @@ impl LabelSets {
     }
 
     fn add_set(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
-        let Some(known) = self.known_shape(labels) else { return self.add_any(labels, out) };
-        self.newest = known;
-        let slots = labels.iter().zip(&self.shapes[known].slots);
+        let Some((known, shape)) = self.known_shape(labels) else { return self.add_any(labels, out) };
+        let slots = labels.iter().zip(&shape.slots);
         let own = slots.filter(|(_, slot)| slot.own().is_some()).map(|((_, value), _)| value);
         self.values.clear();
         self.interned_bytes += self.shared.symbols.intern(own, &mut self.values);
-        push_varint(out, known as u64 + 1);
+        self.newest = known;
+        self.begin_use(known, out);
         self.values.iter().for_each(|value| push_varint(out, u64::from(*value)));
     }
 
     /// The shape of a label set, found by comparing names, which costs less than looking each of them up.
-    fn known_shape(&self, labels: &LabelsBuilder<'_>) -> Option<usize> {
+    fn known_shape(&self, labels: &LabelsBuilder<'_>) -> Option<(usize, Arc<Shape>)> {
         let reading = self.reading();
         let fits = |at: &usize| {
-            let Some(shape) = self.shapes.get(*at).filter(|shape| shape.slots.len() == labels.len()) else {
+            let Some(shape) = self.shape_at(*at).filter(|shape| shape.slots.len() == labels.len()) else {
                 return false;
             };
-            self.plain[*at]
+            self.uses[*at].is_plain
                 && labels.iter().zip(&shape.slots).all(|((name, value), slot)| match slot {
                     Slot::Own(own) => reading.text(*own) == name,
                     Slot::Base(place) => {
@@ -134,7 +192,18 @@ impl LabelSets {
                 })
         };
         let others = (0..self.shapes.len().min(COMPARED_SHAPES_MAX)).filter(|at| *at != self.newest);
-        std::iter::once(self.newest).chain(others).find(fits)
+        let known = std::iter::once(self.newest).chain(others).find(fits)?;
+        Some((known, Arc::clone(self.shapes[known].as_ref()?)))
+    }
+
+    fn shape_at(&self, number: usize) -> Option<&Arc<Shape>> {
+        self.shapes.get(number)?.as_ref()
+    }
+
+    /// Writes down that a label set has this shape.
+    fn begin_use(&self, shape: usize, out: &mut Vec<u8>) {
+        self.uses[shape].count.fetch_add(1, Ordering::Relaxed);
+        push_varint(out, shape as u64 + 1);
     }
 
     /// Writes down a label set of any shape.
@@ -166,7 +235,7 @@ impl LabelSets {
         }
         self.shared.symbols.release(spare);
         self.newest = shape;
-        push_varint(out, shape as u64 + 1);
+        self.begin_use(shape, out);
         for value in values {
             push_varint(out, u64::from(value));
         }
@@ -175,8 +244,11 @@ impl LabelSets {
     /// The number of the shape with these slots, and whether it was there before; if not, it takes over the references to
     /// its names.
     fn shape(&mut self, slots: &[Slot]) -> (usize, bool) {
-        if let Some(known) = self.shapes.iter().position(|shape| *shape.slots == *slots) {
-            return (known, true);
+        let hash = self.shared.hash_of(slots);
+        let has_slots =
+            |number: &u32| self.shape_at(*number as usize).is_some_and(|shape| *shape.slots == *slots);
+        if let Some(number) = self.numbers.find(hash, has_slots) {
+            return (*number as usize, true);
         }
         let mut shapes = self.shared.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         let (shape, known) = match shapes.get(slots).and_then(Weak::upgrade) {
@@ -184,15 +256,33 @@ impl LabelSets {
             None => {
                 let shape = Arc::new(Shape::new(slots, &self.shared));
                 shapes.insert(slots.into(), Arc::downgrade(&shape));
+                self.interned_bytes += shape.bytes();
                 (shape, false)
             }
         };
         drop(shapes);
         // A value of its own for a name of the base may also be the base's: then it has another shape.
         let in_base = |own: Symbol| self.base.iter().any(|label| label.name == own);
-        self.plain.push(!slots.iter().filter_map(Slot::own).any(in_base));
-        self.shapes.push(shape);
-        (self.shapes.len() - 1, known)
+        let is_plain = !slots.iter().filter_map(Slot::own).any(in_base);
+        (self.give_number(shape, is_plain, hash), known)
+    }
+
+    fn give_number(&mut self, shape: Arc<Shape>, is_plain: bool, hash: u64) -> usize {
+        let used = Use { is_plain, count: AtomicUsize::new(0) };
+        let number = match self.free.pop().map(|number| number as usize) {
+            Some(number) => {
+                (self.shapes[number], self.uses[number]) = (Some(shape), used);
+                number
+            }
+            None => {
+                self.shapes.push(Some(shape));
+                self.uses.push(used);
+                self.shapes.len() - 1
+            }
+        };
+        let Self { shapes, shared, numbers, .. } = self;
+        numbers.insert_unique(hash, number as u32, |&number| shared.hash_at(shapes, number));
+        number
     }
 
     /// Gives back what the label sets that begin with `sets` hold: nothing, where there are none.
@@ -200,13 +290,14 @@ impl LabelSets {
         let mut symbols = Vec::new();
         let mut rest = sets;
         for _ in 0..classes {
-            if let Some((shape, after)) = self.read_shape(rest) {
+            if let Some((number, shape, after)) = self.read_shape(rest) {
                 rest = after;
                 for slot in &shape.slots {
                     if slot.own().is_some() {
                         symbols.push(read(&mut rest));
                     }
                 }
+                self.end_use(number);
             } else {
                 rest = rest.get(1..).unwrap_or_default();
             }
@@ -214,12 +305,45 @@ impl LabelSets {
         self.shared.symbols.release(symbols);
     }
 
+    fn end_use(&self, shape: usize) {
+        if self.uses[shape].count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.unused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets the shapes that no label set has any more.
+    pub fn forget_unused(&mut self) {
+        if std::mem::take(self.unused.get_mut()) == 0 {
+            return;
+        }
+        let Self { shapes, uses, numbers, free, shared, .. } = self;
+        numbers.retain(|number| {
+            let is_used = *uses[*number as usize].count.get_mut() > 0;
+            if !is_used {
+                shapes[*number as usize] = None;
+                free.push(*number);
+            }
+            is_used
+        });
+        // What has grown by a scrape with many shapes is given back with the last numbers.
+        let end = shapes.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if end <= shapes.len() / 2 {
+            shapes.truncate(end);
+            uses.truncate(end);
+            free.retain(|number| (*number as usize) < end);
+            shapes.shrink_to_fit();
+            uses.shrink_to_fit();
+            free.shrink_to_fit();
+            numbers.shrink_to_fit(|&number| shared.hash_at(shapes, number));
+        }
+    }
+
     /// The label set of a class; None where the class drops the series.
     #[inline]
     #[must_use]
     pub fn class<'s>(&'s self, sets: &'s [u8], class: usize) -> Option<LabelSet<'s>> {
         let own = if class == 0 { sets } else { self.skip(sets, class)? };
-        let (shape, values) = self.read_shape(own)?;
+        let (_, shape, values) = self.read_shape(own)?;
         Some(LabelSet { base: &self.base, base_id: self.base_id, shape, values })
     }
 
@@ -228,7 +352,7 @@ impl LabelSets {
         let mut rest = sets;
         for _ in 0..classes {
             match self.read_shape(rest) {
-                Some((shape, after)) => {
+                Some((_, shape, after)) => {
                     rest = after;
                     for slot in &shape.slots {
                         if slot.own().is_some() {
@@ -243,11 +367,10 @@ impl LabelSets {
     }
 
     #[inline]
-    fn read_shape<'s, 'b>(&'s self, sets: &'b [u8]) -> Option<(&'s Shape, &'b [u8])> {
+    fn read_shape<'s, 'b>(&'s self, sets: &'b [u8]) -> Option<(usize, &'s Shape, &'b [u8])> {
         let mut rest = sets;
-        let number = read(&mut rest);
-        let shape = self.shapes.get((number as usize).checked_sub(1)?)?;
-        Some((shape, rest))
+        let number = (read(&mut rest) as usize).checked_sub(1)?;
+        Some((number, self.shape_at(number)?, rest))
     }
 
     /// Opens the strings for reading.
@@ -295,7 +418,15 @@ impl Shape {
         let head = |name| v1::label_head(reading.text(name));
         let heads = slots.iter().filter_map(Slot::own).map(head).collect();
         drop(reading);
-        Self { slots: slots.into(), id: next_id(), heads, shared: Arc::clone(shared) }
+        let shape = Self { slots: slots.into(), id: next_id(), heads, shared: Arc::clone(shared) };
+        shared.shape_bytes.fetch_add(shape.bytes(), Ordering::Relaxed);
+        shape
+    }
+
+    /// Memory that it takes, in bytes, about, with its entries in tables.
+    fn bytes(&self) -> usize {
+        let heads: usize = self.heads.iter().map(|head| head.len() + HEAD_BYTES).sum();
+        size_of::<Self>() + 2 * size_of_val(&*self.slots) + heads + SHAPE_ENTRIES_BYTES
     }
 }
 
@@ -307,6 +438,7 @@ impl Drop for Shape {
             shapes.remove(&self.slots);
         }
         drop(shapes);
+        self.shared.shape_bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
         self.shared.symbols.release(self.slots.iter().filter_map(Slot::own));
     }
 }

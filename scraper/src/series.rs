@@ -580,6 +580,7 @@ impl SeriesCache {
         }
         self.order.sent_at(time_ms);
         self.forget_ended(time_ms);
+        self.labels.forget_unused();
         self.live = true;
         self.tally
     }

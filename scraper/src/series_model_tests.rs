@@ -1,6 +1,7 @@
 //! What a series cache sends of any scrapes, beside a plain account of what each series was sent last.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
@@ -9,6 +10,12 @@ use super::*;
 /// Some texts lead to one series, more of them where the label x is dropped.
 const TEXTS: &[&str] =
     &["a", "a{}", "a{x=\"1\"}", "a{x=\"2\"}", "a{x=\"1\",}", "b{y=\"1\"}", "b{y=\"1\",}", "c"];
+
+/// Two texts of each of these series, which all have another name of a label: more than are compared one by one.
+static MANY_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let texts = |name| [format!("d{{n{name}=\"1\"}}"), format!("d{{n{name}=\"1\",}}")];
+    (0..40).flat_map(texts).map(|text| &*text.leak()).collect()
+});
 
 /// Times of their own, counted from the scrape's: those of several scrapes coincide.
 const OFFSETS: &[i64] = &[-20_001, -10_001, -1, 9_999];
@@ -30,16 +37,16 @@ enum Scraped {
     Ended,
 }
 
-fn lines(timed: bool) -> impl Strategy<Value = Vec<Line>> {
+fn lines(texts: &'static [&'static str], timed: bool) -> impl Strategy<Value = Vec<Line>> {
     let offset = prop::option::weighted(if timed { 0.6 } else { 0.01 }, prop::sample::select(OFFSETS));
-    let line = (prop::sample::select(TEXTS), offset, 0_u16..100);
-    prop::collection::vec(line.prop_map(|(text, offset, value)| Line { text, offset, value }), 0..7)
+    let line = (prop::sample::select(texts), offset, 0_u16..100);
+    prop::collection::vec(line.prop_map(|(text, offset, value)| Line { text, offset, value }), 0..texts.len())
 }
 
-fn scrapes(timed: bool) -> impl Strategy<Value = Vec<Scraped>> {
+fn scrapes(texts: &'static [&'static str], timed: bool) -> impl Strategy<Value = Vec<Scraped>> {
     let one = prop_oneof![
-        8 => lines(timed).prop_map(Scraped::Body),
-        2 => lines(timed).prop_map(Scraped::Failed),
+        8 => lines(texts, timed).prop_map(Scraped::Body),
+        2 => lines(texts, timed).prop_map(Scraped::Failed),
         1 => Just(Scraped::Nothing),
     ];
     prop::collection::vec(one, 1..12).prop_map(|mut scrapes| {
@@ -186,8 +193,19 @@ proptest! {
 
     #[test]
     fn each_series_is_sent_once_a_scrape_and_in_order(
-        scrapes in any::<bool>().prop_flat_map(scrapes), drops: bool, tracks: bool
+        scrapes in any::<bool>().prop_flat_map(|timed| scrapes(TEXTS, timed)), drops: bool, tracks: bool
     ) {
         agrees(&scrapes, drops, tracks)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn so_is_each_of_many_series_whose_names_of_labels_come_and_go(
+        scrapes in any::<bool>().prop_flat_map(|timed| scrapes(&MANY_NAMES, timed)), tracks: bool
+    ) {
+        agrees(&scrapes, false, tracks)?;
     }
 }

@@ -10,7 +10,7 @@ mod index;
 mod numbers;
 mod texts;
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Symbols {
     bytes: AtomicUsize,
     /// References that were given back and not counted off yet, about.
     uncounted: AtomicUsize,
+    /// Much is held for nothing since some of what was given back was freed.
+    is_wasteful: AtomicBool,
 }
 
 /// What was given back, and is freed with the next new string, or when it is much.
@@ -93,6 +95,7 @@ impl Symbols {
     fn free(&self, table: &mut Table) -> bool {
         let mut returned = self.returned();
         table.free(&mut returned);
+        self.is_wasteful.store(table.is_wasteful(), Ordering::Relaxed);
         self.uncounted.store(returned.references.len(), Ordering::Relaxed);
         returned.references.is_empty() && returned.unused.is_empty()
     }
@@ -100,7 +103,7 @@ impl Symbols {
     /// Whether so much was given back that it is worth to [`Symbols::collect`].
     #[must_use]
     pub fn has_garbage(&self) -> bool {
-        self.uncounted.load(Ordering::Relaxed) >= FREED_MAX
+        self.uncounted.load(Ordering::Relaxed) >= FREED_MAX || self.is_wasteful.load(Ordering::Relaxed)
     }
 
     /// Frees all that nobody uses, and gives back what is held for nothing.
@@ -115,6 +118,7 @@ impl Symbols {
             next = table.strings.tidy_from(next);
             next >= table.strings.slots.end()
         });
+        self.is_wasteful.store(false, Ordering::Relaxed);
     }
 
     /// Takes a turn after the other until one is the last.
@@ -210,6 +214,11 @@ impl Table {
     fn used(&self) -> usize {
         let Strings { slots, texts } = &self.strings;
         texts.used() + slots.used() * SYMBOL_BYTES
+    }
+
+    /// Whether it takes much less once it is collected.
+    fn is_wasteful(&self) -> bool {
+        self.strings.texts.has_garbage() || self.by_text.is_wide()
     }
 
     fn intern(&mut self, text: &str) -> Symbol {

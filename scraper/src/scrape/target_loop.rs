@@ -75,9 +75,9 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Counts what the strings of all series take.
+    /// Counts what the strings of all series take, and their shapes.
     pub(super) fn count_symbols(&self) {
-        let bytes = self.labels.symbols.bytes() as u64;
+        let bytes = self.labels.bytes() as u64;
         self.symbols_hold.lock().unwrap_or_else(PoisonError::into_inner).set(bytes);
     }
 }

@@ -122,6 +122,7 @@ impl SeriesCache {
         }
         scratch.extras.release(self.labels.shared());
         self.entries.truncate(self.settled);
+        self.labels.forget_unused();
         self.compact();
     }
 

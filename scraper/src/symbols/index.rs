@@ -45,12 +45,14 @@ impl Index {
         entry.map(|entry| entry.remove()).is_ok()
     }
 
+    /// Whether some table is much too large.
+    pub(super) fn is_wide(&self) -> bool {
+        self.tables.iter().any(is_wide)
+    }
+
     /// Shrinks a table that is much too large. False: none is.
     pub(super) fn shrink_one(&mut self, strings: &Strings) -> bool {
-        let is_wide = |table: &&mut HashTable<Symbol>| {
-            table.capacity() > SPARE_MAX && table.len() + table.len() / 8 <= table.capacity() / 2
-        };
-        let Some(table) = self.tables.iter_mut().find(is_wide) else { return false };
+        let Some(table) = self.tables.iter_mut().find(|table| is_wide(table)) else { return false };
         let (before, least) = (table.allocation_size(), table.len() + table.len() / 8);
         table.shrink_to(least, |&symbol| hash_of(symbol, strings));
         self.bytes -= before - table.allocation_size();
@@ -61,6 +63,10 @@ impl Index {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+fn is_wide(table: &HashTable<Symbol>) -> bool {
+    table.capacity() > SPARE_MAX && table.len() + table.len() / 8 <= table.capacity() / 2
 }
 
 /// A table looks at the first bits and the last ones.
