@@ -1,6 +1,8 @@
 //! Series that a receiver refused alone, for what they are or for their samples' times: what has come to that more than once
 //! is put aside, and not taken apart for it again and again (docs/adr/0019). Nothing is hashed as long as nothing was refused.
 
+mod known;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 use super::taken::Taken;
 use super::units::Unit;
 use crate::queue::{LaneId, SentAhead};
+pub(super) use known::Aside;
+use known::{Fresh, Known, LATE_MAX, REFUSED_MAX};
 
 /// So many are known at once, which takes about 25 MB. Where there is no place left, one of which nothing was seen since it came
 /// has to give its up.
@@ -15,15 +19,6 @@ const SERIES_MAX: usize = 100_000;
 
 /// So many are looked at for that. If all of them were seen again, nothing is known of the new one.
 const LOOKS_MAX: usize = 64;
-
-/// So often in a row a series was refused alone, before it goes aside: once, and the sample may have been the cause of it.
-const REFUSED_MAX: u8 = 2;
-
-/// A series that is refused for its samples' times and was not asked for so long, as very much lies aside before it, is asked for
-/// in its lane again: only a newer sample shows that its times are right now, and the older ones would not be taken any more. So
-/// is one of which what lies aside is refused for its times for so long, whatever it was refused for at first: behind more than
-/// can be asked for, each sample is too old when its turn comes, and would show so for ever.
-const LATE_MAX: Duration = Duration::from_secs(300);
 
 /// So often at most some series is asked for in its lane for that, and so much of it may come at once.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
@@ -82,50 +77,6 @@ struct Probes {
     /// Until then the pauses go on of those that there were.
     paid_until: Option<Instant>,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    /// How often it was refused alone since it was taken, at most [`REFUSED_MAX`].
-    refused: u8,
-    /// When it was in a refused request last.
-    seen: Instant,
-    /// When it was refused alone last.
-    asked: Instant,
-    /// That was for a sample's time.
-    late: bool,
-    /// It was not asked for since that is known: it was found aside, or has gone there unasked.
-    unasked: bool,
-    /// So many requests held it since it went aside unasked; None: it did not, or is asked for.
-    seen_again: Option<u8>,
-    /// What is asked for of it aside is refused for its time: from then on it may be asked for in its lane.
-    probe_from: Option<Instant>,
-    /// It was refused as out of order, and nothing of it was taken since (docs/adr/0022).
-    fresh: Option<Fresh>,
-    /// When such samples were sent ahead of those that were overtaken, and there was an answer.
-    tried: Option<Instant>,
-    /// The newest record aside that has samples of it.
-    aside: Option<Aside>,
-    /// The same while it is asked for in its lane though they lie there.
-    overtaken: Option<Aside>,
-    /// Up to this record what lies aside of it was sent ahead of other series.
-    sent: Option<Aside>,
-    /// That holds of samples from this time on, Unix milliseconds: the others were overtaken, and have their turn.
-    sent_from_ms: i64,
-    /// Up to this record it holds of all.
-    sent_whole: Option<Aside>,
-}
-
-/// Which samples of a series are newer than what has overtaken it, as far as that can be known.
-#[derive(Clone, Copy, Debug)]
-struct Fresh {
-    /// From this time on, Unix milliseconds.
-    from_ms: i64,
-    /// Before this they are not sent ahead: what lies aside may be taken yet, and has its turns first.
-    after: Instant,
-}
-
-/// A record aside: its lane, and its number in that.
-pub(super) type Aside = (LaneId, u64);
 
 /// Units by what is known of their series. All units of a series are in the same list, in their order.
 #[derive(Debug, Default)]
@@ -303,9 +254,10 @@ impl RefusedSeries {
             if known.aside.is_none_or(|(aside, _)| aside != lane) {
                 continue;
             }
-            let answered =
-                known.sent.filter(|(sent, _)| *sent == lane).map_or(0, |(_, upto)| upto).max(*answered);
-            (known.sent, known.seen) = (Some((lane, answered)), now);
+            known.seen = now;
+            if !known.sent.covers((lane, *answered)) {
+                known.sent.note((lane, *answered));
+            }
             if *planned > 0 && known.unasked {
                 // It was taken again.
                 (known.refused, known.unasked) = (0, false);
@@ -319,7 +271,7 @@ impl RefusedSeries {
         let all = self.lock();
         let waiting = all.series.iter().filter(|(_, known)| known.refused == 0);
         let here = waiting.filter_map(|(series, known)| {
-            let place = known.aside.filter(|place| place.0 == lane && !known.has_sent(*place))?;
+            let place = known.aside.filter(|place| place.0 == lane && !known.sent.covers(*place))?;
             Some((*series, place.1))
         });
         here.collect()
@@ -348,14 +300,11 @@ impl RefusedSeries {
             return None;
         }
         let is_fresh = known.is_fresh(unit, now);
-        if is_fresh {
-            if known.sent_from_ms == i64::MIN {
-                known.sent_whole = known.sent;
-            }
-            known.sent_from_ms = known.fresh.map_or(known.sent_from_ms, |fresh| fresh.from_ms);
+        if let Some(fresh) = known.fresh.filter(|_| is_fresh) {
+            known.sent.leave_before(fresh.from_ms);
         }
         let is_wanted = known.refused == 0 || is_fresh;
-        (is_wanted && !known.is_left(unit, place) && !known.has_sent(place)).then_some(series)
+        (is_wanted && !known.sent.leaves(unit, place) && !known.sent.covers(place)).then_some(series)
     }
 
     /// The receiver has taken what was sent ahead of these. Those that were overtaken go their normal way again, after what lies aside.
@@ -375,8 +324,8 @@ impl RefusedSeries {
     pub(super) fn swept(&self, series: u64, place: Aside) -> bool {
         let mut all = self.lock();
         let Some(known) = all.series.get_mut(&series) else { return true };
-        known.sent = Some(place);
-        known.sent_from_ms == i64::MIN
+        known.sent.note(place);
+        !known.sent.leaves_some()
     }
 
     /// A sample was refused alone that was sent ahead: those of its series are asked for alone again, in their turn.
@@ -384,7 +333,7 @@ impl RefusedSeries {
         if let Some(series) = series_of(unit) {
             let mut all = self.lock();
             all.refused(series, true, late, now);
-            if let Some(known) = all.series.get_mut(&series).filter(|known| known.sent_from_ms > i64::MIN) {
+            if let Some(known) = all.series.get_mut(&series).filter(|known| known.sent.leaves_some()) {
                 known.tried = Some(now);
             }
         }
@@ -395,7 +344,7 @@ impl RefusedSeries {
         let all = self.lock();
         let is_sent = |unit: &Unit| {
             let known = unit.series_hash().and_then(|series| all.series.get(&series));
-            known.is_some_and(|known| known.has_sent(place) && !known.is_left(unit, place))
+            known.is_some_and(|known| known.sent.covers(place) && !known.sent.leaves(unit, place))
         };
         units.retain(|unit| !is_sent(unit));
         units
@@ -462,7 +411,7 @@ impl RefusedSeries {
                 all.once_since = Some(now);
             }
             let waits_aside = known.aside.is_some_and(&waits);
-            let is_kept = waits_aside && known.aside.is_some_and(|place| !known.has_sent(place));
+            let is_kept = waits_aside && known.aside.is_some_and(|place| !known.sent.covers(place));
             let list = if known.refused >= REFUSED_MAX || kept.contains(&series) {
                 &mut sorted.again
             } else if is_kept {
@@ -491,7 +440,7 @@ impl RefusedSeries {
             let (refused, unasked, fair) = known.map_or((0, false, false), |known| {
                 known.seen = now;
                 // What was overtaken is refused one by one.
-                let refused = if known.is_overtaken(&unit) { REFUSED_MAX } else { known.refused };
+                let refused = if known.sent.is_overtaken(&unit) { REFUSED_MAX } else { known.refused };
                 (refused, known.unasked, known.may_be_taken_yet(now))
             });
             let list = match refused {
@@ -542,39 +491,6 @@ impl RefusedSeries {
     fn lock(&self) -> MutexGuard<'_, All> {
         // Whatever panicked elsewhere, it is whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    fn has_sent(&self, place: Aside) -> bool {
-        covers(self.sent, place)
-    }
-
-    /// Whether a sample is newer than what has overtaken others, which had their time, and none that is was sent ahead of them.
-    fn is_fresh(&self, unit: &Unit, now: Instant) -> bool {
-        let is_newer = |fresh: Fresh| now >= fresh.after && unit.newest_ms >= Some(fresh.from_ms);
-        self.refused >= REFUSED_MAX && self.tried.is_none() && self.fresh.is_some_and(is_newer)
-    }
-
-    /// Whether it was overtaken, and what lies aside of it is asked for before anything is sent ahead.
-    fn may_be_taken_yet(&self, now: Instant) -> bool {
-        self.tried.is_none() && self.fresh.is_some_and(|fresh| now < fresh.after)
-    }
-
-    fn is_overtaken(&self, unit: &Unit) -> bool {
-        unit.newest_ms.is_some_and(|newest_ms| newest_ms < self.sent_from_ms)
-    }
-
-    /// Whether a sample in this record was left out of what was sent ahead, as it was overtaken.
-    fn is_left(&self, unit: &Unit, place: Aside) -> bool {
-        self.is_overtaken(unit) && !covers(self.sent_whole, place)
-    }
-
-    /// Whether nobody would find out by what lies aside of it that it is taken.
-    fn is_forlorn(&self, now: Instant) -> bool {
-        let is_unasked = self.late && now.saturating_duration_since(self.asked) >= LATE_MAX;
-        let is_hopeless = self.probe_from.is_some_and(|from| now >= from);
-        self.refused >= REFUSED_MAX && (is_unasked || is_hopeless)
     }
 }
 
@@ -632,23 +548,7 @@ impl All {
             }
             self.stand_in_line(series, now);
         }
-        let new = Known {
-            refused: 0,
-            seen: now,
-            asked: now,
-            late: false,
-            unasked: false,
-            seen_again: None,
-            probe_from: None,
-            fresh: None,
-            tried: None,
-            aside: None,
-            overtaken: None,
-            sent: None,
-            sent_from_ms: i64::MIN,
-            sent_whole: None,
-        };
-        Some(self.series.entry(series).or_insert(new))
+        Some(self.series.entry(series).or_insert_with(|| Known::new(now)))
     }
 
     /// Forgets a series that was not seen again. False: none was found.
@@ -659,9 +559,10 @@ impl All {
                 None => {}
                 Some(seen) if seen > since => self.line.push_back((series, seen)),
                 Some(_) => {
-                    let known = self.series.remove(&series);
-                    self.once -= usize::from(known.is_some_and(|known| known.refused == 1));
-                    self.given_up += u64::from(known.is_some_and(|known| known.aside.is_some()));
+                    if let Some(known) = self.series.remove(&series) {
+                        self.once -= usize::from(known.refused == 1);
+                        self.given_up += u64::from(known.aside.is_some());
+                    }
                     return true;
                 }
             }
@@ -685,11 +586,6 @@ fn want(to_sweep: &mut Vec<LaneId>, lane: LaneId) {
     if !to_sweep.contains(&lane) {
         to_sweep.push(lane);
     }
-}
-
-/// Whether a record is one of those up to that one.
-fn covers(upto: Option<Aside>, (lane, sequence): Aside) -> bool {
-    upto.is_some_and(|(of_lane, upto)| of_lane == lane && sequence <= upto)
 }
 
 /// The series that a unit's answer says something of: one with samples. What exemplars alone are refused for says nothing.

@@ -178,6 +178,38 @@ fn samples_that_are_newer_than_what_has_overtaken_a_series_are_sent_ahead_of_the
 }
 
 #[test]
+fn what_was_sent_ahead_is_not_sent_again_when_the_series_is_overtaken_once_more() {
+    let (series, begun) = (RefusedSeries::begun(0, Duration::ZERO), Instant::now());
+    let names = ["a", "a", "a", "a", "a"];
+    let hash = units(&["a"])[0].series_hash().unwrap();
+    let overtake = |refused_ms, now_ms, now| {
+        for _ in 0..REFUSED_MAX {
+            series.remember_late_series(hash, now);
+        }
+        series.note_overtaken(hash, refused_ms, now_ms, now);
+    };
+    let to_sweep = |place, now| {
+        let units = units(&names).into_iter();
+        times(&units.filter(|unit| series.is_to_sweep(unit, place, now).is_some()).collect::<Vec<_>>())
+    };
+    let unsent = |place| times(&series.unsent(units(&names), place));
+    overtake(0, 2, begun);
+    series.put_aside(&units(&["a"]), PLACE, begun);
+    assert_eq!(to_sweep(PLACE, begun), [2, 3, 4]);
+    series.taken_ahead([hash], begun);
+    assert!(!series.swept(hash, PLACE));
+    // What was overtaken then still has its turns.
+    let (next, later) = ((PLACE.0, PLACE.1 + 1), begun + LATE_MAX);
+    overtake(3, 4, later);
+    series.put_aside(&units(&["a"]), next, later);
+    assert_eq!(to_sweep(next, later), [4]);
+    assert_eq!(unsent(PLACE), [0, 1]);
+    series.taken_ahead([hash], later);
+    assert!(!series.swept(hash, next));
+    assert_eq!((unsent(PLACE), unsent(next)), (vec![0, 1], vec![0, 1, 2, 3]));
+}
+
+#[test]
 fn what_may_be_taken_yet_has_its_turns_before_anything_newer_is_sent_ahead() {
     let (series, begun) = (RefusedSeries::begun(0, Duration::from_secs(60)), Instant::now());
     let (names, hash) = (["a", "a", "a", "a"], units(&["a"])[0].series_hash().unwrap());
