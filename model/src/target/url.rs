@@ -66,7 +66,8 @@ pub(super) fn of_target(config: &ScrapeConfig, labels: &Labels, address: &str) -
         ),
         reason: reason.to_owned(),
     };
-    if scheme != "http" && scheme != "https" {
+    // As Go's URLs are: in whatever letters.
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
         return Err(fail("the scheme is neither http nor https"));
     }
     // Anything else than host and port would be read as user, query or fragment.

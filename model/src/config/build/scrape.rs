@@ -247,7 +247,12 @@ impl Builder<'_> {
         match raw {
             Given::Is(text, spot) => {
                 let choices = [("http", Scheme::Http), ("https", Scheme::Https)];
-                self.one_of(*spot, text, &choices, "scheme").unwrap_or_default()
+                // Those of URLs may be in whatever letters.
+                let known = choices.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+                match known {
+                    Some((_, scheme)) => *scheme,
+                    None => self.one_of(*spot, text, &choices, "scheme").unwrap_or_default(),
+                }
             }
             Given::Null(spot) => {
                 self.report
