@@ -33,7 +33,7 @@ pub struct Converter<'b> {
 
 #[derive(Debug)]
 struct Gathered<'b> {
-    /// Hash of the labels but the bound.
+    /// Hash of name and labels but the bound.
     key: u128,
     series: SeriesText<'b>,
     histogram: ClassicHistogram,
@@ -144,6 +144,7 @@ impl<'b> Converter<'b> {
         let bound = value(BOUND).and_then(|bound| parse_float(bound.as_bytes())).unwrap_or(f64::NAN);
         let part = part.filter(|part| *part != ClassicPart::Bucket || !bound.is_nan());
         let mut hasher = FieldHasher::new();
+        hasher.field(base.as_bytes());
         for (name, value) in pairs.iter().filter(|(name, _)| ![BOUND, METRIC_NAME].contains(&&**name)) {
             hasher.field(name.as_bytes()).field(value.as_bytes());
         }
@@ -155,7 +156,7 @@ impl<'b> Gathered<'b> {
     fn new(sample: &Sample<'b>, key: u128) -> Self {
         Self {
             key,
-            series: sample.series.as_classic(),
+            series: sample.series.as_classic(key as u64),
             histogram: ClassicHistogram::default(),
             timestamp_ms: sample.timestamp_ms,
             start_ms: sample.start_ms,

@@ -52,7 +52,7 @@ impl<'b> OpenMetricsParser<'b> {
         self.line += 1;
         let rest = &self.body[self.at..];
         match rest.first() {
-            None => Err(self.fail("the body does not end with # EOF", rest)),
+            None => Err(self.fail("the data does not end with # EOF", rest)),
             Some(b'#') => self.descriptor(rest),
             // Most lines have no exemplar, so no `#`.
             Some(_) => match memchr2(b'\n', b'#', rest) {
@@ -145,7 +145,7 @@ impl<'b> OpenMetricsParser<'b> {
         let end = series_end(rest, Dialect::OpenMetrics).map_err(|reason| self.fail(reason, rest))?;
         let (series, after) = rest.split_at(end);
         let newline =
-            memchr(b'\n', after).ok_or_else(|| self.fail("the body does not end with # EOF", rest))?;
+            memchr(b'\n', after).ok_or_else(|| self.fail("the data does not end with # EOF", rest))?;
         let line = &after[..newline];
         let (numbers, exemplar) = match memmem::find(line, EXEMPLAR) {
             Some(hash) => (&line[..hash], Some(&line[hash + EXEMPLAR.len()..])),
@@ -232,7 +232,7 @@ const EXEMPLAR: &[u8] = b" # {";
 fn name_and_text(after: &[u8]) -> Result<(Metadata<'_>, &[u8], usize), &'static str> {
     let (family, end) = family_name(after)?;
     let rest = after[end..].strip_prefix(b" ").ok_or("expected a text after the metric name")?;
-    let newline = memchr(b'\n', rest).ok_or("the body does not end with # EOF")?;
+    let newline = memchr(b'\n', rest).ok_or("the data does not end with # EOF")?;
     Ok((Metadata::of(family), &rest[..newline], end + 1 + newline + 1))
 }
 

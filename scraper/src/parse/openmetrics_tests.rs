@@ -272,7 +272,7 @@ fn help_is_unescaped_and_may_be_empty() {
 fn names_in_utf8_are_quoted() {
     assert_eq!(one(r#"{"my.name","label.x"="v",y="1"} 1"#), "__name__=my.name label.x=v y=1 1");
     assert_eq!(one("# TYPE \"my.name\" gauge"), "my.name is Gauge");
-    assert!(refused(r#"{a="x"} 1"#).contains("no metric name"));
+    assert!(refused(r#"{a="x"} 1"#).contains("missing metric name"));
     assert!(refused(r#"a{"b"} 1"#).contains("twice"));
 }
 

@@ -23,7 +23,7 @@ pub(crate) const LABEL_TWICE: &str = "a label name is given twice";
 /// Why one is refused that has a label without a name.
 pub(crate) const NAME_EMPTY: &str = "a name is empty";
 
-const NO_NAME: &str = "the series has no metric name";
+const NO_NAME: &str = "missing metric name (__name__ label)";
 
 /// Whether a series that is refused for this reason is well-formed, so that it counts as a sample nevertheless.
 #[must_use]
@@ -50,6 +50,8 @@ enum Form<'b> {
     Classic {
         bytes: &'b [u8],
         dialect: Dialect,
+        /// Hash of the histogram's name and labels, which all of its series have.
+        hash: u64,
     },
     Message(MessageSeries<'b>),
 }
@@ -213,10 +215,11 @@ impl<'b> SeriesText<'b> {
         Self(Form::Message(series))
     }
 
-    /// The classic histogram that this series of a text format is a part of, as one series.
-    pub(super) fn as_classic(self) -> Self {
+    /// The classic histogram that this series of a text format is a part of, as one series: the same one for each of its parts, which all have
+    /// this hash.
+    pub(super) fn as_classic(self, hash: u64) -> Self {
         match self.0 {
-            Form::Text { bytes, dialect, .. } => Self(Form::Classic { bytes, dialect }),
+            Form::Text { bytes, dialect, .. } => Self(Form::Classic { bytes, dialect, hash }),
             Form::Classic { .. } | Form::Message(_) => self,
         }
     }
@@ -227,7 +230,7 @@ impl<'b> SeriesText<'b> {
     pub fn identity(&self) -> u64 {
         match self.0 {
             Form::Text { bytes, dialect, number } => hash64(bytes) ^ meaning(dialect, number),
-            Form::Classic { bytes, dialect } => mix(hash64(bytes)) ^ meaning(dialect, NumberLabel::None),
+            Form::Classic { dialect, hash, .. } => mix(hash) ^ meaning(dialect, NumberLabel::None),
             Form::Message(series) => series.identity(),
         }
     }
@@ -321,7 +324,7 @@ impl<'b> SeriesText<'b> {
     pub(super) fn list(&self, pairs: &mut Pairs<'b>) -> Result<Order, &'static str> {
         match self.0 {
             Form::Text { bytes, dialect, number } => text_pairs(bytes, dialect, number, false, pairs),
-            Form::Classic { bytes, dialect } => classic_pairs(bytes, dialect, pairs).map(|()| Order::Any),
+            Form::Classic { bytes, dialect, .. } => classic_pairs(bytes, dialect, pairs).map(|()| Order::Any),
             Form::Message(series) => series.pairs(pairs).map(|()| Order::Any),
         }
     }

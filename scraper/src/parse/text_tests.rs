@@ -188,7 +188,7 @@ fn a_metric_name_given_twice_is_an_error() {
 
 #[test]
 fn a_series_without_a_name_is_an_error() {
-    assert!(refused(r#"{a="x"} 1"#).contains("no metric name"));
+    assert!(refused(r#"{a="x"} 1"#).contains("missing metric name"));
     refused("{} 1");
 }
 

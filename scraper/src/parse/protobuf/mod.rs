@@ -57,6 +57,8 @@ struct Family<'b> {
     kind: Kind,
     /// The fields of the family that are not read yet.
     fields: Fields<'b>,
+    /// Spans of the next native histogram that do not match its buckets make the body malformed.
+    checks_spans: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ impl<'b> ProtobufParser<'b> {
     /// A parser at the beginning of `body`.
     #[must_use]
     pub fn new(body: &'b [u8], options: HistogramOptions) -> Self {
-        let family = Family { name: "", kind: Kind::Untyped, fields: Fields::default() };
+        let family = Family { name: "", kind: Kind::Untyped, fields: Fields::default(), checks_spans: true };
         Self { rest: body, options, families: 0, family, expansion: None, converted: None }
     }
 
@@ -163,7 +165,7 @@ impl<'b> ProtobufParser<'b> {
         }
         let (name, kind) = name_and_kind(name, kind)?;
         let metadata = metadata_of(name, kind, help, unit)?;
-        self.family = Family { name, kind, fields: Fields::new(message) };
+        self.family = Family { name, kind, fields: Fields::new(message), checks_spans: true };
         Ok(Some(metadata))
     }
 
@@ -211,6 +213,9 @@ impl<'b> ProtobufParser<'b> {
                         Some(Expansion { series, timestamp_ms, start_ms, count, sum, step, fields });
                 }
                 let series = SeriesText::message(series);
+                // Prometheus looks at the first one, and at those that come behind classic series.
+                let checks_spans =
+                    std::mem::replace(&mut self.family.checks_spans, is_expanded || !is_native);
                 if is_converted {
                     let exemplars = NativeExemplars::new(message)?.map(Exemplars::native);
                     self.converted = Some(Box::new(ConvertedHistogram {
@@ -227,7 +232,7 @@ impl<'b> ProtobufParser<'b> {
                 let exemplars = NativeExemplars::new(message)?;
                 Ok(Some(Item::Histogram(HistogramSample {
                     series,
-                    histogram: HistogramText::new(message, is_gauge),
+                    histogram: HistogramText::new(message, is_gauge, checks_spans),
                     timestamp_ms,
                     start_ms,
                     exemplars: exemplars.map_or_else(Exemplars::default, Exemplars::native),

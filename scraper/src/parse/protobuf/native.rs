@@ -10,11 +10,13 @@ use crate::parse::number::normalise_nan;
 pub struct HistogramText<'b> {
     message: &'b [u8],
     is_gauge: bool,
+    /// Spans that do not match the buckets make the body malformed; otherwise only the histogram, where somebody wants it.
+    checks_spans: bool,
 }
 
 impl<'b> HistogramText<'b> {
-    pub(super) fn new(message: &'b [u8], is_gauge: bool) -> Self {
-        Self { message, is_gauge }
+    pub(super) fn new(message: &'b [u8], is_gauge: bool, checks_spans: bool) -> Self {
+        Self { message, is_gauge, checks_spans }
     }
 
     /// The histogram, without empty buckets. Whether Prometheus would take it in is for
@@ -61,8 +63,10 @@ impl<'b> HistogramText<'b> {
                 (positive_counts.len(), negative_counts.len())
             }
         };
-        if !spans_fit(&histogram.positive_spans, positive) || !spans_fit(&histogram.negative_spans, negative)
-        {
+        let fits = || {
+            spans_fit(&histogram.positive_spans, positive) && spans_fit(&histogram.negative_spans, negative)
+        };
+        if self.checks_spans && !fits() {
             return Err("the histogram's spans do not match its buckets");
         }
         histogram.compact();

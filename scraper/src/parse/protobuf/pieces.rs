@@ -25,6 +25,8 @@ struct OpenFamily {
     kind: Kind,
     /// Bytes of its message that are still to come.
     left: u64,
+    /// Whether the spans of its next native histogram are looked at ([`Family`]).
+    checks_spans: bool,
 }
 
 const CUT_OFF: &str = "a metric family is cut off";
@@ -49,13 +51,15 @@ impl FamilyPieces {
                 let fail =
                     |reason| ParseError::new("metric family", self.families, reason, open.name.as_bytes());
                 let whole = whole_fields(available).map_err(fail)?;
-                let family =
-                    Family { name: &open.name, kind: open.kind, fields: Fields::new(&available[..whole]) };
+                let OpenFamily { kind, checks_spans, .. } = *open;
+                let fields = Fields::new(&available[..whole]);
+                let family = Family { name: &open.name, kind, fields, checks_spans };
                 let mut parser = ProtobufParser::new(&[], self.options);
                 (parser.families, parser.family) = (self.families, family);
                 while let Some(item) = parser.next_item()? {
                     each(item)?;
                 }
+                open.checks_spans = parser.family.checks_spans;
                 used += whole;
                 open.left -= whole as u64;
                 if open.left > 0 {
@@ -172,5 +176,5 @@ fn begin(bytes: &[u8]) -> WireResult<Option<(OpenFamily, usize, Metadata<'_>)>> 
     let left = length - (before - fields.rest().len()) as u64;
     let header = bytes.len() - fields.rest().len();
     let metadata = super::metadata_of(name, kind, help, unit)?;
-    Ok(Some((OpenFamily { name: name.to_owned(), kind, left }, header, metadata)))
+    Ok(Some((OpenFamily { name: name.to_owned(), kind, left, checks_spans: true }, header, metadata)))
 }

@@ -312,7 +312,7 @@ fn memory_of_a_histogram_is_used_again_and_nothing_of_the_one_before_stays() {
         [native(), float.clone(), float, native(), native()].map(|histogram| histogram.encode_to_vec());
     let mut reused = NativeHistogram { custom_values: vec![1.0], ..NativeHistogram::default() };
     for message in &messages {
-        let text = HistogramText::new(message, false);
+        let text = HistogramText::new(message, false, true);
         text.read_into(&mut reused).unwrap();
         assert_eq!(reused, text.read().unwrap());
     }

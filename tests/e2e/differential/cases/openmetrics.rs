@@ -22,8 +22,37 @@ pub(super) fn cases(now_ms: i64) -> Vec<Case> {
     .to_vec();
     let times: Vec<(&str, &str)> = times.iter().map(|(name, body)| (&**name, &**body)).collect();
     cases.extend(bodies("openmetrics-times", "", OPENMETRICS, &times));
+    let converted = "convert_classic_histograms_to_nhcb: true";
+    cases.extend(bodies("converted", converted, OPENMETRICS, CLASSIC));
+    let both = format!("{converted}\nalways_scrape_classic_histograms: true");
+    cases.extend(bodies("converted-and-classic", &both, OPENMETRICS, CLASSIC));
     cases
 }
+
+/// Classic histograms.
+const CLASSIC: &[(&str, &str)] = &[
+    (
+        "whole",
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 3\nh_count 3\nh_sum 4\n# EOF\n",
+    ),
+    (
+        "in-another-order",
+        "# TYPE h histogram\nh_sum 5\nh_count 4\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 4\n# EOF\n",
+    ),
+    (
+        "with-labels",
+        "# TYPE h histogram\nh_bucket{a=\"x\",le=\"1\"} 1\nh_bucket{le=\"+Inf\",a=\"x\"} 4\nh_count{a=\"x\"} 4\nh_sum{a=\"x\"} 5\n# EOF\n",
+    ),
+    (
+        "cut-in-two",
+        "# TYPE h histogram\nh_sum 0\nh_created 1.5\nh_count 1\nh_bucket{le=\"+Inf\"} 1\nother 1\n# EOF\n",
+    ),
+    (
+        "with-exemplars",
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1 # {t=\"a\"} 0.5\nh_bucket{le=\"+Inf\"} 3 # {t=\"b\"} 2.5\nh_count 3\nh_sum 4\n# TYPE c counter\nc_total 1 # {t=\"c\"} 1\n# EOF\n",
+    ),
+    ("gone", "other 1\n# EOF\n"),
+];
 
 const LINES: &[(&str, &str)] = &[
     ("plain", "# TYPE a counter\n# HELP a A thing.\na_total 1\n# EOF\n"),

@@ -296,6 +296,36 @@ fn histograms(now_ms: i64) -> Vec<(&'static str, Vec<u8>)> {
             "spans-and-deltas-do-not-match",
             one(HistogramType, Histogram { positive_delta: vec![1], ..native(1) }),
         ),
+        (
+            "second-of-the-same-labels-does-not-match",
+            encode_delimited(&[family(
+                "n",
+                HistogramType,
+                vec![of(native(1)), of(Histogram { positive_delta: vec![1], ..native(1) })],
+            )]),
+        ),
+        (
+            "second-of-other-labels-does-not-match",
+            encode_delimited(&[family(
+                "n",
+                HistogramType,
+                vec![
+                    of(native(1)),
+                    Metric {
+                        label: labels(&[("a", "x")]),
+                        ..of(Histogram { positive_delta: vec![1], ..native(1) })
+                    },
+                ],
+            )]),
+        ),
+        (
+            "second-behind-classic-series-does-not-match",
+            encode_delimited(&[family(
+                "n",
+                HistogramType,
+                vec![of(with_classic.clone()), of(Histogram { positive_delta: vec![1], ..native(1) })],
+            )]),
+        ),
         ("negative-bucket", one(HistogramType, Histogram { positive_delta: vec![1, -5, 3, 1], ..native(1) })),
         ("sum-nan", one(HistogramType, Histogram { sample_sum: f64::NAN, ..native(1) })),
         ("with-a-time", self::one("t", HistogramType, Metric { timestamp_ms: now_ms, ..of(native(1)) })),

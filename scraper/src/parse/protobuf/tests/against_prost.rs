@@ -202,7 +202,7 @@ proptest! {
 
     #[test]
     fn native_histograms_read_by_hand_are_what_prost_gives(message in histogram()) {
-        let read = HistogramText::new(&message.encode_to_vec(), false).read().unwrap();
+        let read = HistogramText::new(&message.encode_to_vec(), false, true).read().unwrap();
         let span = |span: &BucketSpan| Span { offset: span.offset, length: span.length };
         let is_float = message.sample_count_float > 0.0;
         let mut expected = NativeHistogram {
