@@ -3,12 +3,18 @@
 //! Owners, slot offsets and identities are derived from these values, so they must be the same in every
 //! process, on every platform and with every compiler. `std::hash::Hash` promises none of that.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 /// The 64-bit xxh3 of `bytes`, with seed 0.
 #[must_use]
 pub fn hash64(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
+}
+
+/// The same with a seed. Where nobody knows it, nobody can think of texts that have one hash: for tables of what strangers send.
+#[must_use]
+pub fn hash64_with_seed(bytes: &[u8], seed: u64) -> u64 {
+    xxh3_64_with_seed(bytes, seed)
 }
 
 /// Hashes a sequence of fields so that no two different sequences give the same input:

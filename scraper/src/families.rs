@@ -244,8 +244,9 @@ impl FamilyLists {
     fn share(&self, list: Arc<FamilyList>) -> Arc<FamilyList> {
         let fingerprint = list.fingerprint();
         let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(equal) = lists.get(&fingerprint).and_then(Weak::upgrade) {
-            return equal;
+        if let Some(known) = lists.get(&fingerprint).and_then(Weak::upgrade) {
+            // A stranger may have thought of texts with the hashes of others.
+            return if known.list == list.list { known } else { list };
         }
         // What nobody has any more goes when others come.
         lists.retain(|_, list| list.strong_count() > 0);

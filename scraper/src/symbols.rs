@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use index::Index;
 use numbers::Numbers;
-use promring_model::hash::hash64;
 use texts::{Place, Texts};
 
 /// So many references are counted off at a time: who waits for the table meanwhile waits about a millisecond.
@@ -223,7 +222,7 @@ impl Table {
 
     fn intern(&mut self, text: &str) -> Symbol {
         let Self { strings, by_text } = self;
-        let hash = hash64(text.as_bytes());
+        let hash = by_text.hash(text);
         if let Some(symbol) = by_text.find(text, hash, strings) {
             if let Some(slot) = strings.slots.get_mut(symbol) {
                 *slot.references.get_mut() += 1;
