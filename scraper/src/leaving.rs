@@ -28,12 +28,15 @@ impl Leaving {
         self.0.entry(leaver.running.target.key).or_default().push(leaver);
     }
 
-    /// Forgets loops that have ended.
-    pub(crate) fn retain_unfinished(&mut self) {
+    /// Hands over the tasks of loops that have ended.
+    pub(crate) fn take_finished(&mut self) -> Vec<Task> {
+        let mut finished = Vec::new();
         self.0.retain(|_, leavers| {
-            leavers.retain(|leaver| !leaver.running.task.is_finished());
+            let ended = leavers.extract_if(.., |leaver| leaver.running.task.is_finished());
+            finished.extend(ended.map(|leaver| leaver.running.task));
             !leavers.is_empty()
         });
+        finished
     }
 
     /// The loop of a target of this key that the new one is to wait for, and what it can use of what that had. `incoming` is the move by

@@ -209,9 +209,14 @@ impl Scraper {
         Arc::clone(&self.shared.config.borrow())
     }
 
-    /// Brings metrics up to date that nobody counts up and down.
-    async fn publish_always(&self) {
+    /// Gives back what targets held that have gone, and brings metrics up to date that nobody counts up and down.
+    async fn tidy_always(&self) {
         loop {
+            let ended = self.manager().take_ended();
+            if !ended.is_empty() {
+                self.shared.environment.cores.run(|| drop(ended)).await;
+            }
+            self.shared.environment.give_back().await;
             self.shared.environment.metrics.intervals.publish();
             self.shared.environment.metrics.syncs.publish();
             self.manager().publish();

@@ -130,8 +130,7 @@ impl Manager {
     }
 
     fn carry_out(&mut self, version: Version, changes: Vec<Change>, ends: &HashMap<TargetKey, End>) {
-        self.ending.retain(|task| !task.is_finished());
-        self.leaving.retain_unfinished();
+        drop(self.take_ended());
         self.environment.companions.set(self.held.shared());
         let mut left: HashMap<TargetKey, Task> = HashMap::new();
         let (mut taken, mut ended) = (0_usize, 0_usize);
@@ -474,6 +473,13 @@ impl Manager {
     /// How long a scrape in flight may take, of targets that were moved or are gone as well.
     pub(crate) fn scrape_timeout_max(&self) -> Duration {
         self.timeout_max
+    }
+
+    /// Hands over the tasks of loops that have ended, with all that is known of their series, which nobody takes over any more.
+    pub fn take_ended(&mut self) -> Vec<Task> {
+        let mut ended = self.leaving.take_finished();
+        ended.extend(self.ending.extract_if(.., |task| task.is_finished()));
+        ended
     }
 
     /// Hands over the tasks of all loops, to be waited for once `stopping` was triggered.

@@ -72,7 +72,7 @@ impl Scraper {
             () = self.shared.destinations.flush_always() => {}
             () = self.save_always() => {}
             () = self.tend_always() => {}
-            () = self.publish_always() => {}
+            () = self.tidy_always() => {}
         }
     }
 

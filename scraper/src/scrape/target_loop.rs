@@ -75,6 +75,14 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// Gives back what series held that are no more, and counts what the others hold.
+    pub async fn give_back(&self) {
+        if self.labels.symbols.has_garbage() {
+            self.cores.run(|| self.labels.symbols.collect()).await;
+        }
+        self.count_symbols();
+    }
+
     /// Counts what the strings of all series take, and their shapes.
     pub(super) fn count_symbols(&self) {
         let bytes = self.labels.bytes() as u64;
@@ -563,11 +571,7 @@ impl TargetLoop {
     /// Counts what the target's series take, once what they no longer need is given back.
     async fn keep_series(&mut self) {
         self.series_hold.set(self.cache.memory() as u64);
-        let Environment { labels, cores, .. } = &*self.environment;
-        if labels.symbols.has_garbage() {
-            cores.run(|| labels.symbols.collect()).await;
-        }
-        self.environment.count_symbols();
+        self.environment.give_back().await;
     }
 
     /// What the scrape yielded once it took effect.
