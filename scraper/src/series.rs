@@ -15,6 +15,7 @@ mod scratch;
 mod stale;
 mod with_extras;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
@@ -353,11 +354,17 @@ impl SeriesCache {
         let timestamp_ms = own_time.unwrap_or(time_ms);
         if timestamp_ms.saturating_sub(time_ms) > FUTURE_MS_MAX {
             self.tally.out_of_bounds += 1;
-            self.say_anew(index, self.entries[index].flags & !TRACKED, scratch);
+            if first && !self.was_brought(index) {
+                scratch.refused.insert(index as u32);
+                self.say_anew(index, self.entries[index].flags & !TRACKED, scratch);
+            }
             return None;
         }
         let flags = entry.flags;
-        let first = first && (flags & SHARED == 0 || self.is_first_of_its_labels(index));
+        // As long as all before were refused, it is the first one that has a time of its own.
+        let mut all_refused =
+            || own_time.is_some() && !scratch.refused.is_empty() && scratch.refused.remove(&(index as u32));
+        let first = (first || all_refused()) && (flags & SHARED == 0 || self.is_first_of_its_labels(index));
         if !first {
             if own_time.is_none() {
                 self.tally.duplicates += 1;
@@ -480,6 +487,7 @@ impl SeriesCache {
             }
         }
         if let Some(&other) = scratch.by_labels.find(hash, |&known| self.has_labels_of(known, entry)) {
+            let was_refused = scratch.refused.contains(&other);
             let other = other as usize;
             let flags = SHARED | if self.was_sent(other) { SENT } else { 0 };
             self.entries[index].flags |= flags;
@@ -488,7 +496,7 @@ impl SeriesCache {
             other.flags |= SHARED;
             // What the other text has already brought in this scrape counts, whatever was known of the labels before: as long as
             // it was the only one, nobody noted it.
-            if was_alone && other.met == self.turn {
+            if was_alone && other.met == self.turn && !was_refused {
                 self.shared.insert(hash, self.scrape);
             }
         } else {
@@ -509,6 +517,13 @@ impl SeriesCache {
     fn is_first_of_its_labels(&mut self, index: usize) -> bool {
         let Some(hash) = self.labels_hash(&self.entries[index]) else { return true };
         self.shared.insert(hash, self.scrape) != Some(self.scrape)
+    }
+
+    /// Whether another text has brought a sample of the labels in this scrape.
+    fn was_brought(&self, index: usize) -> bool {
+        let entry = &self.entries[index];
+        let known = |hash| self.shared.get(&hash) == Some(&self.scrape);
+        entry.flags & SHARED != 0 && self.labels_hash(entry).is_some_and(known)
     }
 
     /// What [`split`] takes apart.
@@ -547,7 +562,15 @@ impl SeriesCache {
                 if is_again {
                     next_again = again.next();
                 }
-                if !self.is_next(staged, time_ms, is_again) {
+                let order = self.take_in_order(staged, time_ms, is_again);
+                if order == Ordering::Less {
+                    if !is_again {
+                        scratch.refused.insert(staged.entry);
+                    }
+                } else if (is_again || flags & SHARED != 0) && !scratch.refused.is_empty() {
+                    scratch.alive.push(staged.entry);
+                }
+                if order != Ordering::Greater {
                     self.tally.out_of_order += 1;
                     continue;
                 }
@@ -573,7 +596,8 @@ impl SeriesCache {
         scratch.extras.release(self.labels.shared());
         self.exemplars.commit();
         self.families.settle();
-        self.succeed(time_ms, &mut sample);
+        let ended = self.end_refused(time_ms, scratch, &mut sample);
+        self.succeed(time_ms, &ended, &mut sample);
         let met_all = !scratch.differs && scratch.expected == self.settled;
         if !met_all {
             self.settle(time_ms, scratch, &mut sample);

@@ -17,8 +17,8 @@ static MANY_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
     (0..40).flat_map(texts).map(|text| &*text.leak()).collect()
 });
 
-/// Times of their own, counted from the scrape's: those of several scrapes coincide.
-const OFFSETS: &[i64] = &[-20_001, -10_001, -1, 9_999];
+/// Times of their own, counted from the scrape's: those of several scrapes coincide, and one is too far ahead.
+const OFFSETS: &[i64] = &[-20_001, -10_001, -1, 9_999, 700_000];
 
 #[derive(Clone, Debug)]
 struct Line {
@@ -97,24 +97,44 @@ impl Model {
 
     fn scrape(&mut self, time_ms: i64, lines: &[Line]) -> Vec<String> {
         let (mut sent, mut seen) = (Vec::new(), BTreeSet::new());
+        let (mut met, mut brought) = (BTreeSet::new(), BTreeSet::new());
+        // Of which there is a sample that was taken, or one that may be the last one.
+        let mut alive = BTreeSet::new();
         let mut texts = BTreeMap::new();
         for Line { text, offset, value } in lines {
             let series = self.series(text);
             let tracked = texts.entry(*text).or_insert(self.texts.get(text).copied().unwrap_or(false));
-            if !seen.insert(series.clone()) && offset.is_none() {
+            seen.insert(series.clone());
+            let is_again = !met.insert(*text) || brought.contains(&series);
+            if is_again && offset.is_none() {
+                continue;
+            }
+            let own_ms = time_ms + offset.unwrap_or(0);
+            if own_ms - time_ms > FUTURE_MS_MAX {
+                *tracked &= is_again;
+                if let Some(last) = self.last.get_mut(&series).filter(|_| !is_again) {
+                    last.timed = true;
+                }
                 continue;
             }
             *tracked = offset.is_none() || self.tracks;
-            let own_ms = time_ms + offset.unwrap_or(0);
-            let is_next = self.is_before(&series, own_ms);
+            brought.insert(series.clone());
+            let last = self.last.get(&series).map(|last| last.time_ms);
+            let is_next = last.is_none_or(|last| last < own_ms);
             if is_next {
                 sent.push(format!("{series} {value} @{own_ms}"));
             }
-            let before = self.last.get(&series).map_or(i64::MIN, |last| last.time_ms);
+            if is_next || last == Some(own_ms) {
+                alive.insert(series.clone());
+            }
             let timed = offset.is_some() || !is_next;
-            self.last.insert(series, LastSent { time_ms: own_ms.max(before), timed });
+            let time_ms = own_ms.max(last.unwrap_or(i64::MIN));
+            self.last.insert(series, LastSent { time_ms, timed });
         }
-        sent.extend(self.mark(time_ms, &seen));
+        sent.extend(self.mark(time_ms, &alive));
+        for (text, tracked) in &mut texts {
+            *tracked &= alive.contains(&self.series(text));
+        }
         for text in self.texts.keys() {
             let series = self.series(text);
             if !seen.contains(&series) && self.last.get(&series).is_some_and(|last| !last.timed) {

@@ -452,10 +452,37 @@ fn of_many_series_that_ended_the_last_ones_are_known() {
 fn a_series_that_begins_to_have_times_sends_none_from_before() {
     let mut target = Target::new("");
     assert_eq!(target.scrape("a 1\n"), ["a{} 1"]);
-    assert_eq!(target.scrape("a 2 7500\nnew 1 7500\n"), ["new{} 1"], "a's last one is from 10,000");
-    assert_eq!(target.scrape("a 3 10000\n"), [] as [&str; 0], "at the same time");
-    assert_eq!(target.scrape("a 4 10001\n"), ["a{} 4"]);
+    let nothing = [] as [&str; 0];
+    let ended = target.scrape("a 2 7500\nnew 1 7500\n");
+    assert_eq!(
+        ended,
+        ["new{} 1", "a{} stale"],
+        "a's last one is from 10,000, and what is refused is no sign of life"
+    );
+    assert_eq!(target.scrape("a 3 20000\n"), nothing, "at the time of the marker");
+    assert_eq!(target.scrape("a 4 20001\n"), ["a{} 4"]);
     assert_eq!(target.cache.tally().out_of_order, 0);
+}
+
+#[test]
+fn a_series_whose_sample_is_refused_for_its_time_ends_once_and_begins_with_the_next_one_that_is_taken() {
+    let mut target = Target::new("track_timestamps_staleness: true");
+    let nothing = [] as [&str; 0];
+    assert_eq!(target.scrape("a 1 7500\nb 1\nc 1\n"), ["a{} 1", "b{} 1", "c{} 1"]);
+    assert_eq!(
+        target.scrape("a 1 7500\nb 2\nc 2\n"),
+        ["b{} 2", "c{} 2"],
+        "the same sample shows that it is there"
+    );
+    // One is older, one too far ahead, and of one another sample is taken.
+    let ended = target.scrape("a 2 7499\nb 3 700000\nc 3 700000\nc 4 29000\n");
+    assert_eq!(ended, ["c{} 4", "a{} stale", "b{} stale"]);
+    assert_eq!(target.scrape("a 2 7499\nb 3 710000\nc 5\n"), ["c{} 5"], "one marker is enough");
+    assert_eq!(target.fail("a 2 7499\n"), ["c{} stale"]);
+    assert_eq!(target.scrape("a 2 7499\nb 3 730000\nc 5 55000\n"), ["c{} 5"]);
+    assert_eq!(target.scrape("a 3\nb 4\n"), ["a{} 3", "b{} 4", "c{} stale"]);
+    assert_eq!(target.end(), ["a{} stale", "b{} stale"]);
+    assert_eq!(target.scrape("b 700000 799999\n"), nothing);
 }
 
 #[test]

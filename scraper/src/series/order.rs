@@ -4,6 +4,7 @@
 //! a time of its own has one of its own here, by its labels, as several texts may lead to them; and for some minutes after its
 //! end, as times of their own lag behind the marker.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::BuildHasherDefault;
 
@@ -77,17 +78,17 @@ impl Order {
 }
 
 impl SeriesCache {
-    /// Whether a sample is after the last thing that was sent of its series; from now on it is the last one. `again`: the scrape
-    /// has brought one of the series before. What only has times of scrapes need not ask.
-    pub(super) fn is_next(&mut self, staged: &Staged, time_ms: i64, again: bool) -> bool {
+    /// How a sample's time compares with that of the last thing that was sent of its series; one that is greater is the last one from now on.
+    /// `again`: the scrape has brought one of the series before. What only has times of scrapes need not ask.
+    pub(super) fn take_in_order(&mut self, staged: &Staged, time_ms: i64, again: bool) -> Ordering {
         let (index, sample_ms) = (staged.entry as usize, staged.timestamp_ms);
         let entry = self.entries[index];
         let is_own = sample_ms != time_ms || again;
         if !is_own && self.order.timed.is_empty() {
             self.entries[index].flags |= SENT;
-            return true;
+            return Ordering::Greater;
         }
-        let Some(key) = self.labels_hash(&entry) else { return true };
+        let Some(key) = self.labels_hash(&entry) else { return Ordering::Greater };
         let otherwise = match again {
             true => time_ms,
             false if self.was_sent(index) => self.order.newest_ms,
@@ -98,20 +99,27 @@ impl SeriesCache {
             hash_map::Entry::Occupied(known) if !is_own && known.get().time_ms < sample_ms => {
                 known.remove();
                 *flags = *flags & !TIMED | SENT;
-                true
+                Ordering::Greater
             }
             hash_map::Entry::Vacant(_) if !is_own && otherwise < sample_ms => {
                 *flags |= SENT;
-                true
+                Ordering::Greater
             }
             known => {
                 let last = known.or_insert(Last { time_ms: otherwise, ended_ms: i64::MIN });
-                let is_next = last.time_ms < sample_ms;
+                let order = sample_ms.cmp(&last.time_ms);
                 *last = Last { time_ms: last.time_ms.max(sample_ms), ended_ms: i64::MIN };
                 *flags |= TIMED;
-                is_next
+                order
             }
         }
+    }
+
+    /// Nothing is sent of this series in this scrape, which others have the time of: what it had last is known apart from now on.
+    pub(super) fn keep_last(&mut self, index: usize, labels: u64) {
+        let time_ms = if self.was_sent(index) { self.order.newest_ms } else { i64::MIN };
+        self.order.timed.entry(labels).or_insert(Last { time_ms, ended_ms: i64::MIN });
+        self.entries[index].flags |= TIMED;
     }
 
     /// Whether something of a series was sent at the time of a scrape. Of texts that share it, any one may have brought it.

@@ -1,5 +1,6 @@
 //! What is needed only while a scrape is staged; scrapes share it, one after the other.
 
+use std::collections::HashSet;
 use std::hash::Hasher;
 
 use hashbrown::HashTable;
@@ -30,6 +31,10 @@ pub struct Scratch {
     pub(super) staged: Chunked<Staged>,
     /// Places of those with a time of their own whose series had one in this scrape before.
     pub(super) again: Chunked<u32>,
+    /// Entries of which nothing came but samples that were refused for their times.
+    pub(super) refused: HashSet<u32>,
+    /// Of texts that share their labels, and of several samples of one: those of which a sample was not refused, once others were.
+    pub(super) alive: Vec<u32>,
     pub(super) extras: Extras,
     /// Known entries of which a sample says something else than the last one, and what was known.
     pub(super) said: Vec<(u32, u8)>,
@@ -58,6 +63,8 @@ impl Scratch {
     pub(crate) fn clear(&mut self) {
         self.staged.clear();
         self.again.clear();
+        self.refused.clear();
+        self.alive.clear();
         self.said.clear();
         self.extras.clear();
         self.current.clear();
@@ -88,7 +95,8 @@ impl Scratch {
     pub fn bytes(&self) -> usize {
         let tables = table_bytes(&self.by_text) + table_bytes(&self.by_labels);
         let lists = self.staged.bytes() + self.again.bytes() + self.current.bytes();
-        lists + self.said.capacity() * size_of::<(u32, u8)>() + self.extras.bytes() + tables
+        let refused = (2 * self.refused.capacity() + self.alive.capacity()) * size_of::<u32>();
+        lists + refused + self.said.capacity() * size_of::<(u32, u8)>() + self.extras.bytes() + tables
     }
 
     /// What the tables take beside that while so many more series come in: one that grows is copied into one twice as

@@ -1,6 +1,6 @@
 //! Staleness: which series get a marker, and which one: a float's, or for a series of native histograms a histogram's.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use promring_proto::histogram::NativeHistogram;
 use promring_proto::remote_write::STALE_NAN_BITS;
@@ -134,10 +134,67 @@ impl SeriesCache {
         self.mark_live(time_ms, None, &mut sample);
     }
 
-    /// What was known under other rules gives way: hands a staleness marker to `sample` for what does not go on.
-    pub(super) fn succeed(&mut self, time_ms: i64, sample: &mut impl FnMut(&Outgoing<'_>)) {
+    /// A sample that was refused for its time is no sign of life, as in Prometheus: hands a staleness marker to `sample` for every series
+    /// that was live and brought nothing else, which has no other one until a sample of it is taken. One of the last one's time is: it may be the same.
+    /// Gives the series that brought nothing else, by the hashes of their labels.
+    pub(super) fn end_refused(
+        &mut self,
+        time_ms: i64,
+        scratch: &Scratch,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) -> HashSet<u64> {
+        if scratch.refused.is_empty() {
+            return HashSet::new();
+        }
+        let hash = |at: &u32| self.labels_hash(&self.entries[*at as usize]);
+        let alive: HashSet<u64> = scratch.alive.iter().filter_map(hash).collect();
+        let mut ended: HashSet<u64> = scratch.refused.iter().filter_map(hash).collect();
+        ended.retain(|labels| !alive.contains(labels));
+        for &at in &scratch.refused {
+            let index = at as usize;
+            if let Some(labels) =
+                self.labels_hash(&self.entries[index]).filter(|labels| ended.contains(labels))
+            {
+                self.keep_last(index, labels);
+            }
+        }
+        // What was known before the scrape.
+        let before: HashMap<u32, u8> = scratch.said.iter().rev().copied().collect();
+        let (mut markers, mut marked) = (Markers::at(time_ms), HashSet::new());
+        for index in 0..self.entries.len() {
+            let entry = self.entries[index];
+            // Other texts of a series end with it, whether or not they came.
+            if entry.flags & SHARED == 0 && !scratch.refused.contains(&(index as u32)) {
+                continue;
+            }
+            let Some(labels) = self.labels_hash(&entry).filter(|labels| ended.contains(labels)) else {
+                continue;
+            };
+            let flags = before.get(&(index as u32)).copied().unwrap_or(entry.flags);
+            let was_live = self.live && index < self.settled && flags & (TRACKED | DROPPED) == TRACKED;
+            if was_live && self.ends_by(&entry, time_ms) && marked.insert(labels) {
+                sample(&markers.of(Series::new(&self.labels, self.sets(&entry)), flags));
+                self.note_marker(&entry, time_ms);
+            }
+            self.entries[index].flags &= !TRACKED;
+        }
+        ended
+    }
+
+    /// What was known under other rules gives way: hands a staleness marker to `sample` for what does not go on. `ended`: series that do not,
+    /// though there is a sample of them, by the hashes of their labels.
+    pub(super) fn succeed(
+        &mut self,
+        time_ms: i64,
+        ended: &HashSet<u64>,
+        sample: &mut impl FnMut(&Outgoing<'_>),
+    ) {
         let Some(mut predecessor) = self.predecessor.take() else { return };
-        let going_on: HashSet<u64> = self.entries.iter().filter_map(|entry| self.identity(entry)).collect();
+        let goes_on = |entry: &&Entry| {
+            ended.is_empty() || self.labels_hash(entry).is_none_or(|labels| !ended.contains(&labels))
+        };
+        let entries = self.entries.iter().filter(goes_on);
+        let going_on: HashSet<u64> = entries.filter_map(|entry| self.identity(entry)).collect();
         self.end_before(&mut predecessor, &going_on, time_ms, sample);
     }
 

@@ -129,6 +129,17 @@ pub(super) fn cases(now_ms: i64) -> Vec<Case> {
         ("nought", "i 1 0\nb 2\n".to_owned()),
         ("long-ago", "j 1 1000\nb 2\n".to_owned()),
     ];
+    let refused: Vec<(&str, String)> = vec![
+        ("taken", format!("a 1 {}\nb 1\nc 1\n", at(0, 0))),
+        ("older", format!("a 2 {}\nb 2\nc 2 {}\n", at(-1, 0), at(-300, 0))),
+        ("older-again", format!("a 2 {}\nb 3\nc 3 {}\n", at(-1, 0), at(-300, 0))),
+        ("taken-again", format!("a 4 {}\nb 4\nc 4\n", at(60, 0))),
+        ("far-ahead", format!("a 5 {0}\nb 5 {0}\nc 5\n", at(3_600, 0))),
+        ("far-ahead-again", format!("a 6 {0}\nb 6 {0}\nc 6\n", at(3_601, 0))),
+        ("gone", "d 1\n".to_owned()),
+    ];
+    cases.extend(bodies("refused-times", "", TEXT, &refused));
+    cases.extend(bodies("refused-times-tracked", "track_timestamps_staleness: true", TEXT, &refused));
     cases.extend(bodies("odd-timestamps", "", TEXT, &odd));
     cases.extend(bodies("odd-timestamps-tracked", "track_timestamps_staleness: true", TEXT, &odd));
     cases
