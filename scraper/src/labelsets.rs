@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hashbrown::HashTable;
@@ -100,8 +100,8 @@ pub struct LabelSets {
     numbers: HashTable<u32>,
     /// Numbers without a shape.
     free: Vec<u32>,
-    /// How many shapes no label set has, about.
-    unused: AtomicUsize,
+    /// Some shape may be one that no label set has.
+    has_unused: AtomicBool,
     /// The shape of the newest label set: the next one most often has the same.
     newest: usize,
     /// Numbers of a label set's values, while it is written down.
@@ -147,7 +147,7 @@ impl LabelSets {
             uses: Vec::new(),
             numbers: HashTable::new(),
             free: Vec::new(),
-            unused: AtomicUsize::new(0),
+            has_unused: AtomicBool::new(false),
             newest: 0,
             values: Vec::new(),
             interned_bytes: 0,
@@ -165,8 +165,8 @@ impl LabelSets {
     }
 
     fn add_set(&mut self, labels: &LabelsBuilder<'_>, out: &mut Vec<u8>) {
-        let Some((known, shape)) = self.known_shape(labels) else { return self.add_any(labels, out) };
-        let slots = labels.iter().zip(&shape.slots);
+        let Some(known) = self.known_shape(labels) else { return self.add_any(labels, out) };
+        let slots = labels.iter().zip(self.shapes[known].iter().flat_map(|shape| &shape.slots));
         let own = slots.filter(|(_, slot)| slot.own().is_some()).map(|((_, value), _)| value);
         self.values.clear();
         self.interned_bytes += self.shared.symbols.intern(own, &mut self.values);
@@ -176,7 +176,7 @@ impl LabelSets {
     }
 
     /// The shape of a label set, found by comparing names, which costs less than looking each of them up.
-    fn known_shape(&self, labels: &LabelsBuilder<'_>) -> Option<(usize, Arc<Shape>)> {
+    fn known_shape(&self, labels: &LabelsBuilder<'_>) -> Option<usize> {
         let reading = self.reading();
         let fits = |at: &usize| {
             let Some(shape) = self.shape_at(*at).filter(|shape| shape.slots.len() == labels.len()) else {
@@ -192,8 +192,7 @@ impl LabelSets {
                 })
         };
         let others = (0..self.shapes.len().min(COMPARED_SHAPES_MAX)).filter(|at| *at != self.newest);
-        let known = std::iter::once(self.newest).chain(others).find(fits)?;
-        Some((known, Arc::clone(self.shapes[known].as_ref()?)))
+        std::iter::once(self.newest).chain(others).find(fits)
     }
 
     fn shape_at(&self, number: usize) -> Option<&Arc<Shape>> {
@@ -307,13 +306,13 @@ impl LabelSets {
 
     fn end_use(&self, shape: usize) {
         if self.uses[shape].count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.unused.fetch_add(1, Ordering::Relaxed);
+            self.has_unused.store(true, Ordering::Relaxed);
         }
     }
 
     /// Forgets the shapes that no label set has any more.
     pub fn forget_unused(&mut self) {
-        if std::mem::take(self.unused.get_mut()) == 0 {
+        if !std::mem::take(self.has_unused.get_mut()) {
             return;
         }
         let Self { shapes, uses, numbers, free, shared, .. } = self;

@@ -146,18 +146,12 @@ impl SeriesCache {
         if scratch.refused.is_empty() {
             return HashSet::new();
         }
-        let hash = |at: &u32| self.labels_hash(&self.entries[*at as usize]);
-        let alive: HashSet<u64> = scratch.alive.iter().filter_map(hash).collect();
-        let mut ended: HashSet<u64> = scratch.refused.iter().filter_map(hash).collect();
-        ended.retain(|labels| !alive.contains(labels));
-        for &at in &scratch.refused {
-            let index = at as usize;
-            if let Some(labels) =
-                self.labels_hash(&self.entries[index]).filter(|labels| ended.contains(labels))
-            {
-                self.keep_last(index, labels);
-            }
-        }
+        let labels = |at: &u32| Some((*at, self.labels_hash(&self.entries[*at as usize])?));
+        let alive: HashSet<u64> = scratch.alive.iter().filter_map(labels).map(|(_, labels)| labels).collect();
+        let mut refused: Vec<(u32, u64)> = scratch.refused.iter().filter_map(labels).collect();
+        refused.retain(|(_, labels)| !alive.contains(labels));
+        refused.iter().for_each(|(at, labels)| self.keep_last(*at as usize, *labels));
+        let ended: HashSet<u64> = refused.into_iter().map(|(_, labels)| labels).collect();
         // What was known before the scrape.
         let before: HashMap<u32, u8> = scratch.said.iter().rev().copied().collect();
         let (mut markers, mut marked) = (Markers::at(time_ms), HashSet::new());

@@ -24,9 +24,9 @@ impl SeriesCache {
         rules: &SeriesRules,
         scratch: &mut Scratch,
     ) -> Result<(), Refusal> {
-        let HistogramSample { series, timestamp_ms, start_ms, exemplars, .. } = sample;
         // Which type of histogram it is can only be told when it was read.
         sample.histogram.read_into(&mut scratch.extras.histogram).map_err(Refusal::Histogram)?;
+        let HistogramSample { series, timestamp_ms, start_ms, exemplars, .. } = sample;
         let around = Around { series, own_time: *timestamp_ms, start_ms: *start_ms };
         self.stage_native(&around, exemplars.into_iter(), time_ms, rules, scratch)
     }
